@@ -1,0 +1,86 @@
+"""Structured linear algebra for compressible state-space models.
+
+import lticore as lti
+
+sys = lti.LTI(lti.Rotation(radius, angle), B, C)     # x⁺ = A x + B u,  y = C x + D u
+lti.hankel_singular_values(sys)                      # how much each state matters
+reduced = lti.balanced_truncation(sys, order=8)      # .system, .error_bound, …
+"""
+
+from .convert.diagonal import diagonalize
+from .convert.rotation import to_rotation
+from .errors import (
+    ArgumentError,
+    ArrayLibraryError,
+    DtypeError,
+    LticoreError,
+    NonFiniteError,
+    NotRealError,
+    PrecisionWarning,
+    ShapeError,
+    SingularEquationError,
+    UnstableSystemError,
+)
+from .gramians import controllability_gramian, gramian_factors, observability_gramian
+from .hankel import (
+    LTIGradient,
+    hankel_singular_values,
+    hankel_sum,
+    hankel_sum_and_gradient,
+)
+from .norms import h2_error, h2_norm, hankel_norm, hinf_norm
+from .reduction.balanced import balanced_truncation
+from .reduction.orders import allocate_orders
+from .reduction.result import Reduction
+from .response import frequency_response, impulse_response
+from .spectral import SpectralFunction, schatten, tail
+from .stein import solve_stein
+from .structure import Diagonal, Rotation
+from .systems import LTI
+
+__version__ = "0.1.0"
+
+__all__ = [
+    # systems
+    "Diagonal",
+    "Rotation",
+    "LTI",
+    # equations and Gramians
+    "solve_stein",
+    "controllability_gramian",
+    "observability_gramian",
+    "gramian_factors",
+    # Hankel singular values
+    "hankel_singular_values",
+    "hankel_sum",
+    "hankel_sum_and_gradient",
+    "LTIGradient",
+    "SpectralFunction",
+    "schatten",
+    "tail",
+    # norms and responses
+    "hankel_norm",
+    "h2_norm",
+    "h2_error",
+    "hinf_norm",
+    "frequency_response",
+    "impulse_response",
+    # reduction
+    "balanced_truncation",
+    "allocate_orders",
+    "Reduction",
+    # coordinates
+    "diagonalize",
+    "to_rotation",
+    # errors
+    "LticoreError",
+    "ShapeError",
+    "DtypeError",
+    "ArrayLibraryError",
+    "NonFiniteError",
+    "ArgumentError",
+    "UnstableSystemError",
+    "SingularEquationError",
+    "NotRealError",
+    "PrecisionWarning",
+]

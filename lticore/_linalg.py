@@ -1,0 +1,116 @@
+"""Linear algebra that the array API standard lacks."""
+
+from __future__ import annotations
+
+import math
+
+from . import kernels
+from ._arrays import Array, namespace, zeros_like_shape
+from ._check import is_complex
+from .errors import ArrayLibraryError
+
+
+def adjoint(X: Array) -> Array:
+    """Conjugate transpose Xᴴ of the last two axes."""
+    xp = namespace(X)
+    X = xp.matrix_transpose(X)
+    return xp.conj(X) if is_complex(X) else X
+
+
+def complex_of(real: Array, imaginary: Array) -> Array:
+    """real + i·imaginary in the matching complex dtype."""
+    xp = namespace(real, imaginary)
+    dtype = xp.result_type(real.dtype, imaginary.dtype, xp.complex64)
+    return xp.astype(real, dtype) + 1j * xp.astype(imaginary, dtype)
+
+
+def real_part(X: Array) -> Array:
+    """Re X; X itself when it is real."""
+    return namespace(X).real(X) if is_complex(X) else X
+
+
+def one_minus(gap: Array, modulus: Array, phase: Array) -> Array:
+    """1 − w for |w| = modulus = 1 − gap and arg w = phase, without cancellation near w = 1.
+
+    1 − w = gap + 2 |w| sin²(arg w / 2) − i |w| sin(arg w)
+    """
+    xp = namespace(gap)
+    sine, cosine = xp.sin(phase / 2), xp.cos(phase / 2)
+    return complex_of(gap + 2 * modulus * sine**2, -2 * modulus * sine * cosine)
+
+
+def hermitian_part(X: Array) -> Array:
+    """(X + Xᴴ)/2."""
+    return (X + adjoint(X)) / 2
+
+
+def diagonal(X: Array) -> Array:
+    """(..., n) diagonal of (..., n, n)."""
+    return namespace(X).linalg.diagonal(X)
+
+
+def diagonal_matrix(x: Array, offset: int = 0) -> Array:
+    """(..., n + offset, n + offset) matrix with x (..., n) on the given superdiagonal."""
+    xp = namespace(x)
+    size = x.shape[-1] + offset
+    here = xp.eye(size, k=offset, dtype=xp.bool)
+    padding = [zeros_like_shape(x, (*x.shape[:-1], offset))] if offset else []
+    rows = xp.concat([x, *padding], axis=-1)[..., None]
+    return xp.where(here, rows, xp.zeros_like(rows))
+
+
+def eigenvalues(A: Array) -> Array:
+    """(..., n) eigenvalues of a general matrix, complex."""
+    xp = namespace(A)
+    if not hasattr(xp.linalg, "eigvals"):
+        raise ArrayLibraryError(
+            f"{xp.__name__} has no eigenvalues of general matrices: convert the dense system to "
+            "NumPy, or use a Diagonal or Rotation state matrix"
+        )
+    values = xp.linalg.eigvals(A)
+    return values if is_complex(values) else xp.astype(values, xp.result_type(values, xp.complex64))
+
+
+def pivoted_cholesky(X: Array, *, rtol: float, max_rank: int | None = None) -> Array:
+    """Rank-revealing factor L of a Hermitian positive semidefinite matrix.
+
+        X ≈ L Lᴴ,   L (..., n, r)
+
+    Elimination with the largest remaining diagonal entry as pivot, stopped where it falls to
+    ``rtol`` times the first one, or at ``max_rank``. In a batch r is the largest rank met; the
+    others are padded with zero columns. The remainder is positive semidefinite with trace at most
+    n · rtol · max diag X (in exact arithmetic), so nothing is shifted and nothing is added.
+
+    Cost: O(n r²) per matrix. Source: Higham, Accuracy and Stability of Numerical Algorithms, §10.3.
+    """
+    limit = X.shape[-1] if max_rank is None else min(max_rank, X.shape[-1])
+    return kernels.find("pivoted_cholesky", X)(X, rtol, limit)
+
+
+def pivoted_cholesky_reference(X: Array, rtol: float, max_rank: int) -> Array:
+    """Reference text of :func:`pivoted_cholesky` for any array library."""
+    xp = namespace(X)
+    batch, n = X.shape[:-2], X.shape[-1]
+    X = xp.reshape(X, (math.prod(batch), n, n))
+    remaining = real_part(diagonal(X))
+    stop = rtol * xp.max(remaining, axis=-1, keepdims=True)
+    L = zeros_like_shape(X, (X.shape[0], n, 0))
+    for _ in range(max_rank):
+        # A pivot no larger than `stop` (or than zero) ends the elimination of that matrix.
+        alive = xp.max(remaining, axis=-1, keepdims=True) > xp.maximum(stop, xp.zeros_like(stop))
+        if not bool(xp.any(alive)):
+            break
+        pivot = xp.argmax(remaining, axis=-1)[:, None, None]
+        rows = xp.broadcast_to(pivot, (X.shape[0], 1, L.shape[-1]))
+        column = xp.take_along_axis(X, xp.broadcast_to(pivot, (X.shape[0], n, 1)), axis=-1)
+        column = column - L @ adjoint(xp.take_along_axis(L, rows, axis=-2))
+        column = column[..., 0]
+        height = xp.take_along_axis(remaining, pivot[..., 0], axis=-1)
+        column = xp.where(alive, column, xp.zeros_like(column))
+        column = column / xp.sqrt(xp.where(alive, height, xp.ones_like(height)))
+        L = xp.concat([L, column[..., None]], axis=-1)
+        remaining = remaining - xp.abs(column) ** 2
+        # The pivot row is eliminated exactly; rounding must not bring it back.
+        done = xp.arange(n)[None, :] == pivot[..., 0]
+        remaining = xp.where(done & alive, -xp.ones_like(remaining), remaining)
+    return xp.reshape(L, (*batch, n, L.shape[-1]))

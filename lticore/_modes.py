@@ -1,0 +1,122 @@
+"""State matrices in the coordinates of their modes.
+
+Each structure is a unitary change of basis away from a diagonal (or, when dense, triangular)
+matrix: A = U T Uᴴ. A rotation block becomes diag(λ, conj λ) in the coordinates
+(x_1 ± i x_2)/√2. The algorithms are written once in these *modes*, ordered λ_1 … λ_q,
+conj λ_1 … conj λ_q, r_1 … r_k.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ._arrays import Array, namespace
+from ._check import dtype_name, is_complex
+from ._linalg import adjoint, complex_of
+from .errors import UnstableSystemError
+from .structure import Diagonal, Rotation, StateMatrix, is_structured, parameters
+from .systems import LTI
+
+
+def adjoint_of(A: StateMatrix) -> StateMatrix:
+    """Aᴴ in the structure of A."""
+    return A.H if is_structured(A) else adjoint(A)
+
+
+def is_real(A: StateMatrix) -> bool:
+    """Whether A is a real matrix."""
+    return isinstance(A, Rotation) or not is_complex(parameters(A)[0])
+
+
+def multiply(A: StateMatrix, X: Array) -> Array:
+    """A X for X (..., n, k): O(n k) when structured."""
+    xp = namespace(*parameters(A), X)
+    if isinstance(A, Diagonal):
+        return A.poles[..., None] * X
+    if isinstance(A, Rotation):
+        first, second, rest = _split(A, X)
+        cosine = (A.radius * xp.cos(A.angle))[..., None]
+        sine = (A.radius * xp.sin(A.angle))[..., None]
+        return _join(
+            cosine * first + sine * second,
+            cosine * second - sine * first,
+            A.real_poles[..., None] * rest,
+        )
+    return A @ X
+
+
+def to_modes(A: Diagonal | Rotation, X: Array) -> Array:
+    """Uᴴ X: the rows of X (..., n, k) in the modes of A."""
+    if isinstance(A, Diagonal):
+        return X
+    xp = namespace(A.radius, X)
+    first, second, rest = _split(A, X)
+    first, second = first / math.sqrt(2), second / math.sqrt(2)
+    if is_complex(X):
+        above, below = first + 1j * second, first - 1j * second
+    else:
+        above, below = complex_of(first, second), complex_of(first, -second)
+    return xp.concat([above, below, xp.astype(rest, above.dtype)], axis=-2)
+
+
+def from_modes(A: Diagonal | Rotation, Y: Array) -> Array:
+    """U Y: the inverse of :func:`to_modes`."""
+    if isinstance(A, Diagonal):
+        return Y
+    q = A.blocks
+    above, below = Y[..., :q, :], Y[..., q : 2 * q, :]
+    return _join(
+        (above + below) / math.sqrt(2),
+        (above - below) / (1j * math.sqrt(2)),
+        Y[..., 2 * q :, :],
+    )
+
+
+def polar_modes(A: Diagonal | Rotation) -> tuple[Array, Array]:
+    """(radius ≥ 0, phase) of each mode's pole, (..., n) each, in mode order."""
+    xp = namespace(*parameters(A))
+    if isinstance(A, Diagonal):
+        return xp.abs(A.poles), phase(A.poles)
+    radius = xp.concat([A.radius, A.radius, A.real_poles], axis=-1)
+    angle = xp.concat([-A.angle, A.angle, xp.zeros_like(A.real_poles)], axis=-1)
+    return xp.abs(radius), angle + phase(radius)
+
+
+def phase(x: Array) -> Array:
+    """arg x; 0 or π for real x."""
+    xp = namespace(x)
+    if is_complex(x):
+        return xp.atan2(xp.imag(x), xp.real(x))
+    return xp.where(x < 0, xp.full_like(x, math.pi), xp.zeros_like(x))
+
+
+def require_stable(sys: LTI, *, what: str) -> None:
+    """Raise :class:`UnstableSystemError` unless all poles are inside the unit circle."""
+    xp = namespace(sys.B)
+    moduli = polar_modes(sys.A)[0] if is_structured(sys.A) else xp.abs(sys.poles)
+    if bool(xp.all(moduli < 1)):
+        return
+    flat = xp.reshape(moduli, (-1,))
+    worst = int(xp.argmax(flat))
+    where = f"mode {worst % sys.order}" + (
+        f" of batch entry {worst // sys.order}" if sys.batch_shape else ""
+    )
+    raise UnstableSystemError(
+        f"{what} needs all poles inside the unit circle, but {where} has modulus "
+        f"{float(flat[worst]):.17g}. A pole on the circle is an integrator or a radius that "
+        f"rounded to 1 in {dtype_name(sys.dtype)}; a finite `horizon` exists for any system"
+    )
+
+
+def _split(A: Rotation, X: Array) -> tuple[Array, Array, Array]:
+    """First states of the blocks, second states, and real states of X."""
+    q = A.blocks
+    return X[..., 0 : 2 * q : 2, :], X[..., 1 : 2 * q : 2, :], X[..., 2 * q :, :]
+
+
+def _join(first: Array, second: Array, rest: Array) -> Array:
+    """The inverse of :func:`_split`."""
+    xp = namespace(first, second, rest)
+    pairs = xp.stack([first, second], axis=-2)
+    pairs = xp.reshape(pairs, (*first.shape[:-2], 2 * first.shape[-2], first.shape[-1]))
+    return xp.concat([pairs, xp.astype(rest, pairs.dtype)], axis=-2)

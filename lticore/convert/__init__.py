@@ -1,0 +1,1 @@
+"""Changes of coordinates and representation that keep the input-output map."""

@@ -1,0 +1,220 @@
+"""Real systems as rotation blocks and real poles (Proposition 1 of the HSVR paper)."""
+
+from __future__ import annotations
+
+import math
+
+from .._arrays import Array, namespace, to_numpy
+from .._check import is_complex, is_single
+from .._linalg import complex_of, real_part
+from .._modes import is_real, phase
+from ..errors import ArgumentError, NotRealError, ShapeError
+from ..response import frequency_response
+from ..structure import Rotation
+from ..systems import LTI, in_double, in_single
+from .diagonal import diagonalize, equal_norms
+
+#: Relative asymmetry of H above which a system is not taken for a real one.
+_REAL_TOLERANCE = 1e-8
+#: Imaginary parts below this are rounding errors of a pole that is real.
+_REAL_POLE_TOLERANCE = 1e-12
+#: A first column of B this small in some block, relative to the largest, counts as zero.
+_REACHED_TOLERANCE = 1e-12
+
+
+def to_rotation(sys: LTI, canonical: bool = False) -> LTI:
+    """The same real system with one rotation block per conjugate pair of poles.
+
+        x = V z:  a pair λ = ρ e^{∓iα} becomes ρ R(α), a real pole a 1×1 block
+
+    Parameters
+    ----------
+    canonical : bool
+        Proposition 1 of the source: the first column of B is (1, 0) in every block. A real pole
+        is padded to a block (α = 0, or π when negative) whose second state is not reachable.
+
+    Returns
+    -------
+    LTI with a real `Rotation`; its order is n, or up to 2n when ``canonical`` pads. Without
+    ``canonical`` each block is scaled so that its parts of B and C have the same norm, and a
+    `Rotation` system comes back as it is.
+
+    Conditions: the transfer function is that of a real system. In a batch, all entries have the
+    same number of real poles.
+
+    Accuracy and cost: as :func:`diagonalize`.
+
+    Raises
+    ------
+    NotRealError
+        When complex coefficients remain.
+    ShapeError
+        When batch entries differ in their number of real poles: convert them one by one.
+    ArgumentError
+        With ``canonical``, where the first input does not reach a block.
+
+    Source: Schwerdtner et al., HSVR, Proposition 1 and Appendix A.1.
+    """
+    single, full = is_single(sys.B), in_double(sys)
+    is_rotation = isinstance(full.A, Rotation) and not is_complex(full.B)
+    rotation = full if is_rotation else _fold(full)
+    if canonical:
+        rotation = _canonical(rotation)
+    return in_single(rotation) if single else rotation
+
+
+def _fold(sys: LTI) -> LTI:
+    """Conjugate pairs of a real system, given in any form, as rotation blocks.
+
+    Modes with Im λ < 0 and those with Im λ > 0 describe conjugate halves of a real transfer
+    function, H(z) = G(z) + conj G(conj z) + (real poles), so one half determines the other and no
+    pairing is needed: y = 2 Re(c z) + …, even when poles repeat.
+    """
+    given_real = is_real(sys.A) and not is_complex(sys.B)
+    if not given_real:
+        _require_real_response(sys)
+    modal = diagonalize(sys)
+    xp = namespace(modal.B)
+    poles, B, C = modal.A.poles, modal.B, modal.C
+    side = xp.imag(poles) if is_complex(poles) else xp.zeros_like(poles)
+    if not given_real:
+        side = xp.where(xp.abs(side) > _REAL_POLE_TOLERANCE, side, xp.zeros_like(side))
+
+    counts = {
+        (int(below), int(above))
+        for below, above in zip(
+            to_numpy(xp.sum(xp.astype(side < 0, xp.int64), axis=-1)).ravel(),
+            to_numpy(xp.sum(xp.astype(side > 0, xp.int64), axis=-1)).ravel(),
+            strict=True,
+        )
+    }
+    if any(below != above for below, above in counts):
+        raise NotRealError(
+            "the poles off the real axis do not come in conjugate pairs, although the response is "
+            "real: the system has unreachable or unobservable complex modes. Reduce it first"
+        )
+    if len(counts) > 1:
+        raise ShapeError(
+            "the batch entries have different numbers of real poles and so different rotation "
+            "forms: convert them one by one"
+        )
+    q = counts.pop()[0] if counts else 0
+    n = modal.order
+    order = xp.argsort(xp.where(side < 0, 0, xp.where(side == 0, 1, 2)), axis=-1, stable=True)
+    poles = xp.take_along_axis(poles, order, axis=-1)
+    B = xp.take_along_axis(B, xp.broadcast_to(order[..., :, None], B.shape), axis=-2)
+    C = xp.take_along_axis(C, xp.broadcast_to(order[..., None, :], C.shape), axis=-1)
+    half, real = slice(0, q), slice(q, n - q)
+
+    pole, b, c = poles[..., half], B[..., half, :], C[..., :, half]
+    b_pair, c_pair = equal_norms(*_real_pairs(b, 2 * c), block=2)
+    b_real, c_real = equal_norms(*_real_modes(B[..., real, :], C[..., :, real]))
+    folded = LTI(
+        Rotation(xp.abs(pole), -phase(pole), real_part(poles[..., real])),
+        xp.concat([b_pair, b_real], axis=-2),
+        xp.concat([c_pair, c_real], axis=-1),
+        None if sys.D is None else real_part(sys.D),
+    )
+    if not given_real:
+        _require_same_response(sys, folded)
+    return folded
+
+
+def _real_pairs(b: Array, c: Array) -> tuple[Array, Array]:
+    """Rows (Re b, Im b) and columns (Re c, −Im c), interleaved: y = Re(c z) in real states."""
+    xp = namespace(b, c)
+    if not is_complex(b):
+        # No complex poles: an empty set of pairs.
+        return b, c
+    rows = xp.stack([xp.real(b), xp.imag(b)], axis=-2)
+    columns = xp.stack([xp.real(c), -xp.imag(c)], axis=-1)
+    *batch, q, m = b.shape
+    return (
+        xp.reshape(rows, (*batch, 2 * q, m)),
+        xp.reshape(columns, (*batch, c.shape[-2], 2 * q)),
+    )
+
+
+def _real_modes(b: Array, c: Array) -> tuple[Array, Array]:
+    """Rotate each mode of a real pole so that its largest input entry, hence all, are real."""
+    xp = namespace(b, c)
+    if not is_complex(b):
+        return b, c
+    largest = xp.argmax(xp.abs(b), axis=-1)[..., None]
+    leading = xp.take_along_axis(b, largest, axis=-1)
+    size = xp.abs(leading)
+    turn = xp.where(size > 0, leading, xp.ones_like(leading)) / xp.where(
+        size > 0, size, xp.ones_like(size)
+    )
+    return xp.real(b * xp.conj(turn)), xp.real(c * xp.matrix_transpose(turn))
+
+
+def _canonical(sys: LTI) -> LTI:
+    """Proposition 1: z → z/β in each block, with β the first column of B as a complex number."""
+    A = sys.A
+    xp = namespace(sys.B)
+    q = A.blocks
+    real = slice(2 * q, None)
+    b = complex_of(sys.B[..., 0 : 2 * q : 2, :], sys.B[..., 1 : 2 * q : 2, :])
+    c = complex_of(sys.C[..., :, 0 : 2 * q : 2], -sys.C[..., :, 1 : 2 * q : 2])
+    # A padded real pole is a block that happens to have real coefficients.
+    b = xp.concat([b, xp.astype(sys.B[..., real, :], b.dtype)], axis=-2)
+    c = xp.concat([c, xp.astype(sys.C[..., :, real], c.dtype)], axis=-1)
+    first = b[..., :, :1]
+    weak = xp.abs(first[..., 0]) <= _REACHED_TOLERANCE * xp.max(xp.abs(b))
+    if bool(xp.any(weak)):
+        flat = int(xp.argmax(xp.astype(xp.reshape(weak, (-1,)), xp.int64)))
+        raise ArgumentError(
+            f"block {flat % weak.shape[-1]} is not reached by the first input (its first row pair "
+            "of B is zero), so its first column cannot be scaled to (1, 0): the canonical form "
+            "does not exist. Permute the inputs, or use canonical=False"
+        )
+    B, C = _real_pairs(b / first, c * xp.matrix_transpose(first))
+    # Roundings of β/β must not leave a trace in the fixed column.
+    unit = (xp.arange(B.shape[-2]) % 2 == 0)[:, None]
+    column = xp.where(unit, xp.ones_like(B[..., :, :1]), xp.zeros_like(B[..., :, :1]))
+    return LTI(
+        Rotation(
+            xp.concat([A.radius, xp.abs(A.real_poles)], axis=-1),
+            xp.concat([A.angle, phase(A.real_poles)], axis=-1),
+        ),
+        xp.concat([column, B[..., :, 1:]], axis=-1),
+        C,
+        sys.D,
+    )
+
+
+def _require_real_response(sys: LTI) -> None:
+    omega = _sample_frequencies(sys)
+    H, mirrored = frequency_response(sys, omega), frequency_response(sys, -omega)
+    asymmetry = _relative_difference(H, namespace(H).conj(mirrored))
+    if asymmetry > _REAL_TOLERANCE:
+        raise NotRealError(
+            "the system is not real: its frequency response differs from its mirror image by "
+            f"{asymmetry:.1e} (relative), so no real rotation form exists. For a layer that "
+            "computes Re(C x), build the real system of order 2q instead"
+        )
+
+
+def _require_same_response(sys: LTI, folded: LTI) -> None:
+    omega = _sample_frequencies(sys)
+    change = _relative_difference(frequency_response(sys, omega), frequency_response(folded, omega))
+    if change > _REAL_TOLERANCE:
+        raise NotRealError(
+            f"folding conjugate pairs changed the response by {change:.1e} (relative): complex "
+            "modes share a real pole. Pass the system in real coordinates instead"
+        )
+
+
+def _sample_frequencies(sys: LTI) -> Array:
+    """Generic frequencies, more than a rational function of order n can vanish at."""
+    xp = namespace(sys.B)
+    return (xp.arange(2 * sys.order + 1, dtype=xp.float64) + 0.382) * (
+        math.pi / (2 * sys.order + 1)
+    )
+
+
+def _relative_difference(first: Array, second: Array) -> float:
+    xp = namespace(first, second)
+    size = float(xp.max(xp.abs(first)))
+    return float(xp.max(xp.abs(first - second))) / size if size > 0 else 0.0

@@ -1,0 +1,45 @@
+"""Every error and warning of lticore.
+
+All errors derive from :class:`LticoreError` and from the built-in exception a caller would
+expect, so both ``except LticoreError`` and ``except ValueError`` work.
+"""
+
+
+class LticoreError(Exception):
+    """Base class of all errors raised by lticore."""
+
+
+class ShapeError(LticoreError, ValueError):
+    """Array dimensions do not fit each other or the argument's meaning."""
+
+
+class DtypeError(LticoreError, TypeError):
+    """The array's dtype cannot carry the computation (float16, bool, object, ...)."""
+
+
+class ArrayLibraryError(LticoreError, TypeError):
+    """Arrays of different or unsupported libraries, or on different devices."""
+
+
+class NonFiniteError(LticoreError, ValueError):
+    """An argument contains NaN or infinity."""
+
+
+class ArgumentError(LticoreError, ValueError):
+    """A scalar argument is outside its range, or options contradict each other."""
+
+
+class UnstableSystemError(LticoreError, ArithmeticError):
+    """An operation that needs all poles inside the unit circle met one that is not."""
+
+
+class SingularEquationError(LticoreError, ArithmeticError):
+    """A matrix equation has no unique solution."""
+
+
+class NotRealError(LticoreError, ValueError):
+    """A real system was needed, but the transfer function is not that of one."""
+
+
+class PrecisionWarning(UserWarning):
+    """A result carries less accuracy, or fewer states, than was asked for."""

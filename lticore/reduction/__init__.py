@@ -1,0 +1,1 @@
+"""Reductions: from a system to a smaller one with a stated error."""

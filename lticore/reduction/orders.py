@@ -1,0 +1,125 @@
+"""How many states to keep: in one system by energy or error, over many layers by a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .._arrays import Array, as_array, to_numpy
+from .._check import check_array, check_integer
+from ..errors import ArgumentError, ShapeError
+
+#: Tails below this share of the sum are rounding noise, not energy.
+_NOISE = 1e-15
+
+
+def order_for_energy(sigma: Array, energy: float) -> int:
+    """Smallest r ≥ 1 with Σ_{i≤r} σ_i ≥ energy · Σ σ_i in every batch entry.
+
+    Compared on the tail, Σ_{i>r} σ_i ≤ (1 − energy) Σ σ_i, where small values are not lost.
+    """
+    if not 0 < energy <= 1:
+        raise ArgumentError(f"energy must lie in (0, 1], but is {energy!r}")
+    tails = _tails(to_numpy(sigma))
+    allowed = max(1 - energy, _NOISE) * tails[..., :1]
+    return _smallest_order(tails <= allowed)
+
+
+def order_for_error(sigma: Array, error: float) -> int:
+    """Smallest r ≥ 1 with 2 Σ_{i>r} σ_i ≤ error in every batch entry."""
+    if not error >= 0:
+        raise ArgumentError(f"error must be at least 0, but is {error!r}")
+    tails = _tails(to_numpy(sigma))
+    allowed = np.maximum(error / 2, _NOISE * tails[..., :1])
+    return _smallest_order(tails <= allowed)
+
+
+def allocate_orders(
+    singular_values: Sequence[Array],
+    *,
+    budget: int | None = None,
+    ratio: float | None = None,
+    energy: float | None = None,
+) -> list[int]:
+    """Orders for several layers at one common energy level.
+
+        r_l(γ) = smallest r ≥ 1 with Σ_{i≤r} σ_i^(l) ≥ γ Σ_i σ_i^(l)
+
+    With ``energy`` γ is given; with ``budget`` it is the largest γ ≤ 1 with Σ_l r_l ≤ budget (ties
+    are filled up in the order of the layers). The level is found exactly: raising γ adds states one
+    at a time, in ascending order of the share that the states before them hold, so this is one
+    sort and no bisection. States that hold no energy are never given out.
+
+    Parameters
+    ----------
+    singular_values : one descending real array (n_l,) per layer; n_l may differ
+    budget : int ≥ number of layers
+        Total number of states.
+    ratio : float in [0, 1)
+        Share of states to remove: budget = round((1 − ratio) · Σ n_l).
+    energy : float in (0, 1]
+
+    Returns
+    -------
+    list of int, one order ≥ 1 per layer, together never above the budget.
+
+    Raises
+    ------
+    ArgumentError
+        When not exactly one criterion is given, one is out of range, or the budget is smaller
+        than the number of layers.
+
+    Source: Schwerdtner et al., HSVR, Algorithm 1 (its stopping rule and index are mended here).
+    """
+    layers = [_check_values(i, values) for i, values in enumerate(singular_values)]
+    if not layers:
+        raise ArgumentError("singular_values is empty: there is no layer to allocate states to")
+    given = [x is not None for x in (budget, ratio, energy)]
+    if sum(given) != 1:
+        raise ArgumentError("give exactly one of budget=, ratio= and energy=")
+    if energy is not None:
+        return [order_for_energy(sigma, energy) for sigma in layers]
+    total = sum(len(sigma) for sigma in layers)
+    if ratio is not None:
+        if not 0 <= ratio < 1:
+            raise ArgumentError(f"ratio must lie in [0, 1), but is {ratio!r}")
+        budget = round((1 - ratio) * total)
+    budget = check_integer("budget", budget, minimum=0)
+    if budget < len(layers):
+        raise ArgumentError(
+            f"a budget of {budget} states (of {total}) cannot give each of {len(layers)} layers "
+            "its one state: lower the ratio or raise the budget"
+        )
+
+    # State r + 1 of a layer is wanted as soon as γ exceeds the share of its first r states, that
+    # is, in descending order of the share still missing after them.
+    wanted = []
+    for index, sigma in enumerate(layers):
+        missing = _tails(sigma)[1:-1] / max(sigma.sum(), np.finfo(np.float64).tiny)
+        wanted += [(-share, index) for share in missing if share > _NOISE]
+    orders = [1] * len(layers)
+    for _, index in sorted(wanted)[: budget - len(layers)]:
+        orders[index] += 1
+    return orders
+
+
+def _tails(sigma: np.ndarray) -> np.ndarray:
+    """(..., n + 1) sums Σ_{i>r} σ_i for r = 0 … n, added from the small end."""
+    sums = np.cumsum(sigma[..., ::-1].astype(np.float64), axis=-1)[..., ::-1]
+    return np.concatenate([sums, np.zeros_like(sums[..., :1])], axis=-1)
+
+
+def _smallest_order(enough: np.ndarray) -> int:
+    """Smallest r ≥ 1 that is enough in every batch entry; ``enough`` runs over r = 0 … n."""
+    return max(1, int(np.max(np.argmax(enough, axis=-1))))
+
+
+def _check_values(index: int, values: Array) -> np.ndarray:
+    name = f"singular_values[{index}]"
+    sigma = to_numpy(check_array(name, as_array(name, values), ndim=1))
+    if sigma.ndim != 1 or len(sigma) == 0:
+        raise ShapeError(f"{name} has shape {sigma.shape}: pass one non-empty vector per layer")
+    if np.iscomplexobj(sigma) or np.any(sigma < 0) or np.any(np.diff(sigma) > 0):
+        raise ArgumentError(f"{name} must be real, non-negative and descending")
+    return sigma

@@ -1,0 +1,110 @@
+"""Responses of a system: impulse response and frequency response."""
+
+from __future__ import annotations
+
+import math
+
+from ._arrays import Array, namespace, zeros_like_shape
+from ._check import check_array, check_integer, check_real, is_single, like_precision, to_double
+from ._linalg import adjoint, complex_of, one_minus
+from ._modes import multiply, polar_modes, to_modes
+from .errors import ShapeError, SingularEquationError
+from .structure import StateMatrix, is_structured, map_parameters
+from .systems import LTI
+
+#: Frequencies are taken in chunks of this many complex entries (64 MB).
+_CHUNK = 1 << 22
+
+
+def impulse_response(sys: LTI, steps: int) -> Array:
+    """Markov parameters h_0 = D, h_k = C A^{k−1} B.
+
+    Returns
+    -------
+    (..., steps, p, m) array: D, C B, C A B, …; computed in float64, returned in the precision of
+    the system.
+
+    Cost: O(steps · n m p), plus O(steps · n² m) when dense.
+
+    Raises
+    ------
+    ArgumentError
+        For steps < 1.
+    """
+    steps = check_integer("steps", steps, minimum=1)
+    xp = namespace(sys.B)
+    A = map_parameters(to_double, sys.A)
+    C, X = to_double(sys.C), to_double(sys.B)
+    terms = []
+    for _ in range(steps - 1):
+        terms.append(C @ X)
+        X = multiply(A, X)
+    dtype = (C @ X).dtype
+    D = sys.D
+    if D is None:
+        D = zeros_like_shape(sys.B, (*sys.batch_shape, sys.outputs, sys.inputs))
+    response = xp.stack([xp.astype(term, dtype) for term in (D, *terms)], axis=-3)
+    return like_precision(response, is_single(sys.B))
+
+
+def frequency_response(sys: LTI, frequencies: Array) -> Array:
+    """H(e^{iω}) = C (e^{iω} I − A)⁻¹ B + D.
+
+    Parameters
+    ----------
+    frequencies : (L,) real array
+        ω in radians per sample.
+
+    Returns
+    -------
+    (..., L, p, m) complex array, computed in float64, returned in the precision of the system.
+
+    Conditions: no pole at e^{iω}.
+
+    Accuracy: structured systems subtract e^{iω} and each pole directly; dense ones solve.
+
+    Cost: O(L n m p) structured, O(L n³) dense.
+
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError
+    """
+    omega = check_real("frequencies", check_array("frequencies", frequencies, ndim=1))
+    if omega.ndim != 1:
+        raise ShapeError(f"frequencies must be one-dimensional, but has shape {omega.shape}")
+    omega = to_double(omega)
+    xp = namespace(sys.B, omega)
+    A = map_parameters(to_double, sys.A)
+    respond = _respond_in_modes if is_structured(A) else _respond_by_solving
+    width = sys.order * (sys.outputs if is_structured(A) else sys.order)
+    step = max(1, _CHUNK // (width * max(1, math.prod(sys.batch_shape))))
+    pieces = [
+        respond(A, to_double(sys.B), to_double(sys.C), omega[start : start + step])
+        for start in range(0, max(1, omega.shape[0]), step)
+    ]
+    H = xp.concat(pieces, axis=-3)
+    if sys.D is not None:
+        H = H + to_double(sys.D)[..., None, :, :]
+    return like_precision(H, is_single(sys.B))
+
+
+def _respond_in_modes(A: StateMatrix, B: Array, C: Array, omega: Array) -> Array:
+    # 1/(z − λ) = conj z/(1 − λ conj z): the second form keeps its digits near the unit circle.
+    xp = namespace(B, omega)
+    radius, phase = (x[..., None, :] for x in polar_modes(A))
+    distance = one_minus(1 - radius, radius, phase - omega[:, None])
+    if bool(xp.any(distance == 0)):
+        raise SingularEquationError("a frequency coincides with a pole on the unit circle")
+    resolvent = complex_of(xp.cos(omega), -xp.sin(omega))[:, None] / distance
+    modal_B, modal_C = to_modes(A, B), adjoint(to_modes(A, adjoint(C)))
+    return (modal_C[..., None, :, :] * resolvent[..., None, :]) @ xp.astype(
+        modal_B, resolvent.dtype
+    )[..., None, :, :]
+
+
+def _respond_by_solving(A: StateMatrix, B: Array, C: Array, omega: Array) -> Array:
+    xp = namespace(B, omega)
+    z = complex_of(xp.cos(omega), xp.sin(omega))
+    pencil = z[:, None, None] * xp.eye(A.shape[-1], dtype=z.dtype) - A[..., None, :, :]
+    states = xp.linalg.solve(pencil, xp.astype(B, z.dtype)[..., None, :, :])
+    return xp.astype(C, z.dtype)[..., None, :, :] @ states

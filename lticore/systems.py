@@ -1,0 +1,170 @@
+"""Linear time-invariant systems: a frozen dataclass that validates, and holds no algorithms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ._arrays import Array, namespace
+from ._check import (
+    broadcast_batches,
+    check_array,
+    dtype_name,
+    is_complex,
+    is_single,
+    like_precision,
+    to_double,
+)
+from ._linalg import eigenvalues
+from .errors import ShapeError
+from .structure import (
+    Rotation,
+    StateMatrix,
+    batch_shape_of,
+    broadcast_state_matrix,
+    check_state_matrix,
+    is_structured,
+    map_parameters,
+    order_of,
+    parameters,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class LTI:
+    """Discrete-time linear time-invariant system
+
+        x_{k+1} = A x_k + B u_k,      y_k = C x_k + D u_k.
+
+    Batch axes lead and broadcast against each other; all arrays are promoted to their common
+    precision, integers to float64. A complex `Diagonal` is that complex system, literally.
+
+    Parameters
+    ----------
+    A : Diagonal, Rotation or (..., n, n) array
+    B : (..., n, m) array
+    C : (..., p, n) array
+    D : (..., p, m) array, optional
+        Feedthrough; None means zero.
+
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError, ArrayLibraryError
+    """
+
+    A: StateMatrix
+    B: Array
+    C: Array
+    D: Array = None
+
+    def __post_init__(self) -> None:
+        A = check_state_matrix("A", self.A)
+        n = order_of(A)
+        B = check_array("B", self.B, ndim=2)
+        C = check_array("C", self.C, ndim=2)
+        D = None if self.D is None else check_array("D", self.D, ndim=2)
+        if B.shape[-2] != n or B.shape[-1] < 1:
+            raise ShapeError(
+                f"B has shape {tuple(B.shape)}, but A has {n} states: B needs (..., {n}, m) with "
+                "m ≥ 1"
+            )
+        if C.shape[-1] != n or C.shape[-2] < 1:
+            raise ShapeError(
+                f"C has shape {tuple(C.shape)}, but A has {n} states: C needs (..., p, {n}) with "
+                "p ≥ 1"
+            )
+        p, m = C.shape[-2], B.shape[-1]
+        if D is not None and tuple(D.shape[-2:]) != (p, m):
+            raise ShapeError(
+                f"D has shape {tuple(D.shape)}, but C has {p} outputs and B {m} inputs: D needs "
+                f"(..., {p}, {m})"
+            )
+        arrays = [*parameters(A), B, C, *([] if D is None else [D])]
+        xp = namespace(*arrays)
+        batches = {"A": batch_shape_of(A), "B": tuple(B.shape[:-2]), "C": tuple(C.shape[:-2])}
+        if D is not None:
+            batches["D"] = tuple(D.shape[:-2])
+        batch = broadcast_batches(**batches)
+
+        single = all(is_single(x) for x in arrays)
+        cast = (lambda x: x) if single else to_double
+        dtype = cast(B).dtype
+        if any(is_complex(x) for x in arrays):
+            dtype = xp.complex64 if single else xp.complex128
+        A = broadcast_state_matrix(map_parameters(cast, A), batch)
+        B, C, D = (
+            None if X is None else xp.broadcast_to(xp.astype(X, dtype), (*batch, *X.shape[-2:]))
+            for X in (B, C, D)
+        )
+        object.__setattr__(self, "A", A)
+        object.__setattr__(self, "B", B)
+        object.__setattr__(self, "C", C)
+        object.__setattr__(self, "D", D)
+
+    @property
+    def order(self) -> int:
+        """Number of states n."""
+        return self.B.shape[-2]
+
+    @property
+    def inputs(self) -> int:
+        """Number of inputs m."""
+        return self.B.shape[-1]
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs p."""
+        return self.C.shape[-2]
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        return tuple(self.B.shape[:-2])
+
+    @property
+    def dtype(self) -> Any:
+        """Dtype of B, C and D; complex as soon as any part of the system is."""
+        return self.B.dtype
+
+    @property
+    def poles(self) -> Array:
+        """(..., n) eigenvalues of A; O(n) for structured A, O(n³) for dense A."""
+        return self.A.poles if is_structured(self.A) else eigenvalues(self.A)
+
+    @property
+    def spectral_radius(self) -> float:
+        """Largest |pole| over the whole batch; the system is stable when it is below 1."""
+        xp = namespace(self.B)
+        if isinstance(self.A, Rotation):
+            moduli = xp.abs(xp.concat([self.A.radius, self.A.real_poles], axis=-1))
+        else:
+            moduli = xp.abs(to_double(self.poles))
+        return float(xp.max(moduli))
+
+    def to_dense(self) -> LTI:
+        """The same system with A as an array."""
+        A = self.A.to_dense() if is_structured(self.A) else self.A
+        return LTI(A, self.B, self.C, self.D)
+
+    def __repr__(self) -> str:
+        kind = type(self.A).__name__ if is_structured(self.A) else "dense"
+        batch = f", batch {self.batch_shape}" if self.batch_shape else ""
+        return (
+            f"LTI({kind}, order {self.order}, {self.inputs} inputs, {self.outputs} outputs"
+            f"{batch}, {dtype_name(self.dtype)})"
+        )
+
+
+def in_double(sys: LTI) -> LTI:
+    """The system in float64 / complex128, itself where it is already."""
+    return _converted(sys, to_double) if is_single(sys.B) else sys
+
+
+def in_single(sys: LTI) -> LTI:
+    """The system rounded to float32 / complex64."""
+    return _converted(sys, lambda x: like_precision(x, single=True))
+
+
+def _converted(sys: LTI, cast: Callable[[Array], Array]) -> LTI:
+    D = None if sys.D is None else cast(sys.D)
+    return LTI(map_parameters(cast, sys.A), cast(sys.B), cast(sys.C), D)
