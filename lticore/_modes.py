@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 
 from ._arrays import Array, namespace
-from ._check import dtype_name, is_complex
-from ._linalg import adjoint, complex_of
+from ._check import dtype_name, is_complex, to_double
+from ._linalg import adjoint, complex_of, eigenvalues
 from .errors import UnstableSystemError
 from .structure import Diagonal, Rotation, StateMatrix, is_structured, parameters
 from .systems import LTI
@@ -93,7 +93,10 @@ def phase(x: Array) -> Array:
 def require_stable(sys: LTI, *, what: str) -> None:
     """Raise :class:`UnstableSystemError` unless all poles are inside the unit circle."""
     xp = namespace(sys.B)
-    moduli = polar_modes(sys.A)[0] if is_structured(sys.A) else xp.abs(sys.poles)
+    if is_structured(sys.A):
+        moduli = polar_modes(sys.A)[0]
+    else:
+        moduli = xp.abs(eigenvalues(to_double(sys.A)))
     if bool(xp.all(moduli < 1)):
         return
     flat = xp.reshape(moduli, (-1,))

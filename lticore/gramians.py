@@ -105,11 +105,18 @@ def factor_pair(
     """Pivoted Cholesky factors of P and Q after balancing their diagonals."""
     xp = namespace(P, Q)
     p, q = real_part(diagonal(P)), real_part(diagonal(Q))
-    ratio = xp.where((p > 0) & (q > 0), q, xp.ones_like(q)) / xp.where(
-        (p > 0) & (q > 0), p, xp.ones_like(p)
-    )
+    one = xp.ones_like(p)
+    reached, observed = p > 0, q > 0
+    log_p, log_q = xp.log2(xp.where(reached, p, one)), xp.log2(xp.where(observed, q, one))
+    # A state that is unreachable or unobservable matters to no σ: it gets the largest √(p_i q_i)
+    # of the others, so that it cannot raise the level below which pivots are dropped.
+    level = xp.where(reached & observed, log_p + log_q, -xp.inf * one)
+    level = xp.max(level, axis=-1, keepdims=True)
+    level = xp.where(xp.isfinite(level), level, xp.zeros_like(level))
+    exponent = xp.where(observed, log_q, level - log_p) - xp.where(reached, log_p, level - log_q)
+    exponent = xp.where(reached | observed, exponent, xp.zeros_like(exponent))
     # A power of two changes no digit: t P t and Q/t² hold the same information as P and Q.
-    t = (2.0 ** xp.round(xp.log2(ratio) / 4))[..., None]
+    t = (2.0 ** xp.round(exponent / 4))[..., None]
     t_row = xp.matrix_transpose(t)
     R = pivoted_cholesky(P * t * t_row, rtol=rtol, max_rank=max_rank) / t
     S = pivoted_cholesky(Q / t / t_row, rtol=rtol, max_rank=max_rank) * t

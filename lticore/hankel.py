@@ -39,8 +39,10 @@ def hankel_singular_values(
     (..., n) or (..., max_rank) real array, descending, padded with exact zeros beyond the
     numerical rank; in the precision of the system.
 
-    Accuracy: absolute, about 1e-15 · ‖R‖‖S‖ after the diagonals of P and Q are balanced; values
-    below about 1e-12 σ_1 need not have a correct digit.
+    Accuracy: absolute, usually about 1e-15 · ‖R‖‖S‖ after the diagonals of P and Q are balanced;
+    values below about 1e-12 σ_1 need not have a correct digit. The guarantee is
+    1e-15 · (‖R‖‖S‖)²/σ_i, since a formed Gramian loses directions that are weak in it, and these
+    can be strong in the other one.
 
     Cost: O(n² (m + p) + n³), the cubic part one SVD of the numerical rank.
 

@@ -15,7 +15,7 @@ from .hankel import hankel_singular_values
 from .response import frequency_response
 from .stein import solve_stein
 from .structure import map_parameters
-from .systems import LTI
+from .systems import LTI, in_double
 
 #: An eigenvalue of the symplectic pencil this close to the circle counts as on it.
 _ON_CIRCLE = 1e-8
@@ -115,28 +115,28 @@ def hinf_norm(sys: LTI, *, rtol: float = 1e-8) -> Array:
     if not is_numpy(sys.B):
         raise ArrayLibraryError("hinf_norm needs LAPACK's QZ and so NumPy arrays")
     require_stable(sys, what="the h-infinity norm")
-    # Poles of the samples lie where the peaks are; take them from the structured system.
-    phases = np.angle(to_double(sys.poles)).reshape(-1, sys.order)
-    dense = sys.to_dense()
-    m, p = sys.inputs, sys.outputs
-    A, B, C = (to_double(X).reshape(-1, *X.shape[-2:]) for X in (dense.A, dense.B, dense.C))
-    D = np.zeros((len(A), p, m)) if dense.D is None else to_double(dense.D).reshape(-1, p, m)
-    peaks = [
-        _peak_gain(LTI(*arrays), phase, rtol)
-        for *arrays, phase in zip(A, B, C, D, phases, strict=True)
-    ]
+    full = in_double(sys)
+    peaks = [_peak_gain(_entry(full, index), rtol) for index in np.ndindex(sys.batch_shape)]
     return like_precision(np.reshape(np.asarray(peaks), sys.batch_shape), is_single(sys.B))
 
 
-def _peak_gain(sys: LTI, phases: np.ndarray, rtol: float) -> float:
+def _entry(sys: LTI, index: tuple[int, ...]) -> LTI:
+    """One system of a batch."""
+    D = None if sys.D is None else sys.D[index]
+    return LTI(map_parameters(lambda x: x[index], sys.A), sys.B[index], sys.C[index], D)
+
+
+def _peak_gain(sys: LTI, rtol: float) -> float:
+    # Gains come from the structured system, whose poles near the circle keep their digits.
     def gain(omega: np.ndarray) -> float:
         return float(np.max(np.linalg.norm(frequency_response(sys, omega), 2, axis=(-2, -1))))
 
-    level = gain(np.concatenate([np.linspace(-np.pi, np.pi, 64), phases]))
+    dense = sys.to_dense()
+    level = gain(np.concatenate([np.linspace(-np.pi, np.pi, 64), np.angle(sys.poles)]))
     for _ in range(_MAX_LEVELS):
         if level == 0:
             return 0.0
-        crossings = _level_crossings(sys, (1 + rtol) * level)
+        crossings = _level_crossings(dense, (1 + rtol) * level)
         if len(crossings) == 0:
             break
         # Between two neighbouring crossings the gain stays above the level, or below it.
@@ -155,8 +155,9 @@ def _level_crossings(sys: LTI, level: float) -> np.ndarray:
     (x, λ, u, y), of x⁺ = A x + B u, γ y = C x + D u, λ = Aᴴ λ⁺ + Cᴴ y, γ u = Bᴴ λ⁺ + Dᴴ y: no
     inverse is taken and γ enters scaled.
     """
-    A, B, C, D = sys.A, sys.B, sys.C, sys.D
+    A, B, C = sys.A, sys.B, sys.C
     n, m, p = sys.order, sys.inputs, sys.outputs
+    D = np.zeros((p, m)) if sys.D is None else sys.D
     size = 2 * n + m + p
     M, N = np.zeros((2, size, size), dtype=np.complex128)
     x, lam, u, y = np.split(np.arange(size), np.cumsum([n, n, m]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ._arrays import Array, namespace, zeros_like_shape
 from ._check import check_array, check_integer, check_real, is_single, like_precision, to_double
 from ._linalg import adjoint, complex_of, one_minus
@@ -14,6 +16,7 @@ from .systems import LTI
 
 #: Frequencies are taken in chunks of this many complex entries (64 MB).
 _CHUNK = 1 << 22
+_ON_POLE = "a frequency coincides with a pole on the unit circle"
 
 
 def impulse_response(sys: LTI, steps: int) -> Array:
@@ -68,6 +71,8 @@ def frequency_response(sys: LTI, frequencies: Array) -> Array:
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError
+    SingularEquationError
+        Where a frequency meets a pole on the unit circle.
     """
     omega = check_real("frequencies", check_array("frequencies", frequencies, ndim=1))
     if omega.ndim != 1:
@@ -94,7 +99,7 @@ def _respond_in_modes(A: StateMatrix, B: Array, C: Array, omega: Array) -> Array
     radius, phase = (x[..., None, :] for x in polar_modes(A))
     distance = one_minus(1 - radius, radius, phase - omega[:, None])
     if bool(xp.any(distance == 0)):
-        raise SingularEquationError("a frequency coincides with a pole on the unit circle")
+        raise SingularEquationError(_ON_POLE)
     resolvent = complex_of(xp.cos(omega), -xp.sin(omega))[:, None] / distance
     modal_B, modal_C = to_modes(A, B), adjoint(to_modes(A, adjoint(C)))
     return (modal_C[..., None, :, :] * resolvent[..., None, :]) @ xp.astype(
@@ -106,5 +111,8 @@ def _respond_by_solving(A: StateMatrix, B: Array, C: Array, omega: Array) -> Arr
     xp = namespace(B, omega)
     z = complex_of(xp.cos(omega), xp.sin(omega))
     pencil = z[:, None, None] * xp.eye(A.shape[-1], dtype=z.dtype) - A[..., None, :, :]
-    states = xp.linalg.solve(pencil, xp.astype(B, z.dtype)[..., None, :, :])
+    try:
+        states = xp.linalg.solve(pencil, xp.astype(B, z.dtype)[..., None, :, :])
+    except np.linalg.LinAlgError:
+        raise SingularEquationError(_ON_POLE) from None
     return xp.astype(C, z.dtype)[..., None, :, :] @ states

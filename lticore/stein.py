@@ -155,8 +155,13 @@ def series_factors(
         _refuse_singular(denominator)
         return 1 / denominator
 
-    positive = modulus > 0
-    logarithm = xp.log1p(-xp.where(positive, gap, xp.zeros_like(gap)))
+    # Of log ρσ = log(1 − gap) the second form is exact near the circle, the first near zero.
+    near, positive = gap < 0.5, modulus > 0
+    logarithm = xp.where(
+        near,
+        xp.log1p(-xp.where(near, gap, xp.zeros_like(gap))),
+        xp.log(xp.where(positive, modulus, xp.ones_like(modulus))),
+    )
     power_gap = xp.where(positive, -xp.expm1(horizon * logarithm), xp.ones_like(gap))
     numerator = one_minus(power_gap, 1 - power_gap, horizon * angle)
     one = denominator == 0

@@ -137,9 +137,11 @@ class LTI:
         xp = namespace(self.B)
         if isinstance(self.A, Rotation):
             moduli = xp.abs(xp.concat([self.A.radius, self.A.real_poles], axis=-1))
+        elif is_structured(self.A):
+            moduli = xp.abs(to_double(self.A.poles))
         else:
-            moduli = xp.abs(to_double(self.poles))
-        return float(xp.max(moduli))
+            moduli = xp.abs(eigenvalues(to_double(self.A)))
+        return float(xp.max(moduli)) if 0 not in moduli.shape else 0.0
 
     def to_dense(self) -> LTI:
         """The same system with A as an array."""

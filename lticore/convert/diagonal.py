@@ -62,7 +62,7 @@ def _diagonalize_dense(sys: LTI) -> LTI:
         raise ArrayLibraryError("diagonalizing a dense system needs LAPACK and so NumPy arrays")
     poles, V = np.linalg.eig(sys.A)
     # For an exactly defective A, solving with V would stop with a bare LAPACK error.
-    condition = float(np.max(np.linalg.cond(V)))
+    condition = float(np.max(np.linalg.cond(V), initial=0))
     if not condition < 1 / np.finfo(np.float64).eps:
         raise ArgumentError(
             "A is defective to working precision (its eigenvectors are dependent, condition "
@@ -84,11 +84,13 @@ def equal_norms(B: Array, C: Array, block: int = 1) -> tuple[Array, Array]:
     b = _block_norms(xp.sum(xp.abs(B) ** 2, axis=-1), block)
     c = _block_norms(xp.sum(xp.abs(C) ** 2, axis=-2), block)
     both = (b > 0) & (c > 0)
-    scale = xp.where(both, c, xp.ones_like(c)) / xp.where(both, b, xp.ones_like(b))
-    scale = xp.repeat(xp.sqrt(xp.sqrt(scale)), block, axis=-1)
+    # Roots before the quotient, which could overflow.
+    b, c = (xp.sqrt(xp.sqrt(xp.where(both, x, xp.ones_like(x)))) for x in (b, c))
+    scale = xp.repeat(c / b, block, axis=-1)
     return B * scale[..., :, None], C / scale[..., None, :]
 
 
 def _block_norms(squares: Array, block: int) -> Array:
     xp = namespace(squares)
-    return xp.sum(xp.reshape(squares, (*squares.shape[:-1], -1, block)), axis=-1)
+    blocks = (*squares.shape[:-1], squares.shape[-1] // block, block)
+    return xp.sum(xp.reshape(squares, blocks), axis=-1)

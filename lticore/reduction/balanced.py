@@ -10,7 +10,7 @@ from .._arrays import Array, namespace
 from .._check import check_integer, is_single, like_precision
 from .._linalg import adjoint
 from .._modes import multiply
-from ..errors import ArgumentError, PrecisionWarning
+from ..errors import ArgumentError, PrecisionWarning, ShapeError
 from ..gramians import gramian_factors
 from ..hankel import pad_values
 from ..norms import h2_error
@@ -57,6 +57,8 @@ def balanced_truncation(
     Raises
     ------
     UnstableSystemError
+    ShapeError
+        For an empty batch.
     ArgumentError
         When not exactly one criterion is given, or it is out of range.
 
@@ -65,6 +67,10 @@ def balanced_truncation(
     """
     xp = namespace(sys.B)
     full = in_double(sys)
+    if 0 in sys.batch_shape:
+        raise ShapeError(
+            f"the batch shape {sys.batch_shape} holds no system, so no order can be chosen"
+        )
     R, S = gramian_factors(full)
     U, sigma, Vh = xp.linalg.svd(adjoint(S) @ R, full_matrices=False)
     sigma = pad_values(sigma, sys.order)
@@ -96,8 +102,8 @@ def balanced_truncation(
         system=in_single(reduced) if single else reduced,
         order=order,
         singular_values=like_precision(sigma, single),
-        error_bound=2 * xp.sum(sigma[..., order:], axis=-1),
-        h2_error=h2_error(full, reduced),
+        error_bound=like_precision(2 * xp.sum(sigma[..., order:], axis=-1), single),
+        h2_error=like_precision(h2_error(full, reduced), single),
         left=like_precision(left, single),
         right=like_precision(right, single),
     )

@@ -22,7 +22,7 @@ def order_for_energy(sigma: Array, energy: float) -> int:
     if not 0 < energy <= 1:
         raise ArgumentError(f"energy must lie in (0, 1], but is {energy!r}")
     tails = _tails(to_numpy(sigma))
-    allowed = max(1 - energy, _NOISE) * tails[..., :1]
+    allowed = (1 - energy + _NOISE) * tails[..., :1]
     return _smallest_order(tails <= allowed)
 
 
@@ -96,7 +96,8 @@ def allocate_orders(
     # is, in descending order of the share still missing after them.
     wanted = []
     for index, sigma in enumerate(layers):
-        missing = _tails(sigma)[1:-1] / max(sigma.sum(), np.finfo(np.float64).tiny)
+        tails = _tails(sigma)
+        missing = tails[1:-1] / max(tails[0], np.finfo(np.float64).tiny)
         wanted += [(-share, index) for share in missing if share > _NOISE]
     orders = [1] * len(layers)
     for _, index in sorted(wanted)[: budget - len(layers)]:

@@ -1,0 +1,1 @@
+"""Experiments: data, training, compression and reports on top of lticore_torch."""

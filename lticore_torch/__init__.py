@@ -1,0 +1,29 @@
+"""Compressible state-space layers for PyTorch.
+
+model = SequenceClassifier(SequenceClassifierConfig(1, 10, features=32, order=64, depth=2))
+penalty = HankelRegularizer(1e-3)
+loss = cross_entropy(model(x), y) + penalty(model)      # train as usual
+small, report = compress(model, ratio=0.9)              # one call; the report states its bounds
+"""
+
+from .blocks import SequenceBlock, SequenceClassifier, SequenceClassifierConfig
+from .compress import CompressionReport, LayerReport, compress
+from .functions import linear_recurrence, spectral_sum
+from .layers import RotationSSM, SSMLayer, ssm_layers
+from .regularize import HankelRegularizer, hankel_sum
+
+__all__ = [
+    "RotationSSM",
+    "SSMLayer",
+    "ssm_layers",
+    "SequenceBlock",
+    "SequenceClassifier",
+    "SequenceClassifierConfig",
+    "hankel_sum",
+    "HankelRegularizer",
+    "compress",
+    "CompressionReport",
+    "LayerReport",
+    "linear_recurrence",
+    "spectral_sum",
+]

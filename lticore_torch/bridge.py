@@ -1,0 +1,62 @@
+"""Torch tensors as NumPy or CuPy arrays and back, without copies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lticore.errors import ArrayLibraryError
+
+
+def to_array(tensor: Tensor) -> Any:
+    """The tensor's memory as a NumPy (CPU) or CuPy (CUDA) array, cut from its graph.
+
+    Raises
+    ------
+    ArrayLibraryError
+        For CUDA tensors without CuPy, and for other devices.
+    """
+    tensor = tensor.detach().resolve_conj().resolve_neg()
+    if tensor.device.type == "cpu":
+        return tensor.numpy()
+    if tensor.device.type == "cuda":
+        return _cupy().from_dlpack(tensor)
+    raise ArrayLibraryError(
+        f"tensors on device '{tensor.device}' have no array library for lticore: move the model "
+        "to 'cpu' or 'cuda'"
+    )
+
+
+def to_tensor(array: Any) -> Tensor:
+    """A tensor over the memory of a NumPy or CuPy array (read-only arrays are copied)."""
+    if hasattr(array, "__dlpack__") and type(array).__module__.startswith("cupy"):
+        return torch.from_dlpack(array)
+    import numpy as np
+
+    array = np.asarray(array)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+@contextmanager
+def current_stream(device: torch.device) -> Iterator[None]:
+    """CuPy work inside runs on torch's current stream of ``device``; nothing on the CPU."""
+    if device.type != "cuda":
+        yield
+        return
+    stream = torch.cuda.current_stream(device)
+    with _cupy().cuda.Device(device.index), _cupy().cuda.ExternalStream(stream.cuda_stream):
+        yield
+
+
+def _cupy() -> Any:
+    try:
+        import cupy
+    except ImportError as error:
+        raise ArrayLibraryError(
+            "CUDA tensors need CuPy: pip install 'lticore[gpu13]' (CUDA 13) or 'lticore[gpu12]'"
+        ) from error
+    return cupy
