@@ -53,6 +53,7 @@ def write_report(summary: dict[str, Any], folder: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["number"] = lambda x: f"{x:,.0f}" if x >= 100 else f"{x:.2g}"
     page = environment.get_template("report.html.j2").render(
         summary=summary,
         labels=LABELS,
@@ -76,7 +77,7 @@ def plot_decay(summary: dict[str, Any]) -> bytes:
             for name, method in summary["methods"].items():
                 for index, seed in enumerate(method["singular_values_by_seed"]):
                     sigma = np.array(seed[layer])
-                    sigma = np.maximum(sigma / sigma[0], 1e-16) if sigma[0] > 0 else sigma
+                    sigma = np.maximum(sigma / max(sigma[0], 1e-300), 1e-16)
                     axis.semilogy(
                         np.arange(1, len(sigma) + 1),
                         sigma,
@@ -84,9 +85,9 @@ def plot_decay(summary: dict[str, Any]) -> bytes:
                         linewidth=1.6,
                         label=LABELS[name] if index == 0 else None,
                     )
-            axis.set(title=f"layer {layer + 1}", xlabel="state i", ylim=(1e-10, 2))
+            axis.set(title=f"layer {layer + 1}", xlabel="state i")
         axes[0, 0].set_ylabel("Hankel singular value σᵢ / σ₁")
-        axes[0, -1].legend(loc="upper right")
+        axes[0, 0].legend(loc="lower left")
         return _png(figure)
 
 

@@ -1,0 +1,48 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.installed
+# A machine with a GPU may bring its own environment; it is used when there is no venv.
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow test-gpu lint format bench clean
+
+help:  ## List all targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+setup: $(INSTALLED)  ## Make the virtual environment with pinned CPU packages
+
+$(INSTALLED): pyproject.toml constraints/cpu.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints/cpu.txt --editable '.[dev]'
+	touch $(INSTALLED)
+
+demo: setup  ## Train, compress and report on real digits (about 3 minutes), into runs/demo
+	$(BIN)/python -m experiments demo
+
+test: setup  ## Run the tests
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: setup  ## Run the tests that take long
+	$(BIN)/python -m pytest -m slow
+
+test-gpu:  ## Run the tests that need a CUDA device; fails without one
+	REQUIRE_GPU=1 $(GPU_PYTHON) -m pytest -m gpu
+
+lint: setup  ## Check style (ruff) and types (mypy)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: setup  ## Apply the formatter
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: setup  ## Run the benchmarks and print the ratios
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks --benchmark-only \
+		--benchmark-group-by=param --benchmark-columns=median,iqr,rounds
+
+clean:  ## Remove the virtual environment and caches
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
