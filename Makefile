@@ -23,7 +23,7 @@ demo: setup  ## Train, compress and report on real digits (about 3 minutes), int
 	$(BIN)/python -m experiments demo
 
 test: setup  ## Run the tests
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: setup  ## Run the tests that take long
 	$(BIN)/python -m pytest -m slow
@@ -41,8 +41,8 @@ format: setup  ## Apply the formatter
 	$(BIN)/ruff format
 
 bench: setup  ## Run the benchmarks and print the ratios
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks --benchmark-only \
-		--benchmark-group-by=param --benchmark-columns=median,iqr,rounds
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks --benchmark-only -o python_files="bench_*.py" \
+		--benchmark-group-by=group --benchmark-columns=median,iqr,rounds
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

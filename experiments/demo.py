@@ -7,6 +7,7 @@ Command: python -m experiments demo
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -82,7 +83,7 @@ def demo(config: DemoConfig) -> dict[str, Any]:
             "train": len(data.train_labels),
             "test": len(data.test_labels),
         },
-        "config": asdict(config) | {"output": str(config.output)},
+        "config": json.loads(json.dumps(asdict(config), default=str)),
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
     }
     print_table(summary)

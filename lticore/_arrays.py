@@ -9,7 +9,7 @@ import array_api_compat
 import array_api_compat.numpy
 import numpy as np
 
-from .errors import ArrayLibraryError
+from .errors import ArrayLibraryError, ShapeError
 
 #: An array of NumPy, CuPy or another library that follows the array API standard.
 Array: TypeAlias = Any
@@ -63,7 +63,10 @@ def as_array(name: str, value: Any) -> Array:
         )
     if array_api_compat.is_array_api_obj(value):
         return value
-    return np.asarray(value)
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ShapeError(f"{name} is not a rectangular array: {error}") from error
 
 
 def is_numpy(array: Array) -> bool:

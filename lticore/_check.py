@@ -22,9 +22,14 @@ _SINGLE = ("float32", "complex64")
 _DOUBLE = ("float64", "complex128")
 
 
-@cache
 def dtype_name(dtype: Any) -> str:
     """``'float64'`` for every library's spelling of it."""
+    return _dtype_name(type(dtype).__qualname__, dtype)
+
+
+@cache
+def _dtype_name(kind: str, dtype: Any) -> str:
+    # `kind` keeps the dtypes of two libraries apart where their hashes are the same.
     name = getattr(dtype, "name", None)
     return name if name is not None else str(dtype).rsplit(".", 1)[-1].strip("'>)")
 

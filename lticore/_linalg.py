@@ -59,10 +59,15 @@ def diagonal_matrix(x: Array, offset: int = 0) -> Array:
     return xp.where(here, rows, xp.zeros_like(rows))
 
 
+def has_eigenvalues(X: Array) -> bool:
+    """Whether the library of X has eigenvalues of general matrices."""
+    return hasattr(namespace(X).linalg, "eigvals")
+
+
 def eigenvalues(A: Array) -> Array:
     """(..., n) eigenvalues of a general matrix, complex."""
     xp = namespace(A)
-    if not hasattr(xp.linalg, "eigvals"):
+    if not has_eigenvalues(A):
         raise ArrayLibraryError(
             f"{xp.__name__} has no eigenvalues of general matrices: convert the dense system to "
             "NumPy, or use a Diagonal or Rotation state matrix"

@@ -83,9 +83,10 @@ def frequency_response(sys: LTI, frequencies: Array) -> Array:
     respond = _respond_in_modes if is_structured(A) else _respond_by_solving
     width = sys.order * (sys.outputs if is_structured(A) else sys.order)
     step = max(1, _CHUNK // (width * max(1, math.prod(sys.batch_shape))))
+    length = omega.shape[0]
     pieces = [
-        respond(A, to_double(sys.B), to_double(sys.C), omega[start : start + step])
-        for start in range(0, max(1, omega.shape[0]), step)
+        respond(A, to_double(sys.B), to_double(sys.C), omega[start : min(start + step, length)])
+        for start in range(0, max(1, length), step)
     ]
     H = xp.concat(pieces, axis=-3)
     if sys.D is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -20,7 +22,7 @@ from ._check import (
 )
 from ._linalg import adjoint, one_minus, real_part
 from ._modes import from_modes, is_real, polar_modes, to_modes
-from .errors import ArrayLibraryError, ShapeError, SingularEquationError
+from .errors import ShapeError, SingularEquationError
 from .structure import (
     Diagonal,
     Rotation,
@@ -34,6 +36,8 @@ from .structure import (
     parameters,
 )
 
+#: Squarings of Smith's iteration: enough for 1 − |λ| = 1e-15.
+_MAX_SQUARINGS = 60
 #: Below this size the triangular recursion solves column by column.
 _LEAF = 64
 _EPSILON = float(np.finfo(np.float64).eps)
@@ -69,9 +73,10 @@ def solve_stein(
     circle keep their relative accuracy (`Rotation`: exactly those given; `Diagonal`: those given,
     perturbed in the last digit). Dense: backward stable Schur method.
 
-    Cost: O(n l) when both are structured; O(n³ + l³) with a dense one (complex Schur forms and a
-    recursive triangular solve; NumPy only, one batch entry at a time). With a horizon, dense
-    matrices take 2 log2 T doubling steps of matrix products on any library.
+    Cost: O(n l) when both are structured. With a dense one O(n³ + l³): complex Schur forms and a
+    recursive triangular solve, one batch entry at a time, on NumPy; on other libraries Smith's
+    squaring, about log2(36/(1 − |λ|)) steps of matrix products, for stable matrices only. With a
+    horizon, dense matrices take at most 2 log2 T steps of products on any library.
 
     Raises
     ------
@@ -121,9 +126,11 @@ def stein_solver(
     if is_structured(A) and is_structured(B):
         solve = _modal_solver(A, B, horizon)
     elif horizon is not None:
-        solve = _doubling_solver(_dense(A), _dense(B), horizon)
-    else:
+        solve = _series_solver(_dense(A), _dense(B), partial(_sum_by_doubling, horizon=horizon))
+    elif all(is_numpy(x) for x in (*parameters(A), *parameters(B))):
         solve = _schur_solver(_dense(A), _dense(B), same=B is A)
+    else:
+        solve = _series_solver(_dense(A), _dense(B), _sum_to_convergence)
     real = is_real(A) and is_real(B)
 
     def solve_keeping_real(Q: Array, adjoint: bool = False) -> Array:
@@ -152,7 +159,8 @@ def series_factors(
     angle = theta[..., :, None] - eta[..., None, :]
     denominator = one_minus(gap, modulus, angle)
     if horizon is None:
-        _refuse_singular(denominator)
+        # The rounding of the gap; for stable matrices always below the gap itself.
+        _refuse_singular(denominator, 2 * _EPSILON * (xp.abs(1 - rho) + rho * xp.abs(1 - sigma)))
         return 1 / denominator
 
     # Of log ρσ = log(1 − gap) the second form is exact near the circle, the first near zero.
@@ -191,11 +199,13 @@ def _dense(A: StateMatrix) -> Array:
     return A.to_dense() if is_structured(A) else A
 
 
-def _doubling_solver(A: Array, B: Array, horizon: int) -> SteinSolver:
+def _series_solver(
+    A: Array, B: Array, total: Callable[[Array, Array, Array], Array]
+) -> SteinSolver:
+    """Solve by summing A^k Q (Bᴴ)^k with ``total(A, Q, B)``."""
+
     def solve(Q: Array, adjoint_equation: bool) -> Array:
-        if adjoint_equation:
-            return _sum_by_doubling(adjoint(A), Q, adjoint(B), horizon)
-        return _sum_by_doubling(A, Q, B, horizon)
+        return total(adjoint(A), Q, adjoint(B)) if adjoint_equation else total(A, Q, B)
 
     return solve
 
@@ -212,22 +222,36 @@ def _sum_by_doubling(A: Array, Q: Array, B: Array, horizon: int) -> Array:
     return X
 
 
+def _sum_to_convergence(A: Array, Q: Array, B: Array) -> Array:
+    """Σ_k A^k Q (Bᴴ)^k by Smith's squaring: X ← X + A X Bᴴ, A ← A², B ← B²."""
+    xp = namespace(Q)
+    X = Q
+    for _ in range(_MAX_SQUARINGS):
+        term = A @ X @ adjoint(B)
+        X = X + term
+        size, change = float(xp.max(xp.abs(X))), float(xp.max(xp.abs(term)))
+        if change <= _EPSILON * size:
+            return X
+        if not math.isfinite(size):
+            break
+        A, B = A @ A, B @ B
+    raise SingularEquationError(
+        "the series of A^k Q (Bᴴ)^k does not converge: some pole of A times one of B is not inside "
+        "the unit circle. Unstable dense equations are solved on NumPy arrays only"
+    )
+
+
 def _schur_solver(A: Array, B: Array, same: bool) -> SteinSolver:
     """A = U T Uᴴ, B = V S Vᴴ with triangular T, S; then T Y Sᴴ − Y + Uᴴ Q V = 0, X = U Y Vᴴ.
 
     In the adjoint equation Tᴴ is lower triangular; reversing the order of the Schur vectors makes
     it upper triangular again.
     """
-    if not (is_numpy(A) and is_numpy(B)):
-        raise ArrayLibraryError(
-            f"dense Stein equations need LAPACK's Schur form and so NumPy arrays, not "
-            f"{type(A).__module__}; Diagonal and Rotation matrices work everywhere"
-        )
     A_schur = _schur_forms(A)
     B_schur = A_schur if same else _schur_forms(B)
     for index, (T, _) in A_schur.items():
         S, _ = B_schur[index]
-        _refuse_singular(1 - np.outer(np.diagonal(T), np.diagonal(S).conj()))
+        _refuse_singular(1 - np.outer(np.diagonal(T), np.diagonal(S).conj()), 2 * _EPSILON)
 
     def solve(Q: Array, adjoint_equation: bool) -> Array:
         X = np.empty(Q.shape, dtype=np.complex128)
@@ -286,14 +310,14 @@ def _solve_triangular_columns(T: np.ndarray, F: np.ndarray, S: np.ndarray) -> np
     return X
 
 
-def _refuse_singular(denominator: Array) -> None:
-    """Raise where some |1 − λ_i conj λ_j| is zero to working precision."""
+def _refuse_singular(denominator: Array, rounding: Array | float) -> None:
+    """Raise where some |1 − λ_i conj λ_j| is zero to within its rounding error."""
     xp = namespace(denominator)
-    distance = xp.abs(denominator)
-    if bool(xp.all(distance > 2 * _EPSILON)):
+    excess = xp.abs(denominator) - rounding
+    if bool(xp.all(excess > 0)):
         return
-    flat = int(xp.argmin(xp.reshape(distance, (-1,))))
-    i, j = divmod(flat % (distance.shape[-2] * distance.shape[-1]), distance.shape[-1])
+    flat = int(xp.argmin(xp.reshape(excess, (-1,))))
+    i, j = divmod(flat % (excess.shape[-2] * excess.shape[-1]), excess.shape[-1])
     raise SingularEquationError(
         f"the Stein equation is singular: the poles of modes {i} (of A) and {j} (of B) have "
         "λ_i·conj λ_j = 1 to working precision. A finite `horizon` always has a solution"

@@ -78,7 +78,7 @@ def _fold(sys: LTI) -> LTI:
     poles, B, C = modal.A.poles, modal.B, modal.C
     side = xp.imag(poles) if is_complex(poles) else xp.zeros_like(poles)
     if not given_real:
-        side = xp.where(xp.abs(side) > _REAL_POLE_TOLERANCE, side, xp.zeros_like(side))
+        side = xp.where(xp.abs(side) > _REAL_POLE_TOLERANCE, side, _residue_side(B, C))
 
     counts = {
         (int(below), int(above))
@@ -100,7 +100,7 @@ def _fold(sys: LTI) -> LTI:
         )
     q = counts.pop()[0] if counts else 0
     n = modal.order
-    order = xp.argsort(xp.where(side < 0, 0, xp.where(side == 0, 1, 2)), axis=-1, stable=True)
+    order = xp.argsort(xp.sign(side), axis=-1, stable=True)
     poles = xp.take_along_axis(poles, order, axis=-1)
     B = xp.take_along_axis(B, xp.broadcast_to(order[..., :, None], B.shape), axis=-2)
     C = xp.take_along_axis(C, xp.broadcast_to(order[..., None, :], C.shape), axis=-1)
@@ -118,6 +118,21 @@ def _fold(sys: LTI) -> LTI:
     if not given_real:
         _require_same_response(sys, folded)
     return folded
+
+
+def _residue_side(B: Array, C: Array) -> Array:
+    """Sign of the imaginary part of each mode's residue c_i b_i, seen along one generic direction.
+
+    Two modes of one real pole whose residues are conjugate make a block with α = 0 or π.
+    """
+    xp = namespace(B, C)
+    weight_b = xp.cos(xp.arange(1, B.shape[-1] + 1, dtype=xp.float64))
+    weight_c = xp.cos(xp.arange(1, C.shape[-2] + 1, dtype=xp.float64))
+    seen = xp.sum(B * weight_b, axis=-1) * xp.sum(C * weight_c[:, None], axis=-2)
+    size = xp.sum(xp.abs(B), axis=-1) * xp.sum(xp.abs(C), axis=-2)
+    imaginary = xp.imag(seen) if is_complex(seen) else xp.zeros_like(seen)
+    clear = xp.abs(imaginary) > _REAL_TOLERANCE * size
+    return xp.where(clear, imaginary, xp.zeros_like(imaginary))
 
 
 def _real_pairs(b: Array, c: Array) -> tuple[Array, Array]:

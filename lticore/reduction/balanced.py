@@ -8,12 +8,13 @@ import numpy as np
 
 from .._arrays import Array, namespace
 from .._check import check_integer, is_single, like_precision
-from .._linalg import adjoint
+from .._linalg import adjoint, has_eigenvalues
 from .._modes import multiply
 from ..errors import ArgumentError, PrecisionWarning, ShapeError
 from ..gramians import gramian_factors
 from ..hankel import pad_values
 from ..norms import h2_error
+from ..structure import Rotation, StateMatrix
 from ..systems import LTI, in_double, in_single
 from .orders import order_for_energy, order_for_error
 from .result import Reduction
@@ -76,37 +77,56 @@ def balanced_truncation(
     sigma = pad_values(sigma, sys.order)
     order = _choose_order(sigma, order, energy, error)
 
-    kept = sigma > _rounding_level(R, S)
+    kept = sigma > _rounding_level(full.A, R, S)
     rank = int(xp.max(xp.sum(xp.astype(kept, xp.int64), axis=-1)))
-    if order > rank:
+    wanted, order = order, max(1, min(order, rank))
+    left, right, reduced = _project(full, S @ U, R @ adjoint(Vh), sigma, kept, order)
+    while order > 1 and not _is_stable(reduced):
+        # The exact truncation is stable: what is not lives on values spoilt by rounding.
+        order -= 1
+        left, right, reduced = _project(full, S @ U, R @ adjoint(Vh), sigma, kept, order)
+    if not _is_stable(reduced):
+        kept, rank = sigma < 0, 0
+        left, right, reduced = _project(full, S @ U, R @ adjoint(Vh), sigma, kept, order)
+    dropped = xp.where(kept & (xp.arange(sys.order) < order), xp.zeros_like(sigma), sigma)
+    if order < wanted or rank == 0:
         warnings.warn(
-            f"order {order} was asked for, but only {rank} Hankel singular values stand above "
-            f"rounding: the reduced system has {max(rank, 1)} states",
+            f"order {wanted} was asked for, but only {min(order, rank)} Hankel singular values "
+            f"stand clear of rounding: the reduced system has {order} states",
             PrecisionWarning,
             stacklevel=2,
         )
-        order = max(rank, 1)
-    if rank == 0:
-        left = right = xp.zeros_like(full.B[..., :, :1])
-    else:
-        # Batch entries of smaller rank get states that are zero.
-        kept = kept[..., None, :order]
-        scale = xp.where(kept, 1 / xp.sqrt(xp.where(kept, sigma[..., None, :order], 1.0)), 0.0)
-        left = (S @ U[..., :, :order]) * scale
-        right = (R @ adjoint(Vh)[..., :, :order]) * scale
-    reduced = LTI(
-        adjoint(left) @ multiply(full.A, right), adjoint(left) @ full.B, full.C @ right, full.D
-    )
     single = is_single(sys.B)
     return Reduction(
         system=in_single(reduced) if single else reduced,
         order=order,
         singular_values=like_precision(sigma, single),
-        error_bound=like_precision(2 * xp.sum(sigma[..., order:], axis=-1), single),
+        error_bound=like_precision(2 * xp.sum(dropped, axis=-1), single),
         h2_error=like_precision(h2_error(full, reduced), single),
         left=like_precision(left, single),
         right=like_precision(right, single),
     )
+
+
+def _project(
+    sys: LTI, SU: Array, RV: Array, sigma: Array, kept: Array, order: int
+) -> tuple[Array, Array, LTI]:
+    """(W, V, reduced system); states that are not ``kept`` are zero, as in batch entries of lower
+    rank than the others."""
+    xp = namespace(SU, RV)
+    kept = kept[..., None, :order]
+    values = xp.where(kept, sigma[..., None, :order], xp.ones_like(sigma[..., None, :order]))
+    scale = xp.astype(kept, values.dtype) / xp.sqrt(values)
+    left, right = pad_values(SU, order) * scale, pad_values(RV, order) * scale
+    reduced = LTI(
+        adjoint(left) @ multiply(sys.A, right), adjoint(left) @ sys.B, sys.C @ right, sys.D
+    )
+    return left, right, reduced
+
+
+def _is_stable(sys: LTI) -> bool:
+    # Libraries without eigenvalues of general matrices cannot tell; there we trust the theory.
+    return not has_eigenvalues(sys.B) or sys.spectral_radius < 1
 
 
 def _choose_order(
@@ -124,11 +144,18 @@ def _choose_order(
     return order
 
 
-def _rounding_level(R: Array, S: Array) -> Array:
+def _rounding_level(A: StateMatrix, R: Array, S: Array) -> Array:
     """(..., 1) size of the rounding errors in SᴴR: eps · Σ_i ‖R_i‖‖S_i‖ over the states i.
 
-    The sum bounds Σσ from above and does not change when the states are rescaled.
+    The sum bounds Σσ from above and does not change when the states are rescaled. The two states
+    of a rotation block are computed from the same two modes, so they round, and count, together.
     """
     xp = namespace(R, S)
-    norms = (xp.sqrt(xp.sum(xp.abs(X) ** 2, axis=-1)) for X in (R, S))
-    return _EPSILON * xp.sum(next(norms) * next(norms), axis=-1, keepdims=True)
+    r, s = (xp.sum(xp.abs(X) ** 2, axis=-1) for X in (R, S))
+    if isinstance(A, Rotation):
+        pairs, rest = 2 * A.blocks, slice(2 * A.blocks, None)
+        r, s = (
+            xp.concat([x[..., 0:pairs:2] + x[..., 1:pairs:2], x[..., rest]], axis=-1)
+            for x in (r, s)
+        )
+    return _EPSILON * xp.sum(xp.sqrt(r) * xp.sqrt(s), axis=-1, keepdims=True)

@@ -1,0 +1,315 @@
+"""Changes of coordinates keep the response."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import EPS, EPS_SINGLE, fine_grid
+from strategies import MILD_SPECTRA, REAL_STRUCTURES, STRUCTURES, build_system, seeds, systems
+
+import lticore as lti
+
+STRUCTURED = ("real diagonal", "complex diagonal", "rotation", "rotation with real poles")
+#: Repeated or clustered poles of dense draws have ill-conditioned eigenvectors.
+SIMPLE = ("plain", "negative")
+
+
+def response_change(sys, other, frequencies=None):
+    """Largest change of H relative to the largest response that the modes could give."""
+    if frequencies is None:
+        frequencies = np.linspace(-3, 3, 23)
+    H, changed = (lti.frequency_response(x, frequencies) for x in (sys, other))
+    gap = 1 - sys.spectral_radius
+    D = 0 if sys.D is None else np.abs(sys.D).max()
+    size = np.linalg.norm(sys.B) * np.linalg.norm(sys.C) / gap + D
+    return np.abs(H - changed).max() / (size + 1e-300)
+
+
+def conjugate_closed(rng, q, k, m, p, shuffle=True):
+    """A real transfer function as a complex diagonal system, modes in any order."""
+    radius, phase = rng.uniform(0.2, 0.99, q), rng.uniform(0.1, 3, q)
+    half = radius * np.exp(1j * phase)
+    b, c = (
+        rng.standard_normal(shape) + 1j * rng.standard_normal(shape) for shape in ((q, m), (p, q))
+    )
+    r, r_b, r_c = (
+        rng.uniform(-0.9, 0.9, k),
+        rng.standard_normal((k, m)),
+        rng.standard_normal((p, k)),
+    )
+    order = rng.permutation(2 * q + k) if shuffle else np.arange(2 * q + k)
+    poles = np.concatenate([half, half.conj(), r])[order]
+    B = np.concatenate([b, b.conj(), r_b])[order]
+    C = np.concatenate([c, c.conj(), r_c], axis=1)[:, order]
+    return lti.LTI(lti.Diagonal(poles), B, C)
+
+
+# --- diagonal ---------------------------------------------------------------------------------
+
+
+@given(sys=systems(structures=STRUCTURED[2:]))
+def test_diagonalizing_a_rotation_keeps_the_response(sys):
+    modal = lti.diagonalize(sys)
+    assert isinstance(modal.A, lti.Diagonal)
+    assert modal.order == sys.order
+    # A complex pole holds its modulus to eps, a share eps/(1 − |λ|) of the distance to the circle.
+    tolerance = 1e4 * EPS + 10 * EPS / (1 - sys.spectral_radius)
+    assert response_change(sys, modal, fine_grid(sys.poles, points=20)) <= tolerance
+
+
+@given(sys=systems(structures=("dense", "complex dense", "non-normal"), spectra=("plain",)))
+def test_diagonalizing_a_dense_system_keeps_the_response(sys):
+    # Close poles make ill-conditioned eigenvectors, which is then said in a warning.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lti.PrecisionWarning)
+        modal = lti.diagonalize(sys)
+    condition = np.linalg.cond(np.linalg.eig(sys.A)[1]).max()
+    assert response_change(sys, modal) <= 1e3 * EPS * condition
+
+
+@given(sys=systems(structures=STRUCTURED[2:]))
+def test_modes_are_scaled_to_equal_norms(sys):
+    modal = lti.diagonalize(sys)
+    b = np.linalg.norm(modal.B, axis=-1)
+    c = np.linalg.norm(modal.C, axis=-2)
+    both = (b > 0) & (c > 0)
+    assert np.allclose(b[both], c[both], rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("structure", ["real diagonal", "complex diagonal"])
+def test_a_diagonal_system_comes_back_as_it_is(structure):
+    sys = build_system(np.random.default_rng(0), structure)
+    assert lti.diagonalize(sys) is sys
+
+
+def test_diagonalizing_a_symmetric_matrix_stays_real():
+    A = np.array([[0.5, 0.2], [0.2, 0.1]])
+    modal = lti.diagonalize(lti.LTI(A, np.ones((2, 1)), np.ones((1, 2))))
+    assert modal.dtype == modal.A.dtype == np.float64
+
+
+def test_defective_matrices_are_refused():
+    J = 0.9 * np.eye(4) + np.eye(4, k=1)
+    with pytest.raises(lti.ArgumentError, match="A is defective to working precision"):
+        lti.diagonalize(lti.LTI(J, np.ones((4, 1)), np.ones((1, 4))))
+
+
+def test_nearly_defective_matrices_warn():
+    J = 0.9 * np.eye(2) + np.diag([0.0, 1e-10]) + np.eye(2, k=1)
+    sys = lti.LTI(J, np.ones((2, 1)), np.ones((1, 2)))
+    with pytest.warns(lti.PrecisionWarning, match="eigenvectors of A have condition number"):
+        lti.diagonalize(sys)
+
+
+# --- rotation ---------------------------------------------------------------------------------
+
+
+@given(sys=systems(structures=("dense", "non-normal"), spectra=("plain",), batches=((),)))
+def test_rotation_form_of_dense_systems(sys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lti.PrecisionWarning)
+        rotation = lti.to_rotation(sys)
+    assert isinstance(rotation.A, lti.Rotation)
+    assert rotation.order == sys.order
+    assert rotation.dtype == np.float64
+    condition = np.linalg.cond(np.linalg.eig(sys.A)[1]).max()
+    assert response_change(sys, rotation) <= 1e3 * EPS * condition
+
+
+@given(sys=systems(structures=("real diagonal",)))
+def test_rotation_form_of_real_poles(sys):
+    rotation = lti.to_rotation(sys)
+    assert rotation.A.blocks == 0
+    assert response_change(sys, rotation, fine_grid(sys.poles, points=20)) <= 1e4 * EPS
+
+
+@given(seed=seeds(), q=st.integers(0, 4), k=st.integers(0, 3), m=st.integers(1, 2))
+def test_rotation_form_of_conjugate_pairs_in_any_order(seed, q, k, m):
+    if q + k == 0:
+        k = 1
+    sys = conjugate_closed(np.random.default_rng(seed), q, k, m, 2)
+    rotation = lti.to_rotation(sys)
+    assert rotation.A.blocks == q
+    assert rotation.order == sys.order
+    assert rotation.dtype == np.float64
+    assert response_change(sys, rotation) <= 1e3 * EPS
+
+
+def test_rotation_form_of_repeated_pairs():
+    sys = conjugate_closed(np.random.default_rng(1), 3, 0, 2, 2, shuffle=False)
+    half = np.full(3, 0.7 * np.exp(0.5j))
+    order = np.array([3, 0, 4, 1, 2, 5])
+    repeated = lti.LTI(
+        lti.Diagonal(np.concatenate([half, half.conj()])[order]), sys.B[order], sys.C[:, order]
+    )
+    assert response_change(repeated, lti.to_rotation(repeated)) <= 1e3 * EPS
+
+
+@given(seed=seeds())
+def test_complex_coordinates_of_a_real_system(seed):
+    rng = np.random.default_rng(seed)
+    real = build_system(rng, "dense", n=5)
+    n = real.order
+    T = np.eye(n) + 0.2 * (rng.standard_normal((n, n)) + 1j * rng.standard_normal((n, n)))
+    sys = lti.LTI(np.linalg.solve(T, real.A @ T), np.linalg.solve(T, real.B), real.C @ T)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lti.PrecisionWarning)
+        rotation = lti.to_rotation(sys)
+    condition = np.linalg.cond(np.linalg.eig(sys.A)[1]) * np.linalg.cond(T) ** 2
+    assert response_change(sys, rotation) <= 1e3 * EPS * condition
+
+
+def test_a_rotation_system_comes_back_as_it_is():
+    sys = build_system(np.random.default_rng(0), "rotation with real poles")
+    assert lti.to_rotation(sys) is sys
+
+
+@given(seed=seeds())
+def test_blocks_are_scaled_to_equal_norms(seed):
+    rotation = lti.to_rotation(conjugate_closed(np.random.default_rng(seed), 3, 1, 2, 3))
+    b, c = np.sum(rotation.B**2, axis=-1), np.sum(rotation.C**2, axis=-2)
+    b, c = (np.append(x[0:6:2] + x[1:6:2], x[6:]) for x in (b, c))
+    assert np.allclose(b, c, rtol=1e-12, atol=0)
+
+
+def test_to_rotation_of_a_batch():
+    sys = build_system(np.random.default_rng(0), "rotation with real poles", batch=(2, 3), n=5)
+    modal = lti.diagonalize(sys)
+    rotation = lti.to_rotation(modal)
+    assert rotation.batch_shape == (2, 3)
+    assert response_change(sys, rotation) <= 1e3 * EPS
+
+
+# --- canonical form ---------------------------------------------------------------------------
+
+
+@given(seed=seeds(), q=st.integers(0, 3), k=st.integers(0, 3), m=st.integers(1, 3))
+def test_canonical_form(seed, q, k, m):
+    """Proposition 1: the first column of B repeats (1, 0); real poles become blocks."""
+    if q + k == 0:
+        q = 1
+    sys = conjugate_closed(np.random.default_rng(seed), q, k, m, 2)
+    canonical = lti.to_rotation(sys, canonical=True)
+    assert canonical.A.blocks == q + k
+    assert canonical.order == 2 * (q + k)
+    assert np.array_equal(canonical.B[:, 0], np.tile([1.0, 0.0], q + k))
+    # Division by the first column of B can be by a small number; compare on its own scale.
+    change = response_change(sys, canonical) * np.linalg.norm(sys.B) * np.linalg.norm(sys.C)
+    scale = np.linalg.norm(canonical.B) * np.linalg.norm(canonical.C)
+    assert change <= 1e4 * EPS * (scale + np.linalg.norm(sys.B) * np.linalg.norm(sys.C))
+
+
+@pytest.mark.parametrize(("pole", "angle"), [(0.5, 0.0), (-0.5, np.pi)])
+def test_canonical_form_pads_real_poles(pole, angle):
+    sys = lti.LTI(lti.Diagonal([pole]), [[2.0]], [[3.0]])
+    canonical = lti.to_rotation(sys, canonical=True)
+    assert canonical.A.radius == pytest.approx([0.5])
+    assert canonical.A.angle == pytest.approx([angle])
+    assert np.array_equal(canonical.B, [[1], [0]])
+    assert pytest.approx(np.array([[6.0, 0.0]])) == canonical.C
+
+
+def test_canonical_form_needs_the_first_input():
+    sys = build_system(np.random.default_rng(0), "rotation", n=4)
+    B = sys.B.copy()
+    B[2:, 0] = 0
+    with pytest.raises(lti.ArgumentError, match="block 1 is not reached by the first input"):
+        lti.to_rotation(lti.LTI(sys.A, B, sys.C), canonical=True)
+    # Any other coordinates exist.
+    assert isinstance(lti.to_rotation(lti.LTI(sys.A, B, sys.C)).A, lti.Rotation)
+
+
+# --- what is not real -------------------------------------------------------------------------
+
+
+@given(sys=systems(structures=("complex diagonal", "complex dense"), spectra=("plain",)))
+def test_complex_systems_are_refused(sys):
+    if lti.hankel_norm(sys).max() < 1e-6 and sys.D is None:
+        return  # nothing reached or observed: the response is zero, and real
+    with pytest.raises(lti.NotRealError, match="the system is not real"):
+        lti.to_rotation(sys)
+
+
+def test_one_complex_system_in_a_batch_is_noticed_however_small():
+    real = conjugate_closed(np.random.default_rng(0), 2, 0, 1, 1, shuffle=False)
+    C = np.stack([real.C, real.C])
+    C[1, 0, 0] += 1
+    C[1] *= 1e-10
+    with pytest.raises(lti.NotRealError, match="the system is not real"):
+        lti.to_rotation(lti.LTI(real.A, real.B, C))
+
+
+def test_unpaired_invisible_modes_are_named():
+    sys = lti.LTI(lti.Diagonal([0.5 + 0.1j, 0.2]), [[0.0], [1.0]], [[1.0, 1.0]])
+    with pytest.raises(lti.NotRealError, match="do not come in conjugate pairs"):
+        lti.to_rotation(sys)
+
+
+def test_different_numbers_of_real_poles_in_a_batch():
+    A = np.array([[[0.5, 0.1], [-0.1, 0.5]], [[0.5, 0.0], [0.0, 0.2]]])
+    with pytest.raises(lti.ShapeError, match="different numbers of real poles"):
+        lti.to_rotation(lti.LTI(A, np.ones((2, 1)), np.ones((1, 2))))
+
+
+# --- values and precision ---------------------------------------------------------------------
+
+
+@given(sys=systems(structures=REAL_STRUCTURES, spectra=SIMPLE, couplings=("full",), batches=((),)))
+def test_hankel_values_survive_the_conversion(sys):
+    if np.unique(np.round(sys.poles, 3)).size < sys.order:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lti.PrecisionWarning)
+        rotation = lti.to_rotation(sys)
+    expected = lti.hankel_singular_values(sys)
+    assert np.abs(lti.hankel_singular_values(rotation) - expected).max() <= 1e-7 * expected[0]
+
+
+@pytest.mark.parametrize("structure", REAL_STRUCTURES)
+def test_single_precision_stays(structure):
+    sys = build_system(np.random.default_rng(0), structure, dtype="float32", n=4)
+    rotation, modal = lti.to_rotation(sys), lti.diagonalize(sys)
+    assert rotation.dtype == rotation.A.dtype == np.float32
+    assert modal.dtype in (np.float32, np.complex64)
+    assert response_change(sys, rotation) <= 100 * EPS_SINGLE
+    assert response_change(sys, modal) <= 100 * EPS_SINGLE
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e150])
+def test_extreme_units(scale):
+    A, B, C = np.array([[0.5, 0.3], [-0.3, 0.5]]), np.array([[1.0], [2.0]]), np.ones((1, 2))
+    plain, scaled = (
+        lti.to_rotation(x) for x in (lti.LTI(A, B, C), lti.LTI(A, scale * B, C / scale))
+    )
+    assert pytest.approx(plain.B, rel=1e-12) == scaled.B
+    assert pytest.approx(plain.C, rel=1e-12) == scaled.C
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_feedthrough_is_kept(structure):
+    sys = build_system(np.random.default_rng(0), structure, feedthrough=True)
+    assert np.array_equal(lti.diagonalize(sys).D, sys.D)
+    assert np.array_equal(sys.to_dense().D, sys.D)
+    if structure in REAL_STRUCTURES:
+        assert np.array_equal(lti.to_rotation(sys).D, sys.D)
+        assert lti.to_rotation(sys, canonical=True).D.dtype == np.float64
+
+
+@given(sys=systems(structures=("rotation",), spectra=MILD_SPECTRA, batches=((), (3,))))
+def test_round_trip_through_dense_and_diagonal(sys):
+    modal = lti.diagonalize(sys)
+    back = lti.LTI(modal.A.to_dense(), modal.B, modal.C, modal.D)
+    assert response_change(sys, back) <= 1e4 * EPS
+
+
+def test_blocks_with_real_poles_survive_the_way_through_modes():
+    """α = 0 and π: two modes of one real pole with conjugate residues fold into one block."""
+    rng = np.random.default_rng(0)
+    A = lti.Rotation([0.9, 0.5, 0.4], [0.0, np.pi, 1.0], [0.3])
+    sys = lti.LTI(A, rng.normal(size=(7, 2)), rng.normal(size=(3, 7)))
+    back = lti.to_rotation(lti.diagonalize(sys))
+    assert back.order == sys.order
+    change = lti.impulse_response(sys, 20) - lti.impulse_response(back, 20)
+    assert np.abs(change).max() <= 1e-13 * np.abs(lti.impulse_response(sys, 20)).max()

@@ -1,0 +1,227 @@
+"""Gradients of sums of Hankel singular values, against central differences."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import central_difference, inner
+from strategies import STRUCTURES, build_system, systems
+
+import lticore as lti
+from lticore.structure import parameters
+
+FUNCTIONS = {
+    "nuclear": "nuclear",
+    "log": "log",
+    "schatten(1/2)": lti.schatten(0.5),
+    "schatten(2)": lti.schatten(2),
+    "tail(2)": lti.tail(2),
+    "pair": (lambda s: s**2 / (1 + s), lambda s: s * (2 + s) / (1 + s) ** 2),
+}
+
+
+def arrays_of(sys):
+    return [*parameters(sys.A), sys.B, sys.C]
+
+
+def gradient_arrays(gradient):
+    return [*gradient.A, gradient.B, gradient.C]
+
+
+def rebuilt(sys, arrays):
+    *A, B, C = arrays
+    A = type(sys.A)(*A) if lti.structure.is_structured(sys.A) else A[0]
+    return lti.LTI(A, B, C)
+
+
+def random_like(rng, x):
+    dx = rng.standard_normal(x.shape)
+    return dx + 1j * rng.standard_normal(x.shape) if np.iscomplexobj(x) else dx
+
+
+def assert_matches_differences(sys, function, tolerance=1e-6):
+    value, gradient = lti.hankel_sum_and_gradient(sys, function)
+    assert value == pytest.approx(lti.hankel_sum(sys, function), rel=1e-12)
+    rng = np.random.default_rng(0)
+    arrays, gradients = arrays_of(sys), gradient_arrays(gradient)
+    for position, (x, g) in enumerate(zip(arrays, gradients, strict=True)):
+        assert g.shape == x.shape
+        assert g.dtype == x.dtype
+        if x.size == 0:
+            continue
+        dx = random_like(rng, x)
+
+        def total(x, position=position):
+            changed = [*arrays[:position], x, *arrays[position + 1 :]]
+            return np.sum(lti.hankel_sum(rebuilt(sys, changed), function))
+
+        expected = central_difference(total, x, dx)
+        # Truncation 1e-12 · f''' and rounding 1e-16/1e-6 · f: about 1e-9 of these sizes.
+        scale = np.linalg.norm(g) * np.linalg.norm(dx) + np.sum(np.abs(value))
+        assert abs(inner(g, dx) - expected) <= tolerance * scale
+
+
+# --- central differences ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3)])
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_gradient_matches_central_differences(structure, batch, name):
+    # Four well separated states keep every value far above rounding, also for schatten(1/2).
+    sys = build_system(np.random.default_rng(11), structure, batch=batch, n=4, m=2, p=3)
+    # The smallest values of these draws are about 1e-4, and σ^(1/2) bends like 1/σ there.
+    assert_matches_differences(sys, FUNCTIONS[name], 1e-5 if "1/2" in name else 1e-6)
+
+
+@given(
+    sys=systems(
+        structures=("real diagonal", "complex diagonal", "rotation", "rotation with real poles"),
+        spectra=("repeated",),
+        couplings=("full",),
+        batches=((), (2,)),
+        max_order=4,
+    )
+)
+def test_gradient_at_repeated_poles(sys):
+    """Poles may coincide; the squares of the values are smooth there, whatever their rank."""
+    assert_matches_differences(sys, lti.schatten(2))
+
+
+def test_gradient_of_one_state_in_closed_form():
+    """σ = |b||c|/(1 − a²): ∂σ/∂a = 2a σ/(1 − a²), ∂σ/∂b = σ/b, ∂σ/∂c = σ/c."""
+    a, b, c = 0.8, 2.0, -3.0
+    value, gradient = lti.hankel_sum_and_gradient(lti.LTI(lti.Diagonal([a]), [[b]], [[c]]))
+    sigma = abs(b * c) / (1 - a * a)
+    assert value == pytest.approx(sigma, rel=1e-15)
+    assert gradient.A[0][0] == pytest.approx(2 * a * sigma / (1 - a * a), rel=1e-14)
+    assert gradient.B[0, 0] == pytest.approx(sigma / b, rel=1e-14)
+    assert gradient.C[0, 0] == pytest.approx(sigma / c, rel=1e-14)
+
+
+# --- structures agree with each other ---------------------------------------------------------
+
+
+@given(
+    sys=systems(
+        structures=("rotation with real poles",), spectra=("plain", "negative"), couplings=("full",)
+    )
+)
+def test_rotation_gradient_is_the_dense_one_on_its_parameters(sys):
+    _, structured = lti.hankel_sum_and_gradient(sys, lti.schatten(2))
+    _, full = lti.hankel_sum_and_gradient(sys.to_dense(), lti.schatten(2))
+    q = sys.A.blocks
+    first, second = np.arange(0, 2 * q, 2), np.arange(1, 2 * q, 2)
+    G = full.A[0]
+    g_a = G[..., first, first] + G[..., second, second]
+    g_b = G[..., first, second] - G[..., second, first]
+    cosine, sine = np.cos(sys.A.angle), np.sin(sys.A.angle)
+    radius, angle, real_poles = structured.A
+    # Gradients are sums of products of Gramians conditioned by 1/(1 − 0.95²) ≈ 10, squared.
+    tolerance = 1e-9 * (1 + np.abs(G).max())
+    assert np.allclose(radius, g_a * cosine + g_b * sine, rtol=0, atol=tolerance)
+    assert np.allclose(angle, sys.A.radius * (g_b * cosine - g_a * sine), rtol=0, atol=tolerance)
+    real = np.arange(2 * q, sys.order)
+    assert np.allclose(real_poles, G[..., real, real], rtol=0, atol=tolerance)
+    assert np.allclose(structured.B, full.B, rtol=0, atol=1e-9 * (1 + np.abs(full.B).max()))
+
+
+@given(sys=systems(structures=("complex diagonal",), spectra=("plain",), couplings=("full",)))
+def test_gradient_is_a_batch_of_gradients(sys):
+    _, gradient = lti.hankel_sum_and_gradient(sys)
+    for index in np.ndindex(sys.batch_shape):
+        alone = lti.LTI(lti.Diagonal(sys.A.poles[index]), sys.B[index], sys.C[index])
+        _, single = lti.hankel_sum_and_gradient(alone)
+        for whole, part in zip(gradient_arrays(gradient), gradient_arrays(single), strict=True):
+            assert np.allclose(whole[index], part, rtol=1e-6, atol=1e-6 * np.abs(part).max())
+
+
+# --- invariances the gradient must obey -------------------------------------------------------
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@given(data=st.data())
+def test_euler_identity(structure, data):
+    """Σσ is homogeneous of degree one in B and in C: ⟨g_B, B⟩ = ⟨g_C, C⟩ = Σσ."""
+    sys = data.draw(systems(structures=(structure,)))
+    value, gradient = lti.hankel_sum_and_gradient(sys)
+    # Directions below 1e-12 σ_1 count in the value alone; formed Gramians hold σ² to eps.
+    R, S = lti.gramian_factors(sys)
+    if 0 in R.shape or 0 in S.shape:
+        return
+    level = np.linalg.norm(R, axis=(-2, -1)) * np.linalg.norm(S, axis=(-2, -1))
+    for g, x in ((gradient.B, sys.B), (gradient.C, sys.C)):
+        paired = np.sum(g.conj() * x, axis=(-2, -1)).real
+        assert np.all(np.abs(paired - value) <= 1e-6 * level)
+
+
+@given(sys=systems(structures=("real diagonal", "complex diagonal"), spectra=("plain",)))
+def test_gradient_does_not_see_units_of_the_states(sys):
+    """x_i → t_i x_i changes no value: row i of g_B pairs with B as column i of g_C with C."""
+    _, gradient = lti.hankel_sum_and_gradient(sys, lti.schatten(2))
+    rows = np.sum(gradient.B.conj() * sys.B, axis=-1).real
+    columns = np.sum(gradient.C.conj() * sys.C, axis=-2).real
+    assert np.allclose(rows, columns, rtol=0, atol=1e-9 * (np.abs(rows).max() + 1e-300))
+
+
+# --- finite where it has to be ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@given(sys=systems())
+def test_gradient_is_finite(name, sys):
+    value, gradient = lti.hankel_sum_and_gradient(sys, FUNCTIONS[name])
+    assert np.all(np.isfinite(value))
+    assert all(np.all(np.isfinite(g)) for g in gradient_arrays(gradient))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_gradient_of_a_zero_system_is_zero(structure, name):
+    sys = build_system(np.random.default_rng(0), structure, batch=(2,))
+    for changed in (lti.LTI(sys.A, 0 * sys.B, sys.C), lti.LTI(sys.A, sys.B, 0 * sys.C)):
+        value, gradient = lti.hankel_sum_and_gradient(changed, FUNCTIONS[name])
+        assert np.all(value == 0)
+        assert all(np.all(g == 0) for g in gradient_arrays(gradient))
+
+
+def test_unreachable_states_get_no_gradient_through_the_cut():
+    sys = build_system(np.random.default_rng(0), "real diagonal", n=4)
+    B = sys.B.copy()
+    B[1] = 0
+    _, gradient = lti.hankel_sum_and_gradient(lti.LTI(sys.A, B, sys.C))
+    assert gradient.A[0][1] == 0
+    assert np.all(gradient.C[:, 1] == 0)
+
+
+def test_gradient_is_finite_where_all_values_coincide():
+    """A delay chain is all-pass: every σ is 1, and a tail takes the sorted choice."""
+    sys = lti.LTI(0.999 * np.eye(5, k=-1), np.eye(5)[:, :1], np.eye(5)[-1:])
+    value, gradient = lti.hankel_sum_and_gradient(sys, lti.tail(2))
+    assert value == pytest.approx(3 * 0.999**4, rel=1e-12)
+    assert all(np.all(np.isfinite(g)) for g in gradient_arrays(gradient))
+
+
+def test_rtol_cuts_the_weak_directions():
+    sys = build_system(np.random.default_rng(2), "real diagonal", n=5)
+    _, full = lti.hankel_sum_and_gradient(sys)
+    _, cut = lti.hankel_sum_and_gradient(sys, rtol=0.5)
+    assert not np.allclose(full.B, cut.B, rtol=1e-6)
+    # With only σ_1 kept, the gradient is that of the Hankel norm.
+    sigma = lti.hankel_singular_values(sys)
+    assert np.all(sigma[1:] < 0.999 * sigma[0])
+    _, largest = lti.hankel_sum_and_gradient(sys, rtol=0.999)
+    direction = random_like(np.random.default_rng(0), sys.B)
+    expected = central_difference(
+        lambda B: lti.hankel_norm(lti.LTI(sys.A, B, sys.C)), sys.B, direction
+    )
+    assert inner(largest.B, direction) == pytest.approx(expected, rel=1e-7)
+
+
+@given(sys=systems(dtypes=("float32",)))
+def test_single_precision_gradients(sys):
+    value, gradient = lti.hankel_sum_and_gradient(sys)
+    assert value.dtype == np.float32
+    for x, g in zip(arrays_of(sys), gradient_arrays(gradient), strict=True):
+        assert g.dtype == x.dtype
+        assert g.shape == x.shape

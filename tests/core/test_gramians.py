@@ -1,0 +1,179 @@
+"""Gramians and their rank-revealing factors."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import (
+    EPS,
+    adjoint,
+    dense,
+    entries,
+    gramians_by_scipy,
+    size,
+    stein_by_summation,
+    stein_residual,
+    unit_roundoff,
+)
+from strategies import MILD_SPECTRA, STRUCTURES, build_system, systems
+
+import lticore as lti
+from lticore._linalg import pivoted_cholesky, pivoted_cholesky_reference
+
+
+@given(sys=systems(dtypes=("float32", "float64")))
+def test_gramians_solve_their_equations(sys):
+    P, Q = lti.controllability_gramian(sys), lti.observability_gramian(sys)
+    B, C = (x.astype(np.complex128) for x in (sys.B, sys.C))
+    tolerance = 4 * unit_roundoff(sys.B) + 200 * EPS
+    assert stein_residual(sys.A, P, sys.A, B @ adjoint(B)) <= tolerance
+    A_adjoint = adjoint(dense(sys.A))
+    assert stein_residual(A_adjoint, Q, A_adjoint, adjoint(C) @ C) <= tolerance
+
+
+@given(sys=systems())
+def test_gramians_are_hermitian_and_positive_semidefinite(sys):
+    for X in (lti.controllability_gramian(sys), lti.observability_gramian(sys)):
+        assert np.array_equal(X, adjoint(X))
+        smallest = np.linalg.eigvalsh(X)[..., 0].min()
+        assert smallest >= -200 * EPS * size(X)
+
+
+@given(sys=systems(dtypes=("float32", "float64")), horizon=st.sampled_from((None, 3)))
+def test_gramians_have_the_dtype_of_the_system(sys, horizon):
+    # Hermitian, hence complex only when the system is.
+    assert lti.controllability_gramian(sys, horizon=horizon).dtype == sys.dtype
+    assert lti.observability_gramian(sys, horizon=horizon).dtype == sys.dtype
+
+
+@given(sys=systems(), horizon=st.integers(1, 9))
+def test_finite_gramians_are_the_sums(sys, horizon):
+    P = lti.controllability_gramian(sys, horizon=horizon)
+    Q = lti.observability_gramian(sys, horizon=horizon)
+    A, B, C = dense(sys.A), sys.B, sys.C
+    P_sum = stein_by_summation(A, B @ adjoint(B), A, horizon)
+    Q_sum = stein_by_summation(adjoint(A), adjoint(C) @ C, adjoint(A), horizon)
+    # Sums of positive semidefinite terms do not cancel, but a non-normal A can grow on the way.
+    growth = max(1, *(np.linalg.norm(A, 2, axis=(-2, -1)).ravel() ** 2))
+    tolerance = 50 * horizon * EPS * growth
+    assert size(P - P_sum) <= tolerance * size(P_sum)
+    assert size(Q - Q_sum) <= tolerance * size(Q_sum)
+
+
+@given(sys=systems(spectra=MILD_SPECTRA, batches=((),)))
+def test_gramians_agree_with_scipy(sys):
+    (A, B, C, _) = next(entries(sys))
+    P, Q = gramians_by_scipy(A, B, C)
+    # Condition of the equations: 1/(1 − 0.95²) for normal, < 1e3 for the non-normal draws.
+    assert size(lti.controllability_gramian(sys) - P) <= 1e4 * EPS * max(size(P), EPS)
+    assert size(lti.observability_gramian(sys) - Q) <= 1e4 * EPS * max(size(Q), EPS)
+
+
+@given(sys=systems())
+def test_gramians_are_dual(sys):
+    dual = lti.LTI(adjoint_of(sys.A), adjoint(sys.C), adjoint(sys.B))
+    P, Q = lti.controllability_gramian(dual), lti.observability_gramian(sys)
+    # Structured: the same factors. Dense: another Schur form of a matrix with 1 − |λ| ≥ 1e-9.
+    tolerance = 100 * EPS if lti.structure.is_structured(sys.A) else 1e-5
+    assert size(P - Q) <= tolerance * size(Q)
+
+
+def adjoint_of(A):
+    return adjoint(A) if isinstance(A, np.ndarray) else A.H
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@given(data=st.data())
+def test_factors_reproduce_the_gramians(structure, data):
+    # Rotations and dense matrices round a state relative to the others it is mixed with; only
+    # diagonal Gramians stay semidefinite under any scaling.
+    couplings = ("full", "graded") if "diagonal" in structure else ("full",)
+    sys = data.draw(systems(structures=(structure,), couplings=couplings))
+    R, S = lti.gramian_factors(sys)
+    P, Q = lti.controllability_gramian(sys), lti.observability_gramian(sys)
+    # Pivots are dropped below eps in coordinates where both diagonals are the same, √(p_i q_i).
+    p, q = (np.einsum("...ii->...i", X).real for X in (P, Q))
+    t = ((q / p) ** 0.25)[..., None]
+    largest = np.sqrt(p * q).max(axis=-1)[..., None, None]
+    # n dropped pivots, and a factor 2 for t, which is rounded to a power of two.
+    tolerance = 10 * sys.order * EPS * largest
+    assert np.all(np.abs(R @ adjoint(R) - P) * t * t.swapaxes(-1, -2) <= tolerance)
+    assert np.all(np.abs(S @ adjoint(S) - Q) / t / t.swapaxes(-1, -2) <= tolerance)
+
+
+def test_an_unobservable_state_near_the_circle_hides_no_other_state():
+    """Its P is 5e11, which must not set the level below which the pivots of others are dropped."""
+    pole, weak = 1 - 1e-12, 1e-4
+    sys = lti.LTI(lti.Diagonal([pole, 0.5]), [[1.0], [weak]], [[0.0, 1 / weak]])
+    dual = lti.LTI(sys.A, sys.C.T, sys.B.T)
+    for changed in (sys, dual):
+        sigma = lti.hankel_singular_values(changed)
+        assert sigma == pytest.approx([1 / 0.75, 0], rel=10 * EPS, abs=1e-15)
+
+
+@given(sys=systems(), max_rank=st.integers(1, 4))
+def test_max_rank_limits_the_columns(sys, max_rank):
+    R, S = lti.gramian_factors(sys, max_rank=max_rank)
+    assert R.shape[-1] <= max_rank
+    assert S.shape[-1] <= max_rank
+
+
+def test_rtol_reveals_the_rank():
+    sys = build_system(np.random.default_rng(0), "real diagonal", "clustered", n=12)
+    ranks = [lti.gramian_factors(sys, rtol=rtol)[0].shape[-1] for rtol in (0.5, 1e-4, None)]
+    assert ranks == sorted(ranks)
+    assert ranks[0] < 12
+
+
+def test_factors_of_an_unreachable_system_have_no_columns():
+    sys = lti.LTI(lti.Diagonal([0.5, 0.2]), np.zeros((2, 1)), np.ones((1, 2)))
+    R, S = lti.gramian_factors(sys)
+    assert R.shape == (2, 0)
+    assert S.shape == (2, 2)
+
+
+@pytest.mark.parametrize("scale", [1e-150, 1e150])
+def test_extreme_units_of_the_states_do_not_matter(scale):
+    """The factors are balanced by powers of two, whatever the size of B against C."""
+    A, B, C = lti.Diagonal([0.5, 0.3]), np.array([[1.0], [2.0]]), np.ones((1, 2))
+    plain = lti.hankel_singular_values(lti.LTI(A, B, C))
+    scaled = lti.hankel_singular_values(lti.LTI(A, B * scale, C / scale))
+    assert scaled == pytest.approx(plain, rel=20 * EPS)
+
+
+# --- pivoted Cholesky: the kernel and its reference text --------------------------------------
+
+
+def semidefinite(rng, batch, n, rank, complex_):
+    X = rng.standard_normal((*batch, n, rank))
+    if complex_:
+        X = X + 1j * rng.standard_normal(X.shape)
+    return X @ adjoint(X)
+
+
+@pytest.mark.parametrize("complex_", [False, True])
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3), (0,)])
+@pytest.mark.parametrize(("n", "rank"), [(1, 1), (6, 6), (7, 3), (4, 0)])
+def test_kernel_and_reference_agree(complex_, batch, n, rank):
+    X = semidefinite(np.random.default_rng(n), batch, n, rank, complex_)
+    # Well above rounding, so that both stop at the same rank.
+    kernel, reference = pivoted_cholesky(X, rtol=1e-8), pivoted_cholesky_reference(X, 1e-8, n)
+    assert kernel.shape == reference.shape
+    assert kernel == pytest.approx(reference, rel=1e-7, abs=1e-7)
+    assert kernel @ adjoint(kernel) == pytest.approx(X, abs=1e-7)
+
+
+@pytest.mark.parametrize("cholesky", [pivoted_cholesky, pivoted_cholesky_reference])
+def test_pivoted_cholesky_pads_the_smaller_ranks(cholesky):
+    rng = np.random.default_rng(0)
+    X = np.stack([semidefinite(rng, (), 5, rank, False) for rank in (1, 3, 0)])
+    L = cholesky(X, rtol=1e-8, max_rank=5)
+    assert L.shape == (3, 5, 3)
+    assert np.all(L[0, :, 1:] == 0)
+    assert np.all(L[2] == 0)
+
+
+@pytest.mark.parametrize("cholesky", [pivoted_cholesky, pivoted_cholesky_reference])
+def test_pivoted_cholesky_takes_the_largest_pivot_first(cholesky):
+    L = cholesky(np.diag([1.0, 9.0, 4.0]), rtol=0.0, max_rank=2)
+    assert np.array_equal(L, [[0, 0], [3, 0], [0, 2]])

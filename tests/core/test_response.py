@@ -1,0 +1,108 @@
+"""Impulse and frequency responses."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import EPS, EPS_SINGLE, entries, markov_parameters, response_by_inversion
+from strategies import MILD_SPECTRA, STRUCTURES, build_system, systems
+
+import lticore as lti
+
+
+@given(sys=systems(dtypes=("float32", "float64")), steps=st.integers(1, 9))
+def test_impulse_response_is_the_markov_parameters(sys, steps):
+    h = lti.impulse_response(sys, steps)
+    assert h.shape == (*sys.batch_shape, steps, sys.outputs, sys.inputs)
+    assert h.dtype == sys.dtype
+    single = h.dtype in (np.float32, np.complex64)
+    h = h.reshape(-1, *h.shape[-3:])
+    for found, (A, B, C, D) in zip(h, entries(sys), strict=True):
+        expected = markov_parameters(A, B, C, D, steps)
+        growth = max(1, np.linalg.norm(A, 2)) ** steps
+        size = np.linalg.norm(D) + np.linalg.norm(B) * np.linalg.norm(C) * growth
+        tolerance = 20 * steps * EPS + (2 * EPS_SINGLE if single else 0)
+        assert np.abs(found - expected).max() <= tolerance * size
+
+
+@given(sys=systems())
+def test_first_terms(sys):
+    h = lti.impulse_response(sys, 2)
+    D = np.zeros_like(h[..., 0, :, :]) if sys.D is None else sys.D
+    assert np.array_equal(h[..., 0, :, :], D)
+    assert np.array_equal(h[..., 1, :, :], sys.C @ sys.B)
+
+
+@given(sys=systems(spectra=MILD_SPECTRA))
+def test_frequency_response_agrees_with_inversion(sys):
+    omega = np.linspace(-np.pi, np.pi, 9)
+    H = lti.frequency_response(sys, omega)
+    assert H.shape == (*sys.batch_shape, 9, sys.outputs, sys.inputs)
+    assert np.iscomplexobj(H)
+    H = H.reshape(-1, *H.shape[-3:])
+    for found, (A, B, C, D) in zip(H, entries(sys), strict=True):
+        expected = response_by_inversion(A, B, C, D, omega)
+        # Distance from the circle ≥ 0.05, non-normal draws have condition < 1e3.
+        size = np.linalg.norm(D) + np.linalg.norm(B) * np.linalg.norm(C) * 1e3
+        assert np.abs(found - expected).max() <= 100 * EPS * size
+
+
+@settings(max_examples=10)
+@given(sys=systems(spectra=MILD_SPECTRA, structures=STRUCTURES[:6]))
+def test_frequency_response_is_the_transform_of_the_impulse_response(sys):
+    steps = 700  # 0.95^700 < 3e-16
+    omega = np.array([-2.0, 0.0, 0.3, np.pi])
+    h = lti.impulse_response(sys, steps)
+    waves = np.exp(-1j * omega[:, None] * np.arange(steps))
+    expected = np.einsum("lk,...kpm->...lpm", waves, h)
+    H = lti.frequency_response(sys, omega)
+    size = np.abs(h).sum() + np.abs(sys.B).sum() * np.abs(sys.C).sum()
+    assert np.abs(H - expected).max() <= steps * EPS * size
+
+
+@given(sys=systems(structures=("real diagonal", "rotation", "dense"), spectra=MILD_SPECTRA))
+def test_real_systems_have_mirrored_responses(sys):
+    omega = np.linspace(0.1, 3, 5)
+    H, mirrored = lti.frequency_response(sys, omega), lti.frequency_response(sys, -omega)
+    assert np.abs(H - mirrored.conj()).max() <= 1e4 * EPS * max(np.abs(H).max(), EPS)
+
+
+@pytest.mark.parametrize("gap", [1e-3, 1e-9, 1e-13])
+def test_resonance_near_the_circle(gap):
+    """At the phase of its pole a mode with C adj B = 1 responds with 1/(1 − ρ), exactly."""
+    radius = 1 - gap
+    sys = lti.LTI(lti.Rotation([radius], [0.0]), np.eye(2), np.eye(2))
+    H = lti.frequency_response(sys, [0.0])[0]
+    assert H.real == pytest.approx(np.eye(2) / (1 - radius), rel=10 * EPS)
+
+
+def test_chunks_make_no_difference(monkeypatch):
+    sys = build_system(np.random.default_rng(0), "rotation", batch=(2,), feedthrough=True)
+    omega = np.linspace(0, 3, 50)
+    whole = lti.frequency_response(sys, omega)
+    monkeypatch.setattr("lticore.response._CHUNK", 64)
+    assert np.array_equal(whole, lti.frequency_response(sys, omega))
+
+
+def test_no_frequencies_give_an_empty_response():
+    sys = build_system(np.random.default_rng(0), "dense", m=3, p=2)
+    assert lti.frequency_response(sys, np.zeros(0)).shape == (0, 2, 3)
+
+
+def test_unstable_systems_respond_too():
+    sys = lti.LTI(lti.Diagonal([2.0]), [[1.0]], [[1.0]])
+    assert lti.frequency_response(sys, [0.0])[0, 0, 0] == pytest.approx(-1)
+    assert np.array_equal(lti.impulse_response(sys, 4).ravel(), [0, 1, 2, 4])
+
+
+@pytest.mark.parametrize("A", [lti.Diagonal([1.0]), lti.Rotation([], [], [1.0]), np.eye(1)])
+def test_a_frequency_on_a_pole_is_refused(A):
+    sys = lti.LTI(A, [[1.0]], [[1.0]])
+    with pytest.raises(lti.SingularEquationError, match="coincides with a pole"):
+        lti.frequency_response(sys, [0.5, 0.0])
+
+
+@given(sys=systems(dtypes=("float32",)))
+def test_single_precision(sys):
+    assert lti.frequency_response(sys, [0.1]).dtype == np.complex64
+    assert lti.impulse_response(sys, 2).dtype == sys.dtype

@@ -1,0 +1,210 @@
+"""The demo at toy size, its files, and the command line."""
+
+import json
+import re
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+
+from experiments import demo as demo_module
+from experiments.__main__ import app
+from experiments.data import load_digits
+from experiments.demo import DemoConfig, demo
+from experiments.report import write_report
+from experiments.storage import write_atomically
+from experiments.train import TrainConfig, accuracy, parameter_groups, steps, train
+from lticore.errors import ArgumentError
+from lticore_torch import HankelRegularizer, SequenceClassifier, SequenceClassifierConfig
+
+TOY = {
+    "features": 6,
+    "order": 8,
+    "truncation_ratios": (0.5, 0.8),
+    "train": TrainConfig(epochs=1, batch_size=400),
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo")
+    summary = demo(DemoConfig(output=folder, seeds=(0, 1), **TOY))
+    return folder, summary
+
+
+def test_summary_has_the_promised_form(run):
+    folder, summary = run
+    assert json.loads((folder / "summary.json").read_text()) == summary
+    assert summary["truncation_ratios"] == [0.5, 0.8]
+    assert summary["seeds"] == [0, 1]
+    assert summary["seconds"] > 0
+    assert set(summary["methods"]) == {"none", "hsvr"}
+    for method in summary["methods"].values():
+        assert list(method["accuracy"]) == ["0.0", "0.5", "0.8"]
+        for ratio, value in method["accuracy"].items():
+            assert 0 <= value <= 1
+            assert value == pytest.approx(np.mean(method["accuracy_by_seed"][ratio]))
+        for ratio in (0.5, 0.8):
+            for orders in method["orders"][str(ratio)]:
+                assert 2 <= sum(orders) <= round((1 - ratio) * 16)
+        sigma = np.array(method["singular_values"])
+        assert sigma.shape == (2, 8)
+        assert (np.diff(sigma, axis=1) <= 0).all()
+        first = np.array(method["singular_values_by_seed"])[0, 0]
+        bound = 2 * first[method["orders"]["0.8"][0][0] :].sum()
+        assert method["error_bounds"]["0.8"][0][0] == pytest.approx(bound)
+
+
+def test_report_is_self_contained(run):
+    folder, summary = run
+    page = (folder / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2
+    assert not re.search(r"""(src|href)=["']?(https?:|/|\.)""", page)
+    shown = f"{100 * summary['methods']['hsvr']['accuracy']['0.8']:.1f}"
+    assert f"<td>{shown}<br>" in page
+    for name in ("accuracy.png", "hankel_decay.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "accuracy.png",
+        "hankel_decay.png",
+        "report.html",
+        "summary.json",
+    ]
+
+
+def test_report_can_be_drawn_again(run, tmp_path):
+    _, summary = run
+    write_report(summary, tmp_path)
+    assert (tmp_path / "report.html").exists()
+
+
+def test_same_seed_same_summary(run):
+    folder, summary = run
+    again = demo(DemoConfig(output=folder.parent / "again", seeds=(1,), **TOY))
+    for name, method in again["methods"].items():
+        for ratio, values in method["accuracy_by_seed"].items():
+            assert values == summary["methods"][name]["accuracy_by_seed"][ratio][1:]
+
+
+def test_interrupted_demo_leaves_nothing_half_written(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo_module, "train", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        demo(DemoConfig(output=tmp_path, **TOY))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_interrupted_writing_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "result.json"
+    write_atomically(path, "old")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("experiments.storage.os.fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, "new")
+    assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seeds": ()}, "seeds is empty"),
+        ({"hankel_weight": 0.0}, "hankel_weight must be positive"),
+        ({"truncation_ratios": (1.0,)}, r"ratios must lie in \(0, 1\)"),
+    ],
+)
+def test_bad_settings(change, message):
+    with pytest.raises(ArgumentError, match=message):
+        DemoConfig(**change)
+
+
+def test_digits_split():
+    data = load_digits()
+    assert data.train_inputs.shape == (1347, 64, 1)
+    assert data.test_inputs.shape == (450, 64, 1)
+    assert data.train_inputs.min() == 0
+    assert data.train_inputs.max() == 1
+    for labels in (data.train_labels, data.test_labels):
+        shares = torch.bincount(labels) / len(labels)
+        assert (shares - 0.1).abs().max() < 0.005
+    again = load_digits()
+    assert torch.equal(again.test_labels, data.test_labels)
+
+
+def small_model():
+    torch.manual_seed(0)
+    return SequenceClassifier(SequenceClassifierConfig(1, 10, features=4, order=5, depth=1))
+
+
+def test_weight_decay_spares_the_system():
+    model = small_model()
+    decayed, free = parameter_groups(model, 0.1)
+    ssm = model.blocks[0].ssm
+    assert {id(p) for p in free["params"]} == {
+        id(p) for p in (ssm.radius_logit, ssm.angle_logit, ssm.real_atanh, ssm.B, ssm.C)
+    }
+    assert free["weight_decay"] == 0
+    assert decayed["weight_decay"] == 0.1
+    assert len(decayed["params"]) + len(free["params"]) == len(list(model.parameters()))
+
+
+def test_training_reports_every_step_and_stops_on_nan():
+    data, config, seen = load_digits(), TrainConfig(epochs=2, batch_size=500), []
+    model = small_model()
+    train(model, data, HankelRegularizer(1e-3), config, 0, seen.append)
+    assert len(seen) == steps(data, config) == 6
+    assert seen[-1]["epoch"] == 2
+    assert seen[0]["penalty"] > 0
+    assert not model.training
+    with torch.no_grad():
+        model.decoder.bias.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="in epoch 1"):
+        train(model, data, HankelRegularizer(0.0), config, 0, seen.append)
+
+
+def test_accuracy_counts_and_restores_the_mode():
+    model = small_model().train()
+    inputs = torch.randn(30, 8, 1)
+    model.eval()
+    labels = model(inputs).argmax(-1)
+    labels[:6] = (labels[:6] + 1) % 10
+    model.train()
+    assert accuracy(model, inputs, labels, batch_size=7) == pytest.approx(0.8)
+    assert model.training
+
+
+def test_command_line_starts_as_a_module():
+    result = subprocess.run(
+        [sys.executable, "-m", "experiments", "--help"], capture_output=True, text=True
+    )
+    assert result.returncode == 0
+    assert "{demo,report}" in result.stdout
+
+
+def test_command_line_reaches_every_setting(capsys):
+    with pytest.raises(SystemExit) as stop:
+        app.cli(args=["demo", "--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for option in ("--output", "--seeds", "--hankel-weight", "--epochs", "--learning-rate"):
+        assert option in text
+
+
+def test_command_line_draws_a_report_again(run, tmp_path, capsys):
+    _, summary = run
+    write_atomically(tmp_path / "summary.json", json.dumps(summary))
+    app.cli(args=["report", str(tmp_path)])
+    assert (tmp_path / "report.html").exists()
+    assert "Hankel regularisation" in capsys.readouterr().out
+
+
+def test_pictures_need_no_display():
+    assert matplotlib.get_backend().lower() == "agg"

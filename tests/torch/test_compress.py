@@ -1,0 +1,163 @@
+"""compress: bounds, criteria, reports, and models that stay trainable."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import lticore as lti
+from lticore_torch import (
+    RotationSSM,
+    SequenceClassifier,
+    SequenceClassifierConfig,
+    compress,
+    hankel_sum,
+    ssm_layers,
+)
+
+FREQUENCIES = np.linspace(0, np.pi, 300)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    config = SequenceClassifierConfig(inputs=1, classes=3, features=4, order=16, depth=3)
+    return SequenceClassifier(config).eval()
+
+
+def largest_difference(layer, other):
+    error = lti.frequency_response(layer.to_lti(), FREQUENCIES) - lti.frequency_response(
+        other.to_lti(), FREQUENCIES
+    )
+    return np.linalg.norm(error, 2, axis=(-2, -1)).max()
+
+
+@pytest.mark.parametrize("criterion", [{"ratio": 0.7}, {"energy": 0.9}, {"error": 5.0}])
+def test_each_layer_obeys_its_bound(model, criterion):
+    small, report = compress(model, **criterion)
+    pairs = zip(ssm_layers(model).values(), ssm_layers(small).values(), strict=True)
+    for (before, after), bound in zip(pairs, report.error_bounds, strict=True):
+        # Parameters are rounded to float32: 1e-6 of the layer's own size.
+        size = np.abs(lti.frequency_response(before.to_lti(), FREQUENCIES)).max()
+        assert largest_difference(before, after) <= bound + 1e-5 * size
+        assert isinstance(after, RotationSSM)
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 0.5, 0.77, 0.9])
+def test_ratio_counts_stored_states(model, ratio):
+    small, report = compress(model, ratio=ratio)
+    assert sum(report.orders) <= round((1 - ratio) * 48)
+    assert report.orders == [layer.order for layer in ssm_layers(small).values()]
+    assert min(report.orders) >= 1
+
+
+def test_nothing_removed_changes_nothing(model):
+    small, report = compress(model, ratio=0.0)
+    x = torch.randn(5, 20, 1)
+    torch.testing.assert_close(small(x), model(x), rtol=1e-4, atol=1e-5)
+    assert max(report.error_bounds) < 1e-12
+
+
+def test_error_criterion_is_met(model):
+    _, report = compress(model, error=3.0)
+    assert max(report.error_bounds) <= 3.0
+
+
+def test_orders_are_taken_as_given(model):
+    small, report = compress(model, orders=[3, 16, 1])
+    assert report.orders == [3, 16, 1]
+    assert small.blocks[0].ssm.B.shape == (3, 4)
+
+
+def test_original_is_left_alone(model):
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    compress(model, ratio=0.8)
+    for name, p in model.named_parameters():
+        assert torch.equal(p, before[name])
+
+
+def test_a_layer_alone_and_odd_orders():
+    torch.manual_seed(0)
+    layer = RotationSSM(3, 9)
+    small, report = compress(layer, orders=[5])
+    assert small.order == 5
+    assert report.layers[0].name == ""
+    assert largest_difference(layer, small) <= report.error_bounds[0] + 1e-4
+
+
+def test_compressed_model_trains_on(model):
+    small, _ = compress(model, ratio=0.8)
+    small.train()
+    optimizer = torch.optim.Adam(small.parameters(), lr=1e-2)
+    y = torch.arange(12) % 3
+    x = y[:, None, None] + 0.1 * torch.randn(12, 10, 1)
+    losses = []
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(small(x), y) + 1e-4 * hankel_sum(small)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_compressing_twice_goes_on_from_there(model):
+    once, _ = compress(model, ratio=0.5)
+    twice, report = compress(once, ratio=0.5)
+    assert sum(report.orders) <= 12
+    assert sum(p.numel() for p in twice.parameters()) == report.parameters_after
+
+
+def test_mode_and_dtype_are_kept(model):
+    small, _ = compress(model.double().train(), ratio=0.5)
+    assert small.training
+    assert {p.dtype for p in small.parameters()} == {torch.float64}
+
+
+def test_layer_without_energy_becomes_one_silent_state(model):
+    with torch.no_grad():
+        model.blocks[1].ssm.B.zero_()
+    with pytest.warns(lti.PrecisionWarning, match="only 0 Hankel singular values"):
+        small, report = compress(model, ratio=0.5)
+    assert report.orders[1] == 1
+    assert report.error_bounds[1] == 0
+    assert torch.isfinite(small(torch.randn(2, 5, 1))).all()
+
+
+def test_report_prints_and_serialises(model):
+    _, report = compress(model, ratio=0.5)
+    text = str(report)
+    assert "blocks.0.ssm" in text
+    assert f"{report.parameters_before:,} → {report.parameters_after:,}" in text
+    again = json.loads(json.dumps(report.to_dict()))
+    assert again["orders"] == report.orders
+    assert again["parameters_after"] == report.parameters_after < report.parameters_before
+    sigma = np.array(again["layers"][0]["singular_values"])
+    expected = 2 * sigma[report.orders[0] :].sum()
+    assert report.error_bounds[0] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "exactly one of"),
+        ({"ratio": 0.5, "energy": 0.9}, "exactly one of"),
+        ({"ratio": 1.0}, r"ratio must lie in \[0, 1\)"),
+        ({"ratio": 0.97}, "a budget of 1 states"),
+        ({"energy": 0.0}, r"energy must lie in \(0, 1\]"),
+        ({"error": -1.0}, "error must be at least 0"),
+        ({"orders": [1, 2]}, "orders has 2 entries, but the model has 3"),
+        ({"orders": [1, 2, 17]}, "order is 17, but the system has only 16 states"),
+        ({"orders": [1, 2, 0]}, "at least 1"),
+        ({"ratio": 0.5, "method": "magic"}, r"method='magic' is not one of \['balanced'\]"),
+    ],
+)
+def test_bad_arguments(model, arguments, message):
+    with pytest.raises(lti.ArgumentError, match=message):
+        compress(model, **arguments)
+
+
+def test_model_without_layers_is_refused():
+    with pytest.raises(lti.ArgumentError, match="no state-space layer"):
+        compress(torch.nn.Linear(2, 2), ratio=0.5)
