@@ -64,7 +64,8 @@ def frequency_response(sys: LTI, frequencies: Array) -> Array:
 
     Conditions: no pole at e^{iω}.
 
-    Accuracy: structured systems subtract e^{iω} and each pole directly; dense ones solve.
+    Accuracy: structured systems keep their digits next to poles near the unit circle; dense ones
+    solve, with an error of 2.2e-16 times the condition of e^{iω} I − A.
 
     Cost: O(L n m p) structured, O(L n³) dense.
 

@@ -84,7 +84,8 @@ def solve_stein(
     SingularEquationError
         Names the pair of poles whose product is 1.
 
-    Source: math: elementwise division in an eigenbasis; dense: Kitagawa, Int. J. Control 25 (1977).
+    Source: Kitagawa, Int. J. Control 25 (1977) for dense matrices; Smith, SIAM J. Appl. Math. 16
+    (1968) for the squaring.
     """
     A = check_state_matrix("A", A)
     B = A if B is None else check_state_matrix("B", B)

@@ -75,33 +75,31 @@ def balanced_truncation(
     R, S = gramian_factors(full)
     U, sigma, Vh = xp.linalg.svd(adjoint(S) @ R, full_matrices=False)
     sigma = pad_values(sigma, sys.order)
-    order = _choose_order(sigma, order, energy, error)
+    wanted = _choose_order(sigma, order, energy, error)
 
-    kept = sigma > _rounding_level(full.A, R, S)
-    rank = int(xp.max(xp.sum(xp.astype(kept, xp.int64), axis=-1)))
-    wanted, order = order, max(1, min(order, rank))
-    left, right, reduced = _project(full, S @ U, R @ adjoint(Vh), sigma, kept, order)
-    while order > 1 and not _is_stable(reduced):
-        # The exact truncation is stable: what is not lives on values spoilt by rounding.
+    clear = sigma > _rounding_level(full.A, R, S)
+    rank = int(xp.max(xp.sum(xp.astype(clear, xp.int64), axis=-1)))
+    order = min(wanted, rank)
+    while True:
+        kept = clear & (xp.arange(sys.order) < order)
+        left, right, reduced = _project(full, S @ U, R @ adjoint(Vh), sigma, kept, max(order, 1))
+        # The exact truncation is stable: one that is not lives on values spoilt by rounding.
+        if order == 0 or _is_stable(reduced):
+            break
         order -= 1
-        left, right, reduced = _project(full, S @ U, R @ adjoint(Vh), sigma, kept, order)
-    if not _is_stable(reduced):
-        kept, rank = sigma < 0, 0
-        left, right, reduced = _project(full, S @ U, R @ adjoint(Vh), sigma, kept, order)
-    dropped = xp.where(kept & (xp.arange(sys.order) < order), xp.zeros_like(sigma), sigma)
-    if order < wanted or rank == 0:
+    if order < wanted:
         warnings.warn(
-            f"order {wanted} was asked for, but only {min(order, rank)} Hankel singular values "
-            f"stand clear of rounding: the reduced system has {order} states",
+            f"order {wanted} was asked for, but only {order} Hankel singular values stand clear "
+            f"of rounding: the reduced system has {reduced.order} states",
             PrecisionWarning,
             stacklevel=2,
         )
     single = is_single(sys.B)
     return Reduction(
         system=in_single(reduced) if single else reduced,
-        order=order,
+        order=reduced.order,
         singular_values=like_precision(sigma, single),
-        error_bound=like_precision(2 * xp.sum(dropped, axis=-1), single),
+        error_bound=like_precision(2 * xp.sum(xp.where(kept, 0.0, sigma), axis=-1), single),
         h2_error=like_precision(h2_error(full, reduced), single),
         left=like_precision(left, single),
         right=like_precision(right, single),
@@ -111,12 +109,10 @@ def balanced_truncation(
 def _project(
     sys: LTI, SU: Array, RV: Array, sigma: Array, kept: Array, order: int
 ) -> tuple[Array, Array, LTI]:
-    """(W, V, reduced system); states that are not ``kept`` are zero, as in batch entries of lower
-    rank than the others."""
+    """(W, V, reduced system) with ``order`` states; those that are not ``kept`` are zero, as in
+    batch entries of lower rank than the others."""
     xp = namespace(SU, RV)
-    kept = kept[..., None, :order]
-    values = xp.where(kept, sigma[..., None, :order], xp.ones_like(sigma[..., None, :order]))
-    scale = xp.astype(kept, values.dtype) / xp.sqrt(values)
+    scale = xp.where(kept, 1 / xp.sqrt(xp.where(kept, sigma, 1.0)), 0.0)[..., None, :order]
     left, right = pad_values(SU, order) * scale, pad_values(RV, order) * scale
     reduced = LTI(
         adjoint(left) @ multiply(sys.A, right), adjoint(left) @ sys.B, sys.C @ right, sys.D
