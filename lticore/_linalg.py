@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import scipy.linalg
+
 from . import kernels
-from ._arrays import Array, namespace, zeros_like_shape
+from ._arrays import Array, is_numpy, namespace, zeros_like_shape
 from ._check import is_complex
 from .errors import ArrayLibraryError
 
@@ -90,6 +93,34 @@ def pivoted_cholesky(X: Array, *, rtol: float, max_rank: int | None = None) -> A
     """
     limit = X.shape[-1] if max_rank is None else min(max_rank, X.shape[-1])
     return kernels.find("pivoted_cholesky", X)(X, rtol, limit)
+
+
+def real_rank_factor(X: Array, *, rtol: float, max_rank: int | None = None) -> Array:
+    """F (..., n, r) with F Fᵀ ≈ X Xᵀ and as few columns as X has rank, for real X (..., n, k).
+
+    With the rows scaled to equal norm, Xᵀ Π = Q̂ T gives X Xᵀ = Π Tᵀ T Πᵀ; rows of T with a diagonal
+    entry of at most ``rtol`` times the first are dropped: (F Fᵀ − X Xᵀ)_ij is of the order of
+    rtol² ‖x_i‖‖x_j‖. Libraries without a pivoted QR factorisation keep X itself.
+
+    Cost: O(n k²).
+    """
+    n, k = X.shape[-2:]
+    if not is_numpy(X) or k == 0:
+        return X
+    limit = min(n, k) if max_rank is None else min(n, k, max_rank)
+    stack = X.reshape(math.prod(X.shape[:-2]), n, k)
+    factors = np.zeros((len(stack), n, limit))
+    widest = 0
+    for matrix, factor in zip(stack, factors, strict=True):
+        norms = np.linalg.norm(matrix, axis=-1, keepdims=True)
+        norms = np.exp2(np.round(np.log2(np.where(norms > 0, norms, 1))))
+        T, order = scipy.linalg.qr((matrix / norms).T, mode="r", pivoting=True, check_finite=False)
+        heights = np.abs(np.diagonal(T))
+        rank = min(int(np.sum(heights > rtol * heights[0])), limit)
+        factor[order, :rank] = T[:rank].T
+        factor *= norms
+        widest = max(widest, rank)
+    return factors[..., :widest].reshape(*X.shape[:-1], widest)
 
 
 def pivoted_cholesky_reference(X: Array, rtol: float, max_rank: int) -> Array:

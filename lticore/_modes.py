@@ -82,6 +82,13 @@ def polar_modes(A: Diagonal | Rotation) -> tuple[Array, Array]:
     return xp.abs(radius), angle + phase(radius)
 
 
+def mode_poles(A: Diagonal | Rotation) -> Array:
+    """(..., n) complex poles in mode order."""
+    xp = namespace(*parameters(A))
+    radius, angle = polar_modes(A)
+    return complex_of(radius * xp.cos(angle), radius * xp.sin(angle))
+
+
 def phase(x: Array) -> Array:
     """arg x; 0 or π for real x."""
     xp = namespace(x)

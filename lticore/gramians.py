@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ._arrays import Array, namespace
-from ._check import check_integer, is_single, like_precision, to_double
-from ._linalg import adjoint, diagonal, hermitian_part, pivoted_cholesky, real_part
-from ._modes import require_stable
+from ._check import check_integer, is_complex, is_single, like_precision, to_double
+from ._linalg import (
+    adjoint,
+    complex_of,
+    diagonal,
+    hermitian_part,
+    pivoted_cholesky,
+    real_part,
+    real_rank_factor,
+)
+from ._modes import from_modes, is_real, polar_modes, require_stable, to_modes
+from .cauchy import cauchy_factor
 from .errors import ArgumentError
 from .stein import SteinSolver, stein_solver
-from .structure import map_parameters
+from .structure import is_structured, map_parameters
 from .systems import LTI
 
+#: Factors are computed without the Gramians where n is at least this multiple of m and p.
+_FEW = 8
 #: Pivots below this share of the largest one are rounding noise of a float64 Gramian.
 DEFAULT_RTOL = float(np.finfo(np.float64).eps)
 
@@ -57,9 +70,10 @@ def gramian_factors(
         P ≈ R Rᴴ,   Q ≈ S Sᴴ,   R (..., n, r),   S (..., n, s)
 
     The states are first scaled by powers of two so that diag P ≈ diag Q (Hankel singular values
-    do not see such a scaling, rounding does), then factored by Cholesky with complete pivoting,
-    dropping pivots below ``rtol`` times the largest. In a batch the ranks are the largest met,
-    padded with zero columns.
+    do not see such a scaling, rounding does), then factored by Cholesky elimination with complete
+    pivoting, dropping pivots below ``rtol`` times the largest. In a batch the ranks are the largest
+    met, padded with zero columns. For structured A with n ≥ 8 max(m, p) the elimination runs on
+    the generators (:mod:`lticore.cauchy`), and P and Q are never formed.
 
     Parameters
     ----------
@@ -67,17 +81,64 @@ def gramian_factors(
     max_rank : int ≥ 1, optional
     horizon : int ≥ 1, optional
 
-    Cost: O(n² (m + p)) for the Gramians and O(n r²) for the factors; dense O(n³).
+    Cost: O(n r (m + p + r)) time and O(n (m + p + r)) memory without the Gramians; O(n² (m + p))
+    for structured Gramians and O(n r²) for their factors otherwise; dense O(n³).
 
     Raises
     ------
     UnstableSystemError, ArgumentError
     """
     rtol, max_rank = _check_truncation(rtol, max_rank)
-    P, Q = double_gramians(sys, horizon)
-    R, S = factor_pair(P, Q, rtol, max_rank)
+    if low_rank_pays(sys, horizon):
+        R, S, t = scaled_modal_factors(sys, rtol, max_rank)
+        R, S = (_in_states(sys, X, rtol, max_rank) for X in (R / t, S * t))
+    else:
+        P, Q = double_gramians(sys, horizon)
+        R, S = factor_pair(P, Q, rtol, max_rank)
     single = is_single(sys.B)
     return like_precision(R, single), like_precision(S, single)
+
+
+def low_rank_pays(sys: LTI, horizon: int | None = None) -> bool:
+    """Whether the factors are computed without the Gramians: structured A, few inputs, outputs."""
+    few = _FEW * max(sys.inputs, sys.outputs) <= sys.order
+    return horizon is None and is_structured(sys.A) and few
+
+
+def scaled_modal_factors(
+    sys: LTI, rtol: float = DEFAULT_RTOL, max_rank: int | None = None
+) -> tuple[Array, Array, Array]:
+    """Complex (R̂, Ŝ, t) with factors R̂/t and t Ŝ of both Gramians in the modes of a structured A.
+
+    P̃ = Uᴴ P U solves Λ P̃ Λᴴ − P̃ + b bᴴ = 0 with b = Uᴴ B, and Q̃ = Uᴴ Q U the same equation with
+    conjugate poles and Uᴴ Cᴴ; neither is formed. Scaling by t, (..., n, 1), balances their
+    diagonals. Hankel singular values are those of Ŝᴴ R̂.
+    """
+    require_stable(sys, what="an infinite-horizon Gramian")
+    A = map_parameters(to_double, sys.A)
+    radius, phase = polar_modes(A)
+    b, c = (_complex(to_modes(A, X)) for X in (to_double(sys.B), adjoint(to_double(sys.C))))
+    xp = namespace(b, c)
+    energy = (1 - radius) * (1 + radius)
+    p, q = (xp.sum(xp.abs(X) ** 2, axis=-1) / energy for X in (b, c))
+    t = balancing_scale(p, q)[..., None]
+    R = cauchy_factor(radius, phase, b * t, rtol=rtol, max_rank=max_rank)
+    S = cauchy_factor(radius, -phase, c / t, rtol=rtol, max_rank=max_rank)
+    return R, S, t
+
+
+def _in_states(sys: LTI, factor: Array, rtol: float, max_rank: int | None) -> Array:
+    """A modal factor in the coordinates of the states; real for real systems.
+
+    For real P = X Xᴴ = Re X Re Xᵀ + Im X Im Xᵀ; the two parts have the rank of P together, which
+    a QR factorisation with column pivoting of their transposes brings out.
+    """
+    X = from_modes(map_parameters(to_double, sys.A), factor)
+    if not is_real(sys.A) or is_complex(sys.B):
+        return X
+    xp = namespace(X)
+    parts = xp.concat([xp.real(X), xp.imag(X)], axis=-1)
+    return real_rank_factor(parts, rtol=math.sqrt(rtol), max_rank=max_rank)
 
 
 def double_gramians(sys: LTI, horizon: int | None = None, which: str = "PQ") -> list[Array]:
@@ -103,8 +164,19 @@ def factor_pair(
     P: Array, Q: Array, rtol: float = DEFAULT_RTOL, max_rank: int | None = None
 ) -> tuple[Array, Array]:
     """Pivoted Cholesky factors of P and Q after balancing their diagonals."""
-    xp = namespace(P, Q)
-    p, q = real_part(diagonal(P)), real_part(diagonal(Q))
+    t = balancing_scale(real_part(diagonal(P)), real_part(diagonal(Q)))[..., None]
+    t_row = namespace(t).matrix_transpose(t)
+    R = pivoted_cholesky(P * t * t_row, rtol=rtol, max_rank=max_rank) / t
+    S = pivoted_cholesky(Q / t / t_row, rtol=rtol, max_rank=max_rank) * t
+    return R, S
+
+
+def balancing_scale(p: Array, q: Array) -> Array:
+    """Powers of two t, (..., n), with t² p ≈ q/t² for the diagonals p and q of P and Q.
+
+    A power of two changes no digit: t P t and Q/t² hold the same information as P and Q.
+    """
+    xp = namespace(p, q)
     one = xp.ones_like(p)
     reached, observed = p > 0, q > 0
     log_p, log_q = xp.log2(xp.where(reached, p, one)), xp.log2(xp.where(observed, q, one))
@@ -115,12 +187,11 @@ def factor_pair(
     level = xp.where(xp.isfinite(level), level, xp.zeros_like(level))
     exponent = xp.where(observed, log_q, level - log_p) - xp.where(reached, log_p, level - log_q)
     exponent = xp.where(reached | observed, exponent, xp.zeros_like(exponent))
-    # A power of two changes no digit: t P t and Q/t² hold the same information as P and Q.
-    t = (2.0 ** xp.round(exponent / 4))[..., None]
-    t_row = xp.matrix_transpose(t)
-    R = pivoted_cholesky(P * t * t_row, rtol=rtol, max_rank=max_rank) / t
-    S = pivoted_cholesky(Q / t / t_row, rtol=rtol, max_rank=max_rank) * t
-    return R, S
+    return 2.0 ** xp.round(exponent / 4)
+
+
+def _complex(X: Array) -> Array:
+    return X if is_complex(X) else complex_of(X, namespace(X).zeros_like(X))
 
 
 def _check_truncation(rtol: float | None, max_rank: int | None) -> tuple[float, int | None]:

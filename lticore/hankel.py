@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._arrays import Array, namespace, zeros_like_shape
-from ._check import is_complex, is_single, like_precision, to_double
+from ._check import check_integer, is_complex, is_single, like_precision, to_double
 from ._linalg import adjoint, real_part
 from ._modes import multiply, require_stable
 from .errors import ArgumentError
-from .gramians import factor_pair, gramian, gramian_factors
+from .gramians import factor_pair, gramian, gramian_factors, low_rank_pays, scaled_modal_factors
 from .spectral import SpectralLike, as_spectral_function
 from .stein import stein_solver
 from .structure import Diagonal, Rotation, StateMatrix
@@ -44,7 +44,9 @@ def hankel_singular_values(
     1e-15 · (‖R‖‖S‖)²/σ_i, since a formed Gramian loses directions that are weak in it, and these
     can be strong in the other one.
 
-    Cost: O(n² (m + p) + n³), the cubic part one SVD of the numerical rank.
+    Cost: for structured A with n ≥ 8 max(m, p) O(n r (m + p + r)), linear in n, with r the
+    numerical rank (or ``max_rank``), and no n × n matrix; else O(n² (m + p) + n³), the cubic part
+    one SVD of the numerical rank.
 
     Raises
     ------
@@ -53,7 +55,13 @@ def hankel_singular_values(
     Source: Tombs & Postlethwaite, Int. J. Control 46 (1987), the square-root method.
     """
     xp = namespace(sys.B)
-    R, S = gramian_factors(in_double(sys), max_rank=max_rank, horizon=horizon)
+    full = in_double(sys)
+    if max_rank is not None:
+        max_rank = check_integer("max_rank", max_rank, minimum=1)
+    if low_rank_pays(full, horizon):
+        R, S, _ = scaled_modal_factors(full, max_rank=max_rank)
+    else:
+        R, S = gramian_factors(full, max_rank=max_rank, horizon=horizon)
     length = sys.order if max_rank is None else min(max_rank, sys.order)
     sigma = pad_values(xp.linalg.svdvals(adjoint(S) @ R), length)
     return like_precision(sigma, is_single(sys.B))

@@ -10,9 +10,9 @@ import scipy.linalg
 from ._arrays import Array, is_numpy, namespace
 from ._check import is_single, like_precision, to_double
 from ._linalg import adjoint, real_part
-from ._modes import require_stable
+from ._modes import require_stable, to_modes
 from .errors import ArgumentError, ArrayLibraryError, PrecisionWarning
-from .gramians import double_gramians
+from .gramians import double_gramians, low_rank_pays, scaled_modal_factors
 from .hankel import hankel_singular_values
 from .response import frequency_response
 from .stein import solve_stein
@@ -193,6 +193,11 @@ def _level_crossings(sys: LTI, level: float) -> np.ndarray:
 
 
 def _squared_norm(sys: LTI, horizon: int | None) -> Array:
+    if low_rank_pays(sys, horizon):
+        xp = namespace(sys.B)
+        R, _, t = scaled_modal_factors(sys)
+        modal_C = adjoint(to_modes(map_parameters(to_double, sys.A), adjoint(to_double(sys.C))))
+        return xp.sum(xp.abs((modal_C / xp.matrix_transpose(t)) @ R) ** 2, axis=(-2, -1))
     (P,) = double_gramians(sys, horizon, which="P")
     C = to_double(sys.C)
     return _non_negative(real_part(namespace(P).sum((C @ P) * _conjugate(C), axis=(-2, -1))))

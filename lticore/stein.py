@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
 import numpy as np
-import scipy.linalg
 
 from ._arrays import Array, is_numpy, namespace
 from ._check import (
@@ -22,7 +20,15 @@ from ._check import (
 )
 from ._linalg import adjoint, one_minus, real_part
 from ._modes import from_modes, is_real, polar_modes, to_modes
-from .errors import ShapeError, SingularEquationError
+from ._stein_dense import (
+    RawSolver,
+    mixed_solver,
+    refuse_singular,
+    schur_solver,
+    sum_by_doubling,
+    sum_to_convergence,
+)
+from .errors import ShapeError
 from .structure import (
     Diagonal,
     Rotation,
@@ -36,12 +42,7 @@ from .structure import (
     parameters,
 )
 
-#: Squarings of Smith's iteration: enough for 1 − |λ| = 1e-15.
-_MAX_SQUARINGS = 60
-#: Below this size the triangular recursion solves column by column.
-_LEAF = 64
 _EPSILON = float(np.finfo(np.float64).eps)
-(_trtrs,) = scipy.linalg.get_lapack_funcs(("trtrs",), dtype=np.complex128)
 
 
 def solve_stein(
@@ -73,10 +74,11 @@ def solve_stein(
     circle keep their relative accuracy (`Rotation`: exactly those given; `Diagonal`: those given,
     perturbed in the last digit). Dense: backward stable Schur method.
 
-    Cost: O(n l) when both are structured. With a dense one O(n³ + l³): complex Schur forms and a
-    recursive triangular solve, one batch entry at a time, on NumPy; on other libraries Smith's
-    squaring, about log2(36/(1 − |λ|)) steps of matrix products, for stable matrices only. With a
-    horizon, dense matrices take at most 2 log2 T steps of products on any library.
+    Cost: O(n l) when both are structured; O(n l² + l³) for a structured A and a dense B, likewise
+    the other way; O(n³ + l³) when both are dense: complex Schur forms and a recursive triangular
+    solve, one batch entry at a time. Libraries without Schur forms square instead (Smith), about
+    log2(36/(1 − |λ|)) steps of matrix products, for stable matrices only. With a horizon, dense
+    matrices take at most 2 log2 T steps of products on any library.
 
     Raises
     ------
@@ -124,14 +126,19 @@ def stein_solver(
     Dense: the Schur forms are computed once.
     """
     B = A if B is None else B
+    solve: RawSolver
     if is_structured(A) and is_structured(B):
         solve = _modal_solver(A, B, horizon)
     elif horizon is not None:
-        solve = _series_solver(_dense(A), _dense(B), partial(_sum_by_doubling, horizon=horizon))
-    elif all(is_numpy(x) for x in (*parameters(A), *parameters(B))):
-        solve = _schur_solver(_dense(A), _dense(B), same=B is A)
+        solve = _series_solver(_dense(A), _dense(B), partial(sum_by_doubling, horizon=horizon))
+    elif not all(is_numpy(x) for x in (*parameters(A), *parameters(B))):
+        solve = _series_solver(_dense(A), _dense(B), sum_to_convergence)
+    elif is_structured(A):
+        solve = mixed_solver(A, B)
+    elif is_structured(B):
+        solve = _swapped(mixed_solver(B, A))
     else:
-        solve = _series_solver(_dense(A), _dense(B), _sum_to_convergence)
+        solve = schur_solver(A, B, same=B is A)
     real = is_real(A) and is_real(B)
 
     def solve_keeping_real(Q: Array, adjoint: bool = False) -> Array:
@@ -161,7 +168,7 @@ def series_factors(
     denominator = one_minus(gap, modulus, angle)
     if horizon is None:
         # The rounding of the gap; for stable matrices always below the gap itself.
-        _refuse_singular(denominator, 2 * _EPSILON * (xp.abs(1 - rho) + rho * xp.abs(1 - sigma)))
+        refuse_singular(denominator, 2 * _EPSILON * (xp.abs(1 - rho) + rho * xp.abs(1 - sigma)))
         return 1 / denominator
 
     # Of log ρσ = log(1 − gap) the second form is exact near the circle, the first near zero.
@@ -181,9 +188,7 @@ def series_factors(
     )
 
 
-def _modal_solver(
-    A: Diagonal | Rotation, B: Diagonal | Rotation, horizon: int | None
-) -> SteinSolver:
+def _modal_solver(A: Diagonal | Rotation, B: Diagonal | Rotation, horizon: int | None) -> RawSolver:
     factors = series_factors(A, B, horizon)
     # Aᴴ has the modes of A with conjugate poles.
     conjugate_factors = namespace(factors).conj(factors)
@@ -200,126 +205,15 @@ def _dense(A: StateMatrix) -> Array:
     return A.to_dense() if is_structured(A) else A
 
 
-def _series_solver(
-    A: Array, B: Array, total: Callable[[Array, Array, Array], Array]
-) -> SteinSolver:
+def _swapped(solve: RawSolver) -> RawSolver:
+    """The solver with A and B exchanged: (A X Bᴴ − X + Q)ᴴ = B Xᴴ Aᴴ − Xᴴ + Qᴴ."""
+    return lambda Q, adjoint_equation: adjoint(solve(adjoint(Q), adjoint_equation))
+
+
+def _series_solver(A: Array, B: Array, total: Callable[[Array, Array, Array], Array]) -> RawSolver:
     """Solve by summing A^k Q (Bᴴ)^k with ``total(A, Q, B)``."""
 
     def solve(Q: Array, adjoint_equation: bool) -> Array:
         return total(adjoint(A), Q, adjoint(B)) if adjoint_equation else total(A, Q, B)
 
     return solve
-
-
-def _sum_by_doubling(A: Array, Q: Array, B: Array, horizon: int) -> Array:
-    """Σ_{k<T} A^k Q (Bᴴ)^k along the binary digits of T: nothing is subtracted."""
-    X, A_power, B_power = Q, A, B
-    for digit in bin(horizon)[3:]:
-        X = X + A_power @ X @ adjoint(B_power)
-        A_power, B_power = A_power @ A_power, B_power @ B_power
-        if digit == "1":
-            X = Q + A @ X @ adjoint(B)
-            A_power, B_power = A_power @ A, B_power @ B
-    return X
-
-
-def _sum_to_convergence(A: Array, Q: Array, B: Array) -> Array:
-    """Σ_k A^k Q (Bᴴ)^k by Smith's squaring: X ← X + A X Bᴴ, A ← A², B ← B²."""
-    xp = namespace(Q)
-    X = Q
-    for _ in range(_MAX_SQUARINGS):
-        term = A @ X @ adjoint(B)
-        X = X + term
-        size, change = float(xp.max(xp.abs(X))), float(xp.max(xp.abs(term)))
-        if change <= _EPSILON * size:
-            return X
-        if not math.isfinite(size):
-            break
-        A, B = A @ A, B @ B
-    raise SingularEquationError(
-        "the series of A^k Q (Bᴴ)^k does not converge: some pole of A times one of B is not inside "
-        "the unit circle. Unstable dense equations are solved on NumPy arrays only"
-    )
-
-
-def _schur_solver(A: Array, B: Array, same: bool) -> SteinSolver:
-    """A = U T Uᴴ, B = V S Vᴴ with triangular T, S; then T Y Sᴴ − Y + Uᴴ Q V = 0, X = U Y Vᴴ.
-
-    In the adjoint equation Tᴴ is lower triangular; reversing the order of the Schur vectors makes
-    it upper triangular again.
-    """
-    A_schur = _schur_forms(A)
-    B_schur = A_schur if same else _schur_forms(B)
-    for index, (T, _) in A_schur.items():
-        S, _ = B_schur[index]
-        _refuse_singular(1 - np.outer(np.diagonal(T), np.diagonal(S).conj()), 2 * _EPSILON)
-
-    def solve(Q: Array, adjoint_equation: bool) -> Array:
-        X = np.empty(Q.shape, dtype=np.complex128)
-        for index in np.ndindex(Q.shape[:-2]):
-            (T, U), (S, V) = A_schur[index], B_schur[index]
-            if adjoint_equation:
-                (T, U), (S, V) = _reversed_adjoint(T, U), _reversed_adjoint(S, V)
-            Y = _solve_triangular_stein(T, adjoint(U) @ Q[index] @ V, S)
-            X[index] = U @ Y @ adjoint(V)
-        return X
-
-    return solve
-
-
-def _schur_forms(A: np.ndarray) -> dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]]:
-    return {
-        index: scipy.linalg.schur(A[index].astype(np.complex128), output="complex")
-        for index in np.ndindex(A.shape[:-2])
-    }
-
-
-def _reversed_adjoint(T: np.ndarray, U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return adjoint(T)[::-1, ::-1], U[:, ::-1]
-
-
-def _solve_triangular_stein(T: np.ndarray, F: np.ndarray, S: np.ndarray) -> np.ndarray:
-    """T X Sᴴ − X + F = 0 for upper triangular T and S, by halving the larger side.
-
-    With T = [[T1, T12], [0, T2]] the lower rows X2 do not see X1; they are solved first and enter
-    the upper rows through T12 X2 Sᴴ. With S split alike the right columns come first. All work but
-    the leaves is in matrix products.
-    """
-    n, l = F.shape
-    if max(n, l) <= _LEAF:
-        return _solve_triangular_columns(T, F, S)
-    if n >= l:
-        h = n // 2
-        lower = _solve_triangular_stein(T[h:, h:], F[h:], S)
-        upper = _solve_triangular_stein(T[:h, :h], F[:h] + T[:h, h:] @ (lower @ S.conj().T), S)
-        return np.vstack([upper, lower])
-    h = l // 2
-    right = _solve_triangular_stein(T, F[:, h:], S[h:, h:])
-    left = _solve_triangular_stein(T, F[:, :h] + T @ (right @ S[:h, h:].conj().T), S[:h, :h])
-    return np.hstack([left, right])
-
-
-def _solve_triangular_columns(T: np.ndarray, F: np.ndarray, S: np.ndarray) -> np.ndarray:
-    """Column j, last first: (I − conj s_jj T) x_j = f_j + T Σ_{k>j} conj s_jk x_k."""
-    n, l = F.shape
-    X = np.empty((n, l), dtype=np.complex128)
-    for j in range(l - 1, -1, -1):
-        right = F[:, j] + T @ (X[:, j + 1 :] @ S[j, j + 1 :].conj())
-        shifted = -S[j, j].conj() * T
-        shifted.flat[:: n + 1] += 1
-        X[:, j], _ = _trtrs(shifted, right)
-    return X
-
-
-def _refuse_singular(denominator: Array, rounding: Array | float) -> None:
-    """Raise where some |1 − λ_i conj λ_j| is zero to within its rounding error."""
-    xp = namespace(denominator)
-    excess = xp.abs(denominator) - rounding
-    if bool(xp.all(excess > 0)):
-        return
-    flat = int(xp.argmin(xp.reshape(excess, (-1,))))
-    i, j = divmod(flat % (excess.shape[-2] * excess.shape[-1]), excess.shape[-1])
-    raise SingularEquationError(
-        f"the Stein equation is singular: the poles of modes {i} (of A) and {j} (of B) have "
-        "λ_i·conj λ_j = 1 to working precision. A finite `horizon` always has a solution"
-    )

@@ -16,6 +16,8 @@ from .._arrays import Array, is_numpy
 TABLE = {
     ("pivoted_cholesky", "numpy"): "lticore.kernels.lapack:pivoted_cholesky",
     ("pivoted_cholesky", "any"): "lticore._linalg:pivoted_cholesky_reference",
+    ("cauchy_factor", "numpy"): "lticore.kernels.cpu:cauchy_factor",
+    ("cauchy_factor", "any"): "lticore.cauchy:cauchy_factor_reference",
 }
 
 
