@@ -8,7 +8,9 @@ reduced = lti.balanced_truncation(sys, order=8)      # .system, .error_bound, â€
 """
 
 from .convert.diagonal import diagonalize
+from .convert.discretize import discretize
 from .convert.rotation import to_rotation
+from .convert.statespace import from_statespace, to_statespace
 from .errors import (
     ArgumentError,
     ArrayLibraryError,
@@ -69,9 +71,12 @@ __all__ = [
     "balanced_truncation",
     "allocate_orders",
     "Reduction",
-    # coordinates
+    # coordinates and representations
     "diagonalize",
     "to_rotation",
+    "discretize",
+    "from_statespace",
+    "to_statespace",
     # errors
     "LticoreError",
     "ShapeError",

@@ -1,0 +1,126 @@
+"""Sampling of continuous-time systems, against SciPy and against what sampling must keep."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.signal
+
+import lticore as lti
+
+METHODS = ("zoh", "bilinear")
+
+
+def continuous(rng, n=5, m=2, p=3, batch=(), complex_=False):
+    A = rng.standard_normal((*batch, n, n)) - 3 * np.eye(n)
+    B, C = rng.standard_normal((*batch, n, m)), rng.standard_normal((*batch, p, n))
+    if complex_:
+        A, B, C = (X + 1j * rng.standard_normal(X.shape) for X in (A, B, C))
+    return A, B, C, rng.standard_normal((*batch, p, m))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("step", [1e-3, 0.2, 3.0])
+def test_dense_equals_scipy(method, step):
+    A, B, C, D = continuous(np.random.default_rng(0))
+    sys = lti.discretize(A, B, C, D, step, method)
+    expected = scipy.signal.cont2discrete((A, B, C, D), step, method)
+    for found, reference in zip((sys.A, sys.B, sys.C, sys.D), expected[:4], strict=True):
+        np.testing.assert_allclose(found, reference, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("complex_", [False, True])
+def test_diagonal_equals_dense(method, complex_):
+    rng = np.random.default_rng(1)
+    poles = -rng.uniform(0.1, 5, 6) + (1j * rng.uniform(-9, 9, 6) if complex_ else 0)
+    _, B, C, D = continuous(rng, n=6)
+    sampled = lti.discretize(lti.Diagonal(poles), B, C, D, 0.3, method)
+    assert isinstance(sampled.A, lti.Diagonal)
+    assert np.iscomplexobj(sampled.A.poles) == complex_
+    dense = lti.discretize(np.diag(poles), B, C, D, 0.3, method)
+    np.testing.assert_allclose(
+        lti.impulse_response(sampled, 20), lti.impulse_response(dense, 20), atol=1e-13
+    )
+
+
+def test_zoh_of_a_pole_at_zero_and_next_to_it():
+    """(e^{λΔ} − 1)/λ = Δ + λΔ²/2 + …: an integrator, and a pole that 1 − e^x would lose."""
+    sys = lti.discretize(lti.Diagonal([0.0, -1e-12]), np.ones((2, 1)), np.ones((1, 2)), step=0.5)
+    np.testing.assert_allclose(sys.B[:, 0], [0.5, 0.5 * (1 - 0.25e-12)], rtol=1e-15)
+    assert sys.A.poles[0] == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("structured", [False, True])
+def test_batches_and_one_step_each(method, structured):
+    rng = np.random.default_rng(2)
+    A, B, C, D = continuous(rng, batch=(3,))
+    if structured:
+        A = lti.Diagonal(-rng.uniform(0.1, 5, (3, 5)))
+    steps = np.array([0.1, 0.5, 1.0])
+    sys = lti.discretize(A, B, C, D, steps, method)
+    for i in range(3):
+        one = lti.Diagonal(A.poles[i]) if structured else A[i]
+        alone = lti.discretize(one, B[i], C[i], D[i], steps[i], method)
+        np.testing.assert_allclose(
+            lti.impulse_response(sys, 6)[i], lti.impulse_response(alone, 6), atol=1e-12
+        )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_descriptor_matrix_is_folded_in(method):
+    rng = np.random.default_rng(3)
+    A, B, C, D = continuous(rng)
+    E = rng.standard_normal((5, 5)) + 4 * np.eye(5)
+    folded = lti.discretize(A, B, C, D, 0.1, method, E=E)
+    by_hand = lti.discretize(np.linalg.solve(E, A), np.linalg.solve(E, B), C, D, 0.1, method)
+    np.testing.assert_allclose(folded.A, by_hand.A, atol=1e-13)
+    np.testing.assert_allclose(folded.B, by_hand.B, atol=1e-13)
+
+
+def test_bilinear_keeps_hankel_singular_values():
+    A, B, C, D = continuous(np.random.default_rng(4), n=6)
+    A = A - (np.linalg.eigvals(A).real.max() + 0.5) * np.eye(6)
+    P = scipy.linalg.solve_continuous_lyapunov(A, -B @ B.T)
+    Q = scipy.linalg.solve_continuous_lyapunov(A.T, -C.T @ C)
+    expected = np.sqrt(np.sort(np.linalg.eigvals(P @ Q).real)[::-1])
+    for step in (0.01, 1.0):
+        found = lti.hankel_singular_values(lti.discretize(A, B, C, D, step, "bilinear"))
+        np.testing.assert_allclose(found, expected, atol=1e-11 * expected[0])
+
+
+def test_zoh_is_the_exact_step_response():
+    """ẋ = −x + u from rest under u = 1: y(kΔ) = 1 − e^{−kΔ}."""
+    sys = lti.discretize(lti.Diagonal([-1.0]), [[1.0]], [[1.0]], step=0.25)
+    response = np.cumsum(lti.impulse_response(sys, 9)[:, 0, 0])
+    np.testing.assert_allclose(response, 1 - np.exp(-0.25 * np.arange(9)), rtol=1e-14)
+
+
+def test_precision_follows_the_input():
+    A, B, C, D = (X.astype(np.float32) for X in continuous(np.random.default_rng(5)))
+    for method in METHODS:
+        assert lti.discretize(A, B, C, D, 0.1, method).A.dtype == np.float32
+        assert lti.discretize(lti.Diagonal(A[0]), B, C, D, 0.1, method).B.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"step": 0.0}, lti.ArgumentError, "step must be positive"),
+        ({"step": -1.0}, lti.ArgumentError, "step must be positive"),
+        ({"step": np.nan}, lti.NonFiniteError, "step contains NaN"),
+        ({"method": "euler"}, lti.ArgumentError, "method='euler'"),
+        ({"E": np.zeros((2, 2))}, lti.SingularEquationError, "E is singular"),
+        ({"E": np.eye(3)}, lti.ArgumentError, "E has shape"),
+        ({"A": 2 * np.eye(2), "method": "bilinear"}, lti.SingularEquationError, "2/step"),
+        (
+            {"A": lti.Diagonal([2.0, 1.0]), "method": "bilinear"},
+            lti.SingularEquationError,
+            "2/step",
+        ),
+    ],
+)
+def test_bad_arguments(arguments, error, message):
+    given = {"A": -np.eye(2), "B": np.ones((2, 1)), "C": np.ones((1, 2))} | arguments
+    with pytest.raises(error, match=message):
+        lti.discretize(**given)

@@ -1,0 +1,87 @@
+"""To and from the objects of other libraries."""
+
+import numpy as np
+import pytest
+import scipy.signal
+from strategies import build_system
+
+import lticore as lti
+
+SYSTEM = build_system(np.random.default_rng(0), "rotation with real poles", feedthrough=True)
+
+
+def assert_same(found, expected=SYSTEM):
+    np.testing.assert_allclose(
+        lti.impulse_response(found, 12), lti.impulse_response(expected, 12), atol=1e-10
+    )
+
+
+@pytest.mark.parametrize("library", ["scipy", "control", "tuple"])
+def test_round_trip(library):
+    if library == "control":
+        pytest.importorskip("control")
+    assert_same(lti.from_statespace(lti.to_statespace(SYSTEM, library)))
+
+
+def test_the_objects_are_those_of_the_library():
+    control = pytest.importorskip("control")
+    state_space = lti.to_statespace(SYSTEM, "control")
+    assert isinstance(state_space, control.StateSpace)
+    assert state_space.dt == 1
+    omega = np.linspace(0.1, 3, 7)
+    response = np.moveaxis(control.frequency_response(state_space, omega).complex, -1, 0)
+    np.testing.assert_allclose(lti.frequency_response(SYSTEM, omega), response, atol=1e-12)
+    assert isinstance(lti.to_statespace(SYSTEM), scipy.signal.dlti)
+
+
+def test_missing_feedthrough_becomes_zero():
+    sys = lti.LTI(SYSTEM.A, SYSTEM.B, SYSTEM.C)
+    assert np.all(lti.to_statespace(sys, "tuple")[3] == 0)
+    assert_same(lti.from_statespace(lti.to_statespace(sys)), sys)
+
+
+def test_transfer_functions_are_realised():
+    """(z + 0.5)/(z² − 0.9 z + 0.2): 0, 1, 1.4, …"""
+    numerator, denominator = [1.0, 0.5], [1.0, -0.9, 0.2]
+    systems = [scipy.signal.dlti(numerator, denominator, dt=0.1)]
+    try:
+        import control
+    except ImportError:
+        pass
+    else:
+        systems.append(control.TransferFunction(numerator, denominator, 0.1))
+    for obj in systems:
+        h = lti.impulse_response(lti.from_statespace(obj), 4)[:, 0, 0]
+        np.testing.assert_allclose(h, [0, 1, 1.4, 1.06], atol=1e-12)
+
+
+def test_tuples_with_and_without_sampling_time():
+    A, B, C, D = lti.to_statespace(SYSTEM, "tuple")
+    assert_same(lti.from_statespace((A, B, C, D)))
+    assert_same(lti.from_statespace((A, B, C, D, 0.01)))
+    assert lti.from_statespace((A, B, C, None)).D is None
+
+
+def test_continuous_time_is_refused_with_the_way_out():
+    A, B, C, D = -np.eye(2), np.ones((2, 1)), np.ones((1, 2)), np.zeros((1, 1))
+    objects = [scipy.signal.lti(A, B, C, D), (A, B, C, D, 0), (A, B, C, D, None)]
+    try:
+        import control
+    except ImportError:
+        pass
+    else:
+        objects += [control.StateSpace(A, B, C, D), control.StateSpace(A, B, C, D, 0)]
+    for obj in objects:
+        with pytest.raises(lti.ArgumentError, match=r"continuous-time.*lticore\.discretize"):
+            lti.from_statespace(obj)
+
+
+def test_what_is_no_system_is_refused():
+    with pytest.raises(lti.ArgumentError, match=r"builtins\.dict is not a state-space system"):
+        lti.from_statespace({})
+    with pytest.raises(lti.ArgumentError, match="a tuple of 2 arrays"):
+        lti.from_statespace((np.eye(2), np.eye(2)))
+    with pytest.raises(lti.ArgumentError, match="library='matlab'"):
+        lti.to_statespace(SYSTEM, "matlab")
+    with pytest.raises(lti.ShapeError, match="one by one"):
+        lti.to_statespace(build_system(np.random.default_rng(0), "dense", batch=(2,)))
