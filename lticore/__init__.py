@@ -31,10 +31,11 @@ from .hankel import (
     hankel_sum_and_gradient,
 )
 from .norms import h2_error, h2_norm, hankel_norm, hinf_norm
+from .recurrence import linear_recurrence, time_varying_recurrence
 from .reduction.balanced import balanced_truncation
 from .reduction.orders import allocate_orders
 from .reduction.result import Reduction
-from .response import frequency_response, impulse_response
+from .response import frequency_response, impulse_response, simulate
 from .spectral import SpectralFunction, schatten, tail
 from .stein import solve_stein
 from .structure import Diagonal, Rotation
@@ -67,6 +68,9 @@ __all__ = [
     "hinf_norm",
     "frequency_response",
     "impulse_response",
+    "simulate",
+    "linear_recurrence",
+    "time_varying_recurrence",
     # reduction
     "balanced_truncation",
     "allocate_orders",

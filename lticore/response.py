@@ -1,22 +1,118 @@
-"""Responses of a system: impulse response and frequency response."""
+"""Responses of a system: simulation, impulse response, frequency response."""
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 
 from ._arrays import Array, namespace, zeros_like_shape
-from ._check import check_array, check_integer, check_real, is_single, like_precision, to_double
-from ._linalg import adjoint, complex_of, one_minus
-from ._modes import multiply, polar_modes, to_modes
-from .errors import ShapeError, SingularEquationError
+from ._check import (
+    broadcast_batches,
+    check_array,
+    check_integer,
+    check_real,
+    is_complex,
+    is_single,
+    like_precision,
+    to_double,
+)
+from ._linalg import adjoint, complex_of, one_minus, real_part
+from ._modes import is_real, mode_poles, multiply, polar_modes, to_modes
+from .errors import ArgumentError, ShapeError, SingularEquationError
+from .recurrence import linear_recurrence
 from .structure import StateMatrix, is_structured, map_parameters
 from .systems import LTI
 
 #: Frequencies are taken in chunks of this many complex entries (64 MB).
 _CHUNK = 1 << 22
 _ON_POLE = "a frequency coincides with a pole on the unit circle"
+
+
+def simulate(
+    sys: LTI,
+    inputs: Array,
+    *,
+    initial: Array | None = None,
+    timing: Literal["delayed", "current"] = "delayed",
+) -> Array:
+    """Outputs for given inputs.
+
+        delayed:  x_{k+1} = A x_k + B u_k,   y_k = C x_k + D u_k,    ``initial`` = x_0
+        current:  x_k = A x_{k−1} + B u_k,   y_k = C x_k + D u_k,    ``initial`` = x_{−1}
+
+    "delayed" is the standard form, "current" what sequence layers compute: the strictly proper part
+    one step earlier.
+
+    Parameters
+    ----------
+    inputs : (..., L, m) array
+    initial : (..., n) array, optional, default zero
+    timing : "delayed" or "current"
+
+    Returns
+    -------
+    (..., L, p) array, computed in float64, in the common precision of system and inputs; real when
+    all are. Conditions: none; unstable systems grow.
+
+    Cost: O(L n (m + p)) structured, O(L n²) dense.
+
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError, ArgumentError
+    """
+    if timing not in ("delayed", "current"):
+        raise ArgumentError(f"timing={timing!r} is not 'delayed' or 'current'")
+    inputs = check_array("inputs", inputs, ndim=2)
+    if inputs.shape[-1] != sys.inputs:
+        raise ShapeError(
+            f"inputs has shape {tuple(inputs.shape)}, but the system has {sys.inputs} inputs: "
+            f"pass (..., L, {sys.inputs})"
+        )
+    given = [sys.B, inputs]
+    batches = {"system": sys.batch_shape, "inputs": tuple(inputs.shape[:-2])}
+    if initial is not None:
+        initial = check_array("initial", initial, ndim=1)
+        if initial.shape[-1] != sys.order:
+            raise ShapeError(
+                f"initial has {initial.shape[-1]} states, but the system has {sys.order}"
+            )
+        given.append(initial)
+        batches["initial"] = tuple(initial.shape[:-1])
+    xp = namespace(*given)
+    batch = broadcast_batches(**batches)
+    real = is_real(sys.A) and not any(is_complex(x) for x in given)
+
+    A = map_parameters(to_double, sys.A)
+    u, B, C = to_double(inputs), to_double(sys.B), to_double(sys.C)
+    start = zeros_like_shape(B[..., 0], (sys.order,)) if initial is None else to_double(initial)
+    if is_structured(A):
+        # Decoupled in the modes: C U (recurrence of Uᴴ B u).
+        B, C = to_modes(A, B), adjoint(to_modes(A, adjoint(C)))
+        start = to_modes(A, start[..., None])[..., 0]
+        poles = mode_poles(A)
+        states = linear_recurrence(poles, u @ xp.matrix_transpose(B), initial=start)
+    else:
+        states = _step_through(A, u @ xp.matrix_transpose(B), start)
+    if timing == "delayed" and inputs.shape[-2]:
+        first = xp.broadcast_to(xp.astype(start, states.dtype), (*batch, sys.order))
+        states = xp.concat([first[..., None, :], states[..., :-1, :]], axis=-2)
+    outputs = states @ xp.matrix_transpose(C)
+    if sys.D is not None:
+        outputs = outputs + u @ xp.matrix_transpose(to_double(sys.D))
+    outputs = real_part(outputs) if real else outputs
+    return like_precision(outputs, all(is_single(x) for x in given))
+
+
+def _step_through(A: Array, drive: Array, start: Array) -> Array:
+    """States of a dense system, one step at a time."""
+    xp = namespace(A, drive, start)
+    state, states = start, []
+    for k in range(drive.shape[-2]):
+        state = (A @ state[..., None])[..., 0] + drive[..., k, :]
+        states.append(state)
+    return xp.stack(states, axis=-2) if states else drive
 
 
 def impulse_response(sys: LTI, steps: int) -> Array:

@@ -16,6 +16,10 @@ from .._arrays import Array, is_numpy
 TABLE = {
     ("pivoted_cholesky", "numpy"): "lticore.kernels.lapack:pivoted_cholesky",
     ("pivoted_cholesky", "any"): "lticore._linalg:pivoted_cholesky_reference",
+    ("linear_recurrence", "numpy"): "lticore.kernels.cpu:linear_recurrence",
+    ("linear_recurrence", "any"): "lticore.recurrence:linear_recurrence_reference",
+    ("time_varying_recurrence", "numpy"): "lticore.kernels.cpu:time_varying_recurrence",
+    ("time_varying_recurrence", "any"): "lticore.recurrence:time_varying_recurrence_reference",
     ("cauchy_factor", "numpy"): "lticore.kernels.cpu:cauchy_factor",
     ("cauchy_factor", "any"): "lticore.cauchy:cauchy_factor_reference",
 }

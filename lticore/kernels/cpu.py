@@ -14,6 +14,51 @@ from ..cauchy import cauchy_factor_reference
 
 #: Below this many states the vectorised reference is as fast, and needs no compilation.
 _SMALL = 2048
+#: States that one task carries through time together: their poles and states stay in L1.
+_LANES = 128
+
+
+def linear_recurrence(
+    poles: np.ndarray, inputs: np.ndarray, initial: np.ndarray, reverse: bool
+) -> np.ndarray:
+    """See :func:`lticore.recurrence.linear_recurrence`."""
+    return time_varying_recurrence(poles[..., None, :], inputs, initial, reverse)
+
+
+def time_varying_recurrence(
+    poles: np.ndarray, inputs: np.ndarray, initial: np.ndarray, reverse: bool
+) -> np.ndarray:
+    """See :func:`lticore.recurrence.time_varying_recurrence`; one pole may serve all steps."""
+    *batch, length, n = inputs.shape
+    count = math.prod(batch)
+    states = np.empty((count, length, n), dtype=inputs.dtype)
+    _recur(
+        np.ascontiguousarray(poles).reshape(count, poles.shape[-2], n),
+        np.ascontiguousarray(inputs).reshape(count, length, n),
+        np.ascontiguousarray(initial).reshape(count, n),
+        reverse,
+        states,
+    )
+    return states.reshape(inputs.shape)
+
+
+@numba.njit(cache=True, parallel=True)
+def _recur(poles, inputs, initial, reverse, states):  # type: ignore[no-untyped-def]
+    count, length, n = inputs.shape
+    blocks = (n + _LANES - 1) // _LANES
+    steps = poles.shape[1]
+    for task in numba.prange(count * blocks):
+        entry, first = task // blocks, (task % blocks) * _LANES
+        last = min(first + _LANES, n)
+        state = initial[entry, first:last].copy()
+        for k in range(length):
+            time = length - 1 - k if reverse else k
+            pole = poles[entry, time if steps > 1 else 0, first:last]
+            drive = inputs[entry, time, first:last]
+            out = states[entry, time, first:last]
+            for i in range(last - first):
+                state[i] = pole[i] * state[i] + drive[i]
+                out[i] = state[i]
 
 
 def cauchy_factor(
