@@ -95,6 +95,31 @@ def pivoted_cholesky(X: Array, *, rtol: float, max_rank: int | None = None) -> A
     return kernels.find("pivoted_cholesky", X)(X, rtol, limit)
 
 
+def product_singular_values(S: np.ndarray, R: np.ndarray) -> np.ndarray:
+    """Singular values of Sᴴ R to relative accuracy, for complex factors with graded columns.
+
+    With the columns scaled to unit size, Sᴴ R = D_S K D_R; K comes from one matrix product with a
+    small error relative to its norm, and xGEJSV is accurate for such D_S K D_R as long as K is
+    well conditioned. SciPy has the real routine only: the complex matrix X + iY becomes
+    [[X, −Y], [Y, X]], which has each value twice.
+    """
+    sizes = [np.abs(X).max(axis=0, initial=0) for X in (S, R)]
+    S, R = (X[:, size > 0] for X, size in zip((S, R), sizes, strict=True))
+    d_S, d_R = (size[size > 0] for size in sizes)
+    if not len(d_S) or not len(d_R):
+        return np.zeros(0)
+    M = d_S[:, None] * (adjoint(S / d_S) @ (R / d_R)) * d_R
+    M = M if M.shape[0] >= M.shape[1] else adjoint(M)
+    embedded = np.block([[M.real, -M.imag], [M.imag, M.real]])
+    # joba=2: both scalings may be graded; jobr=0: no value is dropped for being small.
+    values, _, _, work, _, info = scipy.linalg.lapack.dgejsv(
+        embedded, joba=2, jobu=3, jobv=3, jobr=0, jobt=0, jobp=0
+    )
+    if info != 0:
+        raise np.linalg.LinAlgError(f"the Jacobi singular value iteration failed (info = {info})")
+    return (values * (work[0] / work[1]))[::2]
+
+
 def real_rank_factor(X: Array, *, rtol: float, max_rank: int | None = None) -> Array:
     """F (..., n, r) with F Fᵀ ≈ X Xᵀ and as few columns as X has rank, for real X (..., n, k).
 

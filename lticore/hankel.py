@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from ._arrays import Array, namespace, zeros_like_shape
+import numpy as np
+
+from ._arrays import Array, is_numpy, namespace, zeros_like_shape
 from ._check import check_integer, is_complex, is_single, like_precision, to_double
-from ._linalg import adjoint, real_part
+from ._linalg import adjoint, product_singular_values, real_part
 from ._modes import multiply, require_stable
-from .errors import ArgumentError
+from .errors import ArgumentError, ArrayLibraryError
 from .gramians import factor_pair, gramian, gramian_factors, low_rank_pays, scaled_modal_factors
 from .spectral import SpectralLike, as_spectral_function
 from .stein import stein_solver
-from .structure import Diagonal, Rotation, StateMatrix
+from .structure import Diagonal, Rotation, StateMatrix, is_structured
 from .systems import LTI, in_double
 
 #: Singular directions below this share of σ_1 give their value to a sum, but no gradient.
@@ -21,7 +23,11 @@ GRADIENT_RTOL = 1e-12
 
 
 def hankel_singular_values(
-    sys: LTI, *, max_rank: int | None = None, horizon: int | None = None
+    sys: LTI,
+    *,
+    accuracy: Literal["standard", "relative"] = "standard",
+    max_rank: int | None = None,
+    horizon: int | None = None,
 ) -> Array:
     """Hankel singular values σ_1 ≥ σ_2 ≥ … of (A, B, C).
 
@@ -29,6 +35,9 @@ def hankel_singular_values(
 
     Parameters
     ----------
+    accuracy : "standard" or "relative"
+        With "relative" every value has correct leading digits, however small (`Diagonal` and
+        `Rotation` systems on NumPy, infinite horizon; see below).
     max_rank : int ≥ 1, optional
         Compute only from that many columns of the factors; the result then has this length.
     horizon : int ≥ 1, optional
@@ -39,25 +48,43 @@ def hankel_singular_values(
     (..., n) or (..., max_rank) real array, descending, padded with exact zeros beyond the
     numerical rank; in the precision of the system.
 
-    Accuracy: absolute, usually about 1e-15 · ‖R‖‖S‖ after the diagonals of P and Q are balanced;
-    values below about 1e-12 σ_1 need not have a correct digit. The guarantee is
+    Accuracy, "standard": absolute, usually about 1e-15 · ‖R‖‖S‖ after the diagonals of P and Q are
+    balanced; values below about 1e-12 σ_1 need not have a correct digit. The guarantee is
     1e-15 · (‖R‖‖S‖)²/σ_i, since a formed Gramian loses directions that are weak in it, and these
     can be strong in the other one.
 
+    Accuracy, "relative": the factors come from the poles and generators by elimination with
+    complete pivoting, which keeps relative accuracy for one input and output (with several, up to
+    the cancellation between them); Sᴴ R = D_S K D_R with diagonal D and a well-conditioned K, whose
+    singular values LAPACK's preconditioned Jacobi method finds to relative accuracy. Measured
+    largest relative error over 32 values with clustered poles: 3e-14 (`Rotation`,
+    σ_32/σ_1 = 8e-28), 2e-12 (`Diagonal`, 8e-32: its poles are rounded once).
+
     Cost: for structured A with n ≥ 8 max(m, p) O(n r (m + p + r)), linear in n, with r the
     numerical rank (or ``max_rank``), and no n × n matrix; else O(n² (m + p) + n³), the cubic part
-    one SVD of the numerical rank.
+    one SVD of the numerical rank. "relative": O(n² (m + p) + n³) with the constant of a Jacobi SVD
+    of order 2n, one batch entry at a time (n = 32: 20 ms).
 
     Raises
     ------
-    UnstableSystemError, ArgumentError
+    UnstableSystemError
+    ArgumentError
+        Also for ``accuracy="relative"`` of dense systems or over a horizon.
+    ArrayLibraryError
+        For ``accuracy="relative"`` of arrays that are not NumPy's.
 
-    Source: Tombs & Postlethwaite, Int. J. Control 46 (1987), the square-root method.
+    Source: Tombs & Postlethwaite, Int. J. Control 46 (1987), the square-root method; Drmač &
+    Veselić, SIAM J. Matrix Anal. Appl. 29 (2008), the Jacobi method.
     """
-    xp = namespace(sys.B)
-    full = in_double(sys)
+    if accuracy not in ("standard", "relative"):
+        raise ArgumentError(f"accuracy={accuracy!r} is not 'standard' or 'relative'")
     if max_rank is not None:
         max_rank = check_integer("max_rank", max_rank, minimum=1)
+    xp = namespace(sys.B)
+    full = in_double(sys)
+    if accuracy == "relative":
+        sigma = _relative_values(full, max_rank, horizon)
+        return like_precision(sigma, is_single(sys.B))
     if low_rank_pays(full, horizon):
         R, S, _ = scaled_modal_factors(full, max_rank=max_rank)
     else:
@@ -65,6 +92,23 @@ def hankel_singular_values(
     length = sys.order if max_rank is None else min(max_rank, sys.order)
     sigma = pad_values(xp.linalg.svdvals(adjoint(S) @ R), length)
     return like_precision(sigma, is_single(sys.B))
+
+
+def _relative_values(sys: LTI, max_rank: int | None, horizon: int | None) -> Array:
+    if not is_structured(sys.A) or horizon is not None:
+        raise ArgumentError(
+            "accuracy='relative' exists for Diagonal and Rotation systems over an infinite "
+            "horizon: the entries of a dense A do not determine small values to relative accuracy"
+        )
+    if not is_numpy(sys.B):
+        raise ArrayLibraryError("accuracy='relative' needs LAPACK and so NumPy arrays")
+    R, S, _ = scaled_modal_factors(sys, rtol=0.0, max_rank=max_rank)
+    length = sys.order if max_rank is None else min(max_rank, sys.order)
+    sigma = np.zeros((*sys.batch_shape, length))
+    for index in np.ndindex(sys.batch_shape):
+        values = product_singular_values(S[index], R[index])[:length]
+        sigma[index][: len(values)] = values
+    return sigma
 
 
 def hankel_sum(
