@@ -8,9 +8,12 @@ import os
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import json
+import sys
 from pathlib import Path
 
 import tyro
+
+from lticore.errors import ArgumentError, LticoreError
 
 from .demo import DemoConfig, demo
 from .report import print_table, write_report
@@ -27,10 +30,29 @@ def run_demo(config: tyro.conf.OmitArgPrefixes[DemoConfig]) -> None:
 @app.command(name="report")
 def rebuild_report(folder: tyro.conf.Positional[Path]) -> None:
     """Draw the pictures and the HTML page of a finished run again, from its summary.json."""
-    summary = json.loads((folder / "summary.json").read_text())
-    print_table(summary)
-    write_report(summary, folder)
+    path = folder / "summary.json"
+    try:
+        summary = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ArgumentError(f"{path} is not JSON ({error}): run the demo again") from error
+    try:
+        print_table(summary)
+        write_report(summary, folder)
+    except (KeyError, TypeError) as error:
+        raise ArgumentError(
+            f"{path} is not the summary of a demo run: {error} is missing"
+        ) from error
+
+
+def main() -> None:
+    """Run the command line; what a user can mend is said in one line, without a traceback."""
+    try:
+        app.cli(prog="python -m experiments")
+    except (LticoreError, OSError, FloatingPointError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
 
 
 if __name__ == "__main__":
-    app.cli(prog="python -m experiments")
+    main()

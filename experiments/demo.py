@@ -52,16 +52,24 @@ class DemoConfig:
     def __post_init__(self) -> None:
         if not self.seeds:
             raise ArgumentError("seeds is empty: there is nothing to train")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ArgumentError(f"a seed is given twice: {self.seeds}")
         if not self.hankel_weight > 0:
             raise ArgumentError(f"hankel_weight must be positive, but is {self.hankel_weight}")
         for ratio in self.truncation_ratios:
             if not 0 < ratio < 1:
                 raise ArgumentError(f"truncation ratios must lie in (0, 1), but one is {ratio}")
+            if round((1 - ratio) * self.depth * self.order) < self.depth:
+                raise ArgumentError(
+                    f"a truncation ratio of {ratio} leaves fewer than one of {self.order} states "
+                    f"to each of {self.depth} layers: lower it or raise the order"
+                )
 
 
 def demo(config: DemoConfig) -> dict[str, Any]:
     """Train, compress, and write table, pictures and report; returns the summary."""
     start = time.perf_counter()
+    config.output.mkdir(parents=True, exist_ok=True)  # fails now rather than after training
     data = load_digits()
     weights = {"none": 0.0, "hsvr": config.hankel_weight}
     methods = {}

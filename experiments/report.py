@@ -35,7 +35,8 @@ _STYLE: Any = {
 def print_table(summary: dict[str, Any]) -> None:
     """Test accuracy by method and truncation ratio, means over the seeds, in per cent."""
     ratios = ["0.0", *map(str, summary["truncation_ratios"])]
-    print(f"\nTest accuracy (%), mean of {len(summary['seeds'])} seeds, by share of states removed")
+    seeds = ", ".join(map(str, summary["seeds"]))
+    print(f"\nTest accuracy (%), mean over seeds {seeds}, by share of states removed")
     print(f"{'':<24}" + "".join(f"{float(r):>7.0%}" for r in ratios))
     for name, method in summary["methods"].items():
         cells = "".join(f"{100 * method['accuracy'][r]:>7.1f}" for r in ratios)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lticore.errors import ArgumentError
 from lticore_torch import HankelRegularizer, ssm_layers
 
 from .data import SequenceData
@@ -31,6 +32,13 @@ class TrainConfig:
     """Of all parameters but A, B and C of the state-space layers."""
     clip: float = 1.0
     """Largest norm of the gradient."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(f"{name} must be at least 1, but is {getattr(self, name)}")
+        if not 0 <= self.warmup < 1:
+            raise ArgumentError(f"warmup must lie in [0, 1), but is {self.warmup}")
 
 
 #: Called after every step with the numbers to show.
@@ -101,8 +109,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     Decaying them would pull the poles towards the middle of their range, and would be a second,
     coordinate-dependent regulariser beside the Hankel one.
     """
-    layers = ssm_layers(model).values()
-    system = {id(p) for layer in layers for p in layer.parameters() if p is not layer.D}
+    system = {id(p) for layer in ssm_layers(model).values() for p in layer.system_parameters()}
     decayed: list[Tensor] = [p for p in model.parameters() if id(p) not in system]
     free: list[Tensor] = [p for p in model.parameters() if id(p) in system]
     return [

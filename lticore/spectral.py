@@ -73,7 +73,7 @@ def as_spectral_function(function: SpectralLike) -> SpectralFunction:
     if isinstance(function, str) and function in _NAMED:
         return _NAMED[function]
     if isinstance(function, tuple) and len(function) == 2 and all(map(callable, function)):
-        return SpectralFunction(f"pair({id(function)})", *function)
+        return SpectralFunction(f"pair({id(function[0])}, {id(function[1])})", *function)
     raise ArgumentError(
         f"function={function!r} is not known: use {', '.join(map(repr, _NAMED))}, "
         "lticore.schatten(p), lticore.tail(r) or a pair (phi, derivative) of callables"

@@ -59,7 +59,8 @@ class SequenceBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, v: Tensor) -> Tensor:
-        a = functional.gelu(self.ssm(self.norm(v.mT).mT))
+        normed = self.norm(v.flatten(0, -2)).reshape(v.shape)
+        a = functional.gelu(self.ssm(normed))
         return v + self.dropout(a * torch.sigmoid(self.gate(a)))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -11,12 +12,18 @@ import numpy as np
 from torch import nn
 
 import lticore
-from lticore.errors import ArgumentError
-from lticore.reduction.orders import order_for_energy, order_for_error
+from lticore._arrays import namespace, to_numpy
+from lticore.errors import ArgumentError, PrecisionWarning
+from lticore.reduction.orders import order_for_error
 
 from .layers import SSMLayer, ssm_layers
 
 Model = TypeVar("Model", bound=nn.Module)
+
+#: Rounding below this share of a layer's response is what float32 parameters cost.
+_SMALL_ROUNDING = 1e-5
+#: Frequencies of each kind at which rounding is looked for.
+_SAMPLES = 16
 
 
 @dataclass(frozen=True)
@@ -25,14 +32,19 @@ class LayerReport:
 
     name : module name
     order_before, order : stored real states
-    error_bound : bound 2 Σ_{i>r} σ_i on the h∞ norm of the layer's change
+    error_bound : bound on the h∞ norm of the layer's change, 2 Σ_{i>r} σ_i for balanced truncation;
+        None for methods without one
+    rounding : largest change of the frequency response by the layer's own form after the reduction
+        (diagonalisation, and rounding of the new parameters to their dtype), at frequencies of the
+        slowest poles and evenly spread ones; not part of the bound
     singular_values : Hankel singular values before, descending
     """
 
     name: str
     order_before: int
     order: int
-    error_bound: float
+    error_bound: float | None
+    rounding: float
     singular_values: tuple[float, ...]
 
 
@@ -51,8 +63,8 @@ class CompressionReport:
         return [layer.order for layer in self.layers]
 
     @property
-    def error_bounds(self) -> list[float]:
-        """Bound on the h∞ error of each layer."""
+    def error_bounds(self) -> list[float | None]:
+        """Bound on the h∞ error of each layer, before rounding."""
         return [layer.error_bound for layer in self.layers]
 
     def to_dict(self) -> dict[str, Any]:
@@ -64,7 +76,7 @@ class CompressionReport:
         lines = [f"{'layer':<{width}}  states          error bound"]
         lines += [
             f"{layer.name:<{width}}  {layer.order_before:>5} → {layer.order:<5}  "
-            f"{layer.error_bound:>11.3e}"
+            + ("       none" if layer.error_bound is None else f"{layer.error_bound:>11.3e}")
             for layer in self.layers
         ]
         share = 1 - self.parameters_after / self.parameters_before
@@ -101,7 +113,8 @@ def compress(
         Bound on the h∞ error of each layer: smallest r with 2 Σ_{i>r} σ_i ≤ error.
     method : "balanced"
         Balanced truncation of the layer's real input-output map, back in rotation form with
-        conjugate pairs folded. D is untouched, so the bound holds for the layer.
+        conjugate pairs folded. D is untouched, so the bound holds for the layer, up to the
+        rounding that the report states (a PrecisionWarning when it is not small).
 
     Returns
     -------
@@ -124,14 +137,13 @@ def compress(
     layers = ssm_layers(small)
     if not layers:
         raise ArgumentError(f"{type(model).__name__} contains no state-space layer")
-    systems = {name: layer.to_lti() for name, layer in layers.items()}
-    sigmas = [lticore.hankel_singular_values(sys) for sys in systems.values()]
-    reduce = _METHODS[method]
-    reports = []
-    for (name, layer), order in zip(
-        layers.items(), _choose_orders(sigmas, ratio, energy, orders, error), strict=True
-    ):
-        reports.append(reduce(name, layer, systems[name], order))
+    systems = [layer.to_lti() for layer in layers.values()]
+    chosen = _METHODS[method]
+    allocated = chosen.allocate(systems, Criteria(ratio, energy, orders, error))
+    reports = [
+        _reduce_layer(name, layer, sys, order, chosen.reduce)
+        for (name, layer), sys, order in zip(layers.items(), systems, allocated, strict=True)
+    ]
     return small, CompressionReport(
         method=method,
         layers=tuple(reports),
@@ -140,40 +152,91 @@ def compress(
     )
 
 
-def _choose_orders(
-    sigmas: list[Any],
-    ratio: float | None,
-    energy: float | None,
-    orders: Sequence[int] | None,
-    error: float | None,
-) -> list[int]:
-    if ratio is not None:
-        return lticore.allocate_orders(sigmas, ratio=ratio)
-    if energy is not None:
-        return [order_for_energy(sigma, energy) for sigma in sigmas]
-    if error is not None:
-        return [order_for_error(sigma, error) for sigma in sigmas]
-    assert orders is not None
-    if len(orders) != len(sigmas):
-        raise ArgumentError(
-            f"orders has {len(orders)} entries, but the model has {len(sigmas)} state-space layers"
+@dataclass(frozen=True)
+class Criteria:
+    """What the user asked for; exactly one is not None."""
+
+    ratio: float | None
+    energy: float | None
+    orders: Sequence[int] | None
+    error: float | None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to compress: orders for all layers together, then a reduction of each.
+
+    allocate : (systems, criteria) → one order per layer
+    reduce : (system, order) → Reduction
+    """
+
+    allocate: Callable[[list[lticore.LTI], Criteria], list[int]]
+    reduce: Callable[[lticore.LTI, int], lticore.Reduction]
+
+
+def _allocate_by_energy(systems: list[lticore.LTI], criteria: Criteria) -> list[int]:
+    if criteria.orders is not None:
+        if len(criteria.orders) != len(systems):
+            raise ArgumentError(
+                f"orders has {len(criteria.orders)} entries, but the model has {len(systems)} "
+                "state-space layers"
+            )
+        return list(criteria.orders)
+    sigmas = [lticore.hankel_singular_values(sys) for sys in systems]
+    if criteria.error is not None:
+        return [order_for_error(sigma, criteria.error) for sigma in sigmas]
+    return lticore.allocate_orders(sigmas, ratio=criteria.ratio, energy=criteria.energy)
+
+
+_METHODS = {
+    "balanced": Method(
+        _allocate_by_energy, lambda sys, order: lticore.balanced_truncation(sys, order=order)
+    )
+}
+
+
+def _reduce_layer(
+    name: str,
+    layer: SSMLayer,
+    sys: lticore.LTI,
+    order: int,
+    reduce: Callable[[lticore.LTI, int], lticore.Reduction],
+) -> LayerReport:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        reduction = reduce(sys, order)
+        layer.load_lti(reduction.system)
+        rounding, size = _change(reduction.system, layer.to_lti())
+    bound = None if reduction.error_bound is None else float(reduction.error_bound)
+    messages = [str(warning.message) for warning in caught]
+    if rounding > max(bound or 0.0, _SMALL_ROUNDING * size):
+        messages.append(
+            f"diagonalisation and rounding to {layer.D.dtype} changed the reduced layer by "
+            f"{rounding / size:.0e} of its response, beyond the error bound: poles next to the "
+            "unit circle or to each other are the usual cause"
         )
-    return list(orders)
-
-
-def _reduce_balanced(name: str, layer: SSMLayer, sys: lticore.LTI, order: int) -> LayerReport:
-    reduction = lticore.balanced_truncation(sys, order=order)
-    layer.load_lti(reduction.system)
+    for message in messages:
+        warnings.warn(f"layer '{name}': {message}", PrecisionWarning, stacklevel=4)
     return LayerReport(
         name=name,
         order_before=sys.order,
         order=layer.order,
-        error_bound=float(reduction.error_bound),
-        singular_values=tuple(float(x) for x in np.asarray(reduction.singular_values)),
+        error_bound=bound,
+        rounding=rounding,
+        singular_values=tuple(float(x) for x in to_numpy(reduction.singular_values)),
     )
 
 
-_METHODS = {"balanced": _reduce_balanced}
+def _change(reduced: lticore.LTI, loaded: lticore.LTI) -> tuple[float, float]:
+    """(largest difference of the two responses, largest response) over sampled frequencies."""
+    poles = to_numpy(loaded.poles)
+    slowest = poles[np.argsort(-np.abs(poles), kind="stable")[:_SAMPLES]]
+    omega = np.concatenate([np.angle(slowest), np.linspace(0, np.pi, _SAMPLES)])
+    frequencies = namespace(loaded.B).asarray(omega)
+    response = to_numpy(lticore.frequency_response(loaded, frequencies))
+    difference = response - to_numpy(lticore.frequency_response(reduced, frequencies))
+    largest = (np.linalg.norm(x, 2, axis=(-2, -1)).max() for x in (difference, response))
+    return float(next(largest)), float(next(largest))
 
 
 def _count(model: nn.Module) -> int:

@@ -125,9 +125,14 @@ def spectral_sum(
     """
     if structure not in _STRUCTURES:
         raise ArgumentError(f"structure={structure!r} is not one of {sorted(_STRUCTURES)}")
+    return _SpectralSum.apply(structure, _register(function), B, C, *parameters)[0]
+
+
+@torch.compiler.assume_constant_result  # else compiled code registers only after it has run
+def _register(function: SpectralLike) -> str:
     phi = as_spectral_function(function)
     _SPECTRAL_FUNCTIONS[phi.name] = phi
-    return _SpectralSum.apply(structure, phi.name, B, C, *parameters)[0]
+    return phi.name
 
 
 @torch.library.custom_op("lticore::spectral_sum", mutates_args=())
@@ -136,10 +141,9 @@ def _spectral_sum(
 ) -> list[Tensor]:
     """[value, g_B, g_C, *g_parameters]; opaque to tracing, never differentiated itself."""
     with current_stream(B.device):
-        A = _STRUCTURES[structure](*(to_array(x) for x in parameters))
-        value, gradient = lticore.hankel_sum_and_gradient(
-            lticore.LTI(A, to_array(B), to_array(C)), _SPECTRAL_FUNCTIONS[function]
-        )
+        arrays = [to_array(_at_least_single(x)) for x in (B, C, *parameters)]
+        sys = lticore.LTI(_STRUCTURES[structure](*arrays[2:]), arrays[0], arrays[1])
+        value, gradient = lticore.hankel_sum_and_gradient(sys, _SPECTRAL_FUNCTIONS[function])
         results = [to_tensor(x) for x in (value, gradient.B, gradient.C, *gradient.A)]
     return [_cast(x, like) for x, like in zip(results, (B.real, B, C, *parameters), strict=True)]
 
@@ -150,6 +154,11 @@ def _(
 ) -> list[Tensor]:
     gradients = [x.new_empty(x.shape) for x in (B, C, *parameters)]
     return [B.real.new_empty(B.shape[:-2]), *gradients]
+
+
+def _at_least_single(x: Tensor) -> Tensor:
+    """``x``, half precision widened to float32: lticore has no half precision."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _cast(x: Tensor, like: Tensor) -> Tensor:

@@ -27,8 +27,8 @@ def hankel_sum(module: nn.Module, function: SpectralLike = "nuclear") -> Tensor:
     """
     groups: dict[tuple, list[tuple[Tensor, ...]]] = {}
     for layer in ssm_layers(module).values():
-        structure, parameters = layer.state_matrix()
-        tensors = (layer.B, layer.C, *parameters)
+        structure, parameters, B, C = layer.system_tensors()
+        tensors = (B, C, *parameters)
         key = (structure, *((x.shape, x.dtype, x.device) for x in tensors))
         groups.setdefault(key, []).append(tensors)
     if not groups:
@@ -60,7 +60,7 @@ class HankelRegularizer:
 
     def __call__(self, model: nn.Module) -> Tensor:
         if self.weight == 0 or not model.training:
-            like = next(iter(model.parameters()))
+            like = next(iter(model.parameters()), torch.zeros(()))
             return like.new_zeros(())
         return self.weight * hankel_sum(model, self.function)
 

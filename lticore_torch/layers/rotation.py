@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import lticore
-from lticore.errors import ArgumentError, ShapeError, UnstableSystemError
+from lticore.errors import ArgumentError, DtypeError
 
 from ..bridge import to_array
 from ..functions import linear_recurrence
@@ -74,18 +74,33 @@ class RotationSSM(SSMLayer):
         self.C = nn.Parameter(torch.randn(features, order) * math.sqrt(2 / (features * order)))
         self.D = nn.Parameter(torch.randn(features))
 
-    def state_matrix(self) -> tuple[str, tuple[Tensor, ...]]:
+    @property
+    def order(self) -> int:
+        return self.B.shape[-2]
+
+    def system_tensors(self) -> tuple[str, tuple[Tensor, ...], Tensor, Tensor]:
+        return "rotation", self._rotation(), self.B, self.C
+
+    def _rotation(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(radius, angle, real poles) in float64."""
         radius = torch.sigmoid(self.radius_logit.double().clamp(max=_LOGIT_LIMIT))
         angle = math.pi * torch.sigmoid(self.angle_logit.double())
         real = torch.tanh(self.real_atanh.double().clamp(-_ATANH_LIMIT, _ATANH_LIMIT))
-        return "rotation", (radius, angle, real)
+        return radius, angle, real
 
     def forward(self, u: Tensor) -> Tensor:
-        # Complex arithmetic has no half precision: the layer computes in its parameters' dtype.
+        # Complex arithmetic has no half precision: the layer computes in float32 at least.
         with torch.autocast(u.device.type, enabled=False):
-            x = u.to(self.B.dtype)
-            y = self._states(x @ self.B.mT) @ self.C.mT + x * self.D
+            x, B, C, D = self._at_work(u)
+            y = self._states(x @ B.mT) @ C.mT + x * D
         return y.to(u.dtype)
+
+    def _at_work(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(u, B, C, D) in the precision of the computation."""
+        if not u.is_floating_point():
+            raise DtypeError(f"a layer's input must be real floating-point, but is {u.dtype}")
+        dtype = torch.promote_types(self.B.dtype, torch.float32)
+        return u.to(dtype), self.B.to(dtype), self.C.to(dtype), self.D.to(dtype)
 
     def _states(self, drive: Tensor) -> Tensor:
         """(..., L, n) states from B u, each pair as one complex number."""
@@ -93,14 +108,12 @@ class RotationSSM(SSMLayer):
         pairs = 2 * len(poles)
         drive_pairs = drive[..., :pairs].unflatten(-1, (len(poles), 2)).contiguous()
         z = linear_recurrence(poles, torch.view_as_complex(drive_pairs))
-        parts = [torch.view_as_real(z).flatten(-2)]
-        if len(real):
-            parts.append(linear_recurrence(real, drive[..., pairs:]))
-        return torch.cat(parts, dim=-1)
+        x = linear_recurrence(real, drive[..., pairs:])
+        return torch.cat([torch.view_as_real(z).flatten(-2), x], dim=-1)
 
     def _poles(self) -> tuple[Tensor, Tensor]:
         """λ = ρ e^{−iα} of the blocks, and the real poles."""
-        _, (radius, angle, real) = self.state_matrix()
+        radius, angle, real = self._rotation()
         return torch.polar(radius, -angle), real
 
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -115,8 +128,8 @@ class RotationSSM(SSMLayer):
         -------
         y : (..., features),   state : (..., n)
         """
-        u = u.to(self.B.dtype)
-        drive = u @ self.B.mT
+        x, B, C, D = self._at_work(u)
+        drive = x @ B.mT
         if state is None:
             state = torch.zeros_like(drive)
         poles, real = self._poles()
@@ -125,37 +138,13 @@ class RotationSSM(SSMLayer):
         moved = torch.view_as_real(z * poles.to(z.dtype)).flatten(-2)
         moved = torch.cat([moved, state[..., pairs:] * real.to(state.dtype)], dim=-1)
         state = moved + drive
-        return state @ self.C.mT + u * self.D, state
+        return (state @ C.mT + x * D).to(u.dtype), state
 
     def to_lti(self) -> lticore.LTI:
-        _, A = self.state_matrix()
         B, C, D = (to_array(x.double()) for x in (self.B, self.C, torch.diag(self.D)))
-        return lticore.LTI(lticore.Rotation(*map(to_array, A)), B, C, D)
+        return lticore.LTI(lticore.Rotation(*map(to_array, self._rotation())), B, C, D)
 
-    def load_lti(self, sys: lticore.LTI) -> None:
-        """Take over the map of a real stable system with this layer's width, of any order.
-
-        Other forms are converted by :func:`lticore.to_rotation`. The parameters are replaced (an
-        optimizer must be given the new ones), keeping dtype, device and ``requires_grad``.
-
-        Raises
-        ------
-        ShapeError
-            For a batch of systems, or another number of inputs or outputs.
-        ArgumentError
-            When D is not diagonal.
-        UnstableSystemError
-        """
-        if sys.batch_shape or (sys.inputs, sys.outputs) != (self.features, self.features):
-            raise ShapeError(
-                f"a layer of {self.features} features cannot hold {sys!r}: it needs one system "
-                f"with {self.features} inputs and outputs"
-            )
-        if not sys.spectral_radius < 1:
-            raise UnstableSystemError(
-                f"a rotation layer is stable, but the system has spectral radius "
-                f"{sys.spectral_radius:.17g}"
-            )
+    def _load(self, sys: lticore.LTI) -> None:
         sys = lticore.to_rotation(sys)
         radius, angle, real, B, C = (
             _host(x) for x in (sys.A.radius, sys.A.angle, sys.A.real_poles, sys.B, sys.C)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from experiments import demo as demo_module
-from experiments.__main__ import app
+from experiments.__main__ import app, main
 from experiments.data import load_digits
 from experiments.demo import DemoConfig, demo
 from experiments.report import write_report
@@ -119,11 +119,26 @@ def test_interrupted_writing_keeps_the_old_file(tmp_path, monkeypatch):
         ({"seeds": ()}, "seeds is empty"),
         ({"hankel_weight": 0.0}, "hankel_weight must be positive"),
         ({"truncation_ratios": (1.0,)}, r"ratios must lie in \(0, 1\)"),
+        ({"truncation_ratios": (0.95,), "order": 8}, "0.95 leaves fewer than one of 8 states"),
     ],
 )
 def test_bad_settings(change, message):
     with pytest.raises(ArgumentError, match=message):
         DemoConfig(**change)
+
+
+@pytest.mark.parametrize("change", [{"epochs": 0}, {"batch_size": 0}, {"warmup": 1.0}])
+def test_bad_training_settings(change):
+    with pytest.raises(ArgumentError, match=next(iter(change))):
+        TrainConfig(**change)
+
+
+def test_unusable_output_folder_is_found_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo_module, "train", lambda *_: pytest.fail("trained first"))
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(NotADirectoryError):
+        demo(DemoConfig(output=file / "folder", **TOY))
 
 
 def test_digits_split():
@@ -204,6 +219,15 @@ def test_command_line_draws_a_report_again(run, tmp_path, capsys):
     app.cli(args=["report", str(tmp_path)])
     assert (tmp_path / "report.html").exists()
     assert "Hankel regularisation" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [None, '{"a":'])
+def test_command_line_says_what_is_wrong_without_a_traceback(tmp_path, monkeypatch, content):
+    if content is not None:
+        (tmp_path / "summary.json").write_text(content)
+    monkeypatch.setattr(sys, "argv", ["experiments", "report", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"error: .*summary\.json"):
+        main()
 
 
 def test_pictures_need_no_display():

@@ -161,3 +161,27 @@ def test_bad_arguments(model, arguments, message):
 def test_model_without_layers_is_refused():
     with pytest.raises(lti.ArgumentError, match="no state-space layer"):
         compress(torch.nn.Linear(2, 2), ratio=0.5)
+
+
+def test_rounding_is_reported_and_small_at_ordinary_poles(model):
+    _, report = compress(model, ratio=0.5)
+    for layer, entry in zip(ssm_layers(model).values(), report.layers, strict=True):
+        assert 0 < entry.rounding < 1e-5 * lti.hinf_norm(layer.to_lti())
+
+
+def test_bounds_that_rounding_spoils_are_not_given_silently():
+    """Poles at 1 − 1e-11: diagonalising costs 1e-16/1e-11 of the response."""
+    torch.manual_seed(0)
+    layer = RotationSSM(2, 8).double()
+    with torch.no_grad():
+        layer.radius_logit.fill_(25.0)
+    with pytest.warns(lti.PrecisionWarning, match=r"layer '': diagonalisation and rounding"):
+        _, report = compress(layer, ratio=0.0)
+    assert report.layers[0].rounding > report.error_bounds[0]
+
+
+def test_warnings_name_the_layer(model):
+    with torch.no_grad():
+        model.blocks[2].ssm.C.zero_()
+    with pytest.warns(lti.PrecisionWarning, match=r"layer 'blocks\.2\.ssm': order 3 was asked"):
+        compress(model, orders=[4, 4, 3])

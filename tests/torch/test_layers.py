@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import lticore as lti
-from lticore_torch import RotationSSM, ssm_layers
+from lticore_torch import RotationSSM, hankel_sum, ssm_layers
 
 ORDERS = [(4, None), (5, None), (5, 3), (3, 3), (1, 1), (6, 2)]
 
@@ -137,6 +137,23 @@ def test_output_has_the_dtype_of_the_input(dtype):
     assert make_layer(3, 5)(torch.randn(2, 6, 3).to(dtype)).dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.complex64])
+def test_input_that_the_output_could_not_hold_is_refused(dtype):
+    layer, u = make_layer(3, 5), torch.ones(2, 6, 3).to(dtype)
+    with pytest.raises(lti.DtypeError, match="floating-point"):
+        layer(u)
+    with pytest.raises(lti.DtypeError, match="floating-point"):
+        layer.step(u[:, 0])
+
+
+@pytest.mark.parametrize(("order", "real_poles"), ORDERS)
+def test_every_parameter_gets_a_gradient(order, real_poles):
+    """Empty ones too: data-parallel training stops at parameters without one."""
+    layer = make_layer(3, order, real_poles=real_poles)
+    layer(torch.randn(2, 6, 3)).sum().backward()
+    assert all(p.grad is not None for p in layer.parameters())
+
+
 def test_autocast_changes_nothing_inside_the_layer():
     layer, u = make_layer(3, 6), torch.randn(2, 30, 3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -172,3 +189,20 @@ def test_ssm_layers_finds_them_by_name():
     layer = make_layer()
     assert ssm_layers(layer) == {"": layer}
     assert list(ssm_layers(torch.nn.Sequential(torch.nn.Linear(3, 3), layer))) == ["1"]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_parameters_compute_in_single(dtype):
+    layer, u = make_layer(3, 5).to(dtype), torch.randn(2, 6, 3, dtype=dtype)
+    y = layer(u)
+    assert y.dtype == dtype
+    torch.testing.assert_close(y.float(), layer.float()(u.float()), rtol=0.02, atol=0.02)
+    y0, _ = make_layer(3, 5).to(dtype).step(u[:, 0])
+    assert y0.dtype == dtype
+
+
+def test_half_precision_layers_have_hankel_sums():
+    layer = make_layer(3, 5).bfloat16()
+    value = hankel_sum(layer)
+    assert value.dtype == torch.bfloat16
+    assert value.item() == pytest.approx(hankel_sum(layer.double()).item(), rel=0.01)

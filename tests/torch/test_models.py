@@ -1,6 +1,8 @@
 """Classifier, regulariser and the bridge."""
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -30,6 +32,28 @@ def test_shapes_and_gradients():
     assert logits.shape == (7, 3)
     logits.square().sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("order", [5, 6])
+def test_model_compiles_as_one_graph(order):
+    model, x = make_model(order=order, dropout=0.0), torch.randn(7, 11, 2)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), model(x))
+    compiled(x).square().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_first_hankel_sum_of_a_process_may_be_compiled():
+    code = """
+import torch, lticore, lticore_torch
+layer = torch.nn.Sequential(lticore_torch.RotationSSM(2, 3))
+for function in ("nuclear", lticore.schatten(0.7), (lambda s: s**2, lambda s: 2 * s)):
+    penalty = lticore_torch.HankelRegularizer(0.1, function)
+    compiled = torch.compile(penalty, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(layer), penalty(layer))
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_model_overfits_a_small_problem():
