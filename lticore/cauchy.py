@@ -8,6 +8,9 @@ from . import kernels
 from ._arrays import Array, namespace, zeros_like_shape
 from ._linalg import complex_of, one_minus
 
+#: Below this many states the vectorised reference is fast enough, and needs no compilation.
+_SMALL = 2048
+
 
 def cauchy_factor(
     radius: Array, phase: Array, generator: Array, *, rtol: float, max_rank: int | None = None
@@ -38,8 +41,9 @@ def cauchy_factor(
 
     Source: Gohberg, Kailath & Olshevsky, Math. Comp. 64 (1995); Gu & Eisenstat on pivoting.
     """
-    limit = radius.shape[-1] if max_rank is None else min(max_rank, radius.shape[-1])
-    return kernels.find("cauchy_factor", radius)(radius, phase, generator, rtol, limit)
+    n = radius.shape[-1]
+    factor = cauchy_factor_reference if n < _SMALL else kernels.find("cauchy_factor", radius)
+    return factor(radius, phase, generator, rtol, n if max_rank is None else min(max_rank, n))
 
 
 def cauchy_factor_reference(

@@ -16,9 +16,9 @@ CONVERSIONS |= {"convert.statespace"}
 #: Layers of lticore from the bottom up; a module imports from its own layer or from lower ones.
 LAYERS = (
     {"errors", "_arrays", "_check"},
-    {"kernels", "kernels.lapack", "_linalg"},
+    {"kernels", "kernels.lapack", "kernels.cpu", "_linalg"},
     {"structure", "systems", "_modes"},
-    {"_stein_dense", "cauchy", "recurrence", "kernels.cpu", "spectral"},
+    {"_stein_dense", "cauchy", "recurrence", "spectral"},
     {"stein", "response"},
     {"gramians"},
     {"hankel"},

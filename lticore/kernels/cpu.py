@@ -10,10 +10,6 @@ import math
 import numba
 import numpy as np
 
-from ..cauchy import cauchy_factor_reference
-
-#: Below this many states the vectorised reference is as fast, and needs no compilation.
-_SMALL = 2048
 #: States that one task carries through time together: their poles and states stay in L1.
 _LANES = 128
 
@@ -69,8 +65,6 @@ def cauchy_factor(
     One pass over memory per column instead of about twenty.
     """
     *batch, n, m = generator.shape
-    if n < _SMALL:
-        return cauchy_factor_reference(radius, phase, generator, rtol, max_rank)
     count = math.prod(batch)
     columns = np.zeros((count, max_rank, n), dtype=np.complex128)
     ranks = [

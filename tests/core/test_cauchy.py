@@ -8,6 +8,7 @@ from oracles import EPS, adjoint, hankel_values_by_mpmath
 from strategies import SPECTRA, build_system, seeds
 
 import lticore as lti
+from lticore import kernels
 from lticore.cauchy import cauchy_factor, cauchy_factor_reference
 from lticore.gramians import double_gramians, factor_pair, low_rank_pays
 
@@ -179,11 +180,8 @@ def test_many_states_need_no_square_matrix():
 
 
 @pytest.fixture
-def kernel(monkeypatch):
-    from lticore.kernels import cpu
-
-    monkeypatch.setattr(cpu, "_SMALL", 0)
-    return cpu.cauchy_factor
+def kernel():
+    return kernels.find("cauchy_factor", np.zeros(1))
 
 
 @pytest.mark.parametrize("m", [1, 3])
