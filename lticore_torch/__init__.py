@@ -6,6 +6,13 @@ loss = cross_entropy(model(x), y) + penalty(model)      # train as usual
 small, report = compress(model, ratio=0.9)              # one call; the report states its bounds
 """
 
+try:
+    import torch  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "lticore_torch needs PyTorch: pip install 'lticore[torch]'"
+    ) from error
+
 from .blocks import SequenceBlock, SequenceClassifier, SequenceClassifierConfig
 from .compress import CompressionReport, LayerReport, compress
 from .functions import linear_recurrence, spectral_sum
