@@ -67,3 +67,16 @@ def test_balanced_truncation(benchmark, method, order):
     benchmark.group = f"Balanced truncation to n/8, n = {order}"
     sys = sys if method == "rotation" else sys.to_dense()
     benchmark(lti.balanced_truncation, sys, order=order // 8)
+
+
+@pytest.mark.parametrize("order", [10_000, 30_000, 100_000])
+def test_many_states(benchmark, order):
+    """One group: three times the states should take three times as long."""
+    rng = np.random.default_rng(0)
+    radius, angle = 1 - np.geomspace(1e-4, 0.5, order), rng.uniform(-3, 3, order)
+    B, C = rng.normal(size=(order, 1)), rng.normal(size=(1, order))
+    sys = lti.LTI(lti.Diagonal(radius * np.exp(1j * angle)), B, C)
+    benchmark.group = "Hankel singular values of many states, 160 of them"
+    benchmark.pedantic(
+        lti.hankel_singular_values, (sys,), {"max_rank": 160}, rounds=3, warmup_rounds=1
+    )

@@ -9,7 +9,7 @@ from ._arrays import Array, namespace, zeros_like_shape
 from ._linalg import complex_of, one_minus
 
 #: Below this many states the vectorised reference is fast enough, and needs no compilation.
-_SMALL = 2048
+_SMALL = 1024
 
 
 def cauchy_factor(

@@ -24,8 +24,10 @@ from .stein import SteinSolver, stein_solver
 from .structure import is_structured, map_parameters
 from .systems import LTI
 
-#: Factors are computed without the Gramians where n is at least this multiple of m and p.
-_FEW = 8
+#: Factors are computed without the Gramians from this many states on …
+_MANY = 1024
+#: … where n is at least this multiple of m and p; below, forming them is faster.
+_FEW = 32
 #: Pivots below this share of the largest one are rounding noise of a float64 Gramian.
 DEFAULT_RTOL = float(np.finfo(np.float64).eps)
 
@@ -72,8 +74,8 @@ def gramian_factors(
     The states are first scaled by powers of two so that diag P ≈ diag Q (Hankel singular values
     do not see such a scaling, rounding does), then factored by Cholesky elimination with complete
     pivoting, dropping pivots below ``rtol`` times the largest. In a batch the ranks are the largest
-    met, padded with zero columns. For structured A with n ≥ 8 max(m, p) the elimination runs on
-    the generators (:mod:`lticore.cauchy`), and P and Q are never formed.
+    met, padded with zero columns. For structured A with n ≥ 1024 and n ≥ 32 max(m, p) the
+    elimination runs on the generators (:mod:`lticore.cauchy`), and P and Q are never formed.
 
     Parameters
     ----------
@@ -101,8 +103,8 @@ def gramian_factors(
 
 def low_rank_pays(sys: LTI, horizon: int | None = None) -> bool:
     """Whether the factors are computed without the Gramians: structured A, few inputs, outputs."""
-    few = _FEW * max(sys.inputs, sys.outputs) <= sys.order
-    return horizon is None and is_structured(sys.A) and few
+    least = max(_MANY, _FEW * max(sys.inputs, sys.outputs))
+    return horizon is None and is_structured(sys.A) and sys.order >= least
 
 
 def scaled_modal_factors(

@@ -60,10 +60,10 @@ def hankel_singular_values(
     largest relative error over 32 values with clustered poles: 3e-14 (`Rotation`,
     σ_32/σ_1 = 8e-28), 2e-12 (`Diagonal`, 8e-32: its poles are rounded once).
 
-    Cost: for structured A with n ≥ 8 max(m, p) O(n r (m + p + r)), linear in n, with r the
-    numerical rank (or ``max_rank``), and no n × n matrix; else O(n² (m + p) + n³), the cubic part
-    one SVD of the numerical rank. "relative": O(n² (m + p) + n³) with the constant of a Jacobi SVD
-    of order 2n, one batch entry at a time (n = 32: 20 ms).
+    Cost: for structured A with n ≥ 1024 and n ≥ 32 max(m, p) O(n r (m + p + r)), linear in n, with
+    r the numerical rank (or ``max_rank``), and no n × n matrix; else O(n² (m + p) + n³), the cubic
+    part one SVD of the numerical rank. "relative": O(n² (m + p) + n³) with the constant of a Jacobi
+    SVD of order 2n, one batch entry at a time (n = 32: 20 ms).
 
     Raises
     ------

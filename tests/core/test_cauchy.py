@@ -8,11 +8,19 @@ from oracles import EPS, adjoint, hankel_values_by_mpmath
 from strategies import SPECTRA, build_system, seeds
 
 import lticore as lti
-from lticore import kernels
+from lticore import gramians, kernels
 from lticore.cauchy import cauchy_factor, cauchy_factor_reference
 from lticore.gramians import double_gramians, factor_pair, low_rank_pays
 
 STRUCTURED = ("real diagonal", "complex diagonal", "rotation", "rotation with real poles")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_systems_take_the_way_of_large_ones():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gramians, "_MANY", 1)
+        patch.setattr(gramians, "_FEW", 8)
+        yield
 
 
 def wide_system(seed, structure, spectrum="plain", coupling="full", batch=(), n=16, m=2, p=1):
