@@ -34,7 +34,7 @@ _STYLE: Any = {
 
 def print_table(summary: dict[str, Any]) -> None:
     """Test accuracy by method and truncation ratio, means over the seeds, in per cent."""
-    ratios = ["0.0", *map(str, summary["truncation_ratios"])]
+    ratios = _ratios(summary)
     seeds = ", ".join(map(str, summary["seeds"]))
     print(f"\nTest accuracy (%), mean over seeds {seeds}, by share of states removed")
     print(f"{'':<24}" + "".join(f"{float(r):>7.0%}" for r in ratios))
@@ -59,7 +59,7 @@ def write_report(summary: dict[str, Any], folder: Path) -> None:
         summary=summary,
         labels=LABELS,
         colours=COLOURS,
-        ratios=["0.0", *map(str, summary["truncation_ratios"])],
+        ratios=_ratios(summary),
         pictures={name: base64.b64encode(png).decode() for name, png in pictures.items()},
     )
     for name, png in pictures.items():
@@ -94,7 +94,7 @@ def plot_decay(summary: dict[str, Any]) -> bytes:
 
 def plot_accuracy(summary: dict[str, Any]) -> bytes:
     """Test accuracy against the share of states removed: mean line, range over seeds."""
-    ratios = ["0.0", *map(str, summary["truncation_ratios"])]
+    ratios = _ratios(summary)
     x = 100 * np.array([float(r) for r in ratios])
     with plt.rc_context(_STYLE):
         figure, axis = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
@@ -111,6 +111,11 @@ def plot_accuracy(summary: dict[str, Any]) -> bytes:
         )
         axis.legend(loc="lower left")
         return _png(figure)
+
+
+def _ratios(summary: dict[str, Any]) -> list[str]:
+    """Keys of the tables of a method; "0.0" is the model as trained."""
+    return ["0.0", *map(str, summary["truncation_ratios"])]
 
 
 def _png(figure: Any) -> bytes:

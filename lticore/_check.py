@@ -80,6 +80,13 @@ def check_integer(name: str, value: Any, *, minimum: int) -> int:
     return number
 
 
+def check_one_given(**options: Any) -> None:
+    """Refuse unless exactly one of the named options is not None."""
+    if sum(value is not None for value in options.values()) != 1:
+        *names, last = (f"{name}=" for name in options)
+        raise ArgumentError(f"give exactly one of {', '.join(names)} and {last}")
+
+
 def is_complex(x: Array) -> bool:
     return dtype_name(x.dtype).startswith("complex")
 

@@ -12,12 +12,18 @@ from ._arrays import Array, is_numpy, namespace, zeros_like_shape
 from ._check import is_complex
 from .errors import ArrayLibraryError
 
+#: Unit roundoff spacing of float64, in which all spectral work runs.
+EPSILON = float(np.finfo(np.float64).eps)
+
+
+def conjugate(X: Array) -> Array:
+    """conj X; X itself when it is real."""
+    return namespace(X).conj(X) if is_complex(X) else X
+
 
 def adjoint(X: Array) -> Array:
     """Conjugate transpose Xᴴ of the last two axes."""
-    xp = namespace(X)
-    X = xp.matrix_transpose(X)
-    return xp.conj(X) if is_complex(X) else X
+    return conjugate(namespace(X).matrix_transpose(X))
 
 
 def complex_of(real: Array, imaginary: Array) -> Array:
@@ -25,6 +31,11 @@ def complex_of(real: Array, imaginary: Array) -> Array:
     xp = namespace(real, imaginary)
     dtype = xp.result_type(real.dtype, imaginary.dtype, xp.complex64)
     return xp.astype(real, dtype) + 1j * xp.astype(imaginary, dtype)
+
+
+def as_complex(X: Array) -> Array:
+    """X in the matching complex dtype."""
+    return X if is_complex(X) else complex_of(X, namespace(X).zeros_like(X))
 
 
 def real_part(X: Array) -> Array:

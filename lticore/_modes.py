@@ -12,15 +12,10 @@ import math
 
 from ._arrays import Array, namespace
 from ._check import is_complex, to_double
-from ._linalg import adjoint, complex_of, eigenvalues, has_eigenvalues
+from ._linalg import as_complex, complex_of, eigenvalues, has_eigenvalues
 from .errors import UnstableSystemError
 from .structure import Diagonal, Rotation, StateMatrix, is_structured, parameters
 from .systems import LTI
-
-
-def adjoint_of(A: StateMatrix) -> StateMatrix:
-    """Aᴴ in the structure of A."""
-    return A.H if is_structured(A) else adjoint(A)
 
 
 def is_real(A: StateMatrix) -> bool:
@@ -84,9 +79,11 @@ def polar_modes(A: Diagonal | Rotation) -> tuple[Array, Array]:
 
 def mode_poles(A: Diagonal | Rotation) -> Array:
     """(..., n) complex poles in mode order."""
-    xp = namespace(*parameters(A))
-    radius, angle = polar_modes(A)
-    return complex_of(radius * xp.cos(angle), radius * xp.sin(angle))
+    if isinstance(A, Diagonal):
+        return as_complex(A.poles)
+    xp = namespace(A.radius)
+    above = complex_of(A.radius * xp.cos(A.angle), -A.radius * xp.sin(A.angle))
+    return xp.concat([above, xp.conj(above), as_complex(A.real_poles)], axis=-1)
 
 
 def phase(x: Array) -> Array:

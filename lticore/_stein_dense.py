@@ -10,7 +10,7 @@ import numpy as np
 import scipy.linalg
 
 from ._arrays import Array, namespace
-from ._linalg import adjoint
+from ._linalg import EPSILON, adjoint
 from ._modes import from_modes, mode_poles, to_modes
 from .errors import SingularEquationError
 from .structure import Diagonal, Rotation
@@ -19,7 +19,6 @@ from .structure import Diagonal, Rotation
 _MAX_SQUARINGS = 60
 #: Below this size the triangular recursion solves column by column.
 _LEAF = 64
-_EPSILON = float(np.finfo(np.float64).eps)
 (_trtrs,) = scipy.linalg.get_lapack_funcs(("trtrs",), dtype=np.complex128)
 
 #: ``solve(Q, adjoint_equation)`` → X; complex where the arithmetic is.
@@ -46,7 +45,7 @@ def sum_to_convergence(A: Array, Q: Array, B: Array) -> Array:
         term = A @ X @ adjoint(B)
         X = X + term
         size, change = float(xp.max(xp.abs(X))), float(xp.max(xp.abs(term)))
-        if change <= _EPSILON * size:
+        if change <= EPSILON * size:
             return X
         if not math.isfinite(size):
             break
@@ -66,8 +65,7 @@ def schur_solver(A: np.ndarray, B: np.ndarray, same: bool) -> RawSolver:
     A_schur = _schur_forms(A)
     B_schur = A_schur if same else _schur_forms(B)
     for index, (T, _) in A_schur.items():
-        S, _ = B_schur[index]
-        refuse_singular(1 - np.outer(np.diagonal(T), np.diagonal(S).conj()), 2 * _EPSILON)
+        _refuse_reciprocal(np.diagonal(T), B_schur[index][0])
 
     def solve(Q: Array, adjoint_equation: bool) -> Array:
         X = np.empty(Q.shape, dtype=np.complex128)
@@ -89,6 +87,8 @@ def mixed_solver(A: Diagonal | Rotation, B: np.ndarray) -> RawSolver:
     """
     B_schur = _schur_forms(B)
     poles = mode_poles(A)
+    for index, (S, _) in B_schur.items():
+        _refuse_reciprocal(poles[index], S)
 
     def solve(Q: Array, adjoint_equation: bool) -> Array:
         F = to_modes(A, Q)
@@ -97,7 +97,6 @@ def mixed_solver(A: Diagonal | Rotation, B: np.ndarray) -> RawSolver:
             poles_here = poles[index]
             if adjoint_equation:
                 poles_here, (S, V) = poles_here.conj(), _reversed_adjoint(S, V)
-            refuse_singular(1 - np.outer(poles_here, np.diagonal(S).conj()), 2 * _EPSILON)
             Y[index] = _solve_diagonal_columns(poles_here, F[index] @ V, S) @ adjoint(V)
         return from_modes(A, Y)
 
@@ -155,6 +154,10 @@ def _solve_diagonal_columns(poles: np.ndarray, F: np.ndarray, S: np.ndarray) -> 
         right = F[:, j] + poles * (X[:, j + 1 :] @ S[j, j + 1 :].conj())
         X[:, j] = right / (1 - S[j, j].conj() * poles)
     return X
+
+
+def _refuse_reciprocal(poles: np.ndarray, S: np.ndarray) -> None:
+    refuse_singular(1 - np.outer(poles, np.diagonal(S).conj()), 2 * EPSILON)
 
 
 def refuse_singular(denominator: Array, rounding: Array | float) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from ._arrays import Array, namespace
 from ._check import check_integer, is_complex, is_single, like_precision, to_double
 from ._linalg import (
+    EPSILON,
     adjoint,
-    complex_of,
+    as_complex,
     diagonal,
     hermitian_part,
     pivoted_cholesky,
@@ -29,7 +28,7 @@ _MANY = 1024
 #: … where n is at least this multiple of m and p; below, forming them is faster.
 _FEW = 32
 #: Pivots below this share of the largest one are rounding noise of a float64 Gramian.
-DEFAULT_RTOL = float(np.finfo(np.float64).eps)
+DEFAULT_RTOL = EPSILON
 
 
 def controllability_gramian(sys: LTI, *, horizon: int | None = None) -> Array:
@@ -119,7 +118,7 @@ def scaled_modal_factors(
     require_stable(sys, what="an infinite-horizon Gramian")
     A = map_parameters(to_double, sys.A)
     radius, phase = polar_modes(A)
-    b, c = (_complex(to_modes(A, X)) for X in (to_double(sys.B), adjoint(to_double(sys.C))))
+    b, c = (as_complex(to_modes(A, X)) for X in (to_double(sys.B), adjoint(to_double(sys.C))))
     xp = namespace(b, c)
     energy = (1 - radius) * (1 + radius)
     p, q = (xp.sum(xp.abs(X) ** 2, axis=-1) / energy for X in (b, c))
@@ -190,10 +189,6 @@ def balancing_scale(p: Array, q: Array) -> Array:
     exponent = xp.where(observed, log_q, level - log_p) - xp.where(reached, log_p, level - log_q)
     exponent = xp.where(reached | observed, exponent, xp.zeros_like(exponent))
     return 2.0 ** xp.round(exponent / 4)
-
-
-def _complex(X: Array) -> Array:
-    return X if is_complex(X) else complex_of(X, namespace(X).zeros_like(X))
 
 
 def _check_truncation(rtol: float | None, max_rank: int | None) -> tuple[float, int | None]:

@@ -9,7 +9,7 @@ import scipy.linalg
 
 from ._arrays import Array, is_numpy, namespace
 from ._check import is_single, like_precision, to_double
-from ._linalg import adjoint, real_part
+from ._linalg import adjoint, conjugate, real_part
 from ._modes import require_stable, to_modes
 from .errors import ArgumentError, ArrayLibraryError, PrecisionWarning
 from .gramians import double_gramians, low_rank_pays, scaled_modal_factors
@@ -77,7 +77,7 @@ def h2_error(sys: LTI, reduced: LTI, *, horizon: int | None = None) -> Array:
     B, C, B_reduced, C_reduced = map(to_double, (sys.B, sys.C, reduced.B, reduced.C))
     own = _squared_norm(sys, horizon) + _squared_norm(reduced, horizon)
     X = solve_stein(A, B @ adjoint(B_reduced), A_reduced, horizon=horizon)
-    mixed = real_part(xp.sum((C @ X) * _conjugate(C_reduced), axis=(-2, -1)))
+    mixed = real_part(xp.sum((C @ X) * conjugate(C_reduced), axis=(-2, -1)))
     if sys.D is None or reduced.D is None:
         D = sys.D if reduced.D is None else reduced.D
     else:
@@ -200,7 +200,7 @@ def _squared_norm(sys: LTI, horizon: int | None) -> Array:
         return xp.sum(xp.abs((modal_C / xp.matrix_transpose(t)) @ R) ** 2, axis=(-2, -1))
     (P,) = double_gramians(sys, horizon, which="P")
     C = to_double(sys.C)
-    return _non_negative(real_part(namespace(P).sum((C @ P) * _conjugate(C), axis=(-2, -1))))
+    return _non_negative(real_part(namespace(P).sum((C @ P) * conjugate(C), axis=(-2, -1))))
 
 
 def _non_negative(squared: Array) -> Array:
@@ -214,7 +214,3 @@ def _squared_feedthrough(D: Array | None) -> Array | float:
         return 0.0
     xp = namespace(D)
     return xp.sum(xp.abs(to_double(D)) ** 2, axis=(-2, -1))
-
-
-def _conjugate(X: Array) -> Array:
-    return namespace(X).matrix_transpose(adjoint(X))

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
-import numpy as np
-
 from ._arrays import Array, is_numpy, namespace
 from ._check import (
     broadcast_batches,
@@ -18,7 +16,7 @@ from ._check import (
     like_precision,
     to_double,
 )
-from ._linalg import adjoint, one_minus, real_part
+from ._linalg import EPSILON, adjoint, one_minus, real_part
 from ._modes import from_modes, is_real, polar_modes, to_modes
 from ._stein_dense import (
     RawSolver,
@@ -41,8 +39,6 @@ from .structure import (
     order_of,
     parameters,
 )
-
-_EPSILON = float(np.finfo(np.float64).eps)
 
 
 def solve_stein(
@@ -168,7 +164,7 @@ def series_factors(
     denominator = one_minus(gap, modulus, angle)
     if horizon is None:
         # The rounding of the gap; for stable matrices always below the gap itself.
-        refuse_singular(denominator, 2 * _EPSILON * (xp.abs(1 - rho) + rho * xp.abs(1 - sigma)))
+        refuse_singular(denominator, 2 * EPSILON * (xp.abs(1 - rho) + rho * xp.abs(1 - sigma)))
         return 1 / denominator
 
     # Of log ρσ = log(1 − gap) the second form is exact near the circle, the first near zero.

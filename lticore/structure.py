@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ._arrays import Array, namespace
-from ._check import broadcast_batches, check_array, check_real, common_precision, is_complex
-from ._linalg import complex_of, diagonal_matrix
+from ._check import broadcast_batches, check_array, check_real, common_precision
+from ._linalg import complex_of, conjugate, diagonal_matrix
 from .errors import ShapeError
 
 
@@ -52,7 +52,7 @@ class Diagonal:
     @property
     def H(self) -> Diagonal:
         """The adjoint Aᴴ, again diagonal."""
-        return Diagonal(_conjugate(self.poles))
+        return Diagonal(conjugate(self.poles))
 
     def to_dense(self) -> Array:
         """A as an (..., n, n) array."""
@@ -203,10 +203,6 @@ def _check_order(name: str, order: int) -> None:
             f"{name} describe 0 states: a system needs at least one. A pure gain y = D u has a "
             "one-state realisation with B = 0"
         )
-
-
-def _conjugate(x: Array) -> Array:
-    return namespace(x).conj(x) if is_complex(x) else x
 
 
 def order_of(A: StateMatrix) -> int:

@@ -13,6 +13,7 @@ from torch import nn
 
 import lticore
 from lticore._arrays import namespace, to_numpy
+from lticore._check import check_one_given
 from lticore.errors import ArgumentError, PrecisionWarning
 from lticore.reduction.orders import order_for_error
 
@@ -131,8 +132,7 @@ def compress(
     """
     if method not in _METHODS:
         raise ArgumentError(f"method={method!r} is not one of {sorted(_METHODS)}")
-    if sum(x is not None for x in (ratio, energy, orders, error)) != 1:
-        raise ArgumentError("give exactly one of ratio=, energy=, orders= and error=")
+    check_one_given(ratio=ratio, energy=energy, orders=orders, error=error)
     small = copy.deepcopy(model)
     layers = ssm_layers(small)
     if not layers:

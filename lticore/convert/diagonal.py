@@ -8,8 +8,8 @@ import numpy as np
 
 from .._arrays import Array, is_numpy, namespace
 from .._check import is_single
-from .._linalg import adjoint, complex_of
-from .._modes import to_modes
+from .._linalg import EPSILON, adjoint
+from .._modes import mode_poles, to_modes
 from ..errors import ArgumentError, ArrayLibraryError, PrecisionWarning
 from ..structure import Diagonal, Rotation
 from ..systems import LTI, in_double, in_single
@@ -50,11 +50,8 @@ def diagonalize(sys: LTI) -> LTI:
 
 def _diagonalize_rotation(sys: LTI) -> LTI:
     A = sys.A
-    xp = namespace(A.radius)
-    above = complex_of(A.radius * xp.cos(A.angle), -A.radius * xp.sin(A.angle))
-    poles = xp.concat([above, xp.conj(above), xp.astype(A.real_poles, above.dtype)], axis=-1)
     B, C = to_modes(A, sys.B), adjoint(to_modes(A, adjoint(sys.C)))
-    return LTI(Diagonal(poles), *equal_norms(B, C), sys.D)
+    return LTI(Diagonal(mode_poles(A)), *equal_norms(B, C), sys.D)
 
 
 def _diagonalize_dense(sys: LTI) -> LTI:
@@ -63,7 +60,7 @@ def _diagonalize_dense(sys: LTI) -> LTI:
     poles, V = np.linalg.eig(sys.A)
     # For an exactly defective A, solving with V would stop with a bare LAPACK error.
     condition = float(np.max(np.linalg.cond(V), initial=0))
-    if not condition < 1 / np.finfo(np.float64).eps:
+    if not condition < 1 / EPSILON:
         raise ArgumentError(
             "A is defective to working precision (its eigenvectors are dependent, condition "
             f"{condition:.1e}): it has no diagonal form. Keep the system dense, or perturb A"
@@ -71,7 +68,7 @@ def _diagonalize_dense(sys: LTI) -> LTI:
     if condition > _CONDITION_LIMIT:
         warnings.warn(
             f"the eigenvectors of A have condition number {condition:.1e}: modal coordinates "
-            f"carry a relative error of up to {condition * np.finfo(np.float64).eps:.0e}",
+            f"carry a relative error of up to {condition * EPSILON:.0e}",
             PrecisionWarning,
             stacklevel=3,
         )

@@ -118,9 +118,7 @@ def _bilinear_diagonal(sys: LTI, delta: Array) -> LTI:
         raise SingularEquationError(_AT_POLE)
     delta = delta[..., None, None]
     B = sys.B * delta / gap[..., None]
-    feedthrough = sys.C @ B / 2
-    D = feedthrough if sys.D is None else sys.D + feedthrough
-    return LTI(Diagonal((1 + half) / gap), B, sys.C / gap[..., None, :], D)
+    return LTI(Diagonal((1 + half) / gap), B, sys.C / gap[..., None, :], _feedthrough(sys, B))
 
 
 def _zoh_dense(sys: LTI, delta: Array) -> LTI:
@@ -145,8 +143,13 @@ def _bilinear_dense(sys: LTI, delta: Array) -> LTI:
     gap, half = identity - sys.A * delta / 2, identity + sys.A * delta / 2
     A, B = _solve(gap, half, _AT_POLE), _solve(gap, sys.B * delta, _AT_POLE)
     C = adjoint(_solve(adjoint(gap), adjoint(sys.C), _AT_POLE))
-    feedthrough = sys.C @ B / 2
-    return LTI(A, B, C, feedthrough if sys.D is None else sys.D + feedthrough)
+    return LTI(A, B, C, _feedthrough(sys, B))
+
+
+def _feedthrough(sys: LTI, sampled_B: Array) -> Array:
+    """D + C B̄/2 of the bilinear transform."""
+    added = sys.C @ sampled_B / 2
+    return added if sys.D is None else sys.D + added
 
 
 _AT_POLE = "a pole of A sits at 2/step, where the bilinear transform is not defined"

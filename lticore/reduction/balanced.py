@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import warnings
 
-import numpy as np
-
 from .._arrays import Array, namespace
-from .._check import check_integer, is_single, like_precision
-from .._linalg import adjoint, has_eigenvalues
+from .._check import check_integer, check_one_given, is_single, like_precision
+from .._linalg import EPSILON, adjoint, has_eigenvalues
 from .._modes import multiply
 from ..errors import ArgumentError, PrecisionWarning, ShapeError
 from ..gramians import gramian_factors
@@ -18,8 +16,6 @@ from ..structure import Rotation, StateMatrix
 from ..systems import LTI, in_double, in_single
 from .orders import order_for_energy, order_for_error
 from .result import Reduction
-
-_EPSILON = float(np.finfo(np.float64).eps)
 
 
 def balanced_truncation(
@@ -79,10 +75,11 @@ def balanced_truncation(
 
     clear = sigma > _rounding_level(full.A, R, S)
     rank = int(xp.max(xp.sum(xp.astype(clear, xp.int64), axis=-1)))
+    SU, RV = S @ U, R @ adjoint(Vh)
     order = min(wanted, rank)
     while True:
         kept = clear & (xp.arange(sys.order) < order)
-        left, right, reduced = _project(full, S @ U, R @ adjoint(Vh), sigma, kept, max(order, 1))
+        left, right, reduced = _project(full, SU, RV, sigma, kept, max(order, 1))
         # The exact truncation is stable: one that is not lives on values spoilt by rounding.
         if order == 0 or _is_stable(reduced):
             break
@@ -128,8 +125,7 @@ def _is_stable(sys: LTI) -> bool:
 def _choose_order(
     sigma: Array, order: int | None, energy: float | None, error: float | None
 ) -> int:
-    if sum(x is not None for x in (order, energy, error)) != 1:
-        raise ArgumentError("give exactly one of order=, energy= and error=")
+    check_one_given(order=order, energy=energy, error=error)
     if energy is not None:
         return order_for_energy(sigma, energy)
     if error is not None:
@@ -154,4 +150,4 @@ def _rounding_level(A: StateMatrix, R: Array, S: Array) -> Array:
             xp.concat([x[..., 0:pairs:2] + x[..., 1:pairs:2], x[..., rest]], axis=-1)
             for x in (r, s)
         )
-    return _EPSILON * xp.sum(xp.sqrt(r) * xp.sqrt(s), axis=-1, keepdims=True)
+    return EPSILON * xp.sum(xp.sqrt(r) * xp.sqrt(s), axis=-1, keepdims=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .._arrays import Array, as_array, to_numpy
-from .._check import check_array, check_integer
+from .._check import check_array, check_integer, check_one_given
 from ..errors import ArgumentError, ShapeError
 
 #: Tails below this share of the sum are rounding noise, not energy.
@@ -75,9 +75,7 @@ def allocate_orders(
     layers = [_check_values(i, values) for i, values in enumerate(singular_values)]
     if not layers:
         raise ArgumentError("singular_values is empty: there is no layer to allocate states to")
-    given = [x is not None for x in (budget, ratio, energy)]
-    if sum(given) != 1:
-        raise ArgumentError("give exactly one of budget=, ratio= and energy=")
+    check_one_given(budget=budget, ratio=ratio, energy=energy)
     if energy is not None:
         return [order_for_energy(sigma, energy) for sigma in layers]
     total = sum(len(sigma) for sigma in layers)

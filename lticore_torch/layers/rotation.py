@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 import lticore
+from lticore._arrays import to_numpy
 from lticore.errors import ArgumentError, DtypeError
+from lticore.systems import in_double
 
 from ..bridge import to_array
 from ..functions import linear_recurrence
@@ -145,11 +147,11 @@ class RotationSSM(SSMLayer):
         return lticore.LTI(lticore.Rotation(*map(to_array, self._rotation())), B, C, D)
 
     def _load(self, sys: lticore.LTI) -> None:
-        sys = lticore.to_rotation(sys)
+        sys = in_double(lticore.to_rotation(sys))
         radius, angle, real, B, C = (
-            _host(x) for x in (sys.A.radius, sys.A.angle, sys.A.real_poles, sys.B, sys.C)
+            to_numpy(x) for x in (sys.A.radius, sys.A.angle, sys.A.real_poles, sys.B, sys.C)
         )
-        D = np.zeros((self.features, self.features)) if sys.D is None else _host(sys.D)
+        D = np.zeros((self.features, self.features)) if sys.D is None else to_numpy(sys.D)
         if np.any(np.diag(np.diag(D)) != D):
             raise ArgumentError("the layer's feedthrough is diagonal, but D has other entries")
 
@@ -180,8 +182,3 @@ class RotationSSM(SSMLayer):
 def _logit(x: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore"):
         return (np.log(x) - np.log1p(-x)).clip(-_LOGIT_LIMIT, _LOGIT_LIMIT)
-
-
-def _host(x: object) -> np.ndarray:
-    """A NumPy float64 copy: the parameters are few, and go back to the layer's device."""
-    return np.asarray(x.get() if hasattr(x, "get") else x, dtype=np.float64)
