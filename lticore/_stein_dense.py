@@ -12,7 +12,7 @@ import scipy.linalg
 from ._arrays import Array, namespace
 from ._linalg import EPSILON, adjoint
 from ._modes import from_modes, mode_poles, to_modes
-from .errors import SingularEquationError
+from .errors import SingularEquationError, warn_precision
 from .structure import Diagonal, Rotation
 
 #: Squarings of Smith's iteration: enough for 1 − |λ| = 1e-15.
@@ -21,6 +21,8 @@ _MAX_SQUARINGS = 60
 _LEAF = 64
 (_trtrs,) = scipy.linalg.get_lapack_funcs(("trtrs",), dtype=np.complex128)
 
+#: A solution that may be further off than this, relative to its norm, comes with a warning.
+_ACCURACY = 1e-6
 #: ``solve(Q, adjoint_equation)`` → X; complex where the arithmetic is.
 RawSolver: TypeAlias = Callable[[Array, bool], Array]
 
@@ -65,7 +67,7 @@ def schur_solver(A: np.ndarray, B: np.ndarray, same: bool) -> RawSolver:
     A_schur = _schur_forms(A)
     B_schur = A_schur if same else _schur_forms(B)
     for index, (T, _) in A_schur.items():
-        _refuse_reciprocal(np.diagonal(T), B_schur[index][0])
+        _check_pencil(np.diagonal(T), B_schur[index][0], norm=_norm(T))
 
     def solve(Q: Array, adjoint_equation: bool) -> Array:
         X = np.empty(Q.shape, dtype=np.complex128)
@@ -80,15 +82,19 @@ def schur_solver(A: np.ndarray, B: np.ndarray, same: bool) -> RawSolver:
     return solve
 
 
-def mixed_solver(A: Diagonal | Rotation, B: np.ndarray) -> RawSolver:
+def mixed_solver(
+    A: Diagonal | Rotation, B: np.ndarray, names: tuple[str, str] = ("A", "B")
+) -> RawSolver:
     """Structured A, dense B = V S Vᴴ: one elementwise division per column of the modes of X.
+
+    ``names`` are those of the two matrices for the caller.
 
     Cost: O(n l²) after the Schur form of B; nothing of size n × n appears.
     """
     B_schur = _schur_forms(B)
     poles = mode_poles(A)
     for index, (S, _) in B_schur.items():
-        _refuse_reciprocal(poles[index], S)
+        _check_pencil(poles[index], S, norm=np.abs(poles[index]).max(initial=0), names=names)
 
     def solve(Q: Array, adjoint_equation: bool) -> Array:
         F = to_modes(A, Q)
@@ -156,19 +162,53 @@ def _solve_diagonal_columns(poles: np.ndarray, F: np.ndarray, S: np.ndarray) -> 
     return X
 
 
-def _refuse_reciprocal(poles: np.ndarray, S: np.ndarray) -> None:
-    refuse_singular(1 - np.outer(poles, np.diagonal(S).conj()), 2 * EPSILON)
+def _check_pencil(
+    poles: np.ndarray, S: np.ndarray, norm: float, names: tuple[str, str] = ("A", "B")
+) -> None:
+    # A Schur form is that of a matrix that differs by eps times its norm.
+    perturbation = EPSILON * max(1.0, norm * _norm(S))
+    denominator = 1 - np.outer(poles, np.diagonal(S).conj())
+    check_solvable(denominator, 2 * EPSILON, perturbation, names)
 
 
-def refuse_singular(denominator: Array, rounding: Array | float) -> None:
-    """Raise where some |1 − λ_i conj λ_j| is zero to within its rounding error."""
+def _norm(X: np.ndarray) -> float:
+    """A bound on the spectral norm: √(‖X‖_1 ‖X‖_∞)."""
+    size = np.abs(X)
+    return float(np.sqrt(size.sum(axis=0).max(initial=0) * size.sum(axis=1).max(initial=0)))
+
+
+def check_solvable(
+    denominator: Array,
+    rounding: Array | float,
+    perturbation: Array | float,
+    names: tuple[str, str] = ("A", "B"),
+) -> None:
+    """Look at the pair with the smallest |1 − λ_i conj λ_j|, given as ``denominator``.
+
+    Raise where one is zero to within its rounding error; warn where the perturbation of the
+    equation by its solver changes one by more than 1e-6 of itself, and so the solution.
+    """
     xp = namespace(denominator)
-    excess = xp.abs(denominator) - rounding
-    if bool(xp.all(excess > 0)):
-        return
-    flat = int(xp.argmin(xp.reshape(excess, (-1,))))
-    i, j = divmod(flat % (excess.shape[-2] * excess.shape[-1]), excess.shape[-1])
-    raise SingularEquationError(
-        f"the Stein equation is singular: the poles of modes {i} (of A) and {j} (of B) have "
-        "λ_i·conj λ_j = 1 to working precision. A finite `horizon` always has a solution"
-    )
+    size = xp.abs(denominator)
+    if not bool(xp.all(size > rounding)):
+        pair = _smallest_pair(size - rounding, names)
+        raise SingularEquationError(
+            f"the Stein equation is singular: the poles of modes {pair} have "
+            "λ_i·conj λ_j = 1 to working precision. A finite `horizon` always has a solution"
+        )
+    if not bool(xp.all(perturbation <= _ACCURACY * size)):
+        pair, gap = _smallest_pair(size, names), float(xp.min(size))
+        warn_precision(
+            f"the Stein equation is nearly singular: the poles of modes {pair} "
+            f"have |1 − λ_i·conj λ_j| = {gap:.1e}, and the solution may carry a relative error of "
+            f"{float(xp.max(perturbation / size)):.0e}. Diagonal and Rotation structures keep "
+            "poles near the unit circle exactly"
+        )
+
+
+def _smallest_pair(x: Array, names: tuple[str, str]) -> str:
+    """Row and column of the smallest entry, in whichever batch entry it lies."""
+    xp = namespace(x)
+    flat = int(xp.argmin(xp.reshape(x, (-1,))))
+    pair = zip(divmod(flat % (x.shape[-2] * x.shape[-1]), x.shape[-1]), names, strict=True)
+    return " and ".join(f"{mode} (of {name})" for mode, name in sorted(pair, key=lambda p: p[1]))

@@ -4,6 +4,9 @@ All errors derive from :class:`LticoreError` and from the built-in exception a c
 expect, so both ``except LticoreError`` and ``except ValueError`` work.
 """
 
+import sys
+import warnings
+
 
 class LticoreError(Exception):
     """Base class of all errors raised by lticore."""
@@ -43,3 +46,12 @@ class NotRealError(LticoreError, ValueError):
 
 class PrecisionWarning(UserWarning):
     """A result carries less accuracy, or fewer states, than was asked for."""
+
+
+def warn_precision(message: str) -> None:
+    """Issue a PrecisionWarning that points at the line that called into lticore."""
+    package = __name__.partition(".")[0]
+    level, frame = 1, sys._getframe()
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, PrecisionWarning, stacklevel=level)

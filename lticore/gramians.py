@@ -20,8 +20,8 @@ from ._modes import from_modes, is_real, polar_modes, require_stable, to_modes
 from .cauchy import cauchy_factor
 from .errors import ArgumentError
 from .stein import SteinSolver, stein_solver
-from .structure import is_structured, map_parameters
-from .systems import LTI
+from .structure import Rotation, is_structured, map_parameters
+from .systems import LTI, in_double
 
 #: Factors are computed without the Gramians from this many states on …
 _MANY = 1024
@@ -48,7 +48,8 @@ def controllability_gramian(sys: LTI, *, horizon: int | None = None) -> Array:
     UnstableSystemError
         Names the radius and the mode.
     """
-    return like_precision(double_gramians(sys, horizon, which="P")[0], is_single(sys.B))
+    (P,) = double_gramians(sys, horizon, which="P")
+    return like_precision(hermitian_part(P), is_single(sys.B))
 
 
 def observability_gramian(sys: LTI, *, horizon: int | None = None) -> Array:
@@ -56,7 +57,8 @@ def observability_gramian(sys: LTI, *, horizon: int | None = None) -> Array:
 
     Shapes, conditions, cost and errors as for :func:`controllability_gramian`.
     """
-    return like_precision(double_gramians(sys, horizon, which="Q")[0], is_single(sys.B))
+    (Q,) = double_gramians(sys, horizon, which="Q")
+    return like_precision(hermitian_part(Q), is_single(sys.B))
 
 
 def gramian_factors(
@@ -90,14 +92,32 @@ def gramian_factors(
     UnstableSystemError, ArgumentError
     """
     rtol, max_rank = _check_truncation(rtol, max_rank)
-    if low_rank_pays(sys, horizon):
-        R, S, t = scaled_modal_factors(sys, rtol, max_rank)
-        R, S = (_in_states(sys, X, rtol, max_rank) for X in (R / t, S * t))
-    else:
-        P, Q = double_gramians(sys, horizon)
-        R, S = factor_pair(P, Q, rtol, max_rank)
+    R, S, t = scaled_factors(in_double(sys), rtol, max_rank, horizon)
     single = is_single(sys.B)
-    return like_precision(R, single), like_precision(S, single)
+    return like_precision(R / t, single), like_precision(S * t, single)
+
+
+def scaled_factors(
+    sys: LTI,
+    rtol: float = DEFAULT_RTOL,
+    max_rank: int | None = None,
+    horizon: int | None = None,
+) -> tuple[Array, Array, Array]:
+    """(R̃, S̃, t) with the factors R = R̃/t and S = t S̃ of :func:`gramian_factors`, in float64.
+
+    Sᴴ R = S̃ᴴ R̃. The scale t is (..., n, 1), of powers of two.
+    """
+    if horizon is not None or not is_structured(sys.A):
+        P, Q, t = balance_gramians(*double_gramians(sys, horizon))
+    else:
+        sys, t = balance_states(sys)
+        if low_rank_pays(sys):
+            factors = modal_factors(sys, rtol, max_rank)
+            R, S = (_in_states(sys, X, rtol, max_rank) for X in factors)
+            return R, S, t
+        P, Q = double_gramians(sys)
+    R, S = (pivoted_cholesky(X, rtol=rtol, max_rank=max_rank) for X in (P, Q))
+    return R, S, t
 
 
 def low_rank_pays(sys: LTI, horizon: int | None = None) -> bool:
@@ -106,26 +126,46 @@ def low_rank_pays(sys: LTI, horizon: int | None = None) -> bool:
     return horizon is None and is_structured(sys.A) and sys.order >= least
 
 
-def scaled_modal_factors(
-    sys: LTI, rtol: float = DEFAULT_RTOL, max_rank: int | None = None
-) -> tuple[Array, Array, Array]:
-    """Complex (R̂, Ŝ, t) with factors R̂/t and t Ŝ of both Gramians in the modes of a structured A.
+def balance_states(sys: LTI) -> tuple[LTI, Array]:
+    """The structured system (A, t B, C/t) whose Gramians have about equal diagonals, and t.
 
-    P̃ = Uᴴ P U solves Λ P̃ Λᴴ − P̃ + b bᴴ = 0 with b = Uᴴ B, and Q̃ = Uᴴ Q U the same equation with
-    conjugate poles and Uᴴ Cᴴ; neither is formed. Scaling by t, (..., n, 1), balances their
-    diagonals. Hankel singular values are those of Ŝᴴ R̂.
+    The scale t, (..., n, 1), consists of powers of two, one for both states of a rotation block, so
+    that A does not change. The diagonals ‖b_i‖²/(1 − |λ_i|²) are known without the Gramians.
     """
     require_stable(sys, what="an infinite-horizon Gramian")
-    A = map_parameters(to_double, sys.A)
-    radius, phase = polar_modes(A)
-    b, c = (as_complex(to_modes(A, X)) for X in (to_double(sys.B), adjoint(to_double(sys.C))))
-    xp = namespace(b, c)
+    xp = namespace(sys.B, sys.C)
+    b, c = (xp.sum(xp.abs(X) ** 2, axis=-1) for X in (sys.B, xp.matrix_transpose(sys.C)))
+    if isinstance(sys.A, Rotation):
+        pairs, rest = 2 * sys.A.blocks, slice(2 * sys.A.blocks, None)
+        mean_b, mean_c = (
+            xp.concat(
+                [xp.repeat((x[..., 0:pairs:2] + x[..., 1:pairs:2]) / 2, 2, axis=-1), x[..., rest]],
+                axis=-1,
+            )
+            for x in (b, c)
+        )
+        radius = xp.concat([xp.repeat(sys.A.radius, 2, axis=-1), sys.A.real_poles], axis=-1)
+    else:
+        mean_b, mean_c, radius = b, c, sys.A.poles
+    radius = xp.abs(radius)
     energy = (1 - radius) * (1 + radius)
-    p, q = (xp.sum(xp.abs(X) ** 2, axis=-1) / energy for X in (b, c))
-    t = balancing_scale(p, q)[..., None]
-    R = cauchy_factor(radius, phase, b * t, rtol=rtol, max_rank=max_rank)
-    S = cauchy_factor(radius, -phase, c / t, rtol=rtol, max_rank=max_rank)
-    return R, S, t
+    t = balancing_scale(mean_b / energy, mean_c / energy)[..., None]
+    return LTI(sys.A, sys.B * t, sys.C / xp.matrix_transpose(t), sys.D), t
+
+
+def modal_factors(
+    sys: LTI, rtol: float = DEFAULT_RTOL, max_rank: int | None = None
+) -> tuple[Array, Array]:
+    """Complex factors R̂, Ŝ of both Gramians in the modes of a stable structured A.
+
+    Uᴴ P U solves Λ X Λᴴ − X + b bᴴ = 0 with b = Uᴴ B, and Uᴴ Q U the same equation with
+    conjugate poles and Uᴴ Cᴴ; neither is formed. Hankel singular values are those of Ŝᴴ R̂.
+    """
+    radius, phase = polar_modes(sys.A)
+    b, c = (as_complex(to_modes(sys.A, X)) for X in (sys.B, adjoint(sys.C)))
+    R = cauchy_factor(radius, phase, b, rtol=rtol, max_rank=max_rank)
+    S = cauchy_factor(radius, -phase, c, rtol=rtol, max_rank=max_rank)
+    return R, S
 
 
 def _in_states(sys: LTI, factor: Array, rtol: float, max_rank: int | None) -> Array:
@@ -134,7 +174,7 @@ def _in_states(sys: LTI, factor: Array, rtol: float, max_rank: int | None) -> Ar
     For real P = X Xᴴ = Re X Re Xᵀ + Im X Im Xᵀ; the two parts have the rank of P together, which
     a QR factorisation with column pivoting of their transposes brings out.
     """
-    X = from_modes(map_parameters(to_double, sys.A), factor)
+    X = from_modes(sys.A, factor)
     if not is_real(sys.A) or is_complex(sys.B):
         return X
     xp = namespace(X)
@@ -143,7 +183,7 @@ def _in_states(sys: LTI, factor: Array, rtol: float, max_rank: int | None) -> Ar
 
 
 def double_gramians(sys: LTI, horizon: int | None = None, which: str = "PQ") -> list[Array]:
-    """The Gramians named in ``which``, in float64."""
+    """The Gramians named in ``which``, in float64, Hermitian to the last digits."""
     if horizon is None:
         require_stable(sys, what="an infinite-horizon Gramian")
     else:
@@ -156,20 +196,19 @@ def gramian(sys: LTI, solve: SteinSolver, which: str) -> Array:
     """P or Q of ``sys`` by the solver of its A."""
     if which == "P":
         B = to_double(sys.B)
-        return hermitian_part(solve(B @ adjoint(B)))
-    C = to_double(sys.C)
-    return hermitian_part(solve(adjoint(C) @ C, adjoint=True))
+        X = solve(B @ adjoint(B))
+    else:
+        C = to_double(sys.C)
+        X = solve(adjoint(C) @ C, adjoint=True)
+    # The elementwise solution is Hermitian up to the rounding of its right-hand side.
+    return X if is_structured(sys.A) else hermitian_part(X)
 
 
-def factor_pair(
-    P: Array, Q: Array, rtol: float = DEFAULT_RTOL, max_rank: int | None = None
-) -> tuple[Array, Array]:
-    """Pivoted Cholesky factors of P and Q after balancing their diagonals."""
+def balance_gramians(P: Array, Q: Array) -> tuple[Array, Array, Array]:
+    """(t P t, Q/t², t) with about equal diagonals, and the scale t, (..., n, 1)."""
     t = balancing_scale(real_part(diagonal(P)), real_part(diagonal(Q)))[..., None]
     t_row = namespace(t).matrix_transpose(t)
-    R = pivoted_cholesky(P * t * t_row, rtol=rtol, max_rank=max_rank) / t
-    S = pivoted_cholesky(Q / t / t_row, rtol=rtol, max_rank=max_rank) * t
-    return R, S
+    return P * t * t_row, Q / t / t_row, t
 
 
 def balancing_scale(p: Array, q: Array) -> Array:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import scipy.linalg
 
@@ -11,13 +9,13 @@ from ._arrays import Array, is_numpy, namespace
 from ._check import is_single, like_precision, to_double
 from ._linalg import adjoint, conjugate, real_part
 from ._modes import require_stable, to_modes
-from .errors import ArgumentError, ArrayLibraryError, PrecisionWarning
-from .gramians import double_gramians, low_rank_pays, scaled_modal_factors
+from .errors import ArgumentError, ArrayLibraryError, warn_precision
+from .gramians import balance_states, double_gramians, low_rank_pays, modal_factors
 from .hankel import hankel_singular_values
 from .response import frequency_response
 from .stein import solve_stein
 from .structure import map_parameters
-from .systems import LTI, in_double
+from .systems import LTI, entry, in_double
 
 #: An eigenvalue of the symplectic pencil this close to the circle counts as on it. One too many
 #: only adds a frequency to look at; one too few can hide a peak.
@@ -118,14 +116,8 @@ def hinf_norm(sys: LTI, *, rtol: float = 1e-8) -> Array:
         raise ArrayLibraryError("hinf_norm needs LAPACK's QZ and so NumPy arrays")
     require_stable(sys, what="the h-infinity norm")
     full = in_double(sys)
-    peaks = [_peak_gain(_entry(full, index), rtol) for index in np.ndindex(sys.batch_shape)]
+    peaks = [_peak_gain(entry(full, index), rtol) for index in np.ndindex(sys.batch_shape)]
     return like_precision(np.reshape(np.asarray(peaks), sys.batch_shape), is_single(sys.B))
-
-
-def _entry(sys: LTI, index: tuple[int, ...]) -> LTI:
-    """One system of a batch."""
-    D = None if sys.D is None else sys.D[index]
-    return LTI(map_parameters(lambda x: x[index], sys.A), sys.B[index], sys.C[index], D)
 
 
 def _peak_gain(sys: LTI, rtol: float) -> float:
@@ -147,10 +139,8 @@ def _peak_gain(sys: LTI, rtol: float) -> float:
         if higher <= level * (1 + rtol):
             return max(level, higher)
         level = higher
-    warnings.warn(
-        f"the h-infinity norm still grew after {_MAX_LEVELS} levels: {level} is a lower bound",
-        PrecisionWarning,
-        stacklevel=3,
+    warn_precision(
+        f"the h-infinity norm still grew after {_MAX_LEVELS} levels: {level} is a lower bound"
     )
     return level
 
@@ -195,9 +185,10 @@ def _level_crossings(sys: LTI, level: float) -> np.ndarray:
 def _squared_norm(sys: LTI, horizon: int | None) -> Array:
     if low_rank_pays(sys, horizon):
         xp = namespace(sys.B)
-        R, _, t = scaled_modal_factors(sys)
-        modal_C = adjoint(to_modes(map_parameters(to_double, sys.A), adjoint(to_double(sys.C))))
-        return xp.sum(xp.abs((modal_C / xp.matrix_transpose(t)) @ R) ** 2, axis=(-2, -1))
+        scaled, _ = balance_states(in_double(sys))
+        R, _ = modal_factors(scaled)
+        modal_C = adjoint(to_modes(scaled.A, adjoint(scaled.C)))
+        return xp.sum(xp.abs(modal_C @ R) ** 2, axis=(-2, -1))
     (P,) = double_gramians(sys, horizon, which="P")
     C = to_double(sys.C)
     return _non_negative(real_part(namespace(P).sum((C @ P) * conjugate(C), axis=(-2, -1))))

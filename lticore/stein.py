@@ -16,20 +16,18 @@ from ._check import (
     like_precision,
     to_double,
 )
-from ._linalg import EPSILON, adjoint, one_minus, real_part
-from ._modes import from_modes, is_real, polar_modes, to_modes
+from ._linalg import adjoint, real_part
+from ._modes import is_real
 from ._stein_dense import (
     RawSolver,
     mixed_solver,
-    refuse_singular,
     schur_solver,
     sum_by_doubling,
     sum_to_convergence,
 )
+from ._stein_modal import modal_solver
 from .errors import ShapeError
 from .structure import (
-    Diagonal,
-    Rotation,
     StateMatrix,
     batch_shape_of,
     broadcast_state_matrix,
@@ -82,6 +80,12 @@ def solve_stein(
     SingularEquationError
         Names the pair of poles whose product is 1.
 
+    Warns
+    -----
+    PrecisionWarning
+        Names the pair whose product is so near to 1 that the solution may be off by more than 1e-6
+        (dense matrices, whose poles are known to eps ‖A‖ only).
+
     Source: Kitagawa, Int. J. Control 25 (1977) for dense matrices; Smith, SIAM J. Appl. Math. 16
     (1968) for the squaring.
     """
@@ -124,7 +128,7 @@ def stein_solver(
     B = A if B is None else B
     solve: RawSolver
     if is_structured(A) and is_structured(B):
-        solve = _modal_solver(A, B, horizon)
+        solve = modal_solver(A, B, horizon)
     elif horizon is not None:
         solve = _series_solver(_dense(A), _dense(B), partial(sum_by_doubling, horizon=horizon))
     elif not all(is_numpy(x) for x in (*parameters(A), *parameters(B))):
@@ -132,7 +136,7 @@ def stein_solver(
     elif is_structured(A):
         solve = mixed_solver(A, B)
     elif is_structured(B):
-        solve = _swapped(mixed_solver(B, A))
+        solve = _swapped(mixed_solver(B, A, names=("B", "A")))
     else:
         solve = schur_solver(A, B, same=B is A)
     real = is_real(A) and is_real(B)
@@ -142,59 +146,6 @@ def stein_solver(
         return real_part(X) if real and not is_complex(Q) else X
 
     return solve_keeping_real
-
-
-def series_factors(
-    A: Diagonal | Rotation, B: Diagonal | Rotation, horizon: int | None = None
-) -> Array:
-    """φ(w_ij) with w_ij = λ_i(A)·conj λ_j(B), in mode order.
-
-        φ(w) = Σ_{k≥0} w^k = 1/(1 − w),      φ_T(w) = Σ_{k<T} w^k = (1 − w^T)/(1 − w),  φ_T(1) = T
-
-    With moduli ρ, σ and δ the difference of the phases, neither difference cancels:
-
-        1 − ρσ  = (1 − ρ) + ρ (1 − σ)
-        1 − w   = (1 − ρσ) + 2ρσ sin²(δ/2) − i ρσ sin δ
-    """
-    (rho, theta), (sigma, eta) = polar_modes(A), polar_modes(B)
-    xp = namespace(rho, sigma)
-    rho, sigma = rho[..., :, None], sigma[..., None, :]
-    modulus, gap = rho * sigma, (1 - rho) + rho * (1 - sigma)
-    angle = theta[..., :, None] - eta[..., None, :]
-    denominator = one_minus(gap, modulus, angle)
-    if horizon is None:
-        # The rounding of the gap; for stable matrices always below the gap itself.
-        refuse_singular(denominator, 2 * EPSILON * (xp.abs(1 - rho) + rho * xp.abs(1 - sigma)))
-        return 1 / denominator
-
-    # Of log ρσ = log(1 − gap) the second form is exact near the circle, the first near zero.
-    near, positive = gap < 0.5, modulus > 0
-    logarithm = xp.where(
-        near,
-        xp.log1p(-xp.where(near, gap, xp.zeros_like(gap))),
-        xp.log(xp.where(positive, modulus, xp.ones_like(modulus))),
-    )
-    power_gap = xp.where(positive, -xp.expm1(horizon * logarithm), xp.ones_like(gap))
-    numerator = one_minus(power_gap, 1 - power_gap, horizon * angle)
-    one = denominator == 0
-    return xp.where(
-        one,
-        xp.full_like(denominator, horizon),
-        numerator / xp.where(one, xp.ones_like(denominator), denominator),
-    )
-
-
-def _modal_solver(A: Diagonal | Rotation, B: Diagonal | Rotation, horizon: int | None) -> RawSolver:
-    factors = series_factors(A, B, horizon)
-    # Aᴴ has the modes of A with conjugate poles.
-    conjugate_factors = namespace(factors).conj(factors)
-
-    def solve(Q: Array, adjoint_equation: bool) -> Array:
-        Y = adjoint(to_modes(B, adjoint(to_modes(A, Q))))
-        Y = Y * (conjugate_factors if adjoint_equation else factors)
-        return from_modes(A, adjoint(from_modes(B, adjoint(Y))))
-
-    return solve
 
 
 def _dense(A: StateMatrix) -> Array:

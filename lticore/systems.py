@@ -157,6 +157,12 @@ class LTI:
         )
 
 
+def entry(sys: LTI, index: tuple[int, ...]) -> LTI:
+    """One system of a batch."""
+    D = None if sys.D is None else sys.D[index]
+    return LTI(map_parameters(lambda x: x[index], sys.A), sys.B[index], sys.C[index], D)
+
+
 def in_double(sys: LTI) -> LTI:
     """The system in float64 / complex128, itself where it is already."""
     return _converted(sys, to_double) if is_single(sys.B) else sys

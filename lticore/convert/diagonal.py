@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 
 from .._arrays import Array, is_numpy, namespace
 from .._check import is_single
 from .._linalg import EPSILON, adjoint
 from .._modes import mode_poles, to_modes
-from ..errors import ArgumentError, ArrayLibraryError, PrecisionWarning
+from ..errors import ArgumentError, ArrayLibraryError, warn_precision
 from ..structure import Diagonal, Rotation
 from ..systems import LTI, in_double, in_single
 
@@ -66,11 +64,9 @@ def _diagonalize_dense(sys: LTI) -> LTI:
             f"{condition:.1e}): it has no diagonal form. Keep the system dense, or perturb A"
         )
     if condition > _CONDITION_LIMIT:
-        warnings.warn(
+        warn_precision(
             f"the eigenvectors of A have condition number {condition:.1e}: modal coordinates "
-            f"carry a relative error of up to {condition * EPSILON:.0e}",
-            PrecisionWarning,
-            stacklevel=3,
+            f"carry a relative error of up to {condition * EPSILON:.0e}"
         )
     return LTI(Diagonal(poles), *equal_norms(np.linalg.solve(V, sys.B), sys.C @ V), sys.D)
 

@@ -10,24 +10,38 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 
+import array_api_compat
+
 from .._arrays import Array, is_numpy
 
 #: (operation, backend) → "module:function"; the backend "any" is the reference text.
 TABLE = {
     ("pivoted_cholesky", "numpy"): "lticore.kernels.lapack:pivoted_cholesky",
     ("pivoted_cholesky", "any"): "lticore._linalg:pivoted_cholesky_reference",
+    ("leading_svd", "numpy"): "lticore.kernels.lapack:leading_svd",
+    ("leading_svd", "any"): "lticore._linalg:leading_svd_reference",
     ("linear_recurrence", "numpy"): "lticore.kernels.cpu:linear_recurrence",
+    ("linear_recurrence", "cupy"): "lticore.kernels.gpu:linear_recurrence",
     ("linear_recurrence", "any"): "lticore.recurrence:linear_recurrence_reference",
     ("time_varying_recurrence", "numpy"): "lticore.kernels.cpu:time_varying_recurrence",
+    ("time_varying_recurrence", "cupy"): "lticore.kernels.gpu:time_varying_recurrence",
     ("time_varying_recurrence", "any"): "lticore.recurrence:time_varying_recurrence_reference",
+    ("diagonal_stein", "numpy"): "lticore.kernels.cpu_stein:diagonal_stein",
+    ("diagonal_stein", "cupy"): "lticore.kernels.gpu:diagonal_stein",
+    ("diagonal_stein", "any"): "lticore._stein_modal:diagonal_stein_reference",
+    ("rotation_stein", "numpy"): "lticore.kernels.cpu_stein:rotation_stein",
+    ("rotation_stein", "cupy"): "lticore.kernels.gpu:rotation_stein",
+    ("rotation_stein", "any"): "lticore._stein_modal:rotation_stein_reference",
     ("cauchy_factor", "numpy"): "lticore.kernels.cpu:cauchy_factor",
+    ("cauchy_factor", "cupy"): "lticore.kernels.gpu:cauchy_factor",
     ("cauchy_factor", "any"): "lticore.cauchy:cauchy_factor_reference",
 }
 
 
 def find(operation: str, array: Array) -> Callable:
     """The fastest implementation of ``operation`` for the library of ``array``."""
-    backend = "numpy" if is_numpy(array) else "any"
+    cupy = array_api_compat.is_cupy_array(array)
+    backend = "numpy" if is_numpy(array) else "cupy" if cupy else "any"
     entry = TABLE.get((operation, backend)) or TABLE[operation, "any"]
     module, function = entry.split(":")
     return getattr(import_module(module), function)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-
 from .._arrays import Array, namespace
 from .._check import check_integer, check_one_given, is_single, like_precision
-from .._linalg import EPSILON, adjoint, has_eigenvalues
+from .._linalg import EPSILON, adjoint, has_eigenvalues, leading_svd
 from .._modes import multiply
-from ..errors import ArgumentError, PrecisionWarning, ShapeError
-from ..gramians import gramian_factors
+from ..errors import ArgumentError, ShapeError, warn_precision
+from ..gramians import scaled_factors
 from ..hankel import pad_values
 from ..norms import h2_error
 from ..structure import Rotation, StateMatrix
@@ -68,15 +66,16 @@ def balanced_truncation(
         raise ShapeError(
             f"the batch shape {sys.batch_shape} holds no system, so no order can be chosen"
         )
-    R, S = gramian_factors(full)
-    U, sigma, Vh = xp.linalg.svd(adjoint(S) @ R, full_matrices=False)
+    R, S, t = scaled_factors(full)
+    sigma, vectors = leading_svd(adjoint(S) @ R)
     sigma = pad_values(sigma, sys.order)
     wanted = _choose_order(sigma, order, energy, error)
 
-    clear = sigma > _rounding_level(full.A, R, S)
+    clear = sigma > _rounding_level(full.A, R, S)  # the same for R/t and t S
     rank = int(xp.max(xp.sum(xp.astype(clear, xp.int64), axis=-1)))
-    SU, RV = S @ U, R @ adjoint(Vh)
     order = min(wanted, rank)
+    U, V = vectors(max(order, 1))
+    SU, RV = t * (S @ U), (R @ V) / t
     while True:
         kept = clear & (xp.arange(sys.order) < order)
         left, right, reduced = _project(full, SU, RV, sigma, kept, max(order, 1))
@@ -85,11 +84,9 @@ def balanced_truncation(
             break
         order -= 1
     if order < wanted:
-        warnings.warn(
+        warn_precision(
             f"order {wanted} was asked for, but only {order} Hankel singular values stand clear "
-            f"of rounding: the reduced system has {reduced.order} states",
-            PrecisionWarning,
-            stacklevel=2,
+            f"of rounding: the reduced system has {reduced.order} states"
         )
     single = is_single(sys.B)
     return Reduction(

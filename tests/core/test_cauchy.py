@@ -9,8 +9,9 @@ from strategies import SPECTRA, build_system, seeds
 
 import lticore as lti
 from lticore import gramians, kernels
+from lticore._linalg import pivoted_cholesky
 from lticore.cauchy import cauchy_factor, cauchy_factor_reference
-from lticore.gramians import double_gramians, factor_pair, low_rank_pays
+from lticore.gramians import DEFAULT_RTOL, balance_gramians, double_gramians, low_rank_pays
 
 STRUCTURED = ("real diagonal", "complex diagonal", "rotation", "rotation with real poles")
 
@@ -32,7 +33,9 @@ def wide_system(seed, structure, spectrum="plain", coupling="full", batch=(), n=
 
 
 def formed_factors(sys):
-    return factor_pair(*double_gramians(sys))
+    P, Q, t = balance_gramians(*double_gramians(sys))
+    R, S = (pivoted_cholesky(X, rtol=DEFAULT_RTOL) for X in (P, Q))
+    return R / t, S * t
 
 
 # --- the elimination --------------------------------------------------------------------------

@@ -196,6 +196,22 @@ def test_singular_pair_of_poles_is_named(A, B):
     assert np.all(np.isfinite(lti.solve_stein(A, np.ones((2, 1)), B, horizon=4)))
 
 
+@pytest.mark.parametrize("B", [None, lti.Diagonal([1 - 1e-12, 0.2])])
+def test_nearly_singular_dense_equation_names_the_pair(B):
+    A = np.diag([0.3, 1 - 1e-12])
+    message = r"modes 1 \(of A\) and [01] \(of B\) have .* relative error of [12]e-04"
+    with pytest.warns(lti.PrecisionWarning, match=message) as caught:
+        X = lti.solve_stein(A, np.ones((2, 2)), B)
+    assert caught[0].filename == __file__
+    assert np.all(np.isfinite(X))
+
+
+def test_structures_next_to_the_circle_need_no_warning():
+    pole = 1 - 1e-14
+    X = lti.solve_stein(lti.Diagonal([0.3, pole]), np.ones((2, 2)))
+    assert X[1, 1] == pytest.approx(1 / ((1 - pole) * (1 + pole)), rel=4 * EPS)
+
+
 @pytest.mark.parametrize("gap", [2.0**-53, 2.0**-52, 2.0**-40])
 def test_radii_next_to_one_are_stable_not_singular(gap):
     """1 − ρ² = (1 − ρ)(1 + ρ) is exact to rounding for the last radius below 1."""

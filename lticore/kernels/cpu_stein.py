@@ -1,0 +1,156 @@
+"""Numba kernels of the structured Stein equations; compiled at their first use and cached.
+
+No ``fastmath``: reassociation would undo the differences that keep relative accuracy.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+
+def diagonal_stein(
+    radius_a: np.ndarray,
+    phase_a: np.ndarray,
+    radius_b: np.ndarray,
+    phase_b: np.ndarray,
+    Q: np.ndarray,
+) -> np.ndarray:
+    """See :func:`lticore._stein_modal.diagonal_stein_reference`."""
+    *batch, n, l = Q.shape
+    X = np.empty((math.prod(batch), n, l), dtype=np.complex128)
+    a, b = _polar_tables(radius_a, phase_a), _polar_tables(radius_b, phase_b)
+    _diagonal_stein(a, b, np.ascontiguousarray(Q, dtype=np.complex128).reshape(X.shape), X)
+    return X.reshape(Q.shape)
+
+
+def rotation_stein(
+    radius_a: np.ndarray,
+    phase_a: np.ndarray,
+    radius_b: np.ndarray,
+    phase_b: np.ndarray,
+    Q: np.ndarray,
+) -> np.ndarray:
+    """See :func:`lticore._stein_modal.rotation_stein_reference`."""
+    *batch, n, l = Q.shape
+    X = np.empty((math.prod(batch), n, l))
+    a, b = _polar_tables(radius_a, phase_a), _polar_tables(radius_b, phase_b)
+    pairs_a, pairs_b = n - a.shape[-1], l - b.shape[-1]
+    _rotation_stein(a, b, pairs_a, pairs_b, np.ascontiguousarray(Q).reshape(X.shape), X)
+    return X.reshape(Q.shape)
+
+
+def _polar_tables(radius: np.ndarray, phase: np.ndarray) -> np.ndarray:
+    """(count, 5, n): 1 − ρ, ρ, θ, sin(θ/2), cos(θ/2): all that a pair of poles needs."""
+    half = phase / 2
+    table = np.stack([1 - radius, radius, phase, np.sin(half), np.cos(half)], axis=-2)
+    return table.reshape(math.prod(radius.shape[:-1]), 5, radius.shape[-1])
+
+
+@numba.njit(inline="always")
+def _sine(half, product):  # type: ignore[no-untyped-def]
+    """sin(half) by its series where |half| < ½, else ``product``, right to an absolute eps.
+
+    ``product`` is sin a cos b − cos a sin b, which cancels where a and b are close.
+    """
+    z = half * half
+    series = half * (
+        1
+        + z
+        * (
+            -1 / 6
+            + z
+            * (
+                1 / 120
+                + z * (-1 / 5040 + z * (1 / 362880 + z * (-1 / 39916800 + z * (1 / 6227020800))))
+            )
+        )
+    )
+    return series if abs(half) < 0.5 else product
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _factors(a, b, sign, real, imaginary):  # type: ignore[no-untyped-def]
+    """1/(1 − λ conj μ_j) for ``sign`` = 1, 1/(1 − λ μ_j) for −1; one λ, all μ."""
+    g, radius, phase, sine, cosine = a[0], a[1], a[2], a[3], a[4]
+    for j in range(b.shape[1]):
+        eta_sine = sign * b[3, j]
+        s = _sine((phase - sign * b[2, j]) / 2, sine * b[4, j] - cosine * eta_sine)
+        c = cosine * b[4, j] + sine * eta_sine
+        modulus = radius * b[1, j]
+        x = (g + b[0, j] - g * b[0, j]) + 2 * modulus * s * s
+        y = 2 * modulus * s * c
+        scale = 1 / (x * x + y * y)
+        real[j], imaginary[j] = x * scale, y * scale
+
+
+@numba.njit(cache=True, parallel=True, error_model="numpy")
+def _diagonal_stein(a, b, Q, X):  # type: ignore[no-untyped-def]
+    count, n, _ = Q.shape
+    for task in numba.prange(count * n):
+        entry, i = task // n, task % n
+        _diagonal_row(a[entry, :, i].copy(), b[entry], Q[entry, i], X[entry, i])
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _diagonal_row(pole, b, Q, X):  # type: ignore[no-untyped-def]
+    factor = np.empty((2, b.shape[1]))
+    _factors(pole, b, 1, factor[0], factor[1])
+    for j in range(b.shape[1]):
+        X[j] = Q[j] * complex(factor[0, j], factor[1, j])
+
+
+@numba.njit(cache=True, parallel=True, error_model="numpy")
+def _rotation_stein(a, b, pairs_a, pairs_b, Q, X):  # type: ignore[no-untyped-def]
+    count, modes = Q.shape[0], a.shape[2]
+    for task in numba.prange(count * modes):
+        entry, i = task // modes, task % modes
+        pole = a[entry, :, i].copy()
+        if i < pairs_a:
+            first, second = 2 * i, 2 * i + 1
+            _pair_rows(
+                pole,
+                b[entry],
+                pairs_b,
+                Q[entry, first],
+                Q[entry, second],
+                X[entry, first],
+                X[entry, second],
+            )
+        else:
+            row = i + pairs_a
+            _real_row(pole, b[entry], pairs_b, Q[entry, row], X[entry, row])
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _pair_rows(pole, b, pairs, Q1, Q2, X1, X2):  # type: ignore[no-untyped-def]
+    modes = b.shape[1]
+    factor = np.empty((4, modes))
+    G1, G2, H1, H2 = factor[0], factor[1], factor[2], factor[3]
+    _factors(pole, b, 1, G1, G2)
+    _factors(pole, b, -1, H1, H2)
+    for j in range(pairs):
+        q11, q12, q21, q22 = Q1[2 * j], Q1[2 * j + 1], Q2[2 * j], Q2[2 * j + 1]
+        x, y, u, v = q11 + q22, q21 - q12, q11 - q22, q21 + q12
+        x, y = x * G1[j] - y * G2[j], x * G2[j] + y * G1[j]
+        u, v = u * H1[j] - v * H2[j], u * H2[j] + v * H1[j]
+        X1[2 * j], X1[2 * j + 1] = 0.5 * (x + u), 0.5 * (v - y)
+        X2[2 * j], X2[2 * j + 1] = 0.5 * (y + v), 0.5 * (x - u)
+    for j in range(pairs, modes):
+        k = j + pairs
+        X1[k], X2[k] = Q1[k] * G1[j] - Q2[k] * G2[j], Q1[k] * G2[j] + Q2[k] * G1[j]
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _real_row(pole, b, pairs, Q, X):  # type: ignore[no-untyped-def]
+    modes = b.shape[1]
+    factor = np.empty((2, modes))
+    G1, G2 = factor[0], factor[1]
+    _factors(pole, b, 1, G1, G2)
+    for j in range(pairs):
+        x, y = Q[2 * j], Q[2 * j + 1]
+        X[2 * j], X[2 * j + 1] = x * G1[j] + y * G2[j], y * G1[j] - x * G2[j]
+    for j in range(pairs, modes):
+        X[j + pairs] = Q[j + pairs] * G1[j]
