@@ -5,11 +5,14 @@ INSTALLED = $(VENV)/.installed
 # A machine with a GPU may bring its own environment; it is used when there is no venv.
 GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 
+# Benchmarks compare algorithms, not thread pools.
+ONE_THREAD = OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu lint format bench clean
+.PHONY: help setup demo test test-slow test-gpu lint format bench bench-peers bench-scaling clean
 
 help:  ## List all targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 setup: $(INSTALLED)  ## Make the virtual environment with pinned CPU packages
 
@@ -41,8 +44,16 @@ format: setup  ## Apply the formatter
 	$(BIN)/ruff format
 
 bench: setup  ## Run the benchmarks and print the ratios
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest benchmarks --benchmark-only -o python_files="bench_*.py" \
+	$(ONE_THREAD) $(BIN)/python -m pytest benchmarks --benchmark-only -o python_files="bench_*.py" \
 		--benchmark-group-by=group --benchmark-columns=median,iqr,rounds
+
+bench-peers: setup  ## Time lticore against SciPy, SLICOT and pyMOR, into benchmarks/results
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints/cpu.txt --editable '.[peers]'
+	$(ONE_THREAD) $(BIN)/python benchmarks/peers.py
+
+bench-scaling: setup  ## Plot how cost grows with the number of states, into benchmarks/results
+	$(ONE_THREAD) $(BIN)/python benchmarks/scaling.py
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -55,7 +55,12 @@ def one_minus(gap: Array, modulus: Array, phase: Array) -> Array:
 
 
 def hermitian_part(X: Array) -> Array:
-    """(X + Xᴴ)/2."""
+    """(X + Xᴴ)/2; X may be overwritten."""
+    return kernels.find("hermitian_part", X)(X)
+
+
+def hermitian_part_reference(X: Array) -> Array:
+    """Reference text of :func:`hermitian_part` for any array library."""
     return (X + adjoint(X)) / 2
 
 

@@ -49,7 +49,7 @@ def controllability_gramian(sys: LTI, *, horizon: int | None = None) -> Array:
         Names the radius and the mode.
     """
     (P,) = double_gramians(sys, horizon, which="P")
-    return like_precision(hermitian_part(P), is_single(sys.B))
+    return like_precision(P, is_single(sys.B))
 
 
 def observability_gramian(sys: LTI, *, horizon: int | None = None) -> Array:
@@ -58,7 +58,7 @@ def observability_gramian(sys: LTI, *, horizon: int | None = None) -> Array:
     Shapes, conditions, cost and errors as for :func:`controllability_gramian`.
     """
     (Q,) = double_gramians(sys, horizon, which="Q")
-    return like_precision(hermitian_part(Q), is_single(sys.B))
+    return like_precision(Q, is_single(sys.B))
 
 
 def gramian_factors(
@@ -183,7 +183,7 @@ def _in_states(sys: LTI, factor: Array, rtol: float, max_rank: int | None) -> Ar
 
 
 def double_gramians(sys: LTI, horizon: int | None = None, which: str = "PQ") -> list[Array]:
-    """The Gramians named in ``which``, in float64, Hermitian to the last digits."""
+    """The Gramians named in ``which``, in float64."""
     if horizon is None:
         require_stable(sys, what="an infinite-horizon Gramian")
     else:
@@ -194,14 +194,15 @@ def double_gramians(sys: LTI, horizon: int | None = None, which: str = "PQ") -> 
 
 def gramian(sys: LTI, solve: SteinSolver, which: str) -> Array:
     """P or Q of ``sys`` by the solver of its A."""
+    xp = namespace(sys.B, sys.C)
     if which == "P":
         B = to_double(sys.B)
-        X = solve(B @ adjoint(B))
+        # The copy keeps NumPy from its symmetric product, slower than the general one here.
+        X = solve(B @ adjoint(xp.asarray(B, copy=True)))
     else:
         C = to_double(sys.C)
-        X = solve(adjoint(C) @ C, adjoint=True)
-    # The elementwise solution is Hermitian up to the rounding of its right-hand side.
-    return X if is_structured(sys.A) else hermitian_part(X)
+        X = solve(adjoint(xp.asarray(C, copy=True)) @ C, adjoint=True)
+    return hermitian_part(X)
 
 
 def balance_gramians(P: Array, Q: Array) -> tuple[Array, Array, Array]:

@@ -10,6 +10,9 @@ import math
 import numba
 import numpy as np
 
+#: Two square tiles of this size fit the first-level cache.
+_TILE = 32
+
 
 def diagonal_stein(
     radius_a: np.ndarray,
@@ -40,6 +43,29 @@ def rotation_stein(
     pairs_a, pairs_b = n - a.shape[-1], l - b.shape[-1]
     _rotation_stein(a, b, pairs_a, pairs_b, np.ascontiguousarray(Q).reshape(X.shape), X)
     return X.reshape(Q.shape)
+
+
+def hermitian_part(X: np.ndarray) -> np.ndarray:
+    """See :func:`lticore._linalg.hermitian_part`; in place, in tiles that fit the cache."""
+    n = X.shape[-1]
+    X = np.ascontiguousarray(X)
+    _make_hermitian(X.reshape(-1, n, n) if X.size else X.reshape(0, n, n))
+    return X
+
+
+@numba.njit(cache=True, parallel=True)
+def _make_hermitian(X):  # type: ignore[no-untyped-def]
+    count, n, _ = X.shape
+    tiles = (n + _TILE - 1) // _TILE
+    for task in numba.prange(count * tiles):
+        entry, first = task // tiles, (task % tiles) * _TILE
+        last = min(first + _TILE, n)
+        for left in range(0, last, _TILE):
+            for i in range(first, last):
+                for j in range(left, min(left + _TILE, i + 1)):
+                    mean = (X[entry, i, j] + X[entry, j, i].conjugate()) / 2
+                    X[entry, i, j] = mean
+                    X[entry, j, i] = mean.conjugate()
 
 
 def _polar_tables(radius: np.ndarray, phase: np.ndarray) -> np.ndarray:

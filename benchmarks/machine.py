@@ -1,0 +1,83 @@
+"""What every result file says of where it comes from, and how contestants are timed."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def describe(*packages: str) -> dict:
+    """Processor, threads, versions and commit."""
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": {
+            name: os.environ.get(name, "default")
+            for name in ("OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+        },
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in packages},
+        "commit": _commit(),
+    }
+
+
+def write(name: str, result: dict) -> Path:
+    path = RESULTS / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def interleaved(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each contestant, taking turns so that drift meets all alike.
+
+    A turn lasts at least 20 ms; the first, for compilation and caches, does not count.
+    """
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for run in contestants.values():
+        run()
+    repeats = {name: 1 + int(0.02 / _seconds(run, 1)) for name, run in contestants.items()}
+    for _ in range(rounds):
+        for name, run in contestants.items():
+            times[name].append(_seconds(run, repeats[name]))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _seconds(run: Callable[[], object], repeats: int) -> float:
+    start = time.perf_counter()
+    for _ in range(repeats):
+        run()
+    return (time.perf_counter() - start) / repeats
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(
+        command, cwd=RESULTS.parent, capture_output=True, text=True, check=False
+    ).stdout.strip()
