@@ -1,0 +1,158 @@
+"""GPU kernels beside a copy of the same bytes, and whole functions: ``python benchmarks/gpu.py``.
+
+Kernels are timed on the device: CUDA events around a graph of many launches, over buffers too large
+for the cache. Whole functions are timed as a caller meets them, host included. Medians.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections import deque
+from collections.abc import Callable
+
+import cupy as cp
+import machine
+
+import lticore as lti
+from lticore import kernels
+
+#: (batch, length, states) of sequence layers.
+FORMS = ((16, 784, 128), (16, 1024, 128), (16, 16384, 128))
+DTYPES = ("float32", "complex64")
+ORDERS = (128, 256, 512, 1024, 2048)
+#: Inputs and outputs of the systems whose Hankel singular values are computed.
+WIDTH = 16
+#: Calls in turn take other buffers, of this many bytes together: several times a cache.
+ROTATED_BYTES = 1 << 29
+LAUNCHES, ROUNDS = 20, 15
+
+
+def main() -> None:
+    # Work on the default stream cannot be captured in a graph.
+    with cp.cuda.Stream(non_blocking=True):
+        result = {
+            **machine.describe("lticore", "numpy", "cupy-cuda12x", "cupy-cuda13x"),
+            "device": describe_device(),
+            "recurrence": [time_recurrence(form, dtype) for dtype in DTYPES for form in FORMS],
+            "stein": [time_stein(name, n) for name in STEIN for n in ORDERS],
+            "functions": [time_function(name, n) for name in FUNCTIONS for n in ORDERS],
+        }
+    name = re.sub(r"[^a-z0-9]+", "-", result["device"]["name"].lower()).strip("-")
+    print(machine.write(f"gpu-{name}", result))
+
+
+def describe_device() -> dict:
+    properties = cp.cuda.runtime.getDeviceProperties(cp.cuda.Device().id)
+    return {
+        "name": properties["name"].decode(),
+        "compute_capability": f"{properties['major']}.{properties['minor']}",
+        "multiprocessors": properties["multiProcessorCount"],
+        "cache_bytes": properties["l2CacheSize"],
+        "memory_bytes": properties["totalGlobalMem"],
+        "cuda_driver": cp.cuda.runtime.driverGetVersion(),
+        "cuda_runtime": cp.cuda.runtime.runtimeGetVersion(),
+    }
+
+
+def time_recurrence(form: tuple[int, int, int], dtype: str) -> dict:
+    batch, _, n = form
+    inputs = [random_array(form, dtype) for _ in range(buffers(form, dtype))]
+    poles = 0.99 * cp.exp(1j * cp.linspace(0, 3, n)) if dtype == "complex64" else cp.full(n, 0.99)
+    poles = cp.broadcast_to(poles.astype(dtype), (batch, n))
+    initial = cp.zeros((batch, n), dtype)
+    run = kernels.find("linear_recurrence", poles)
+    row = beside_a_copy(lambda u: run(poles, u, initial, False), inputs)
+    return report({"form": list(form), "dtype": dtype, **row})
+
+
+STEIN = {"diagonal_stein": "complex128", "rotation_stein": "float64"}
+
+
+def time_stein(name: str, n: int) -> dict:
+    dtype = STEIN[name]
+    poles = n if name == "diagonal_stein" else n // 2
+    radius, phase = cp.random.uniform(0.5, 0.999, poles), cp.random.uniform(-3, 3, poles)
+    sides = [random_array((n, n), dtype) for _ in range(buffers((n, n), dtype))]
+    run = kernels.find(name, radius)
+    row = beside_a_copy(lambda Q: run(radius, phase, radius, phase, Q), sides)
+    return report({"operation": name, "order": n, **row})
+
+
+FUNCTIONS = {
+    "hankel_singular_values": lti.hankel_singular_values,
+    "hankel_sum_and_gradient": lti.hankel_sum_and_gradient,
+}
+
+
+def time_function(name: str, n: int) -> dict:
+    radius, angle = cp.random.uniform(0.9, 0.999, n // 2), cp.random.uniform(0, 3, n // 2)
+    B, C = (cp.random.standard_normal(shape) / n**0.5 for shape in ((n, WIDTH), (WIDTH, n)))
+    sys = lti.LTI(lti.Rotation(radius, angle), B, C)
+    seconds = median_seconds(lambda: FUNCTIONS[name](sys), rounds=5)
+    return report({"function": name, "order": n, "milliseconds": 1e3 * seconds})
+
+
+def buffers(shape: tuple[int, ...], dtype: str) -> int:
+    """How many arrays of a kind make ROTATED_BYTES."""
+    return max(2, -(-ROTATED_BYTES // cp.empty(shape, dtype).nbytes))
+
+
+def random_array(shape: tuple[int, ...], dtype: str) -> cp.ndarray:
+    x = cp.random.standard_normal(shape)
+    return (x + 1j * cp.random.standard_normal(shape) if dtype[0] == "c" else x).astype(dtype)
+
+
+def beside_a_copy(run: Callable[[cp.ndarray], cp.ndarray], inputs: list[cp.ndarray]) -> dict:
+    """Device times of ``run`` and of copying its input, and the share of the copy's bandwidth."""
+    copy = graph_seconds(lambda x: x.copy(), inputs)
+    kernel = graph_seconds(run, inputs)
+    call = median_seconds(lambda: run(inputs[0]))
+    return {
+        "copy_microseconds": 1e6 * copy,
+        "kernel_microseconds": 1e6 * kernel,
+        "share_of_copy_bandwidth": copy / kernel,
+        "gigabytes_per_second": 2e-9 * inputs[0].nbytes / kernel,
+        "call_microseconds": 1e6 * call,
+    }
+
+
+def graph_seconds(run: Callable[[cp.ndarray], cp.ndarray], inputs: list[cp.ndarray]) -> float:
+    """Median time of one launch within a graph of many."""
+    stream = cp.cuda.get_current_stream()
+    # Results that live on make the next calls write elsewhere.
+    results: deque[cp.ndarray] = deque(maxlen=len(inputs))
+    launches = max(LAUNCHES, len(inputs))
+
+    def launch_all() -> None:
+        for i in range(launches):
+            results.append(run(inputs[i % len(inputs)]))
+
+    launch_all()
+    stream.synchronize()
+    stream.begin_capture()
+    launch_all()
+    graph = stream.end_capture()
+    return median_seconds(lambda: graph.launch(stream)) / launches
+
+
+def median_seconds(run: Callable[[], object], rounds: int = ROUNDS) -> float:
+    """Median time between events before and after, the first two rounds left out."""
+    start, end = cp.cuda.Event(), cp.cuda.Event()
+    times = []
+    for _ in range(rounds + 2):
+        start.record()
+        run()
+        end.record()
+        end.synchronize()
+        times.append(1e-3 * cp.cuda.get_elapsed_time(start, end))
+    return statistics.median(times[2:])
+
+
+def report(row: dict) -> dict:
+    print("  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()))
+    return row
+
+
+if __name__ == "__main__":
+    main()

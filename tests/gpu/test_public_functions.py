@@ -1,0 +1,208 @@
+"""Every public function accepts CuPy arrays and returns CuPy arrays with the numbers of NumPy."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+
+import numpy as np
+import pytest
+
+import lticore as lti
+
+pytestmark = pytest.mark.gpu
+
+#: Functions without arrays, and those that leave the device by their nature.
+WITHOUT_ARRAYS = {"schatten", "tail", "from_statespace", "to_statespace", "allocate_orders"}
+
+
+def rotation(xp, batch=()):
+    rng = np.random.default_rng(0)
+    q, k, m, p = 5, 2, 3, 2
+    n = 2 * q + k
+    arrays = (
+        rng.uniform(0.3, 0.99, (*batch, q)),
+        rng.uniform(0, np.pi, (*batch, q)),
+        rng.uniform(-0.9, 0.9, (*batch, k)),
+        rng.normal(size=(*batch, n, m)),
+        rng.normal(size=(*batch, p, n)),
+        rng.normal(size=(*batch, p, m)),
+    )
+    radius, angle, real_poles, B, C, D = map(xp.asarray, arrays)
+    return lti.LTI(lti.Rotation(radius, angle, real_poles), B, C, D)
+
+
+def diagonal(xp, batch=()):
+    sys = lti.diagonalize(rotation(np, batch))
+    return lti.LTI(lti.Diagonal(xp.asarray(sys.A.poles)), *map(xp.asarray, (sys.B, sys.C, sys.D)))
+
+
+def dense(xp, batch=()):
+    sys = rotation(np, batch).to_dense()
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(sys.order, sys.order)))[0]
+    arrays = (turn @ sys.A @ turn.T, turn @ sys.B, sys.C @ turn.T, sys.D)
+    return lti.LTI(*map(xp.asarray, arrays))
+
+
+def many_states(xp, batch=()):
+    """Enough of them for the factors without Gramians."""
+    rng = np.random.default_rng(2)
+    n = 1100
+    poles = rng.uniform(0.3, 0.99, (*batch, n)) * np.exp(1j * rng.uniform(-3, 3, (*batch, n)))
+    B, C = rng.normal(size=(*batch, n, 2)), rng.normal(size=(*batch, 1, n))
+    return lti.LTI(lti.Diagonal(xp.asarray(poles)), xp.asarray(B), xp.asarray(C))
+
+
+def right_side(xp, sys):
+    shape = (*sys.batch_shape, sys.order, sys.order)
+    return xp.asarray(np.random.default_rng(3).normal(size=shape))
+
+
+def signal(xp, sys):
+    shape = (*sys.batch_shape, 40, sys.inputs)
+    return xp.asarray(np.random.default_rng(4).normal(size=shape))
+
+
+def squares(factors):
+    return [F @ F.conj().swapaxes(-1, -2) for F in factors]
+
+
+def response(sys):
+    return lti.impulse_response(sys, 9)
+
+
+#: name → f(xp, sys); factors and coordinates that are not unique enter through what is.
+CALLS = {
+    "solve_stein": lambda xp, sys: lti.solve_stein(sys.A, right_side(xp, sys)),
+    "solve_stein(horizon)": lambda xp, sys: lti.solve_stein(sys.A, right_side(xp, sys), horizon=9),
+    "controllability_gramian": lambda xp, sys: lti.controllability_gramian(sys),
+    "observability_gramian": lambda xp, sys: lti.observability_gramian(sys),
+    "observability_gramian(horizon)": lambda xp, sys: lti.observability_gramian(sys, horizon=7),
+    "gramian_factors": lambda xp, sys: squares(lti.gramian_factors(sys)),
+    "hankel_singular_values": lambda xp, sys: lti.hankel_singular_values(sys),
+    "hankel_singular_values(max_rank)": lambda xp, sys: lti.hankel_singular_values(sys, max_rank=3),
+    "hankel_sum": lambda xp, sys: lti.hankel_sum(sys, "log"),
+    "hankel_sum_and_gradient": lambda xp, sys: lti.hankel_sum_and_gradient(sys),
+    "hankel_norm": lambda xp, sys: lti.hankel_norm(sys),
+    "h2_norm": lambda xp, sys: lti.h2_norm(sys),
+    "h2_error": lambda xp, sys: lti.h2_error(
+        sys, lti.LTI(lti.Diagonal(xp.asarray([0.5])), sys.B[..., :1, :], sys.C[..., :1], sys.D)
+    ),
+    "hinf_norm": lambda xp, sys: lti.hinf_norm(sys),
+    "frequency_response": lambda xp, sys: lti.frequency_response(sys, xp.linspace(-3, 3, 7)),
+    "impulse_response": lambda xp, sys: response(sys),
+    "simulate": lambda xp, sys: lti.simulate(sys, signal(xp, sys)),
+    "simulate(current)": lambda xp, sys: lti.simulate(
+        sys, signal(xp, sys), timing="current", initial=sys.B[..., 0]
+    ),
+    "linear_recurrence": lambda xp, sys: lti.linear_recurrence(sys.C[..., 0, :] / 9, sys.C),
+    "time_varying_recurrence": lambda xp, sys: lti.time_varying_recurrence(sys.C / 9, sys.C),
+    "balanced_truncation": lambda xp, sys: _reduction(lti.balanced_truncation(sys, order=3)),
+    "balanced_truncation(energy)": lambda xp, sys: _reduction(
+        lti.balanced_truncation(sys, energy=0.9)
+    ),
+    "diagonalize": lambda xp, sys: response(lti.diagonalize(sys)),
+    "to_rotation": lambda xp, sys: response(lti.to_rotation(sys)),
+    "discretize": lambda xp, sys: lti.discretize(
+        sys.A, sys.B, sys.C, sys.D, step=0.1, method="bilinear"
+    ),
+    "discretize(zoh)": lambda xp, sys: lti.discretize(sys.A, sys.B, sys.C, sys.D, step=0.1),
+    "poles": lambda xp, sys: abs(xp.sort_complex(sys.poles)) if not sys.batch_shape else sys.B,
+    "to_dense": lambda xp, sys: sys.to_dense(),
+}
+
+#: What asks for LAPACK or SciPy and says so: (call, kinds of systems).
+HOST_ONLY = {
+    "hinf_norm": ("rotation", "diagonal", "dense"),
+    "diagonalize": ("dense",),
+    "to_rotation": ("dense",),
+    "discretize(zoh)": ("rotation", "dense"),
+}
+SYSTEMS = {"rotation": rotation, "diagonal": diagonal, "dense": dense}
+
+
+def _reduction(reduced):
+    return [
+        reduced.singular_values,
+        reduced.error_bound,
+        reduced.h2_error,
+        response(reduced.system),
+    ]
+
+
+def arrays_in(result):
+    """The arrays of a result, however deep: arrays, tuples, systems, gradients."""
+    if result is None or isinstance(result, int | str):
+        return []
+    if isinstance(result, list | tuple):
+        return [x for part in result for x in arrays_in(part)]
+    if is_dataclass(result):
+        return arrays_in([getattr(result, field.name) for field in fields(result)])
+    return [result]
+
+
+def test_every_public_function_is_called():
+    functions = {
+        name
+        for name in lti.__all__
+        if callable(getattr(lti, name)) and not isinstance(getattr(lti, name), type)
+    }
+    assert functions == {name.partition("(")[0] for name in CALLS} & functions | WITHOUT_ARRAYS
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("batch", [(), (3,)])
+@pytest.mark.parametrize("kind", SYSTEMS)
+def test_public_functions(cupy, kind, batch, name):
+    sys = SYSTEMS[kind](cupy, batch)
+    if kind in HOST_ONLY.get(name, ()):
+        with pytest.raises(lti.ArrayLibraryError, match="NumPy"):
+            CALLS[name](cupy, sys)
+        return
+    found = arrays_in(CALLS[name](cupy, sys))
+    expected = arrays_in(CALLS[name](np, SYSTEMS[kind](np, batch)))
+    assert len(found) == len(expected) > 0
+    for x, y in zip(found, expected, strict=True):
+        assert isinstance(x, cupy.ndarray)
+        assert x.dtype == y.dtype
+        assert x.shape == y.shape
+        scale = np.max(np.abs(y), initial=0)
+        np.testing.assert_allclose(x.get(), y, rtol=1e-7, atol=1e-8 * scale)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["gramian_factors", "hankel_singular_values(max_rank)", "hankel_norm", "h2_norm", "simulate"],
+)
+def test_many_states(cupy, name):
+    found = arrays_in(CALLS[name](cupy, many_states(cupy)))
+    expected = arrays_in(CALLS[name](np, many_states(np)))
+    for x, y in zip(found, expected, strict=True):
+        assert isinstance(x, cupy.ndarray)
+        np.testing.assert_allclose(x.get(), y, rtol=1e-7, atol=1e-8 * np.max(np.abs(y)))
+
+
+def test_single_precision_stays(cupy):
+    sys = rotation(cupy)
+    single = lti.LTI(
+        lti.structure.map_parameters(lambda x: x.astype(cupy.float32), sys.A),
+        sys.B.astype(cupy.float32),
+        sys.C.astype(cupy.float32),
+    )
+    assert lti.hankel_singular_values(single).dtype == cupy.float32
+    assert lti.hankel_sum_and_gradient(single)[1].B.dtype == cupy.float32
+    assert lti.simulate(single, signal(cupy, sys).astype(cupy.float32)).dtype == cupy.float32
+
+
+def test_allocation_and_statespace(cupy):
+    """These read their arrays on the host."""
+    layers = [cupy.asarray([3.0, 2.0, 1.0]), cupy.asarray([1.0, 0.5])]
+    assert lti.allocate_orders(layers, budget=4) == lti.allocate_orders(
+        [x.get() for x in layers], budget=4
+    )
+    A, B, C, _ = lti.to_statespace(rotation(cupy), "tuple")
+    assert all(isinstance(x, cupy.ndarray) for x in (A, B, C))
+
+
+def test_mixing_host_and_device_is_refused(cupy):
+    with pytest.raises(lti.ArrayLibraryError, match="mix array types"):
+        lti.LTI(lti.Diagonal(cupy.asarray([0.5])), np.ones((1, 1)), np.ones((1, 1)))
