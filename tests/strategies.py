@@ -32,7 +32,7 @@ BATCHES = ((), (3,), (2, 3))
 def draw_radii(rng, spectrum, shape, dtype="float64"):
     """Moduli below 1; float32 cannot hold those closest to it."""
     if spectrum == "marginal":
-        return 1 - 10.0 ** -rng.uniform(1, 9 if dtype == "float64" else 3, shape)
+        return 1 - 10.0 ** -rng.uniform(1, 9 if dtype == "float64" else 5, shape)
     if spectrum == "repeated":
         return np.full(shape, rng.uniform(0.3, 0.9))
     if spectrum == "clustered":
