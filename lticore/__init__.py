@@ -24,12 +24,7 @@ from .errors import (
     UnstableSystemError,
 )
 from .gramians import controllability_gramian, gramian_factors, observability_gramian
-from .hankel import (
-    LTIGradient,
-    hankel_singular_values,
-    hankel_sum,
-    hankel_sum_and_gradient,
-)
+from .hankel import hankel_singular_values
 from .norms import h2_error, h2_norm, hankel_norm, hinf_norm
 from .recurrence import linear_recurrence, time_varying_recurrence
 from .reduction.balanced import balanced_truncation
@@ -37,6 +32,7 @@ from .reduction.orders import allocate_orders
 from .reduction.result import Reduction
 from .response import frequency_response, impulse_response, simulate
 from .spectral import SpectralFunction, schatten, tail
+from .spectral_sums import LTIGradient, hankel_sum, hankel_sum_and_gradient
 from .stein import solve_stein
 from .structure import Diagonal, Rotation
 from .systems import LTI

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ._arrays import Array, as_array, namespace
+from ._arrays import Array, as_array, holds, namespace
 from .errors import ArgumentError, DtypeError, NonFiniteError, ShapeError
 
 _SINGLE = ("float32", "complex64")
@@ -52,7 +52,7 @@ def check_array(name: str, value: Any, *, ndim: int) -> Array:
             f"{name} has shape {tuple(x.shape)}, but needs at least {ndim} "
             f"dimension{'s' if ndim > 1 else ''} (batch axes lead)"
         )
-    if not bool(xp.all(xp.isfinite(x))):
+    if not holds(xp.isfinite(x)):
         raise NonFiniteError(
             f"{name} contains NaN or infinity: a diverged training run or an overflow upstream "
             "is the usual cause"

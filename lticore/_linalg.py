@@ -64,6 +64,15 @@ def hermitian_part_reference(X: Array) -> Array:
     return (X + adjoint(X)) / 2
 
 
+def pad_values(sigma: Array, length: int) -> Array:
+    """``sigma`` cut or filled up with zeros to ``length`` values."""
+    missing = length - sigma.shape[-1]
+    if missing <= 0:
+        return sigma[..., :length]
+    zeros = zeros_like_shape(sigma, (*sigma.shape[:-1], missing))
+    return namespace(sigma).concat([sigma, zeros], axis=-1)
+
+
 def diagonal(X: Array) -> Array:
     """(..., n) diagonal of (..., n, n)."""
     return namespace(X).linalg.diagonal(X)
@@ -126,6 +135,16 @@ def leading_svd_reference(M: Array) -> tuple[Array, Callable[[int], tuple[Array,
     """Reference text of :func:`leading_svd` for any array library."""
     U, sigma, Vh = namespace(M).linalg.svd(M, full_matrices=False)
     return sigma, lambda r: (U[..., :r], adjoint(Vh[..., :r, :]))
+
+
+def weighted_gram(X: Array, weights: Array | None = None) -> Array:
+    """X diag(w) Xᴴ, Hermitian, for X (..., n, k) and real weights (..., k), by default 1."""
+    return kernels.find("weighted_gram", X)(X, weights)
+
+
+def weighted_gram_reference(X: Array, weights: Array | None) -> Array:
+    """Reference text of :func:`weighted_gram` for any array library."""
+    return (X if weights is None else X * weights[..., None, :]) @ adjoint(X)
 
 
 def product_singular_values(S: np.ndarray, R: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 
-from ._arrays import Array, namespace
+from ._arrays import Array, holds, namespace
 from ._check import is_complex, to_double
 from ._linalg import as_complex, complex_of, eigenvalues, has_eigenvalues
 from .errors import UnstableSystemError
@@ -104,7 +104,7 @@ def require_stable(sys: LTI, *, what: str) -> None:
         return
     else:
         moduli = xp.abs(eigenvalues(to_double(sys.A)))
-    if bool(xp.all(moduli < 1)):
+    if holds(moduli < 1):
         return
     flat = xp.reshape(moduli, (-1,))
     worst = int(xp.argmax(flat))

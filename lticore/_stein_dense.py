@@ -39,6 +39,35 @@ def sum_by_doubling(A: Array, Q: Array, B: Array, horizon: int) -> Array:
     return X
 
 
+def sum_by_doubling_gradient(A: Array, W: Array, G: Array, horizon: int) -> Array:
+    """g with Re⟨G, dX⟩ = Re⟨g, dA⟩ for X = Σ_{k<T} A^k W (Aᴴ)^k, W and G Hermitian.
+
+    Cost: as the sum itself, times three; its O(log T) partial results are kept.
+    """
+    # Each step of the sum is run again and kept, then all are turned round. With F = A^k,
+    #   doubling:   X ← X + F X Fᴴ,  F ← F²:    X̄ ← X̄ + Fᴴ X̄ F,  F̄ ← 2 X̄ F X + F̄ Fᴴ + Fᴴ F̄
+    #   one more:   X ← W + A X Aᴴ,  F ← F A:   Ā ← Ā + 2 X̄ A X + Fᴴ F̄,  X̄ ← Aᴴ X̄ A,  F̄ ← F̄ Aᴴ
+    # since the cotangent X̄ is Hermitian as X is.
+    X, power, steps = W, A, []
+    for digit in bin(horizon)[3:]:
+        steps.append((X, power, False))
+        X, power = X + power @ X @ adjoint(power), power @ power
+        if digit == "1":
+            steps.append((X, power, True))
+            X, power = W + A @ X @ adjoint(A), power @ A
+    X_bar, power_bar = G, 0 * A
+    A_bar = power_bar
+    for X, power, one_more in reversed(steps):
+        if one_more:
+            A_bar = A_bar + 2 * X_bar @ A @ X + adjoint(power) @ power_bar
+            X_bar, power_bar = adjoint(A) @ X_bar @ A, power_bar @ adjoint(A)
+        else:
+            through = 2 * X_bar @ power @ X
+            power_bar = through + power_bar @ adjoint(power) + adjoint(power) @ power_bar
+            X_bar = X_bar + adjoint(power) @ X_bar @ power
+    return A_bar + power_bar
+
+
 def sum_to_convergence(A: Array, Q: Array, B: Array) -> Array:
     """Σ_k A^k Q (Bᴴ)^k by Smith's squaring: X ← X + A X Bᴴ, A ← A², B ← B²."""
     xp = namespace(Q)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from . import kernels
-from ._arrays import Array, namespace
+from ._arrays import Array, holds, namespace
 from ._check import is_complex
-from ._linalg import EPSILON, adjoint, as_complex, one_minus
+from ._linalg import EPSILON, adjoint, as_complex, complex_of, one_minus
 from ._modes import from_modes, phase, polar_modes, to_modes
 from ._stein_dense import RawSolver, check_solvable
 from .structure import Diagonal, Rotation
@@ -61,7 +61,7 @@ def _in_modes(
 
 def _is_stable(A: Diagonal | Rotation) -> bool:
     radius = polar_modes(A)[0]
-    return bool(namespace(radius).all(radius < 1))
+    return holds(radius < 1)
 
 
 def _block_poles(A: Rotation) -> Polar:
@@ -179,3 +179,22 @@ def series_factors(
         xp.full_like(denominator, horizon),
         numerator / xp.where(one, xp.ones_like(denominator), denominator),
     )
+
+
+def series_slopes(A: Diagonal | Rotation, horizon: int) -> Array:
+    """φ_T'(w_ij) = Σ_{k<T} k w^{k−1} with w_ij = λ_i conj λ_j, in mode order.
+
+    Along the binary digits of T, where nothing is subtracted; relative error about T eps.
+    """
+    _, modulus, angle = _products(*[polar_modes(A)] * 2)
+    xp = namespace(modulus)
+    w = complex_of(modulus * xp.cos(angle), modulus * xp.sin(angle))
+    # After T terms: their sum, its derivative, w^{T−1} and w^T.
+    terms, total, slope, below, power = 1, xp.ones_like(w), xp.zeros_like(w), xp.ones_like(w), w
+    for digit in bin(horizon)[3:]:
+        slope = slope + power * slope + terms * below * total
+        total, below, power, terms = total + power * total, power * below, power * power, 2 * terms
+        if digit == "1":
+            slope = slope + terms * below
+            total, below, power, terms = total + power, power, power * w, terms + 1
+    return slope

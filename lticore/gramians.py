@@ -15,13 +15,14 @@ from ._linalg import (
     pivoted_cholesky,
     real_part,
     real_rank_factor,
+    weighted_gram,
 )
 from ._modes import from_modes, is_real, polar_modes, require_stable, to_modes
 from .cauchy import cauchy_factor
 from .errors import ArgumentError
 from .stein import SteinSolver, stein_solver
 from .structure import Rotation, is_structured, map_parameters
-from .systems import LTI, in_double
+from .systems import LTI, in_double, replaced
 
 #: Factors are computed without the Gramians from this many states on …
 _MANY = 1024
@@ -134,7 +135,7 @@ def balance_states(sys: LTI) -> tuple[LTI, Array]:
     """
     require_stable(sys, what="an infinite-horizon Gramian")
     xp = namespace(sys.B, sys.C)
-    b, c = (xp.sum(xp.abs(X) ** 2, axis=-1) for X in (sys.B, xp.matrix_transpose(sys.C)))
+    b, c = (real_part(xp.vecdot(X, X)) for X in (sys.B, xp.matrix_transpose(sys.C)))
     if isinstance(sys.A, Rotation):
         pairs, rest = 2 * sys.A.blocks, slice(2 * sys.A.blocks, None)
         mean_b, mean_c = (
@@ -150,7 +151,7 @@ def balance_states(sys: LTI) -> tuple[LTI, Array]:
     radius = xp.abs(radius)
     energy = (1 - radius) * (1 + radius)
     t = balancing_scale(mean_b / energy, mean_c / energy)[..., None]
-    return LTI(sys.A, sys.B * t, sys.C / xp.matrix_transpose(t), sys.D), t
+    return replaced(sys, B=sys.B * t, C=sys.C / xp.matrix_transpose(t)), t
 
 
 def modal_factors(
@@ -194,15 +195,9 @@ def double_gramians(sys: LTI, horizon: int | None = None, which: str = "PQ") -> 
 
 def gramian(sys: LTI, solve: SteinSolver, which: str) -> Array:
     """P or Q of ``sys`` by the solver of its A."""
-    xp = namespace(sys.B, sys.C)
     if which == "P":
-        B = to_double(sys.B)
-        # The copy keeps NumPy from its symmetric product, slower than the general one here.
-        X = solve(B @ adjoint(xp.asarray(B, copy=True)))
-    else:
-        C = to_double(sys.C)
-        X = solve(adjoint(xp.asarray(C, copy=True)) @ C, adjoint=True)
-    return hermitian_part(X)
+        return hermitian_part(solve(weighted_gram(to_double(sys.B))))
+    return hermitian_part(solve(weighted_gram(adjoint(to_double(sys.C))), adjoint=True))
 
 
 def balance_gramians(P: Array, Q: Array) -> tuple[Array, Array, Array]:

@@ -94,7 +94,7 @@ class LTI:
             dtype = xp.complex64 if single else xp.complex128
         A = broadcast_state_matrix(map_parameters(cast, A), batch)
         B, C, D = (
-            None if X is None else xp.broadcast_to(xp.astype(X, dtype), (*batch, *X.shape[-2:]))
+            None if X is None else _spread(xp.astype(X, dtype, copy=False), (*batch, *X.shape[-2:]))
             for X in (B, C, D)
         )
         object.__setattr__(self, "A", A)
@@ -155,6 +155,20 @@ class LTI:
             f"LTI({kind}, order {self.order}, {self.inputs} inputs, {self.outputs} outputs"
             f"{batch}, {dtype_name(self.dtype)})"
         )
+
+
+def _spread(X: Array, shape: tuple[int, ...]) -> Array:
+    """X broadcast to the shape, itself where it has it already."""
+    return X if X.shape == shape else namespace(X).broadcast_to(X, shape)
+
+
+def replaced(sys: LTI, **arrays: Array) -> LTI:
+    """The system with some of B, C and D exchanged for arrays of the same shape and dtype, which
+    are not looked at again."""
+    new = object.__new__(LTI)
+    for name in "ABCD":
+        object.__setattr__(new, name, arrays.get(name, getattr(sys, name)))
+    return new
 
 
 def entry(sys: LTI, index: tuple[int, ...]) -> LTI:

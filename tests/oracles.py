@@ -110,10 +110,10 @@ def hankel_values_by_eigenvalues(A, B, C):
     return np.sqrt(np.sort(np.maximum(squares.real, 0))[::-1])
 
 
-def hankel_values_by_mpmath(A, B, C, digits=60):
-    """√eig(P Q) in ``digits`` digits, the Gramians summed by squaring."""
+def hankel_values_by_mpmath(A, B, C, digits=60, exact=False):
+    """√eig(P Q) in ``digits`` digits, the Gramians summed by squaring; ``exact`` keeps them all."""
     with mpmath.workdps(digits):
-        A, B, C = (mpmath.matrix(X.tolist()) for X in (A, B, C))
+        A, B, C = (mpmath.matrix(X.tolist() if isinstance(X, np.ndarray) else X) for X in (A, B, C))
 
         def gramian(A, Q):
             while True:
@@ -124,7 +124,8 @@ def hankel_values_by_mpmath(A, B, C, digits=60):
 
         P, Q = gramian(A, B * B.H), gramian(A.H, C.H * C)
         squares = mpmath.eig(P * Q, left=False, right=False)
-        return np.array(sorted((float(mpmath.sqrt(abs(x))) for x in squares), reverse=True))
+        sigma = sorted((mpmath.sqrt(abs(x)) for x in squares), reverse=True)
+        return sigma if exact else np.array([float(x) for x in sigma])
 
 
 # --- responses --------------------------------------------------------------------------------

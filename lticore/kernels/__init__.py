@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 
-import array_api_compat
-
-from .._arrays import Array, is_numpy
+from .._arrays import Array, is_cupy, is_numpy
 
 #: (operation, backend) → "module:function"; the backend "any" is the reference text.
 TABLE = {
@@ -20,6 +18,10 @@ TABLE = {
     ("pivoted_cholesky", "any"): "lticore._linalg:pivoted_cholesky_reference",
     ("leading_svd", "numpy"): "lticore.kernels.lapack:leading_svd",
     ("leading_svd", "any"): "lticore._linalg:leading_svd_reference",
+    ("weighted_gram", "numpy"): "lticore.kernels.lapack:weighted_gram",
+    ("weighted_gram", "any"): "lticore._linalg:weighted_gram_reference",
+    ("balancing_directions", "numpy"): "lticore.kernels.lapack:balancing_directions",
+    ("balancing_directions", "any"): "lticore._directions:balancing_directions_reference",
     ("linear_recurrence", "numpy"): "lticore.kernels.cpu:linear_recurrence",
     ("linear_recurrence", "cupy"): "lticore.kernels.gpu:linear_recurrence",
     ("linear_recurrence", "any"): "lticore.recurrence:linear_recurrence_reference",
@@ -34,6 +36,8 @@ TABLE = {
     ("rotation_stein", "numpy"): "lticore.kernels.cpu_stein:rotation_stein",
     ("rotation_stein", "cupy"): "lticore.kernels.gpu:rotation_stein",
     ("rotation_stein", "any"): "lticore._stein_modal:rotation_stein_reference",
+    ("rotation_products", "numpy"): "lticore.kernels.cpu_stein:rotation_products",
+    ("rotation_products", "any"): "lticore._pull_back:rotation_products_reference",
     ("cauchy_factor", "numpy"): "lticore.kernels.cpu:cauchy_factor",
     ("cauchy_factor", "cupy"): "lticore.kernels.gpu:cauchy_factor",
     ("cauchy_factor", "any"): "lticore.cauchy:cauchy_factor_reference",
@@ -42,8 +46,7 @@ TABLE = {
 
 def find(operation: str, array: Array) -> Callable:
     """The fastest implementation of ``operation`` for the library of ``array``."""
-    cupy = array_api_compat.is_cupy_array(array)
-    backend = "numpy" if is_numpy(array) else "cupy" if cupy else "any"
+    backend = "numpy" if is_numpy(array) else "cupy" if is_cupy(array) else "any"
     entry = TABLE.get((operation, backend)) or TABLE[operation, "any"]
     module, function = entry.split(":")
     return getattr(import_module(module), function)

@@ -68,6 +68,106 @@ def _make_hermitian(X):  # type: ignore[no-untyped-def]
                     X[entry, j, i] = mean.conjugate()
 
 
+def rotation_products(
+    radius: np.ndarray, angle: np.ndarray, real_poles: np.ndarray, X: np.ndarray, P: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """See :func:`lticore._pull_back.rotation_products_reference`; one pass over X and P."""
+    *batch, q = radius.shape
+    n, count = X.shape[-1], math.prod(batch)
+    table = np.stack([radius, np.cos(angle), np.sin(angle)], axis=-2).reshape(count, 3, q)
+    sums = np.empty((count, n))
+    X, P = (np.ascontiguousarray(x).reshape(count, n, n) for x in (X, P))
+    _rotation_products(table, real_poles.reshape(count, n - 2 * q), X, P, sums)
+    sums = sums.reshape(*batch, n)
+    return sums[..., :q], sums[..., q : 2 * q], sums[..., 2 * q :]
+
+
+@numba.njit(cache=True, parallel=True)
+def _rotation_products(table, real_poles, X, P, sums):  # type: ignore[no-untyped-def]
+    count, _, q = table.shape
+    modes = q + real_poles.shape[1]
+    for task in numba.prange(count * modes):
+        entry, i = task // modes, task % modes
+        if i < q:
+            pair = 2 * i, 2 * i + 1
+            sums[entry, i], sums[entry, q + i] = _pair_products(
+                i,
+                table[entry],
+                real_poles[entry],
+                X[entry, pair[0]],
+                X[entry, pair[1]],
+                P[entry, pair[0]],
+                P[entry, pair[1]],
+            )
+        else:
+            row = q + i
+            sums[entry, row] = _real_products(
+                table[entry], real_poles[entry], X[entry, row], P[entry, row]
+            )
+
+
+@numba.njit(cache=True, fastmath={"reassoc"})
+def _pair_products(i, table, real_poles, X1, X2, P1, P2):  # type: ignore[no-untyped-def]
+    # A block Y is z → (Γ z + Ω conj z)/2 with Γ = (Y11 + Y22) + i (Y21 − Y12) and
+    # Ω = (Y11 − Y22) + i (Y21 + Y12). That of X A P on the diagonal, turned by e^{iα_i}, has
+    #   Γ e^{iα_i} = ½ Σ_k ρ_k (X_Γ conj P_Γ e^{i(α_i − α_k)} + X_Ω conj P_Ω e^{i(α_i + α_k)})_ik.
+    # Its real part is the derivative by ρ_i, its imaginary part −1/ρ_i times that by α_i. For k = i
+    # the largest term is exactly real: next to the unit circle it must not spoil the other part.
+    # No multiplication is fused with an addition here, so that sin − sin below is zero.
+    radius, cosine, sine = table[0], table[1], table[2]
+    q = len(radius)
+    c_i, s_i = cosine[i], sine[i]
+    real, imaginary = 0.0, 0.0
+    for k in range(q):
+        x11, x12, x21, x22 = X1[2 * k], X1[2 * k + 1], X2[2 * k], X2[2 * k + 1]
+        p11, p12, p21, p22 = P1[2 * k], P1[2 * k + 1], P2[2 * k], P2[2 * k + 1]
+        xa, xb, pa, pb = x11 + x22, x21 - x12, p11 + p22, p21 - p12
+        a, b = xa * pa + xb * pb, xb * pa - xa * pb
+        xa, xb, pa, pb = x11 - x22, x21 + x12, p11 - p22, p21 + p12
+        u, v = xa * pa + xb * pb, xb * pa - xa * pb
+        cc, ss = c_i * cosine[k], s_i * sine[k]
+        sc, cs = s_i * cosine[k], c_i * sine[k]
+        real += radius[k] * (a * (cc + ss) - b * (sc - cs) + u * (cc - ss) - v * (sc + cs))
+        imaginary += radius[k] * (a * (sc - cs) + b * (cc + ss) + u * (sc + cs) + v * (cc - ss))
+    a, b = 0.0, 0.0
+    for k in range(len(real_poles)):
+        j = 2 * q + k
+        a += real_poles[k] * (X1[j] * P1[j] + X2[j] * P2[j])
+        b += real_poles[k] * (X2[j] * P1[j] - X1[j] * P2[j])
+    return real / 2 + (a * c_i - b * s_i), -imaginary / 2 - (a * s_i + b * c_i)
+
+
+@numba.njit(cache=True, fastmath={"reassoc"})
+def _real_products(table, real_poles, X, P):  # type: ignore[no-untyped-def]
+    radius, cosine, sine = table[0], table[1], table[2]
+    q, total = len(radius), 0.0
+    for k in range(q):
+        x1, x2, p1, p2 = X[2 * k], X[2 * k + 1], P[2 * k], P[2 * k + 1]
+        total += radius[k] * (cosine[k] * (x1 * p1 + x2 * p2) + sine[k] * (x1 * p2 - x2 * p1))
+    for k in range(len(real_poles)):
+        total += real_poles[k] * X[2 * q + k] * P[2 * q + k]
+    return total
+
+
+def fill_upper_triangle(X: np.ndarray) -> np.ndarray:
+    """Make (count, n, n) matrices Hermitian by their lower triangles, in place."""
+    _fill_upper_triangle(X)
+    return X
+
+
+@numba.njit(cache=True, parallel=True)
+def _fill_upper_triangle(X):  # type: ignore[no-untyped-def]
+    count, n, _ = X.shape
+    tiles = (n + _TILE - 1) // _TILE
+    for task in numba.prange(count * tiles):
+        entry, first = task // tiles, (task % tiles) * _TILE
+        last = min(first + _TILE, n)
+        for left in range(0, last, _TILE):
+            for i in range(first, last):
+                for j in range(left, min(left + _TILE, i)):
+                    X[entry, j, i] = X[entry, i, j].conjugate()
+
+
 def _polar_tables(radius: np.ndarray, phase: np.ndarray) -> np.ndarray:
     """(count, 5, n): 1 − ρ, ρ, θ, sin(θ/2), cos(θ/2): all that a pair of poles needs."""
     half = phase / 2

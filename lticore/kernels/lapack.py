@@ -5,20 +5,27 @@ from __future__ import annotations
 import ctypes
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
-from scipy.linalg import get_lapack_funcs
+import scipy.linalg
+
+from .._linalg import EPSILON, leading_svd_reference, weighted_gram_reference
+from .cpu_stein import fill_upper_triangle
 
 #: Below this size all singular vectors cost less than the calls that avoid some.
 _SMALL = 128
+#: Singular values within this share of the largest are taken from one eigendecomposition.
+_LEVEL = 1e-3
+#: Pivots within this share of the largest leave a factor without pivoting its digits.
+_WELL_CONDITIONED = 1e-8
 
 
 def pivoted_cholesky(X: np.ndarray, rtol: float, max_rank: int) -> np.ndarray:
     """``xPSTRF`` over the batch; see :func:`lticore._linalg.pivoted_cholesky`."""
     n = X.shape[-1]
     stack = X.reshape(math.prod(X.shape[:-2]), n, n)
-    (pstrf,) = get_lapack_funcs(("pstrf",), (X,))
+    (pstrf,) = scipy.linalg.get_lapack_funcs(("pstrf",), (X,))
     factors = np.zeros_like(stack)
     widest = 0
     for matrix, factor in zip(stack, factors, strict=True):
@@ -36,14 +43,140 @@ def pivoted_cholesky(X: np.ndarray, rtol: float, max_rank: int) -> np.ndarray:
     return factors[..., :widest].reshape(*X.shape[:-1], widest)
 
 
+def balancing_directions(P: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Eigendecompositions of RᴴQR; see :func:`lticore._directions.balancing_directions`."""
+    *batch, n, _ = P.shape
+    count = math.prod(batch)
+    if count == 1:
+        found = _balancing_directions(P.reshape(n, n), Q.reshape(n, n))
+        return tuple(x.reshape(*batch, *x.shape) for x in found)
+    parts = [
+        _balancing_directions(*pair)
+        for pair in zip(P.reshape(count, n, n), Q.reshape(count, n, n), strict=True)
+    ]
+    widest = max((len(sigma) for _, sigma, _ in parts), default=0)
+    SU, RV = np.zeros((2, count, n, widest), dtype=P.dtype)
+    sigma = np.zeros((count, widest))
+    for entry, (left, values, right) in enumerate(parts):
+        k = len(values)
+        SU[entry, :, :k], sigma[entry, :k], RV[entry, :, :k] = left, values, right
+    shape = (*batch, n, widest)
+    return SU.reshape(shape), sigma.reshape(*batch, widest), RV.reshape(shape)
+
+
+def _balancing_directions(
+    P: np.ndarray, Q: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    # With P = R Rᴴ, Rᴴ Q R = V Σ² Vᴴ and S U = Q R V Σ⁻¹: one factor, one eigendecomposition. But
+    # squares are good for values within a few digits of the largest only.
+    R, multiply = _factor(P)
+    QR = multiply(Q.T.conj(), side=1)
+    squares, V = _eigh_descending(multiply(QR, trans_a=2))
+    take = np.count_nonzero(squares > _LEVEL**2 * squares[:1])
+    sigma = np.sqrt(squares[:take])
+    RV, SU = multiply(V[:, :take]), QR @ V[:, :take]
+    SU /= sigma
+    if take == R.shape[1] or take == 0:
+        return SU, sigma, RV
+    # For the others S is needed: Sᴴ R, restricted to the other eigenvectors, is rounded relative
+    # to σ_1 instead of σ_1².
+    S = pivoted_cholesky(Q, EPSILON, len(Q))
+    U = S.conj().T @ RV
+    U /= sigma
+    rest = R @ V[:, take:]
+    rest = _deflated(S.conj().T @ rest, rest, U, sigma, RV)
+    return _with_smaller(S, *rest, [SU], [sigma], [RV])
+
+
+def _factor(P: np.ndarray) -> tuple[np.ndarray, Callable[..., np.ndarray]]:
+    """R with P = R Rᴴ, and its products with the signature of ``xTRMM``: R X, Rᴴ X, X R.
+
+    Where P is well conditioned R is triangular, which halves the work, else rank-revealing.
+    """
+    potrf = scipy.linalg.get_lapack_funcs("potrf", (P,))
+    trmm = scipy.linalg.get_blas_funcs("trmm", (P,))
+    R, info = potrf(P.T.conj(), lower=1)
+    heights = np.diagonal(R).real ** 2
+    if info == 0 and heights.min() > _WELL_CONDITIONED * heights.max():
+        return R, partial(trmm, 1.0, R, lower=1)
+    R = pivoted_cholesky(P, EPSILON, len(P))
+
+    def multiply(X: np.ndarray, side: int = 0, trans_a: int = 0) -> np.ndarray:
+        factor = R.conj().T if trans_a else R
+        return X @ factor if side else factor @ X
+
+    return R, multiply
+
+
+def _with_smaller(
+    S: np.ndarray,
+    M: np.ndarray,
+    R: np.ndarray,
+    lefts: list[np.ndarray],
+    values: list[np.ndarray],
+    rights: list[np.ndarray],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The directions given and those of M = Sᴴ R, each round those near the largest left."""
+    level = EPSILON * len(R) * values[0][0]
+    while M.shape[1]:
+        squares, V = _eigh_descending(M.conj().T @ M)
+        take = np.count_nonzero(squares > _LEVEL**2 * squares[0])
+        M, R = M @ V, R @ V
+        sigma = np.linalg.norm(M[:, :take], axis=0)
+        if not (take and sigma[0] > level):
+            break
+        U, RV = M[:, :take] / sigma, R[:, :take]
+        lefts.append(S @ U)
+        values.append(sigma)
+        rights.append(RV)
+        M, R = _deflated(M[:, take:], R[:, take:], U, sigma, RV)
+    sigma = np.concatenate(values)
+    order = np.argsort(-sigma, kind="stable")
+    return np.hstack(lefts)[:, order], sigma[order], np.hstack(rights)[:, order]
+
+
+def _deflated(
+    M: np.ndarray, R: np.ndarray, U: np.ndarray, sigma: np.ndarray, RV: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """M and R without what rounding left in them of directions already taken: little beside those,
+    but large beside the columns' own small values."""
+    taken = U.conj().T @ M
+    return M - U @ taken, R - RV @ (taken / sigma[:, None])
+
+
+def _eigh_descending(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # −X has its eigenvalues, ascending from LAPACK, in the order that we want.
+    values, V = scipy.linalg.eigh(
+        np.negative(X, out=X), driver="evd", overwrite_a=True, check_finite=False
+    )
+    return -values, V
+
+
+def weighted_gram(X: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """``xSYRK`` over the batch; see :func:`lticore._linalg.weighted_gram`."""
+    *batch, n, k = X.shape
+    if k == 0 or (weights is not None and np.any(weights < 0)):
+        return weighted_gram_reference(X, weights)
+    if weights is not None:
+        X = X * np.sqrt(weights)[..., None, :]
+    result = np.empty((math.prod(batch), n, n), X.dtype)
+    for one, out in zip(X.reshape(len(result), n, k), result, strict=True):
+        # BLAS reads rows as columns: X is Xᵀ to it, and its upper triangle our lower one.
+        if np.iscomplexobj(X):
+            scipy.linalg.blas.zherk(1.0, one.T, trans=2, c=out.T, overwrite_c=1)
+        elif one.flags.f_contiguous:
+            scipy.linalg.blas.dsyrk(1.0, one, c=out.T, overwrite_c=1)
+        else:
+            scipy.linalg.blas.dsyrk(1.0, one.T, trans=1, c=out.T, overwrite_c=1)
+    return fill_upper_triangle(result).reshape(*batch, n, n)
+
+
 def leading_svd(
     M: np.ndarray,
 ) -> tuple[np.ndarray, Callable[[int], tuple[np.ndarray, np.ndarray]]]:
     """See :func:`lticore._linalg.leading_svd`: the SVD of ``xGESDD`` in its three steps,
     M = Q B Pᴴ, B = U Σ Vᵀ, and Q U_r, P V_r for the r columns asked for only.
     """
-    from .._linalg import leading_svd_reference
-
     *batch, m, n = M.shape
     if min(m, n) < _SMALL:
         return leading_svd_reference(M)

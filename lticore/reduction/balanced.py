@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from .._arrays import Array, namespace
 from .._check import check_integer, check_one_given, is_single, like_precision
-from .._linalg import EPSILON, adjoint, has_eigenvalues, leading_svd
+from .._linalg import EPSILON, adjoint, has_eigenvalues, leading_svd, pad_values
 from .._modes import multiply
 from ..errors import ArgumentError, ShapeError, warn_precision
 from ..gramians import scaled_factors
-from ..hankel import pad_values
 from ..norms import h2_error
 from ..structure import Rotation, StateMatrix
 from ..systems import LTI, in_double, in_single

@@ -20,6 +20,10 @@ FUNCTIONS = {
 }
 
 
+#: Sums may be as small as the rounding of σ_1; how well they are met is compared with that here.
+anything_goes = pytest.mark.filterwarnings("ignore::lticore.PrecisionWarning")
+
+
 def arrays_of(sys):
     return [*parameters(sys.A), sys.B, sys.C]
 
@@ -39,9 +43,9 @@ def random_like(rng, x):
     return dx + 1j * rng.standard_normal(x.shape) if np.iscomplexobj(x) else dx
 
 
-def assert_matches_differences(sys, function, tolerance=1e-6):
-    value, gradient = lti.hankel_sum_and_gradient(sys, function)
-    assert value == pytest.approx(lti.hankel_sum(sys, function), rel=1e-12)
+def assert_matches_differences(sys, function, tolerance=1e-6, horizon=None):
+    value, gradient = lti.hankel_sum_and_gradient(sys, function, horizon=horizon)
+    assert value == pytest.approx(lti.hankel_sum(sys, function, horizon=horizon), rel=1e-12)
     rng = np.random.default_rng(0)
     arrays, gradients = arrays_of(sys), gradient_arrays(gradient)
     for position, (x, g) in enumerate(zip(arrays, gradients, strict=True)):
@@ -53,7 +57,7 @@ def assert_matches_differences(sys, function, tolerance=1e-6):
 
         def total(x, position=position):
             changed = [*arrays[:position], x, *arrays[position + 1 :]]
-            return np.sum(lti.hankel_sum(rebuilt(sys, changed), function))
+            return np.sum(lti.hankel_sum(rebuilt(sys, changed), function, horizon=horizon))
 
         expected = central_difference(total, x, dx)
         # Truncation 1e-12 · f''' and rounding 1e-16/1e-6 · f: about 1e-9 of these sizes.
@@ -86,6 +90,35 @@ def test_gradient_matches_central_differences(structure, batch, name):
 def test_gradient_at_repeated_poles(sys):
     """Poles may coincide; the squares of the values are smooth there, whatever their rank."""
     assert_matches_differences(sys, lti.schatten(2))
+
+
+@pytest.mark.parametrize("horizon", [1, 2, 7, 100])
+@pytest.mark.parametrize("batch", [(), (2, 3)])
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_gradient_over_a_horizon(structure, batch, horizon):
+    sys = build_system(np.random.default_rng(12), structure, batch=batch, n=4, m=2, p=3)
+    # One term of each Gramian has the rank of B or C only: squares are smooth there too.
+    assert_matches_differences(sys, lti.schatten(2), 1e-6, horizon)
+
+
+@pytest.mark.parametrize("structure", ["complex diagonal", "rotation with real poles", "dense"])
+def test_gradient_over_a_horizon_of_an_unstable_system(structure):
+    sys = build_system(np.random.default_rng(13), structure, n=4)
+    A = lti.structure.map_parameters(lambda x: 1.3 * x, sys.A)
+    assert_matches_differences(lti.LTI(A, sys.B, sys.C), "nuclear", 1e-6, horizon=9)
+
+
+@given(sys=systems(spectra=("plain", "repeated", "zero"), couplings=("full",)))
+@anything_goes
+def test_long_horizons_are_infinite_ones(sys):
+    """0.95^1500 is 1e-33."""
+    found, expected = (
+        lti.hankel_sum_and_gradient(sys, lti.schatten(2), horizon=horizon)[1]
+        for horizon in (1500, None)
+    )
+    for g, h in zip(gradient_arrays(found), gradient_arrays(expected), strict=True):
+        # Dense powers lose their digits in 1500 products; 1/(1 − 0.95²) counts twice.
+        assert np.allclose(g, h, rtol=0, atol=1e-9 * np.abs(h).max(initial=1e-300))
 
 
 def test_gradient_of_one_state_in_closed_form():
@@ -141,6 +174,7 @@ def test_gradient_is_a_batch_of_gradients(sys):
 
 @pytest.mark.parametrize("structure", STRUCTURES)
 @given(data=st.data())
+@anything_goes
 def test_euler_identity(structure, data):
     """Σσ is homogeneous of degree one in B and in C: ⟨g_B, B⟩ = ⟨g_C, C⟩ = Σσ."""
     sys = data.draw(systems(structures=(structure,)))
@@ -156,6 +190,7 @@ def test_euler_identity(structure, data):
 
 
 @given(sys=systems(structures=("real diagonal", "complex diagonal"), spectra=("plain",)))
+@anything_goes
 def test_gradient_does_not_see_units_of_the_states(sys):
     """x_i → t_i x_i changes no value: row i of g_B pairs with B as column i of g_C with C."""
     _, gradient = lti.hankel_sum_and_gradient(sys, lti.schatten(2))
@@ -169,6 +204,7 @@ def test_gradient_does_not_see_units_of_the_states(sys):
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 @given(sys=systems())
+@anything_goes
 def test_gradient_is_finite(name, sys):
     value, gradient = lti.hankel_sum_and_gradient(sys, FUNCTIONS[name])
     assert np.all(np.isfinite(value))
@@ -183,6 +219,25 @@ def test_gradient_of_a_zero_system_is_zero(structure, name):
         value, gradient = lti.hankel_sum_and_gradient(changed, FUNCTIONS[name])
         assert np.all(value == 0)
         assert all(np.all(g == 0) for g in gradient_arrays(gradient))
+
+
+@pytest.mark.parametrize("make", ["rotation", "diagonal"])
+def test_128_equal_values(make):
+    """Orthogonal inputs and outputs at equal poles: every σ is 1/(1 − ρ²)."""
+    n, radius = 128, 0.9
+    A = (
+        lti.Rotation(np.full(n // 2, radius), np.full(n // 2, 0.4))
+        if make == "rotation"
+        else lti.Diagonal(np.full(n, radius))
+    )
+    B, C = (np.linalg.qr(np.random.default_rng(s).standard_normal((n, n)))[0] for s in (0, 1))
+    value, gradient = lti.hankel_sum_and_gradient(lti.LTI(A, B, C))
+    assert value == pytest.approx(n / (1 - radius**2), rel=1e-12)
+    slope = 2 * radius / (1 - radius**2) ** 2
+    states = 2 if make == "rotation" else 1
+    np.testing.assert_allclose(gradient.A[0], states * slope, rtol=1e-10)
+    # σ is homogeneous in B, and B is orthogonal.
+    np.testing.assert_allclose(gradient.B, B / (1 - radius**2), atol=1e-11)
 
 
 def test_unreachable_states_get_no_gradient_through_the_cut():
@@ -225,3 +280,39 @@ def test_single_precision_gradients(sys):
     for x, g in zip(arrays_of(sys), gradient_arrays(gradient), strict=True):
         assert g.dtype == x.dtype
         assert g.shape == x.shape
+
+
+# --- the accuracy met ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_accuracy_is_reported(structure):
+    sys = build_system(np.random.default_rng(3), structure, batch=(2,))
+    _, gradient = lti.hankel_sum_and_gradient(sys)
+    assert gradient.discrepancy.shape == (2,)
+    assert np.all(gradient.discrepancy <= 1e-10)
+
+
+def test_badly_scaled_states_are_scaled_first():
+    """Structures before their Gramians are formed, dense systems after."""
+    sys = build_system(np.random.default_rng(4), "rotation", n=6)
+    t = 10.0 ** np.repeat([9, -3, -12], 2)
+    scaled = lti.LTI(sys.A, t[:, None] * sys.B, sys.C / t)
+    for given_sys, expected_sys in ((scaled, sys), (scaled.to_dense(), sys.to_dense())):
+        value, gradient = lti.hankel_sum_and_gradient(given_sys)
+        expected, expected_gradient = lti.hankel_sum_and_gradient(expected_sys)
+        assert value == pytest.approx(expected, rel=1e-12)
+        assert gradient.discrepancy <= 1e-12
+        np.testing.assert_allclose(gradient.B * t[:, None], expected_gradient.B, rtol=1e-8)
+
+
+def test_lost_accuracy_comes_with_a_warning():
+    """P is strong where Q is weak, in directions that no scaling of the states separates."""
+    c, s = np.cos(0.7), np.sin(0.7)
+    U, weak = np.array([[c, -s], [s, c]]), 1e-6
+    sys = lti.LTI(lti.Diagonal([0.5, 0.5]), U @ np.diag([1, weak]), np.diag([weak, 1]) @ U.T)
+    with pytest.warns(lti.PrecisionWarning, match="relative error of") as caught:
+        value, gradient = lti.hankel_sum_and_gradient(sys)
+    error = abs(value / (2 * weak / 0.75) - 1)
+    assert 1e-6 < error < gradient.discrepancy < 1e-3
+    assert caught[0].filename == __file__

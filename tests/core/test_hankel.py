@@ -302,14 +302,15 @@ FUNCTIONS = {
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 @given(sys=systems(spectra=MILD_SPECTRA))
+@pytest.mark.filterwarnings("ignore::lticore.PrecisionWarning")  # tails can be rounding only
 def test_sums_of_functions(name, sys):
     function, plain = FUNCTIONS[name]
     expected = np.sum(plain(lti.hankel_singular_values(sys)), axis=-1)
     assert lti.hankel_sum(sys, function) == pytest.approx(expected, rel=100 * EPS, abs=1e-300)
     value, _ = lti.hankel_sum_and_gradient(sys, function)
-    # The two routines may meet values at rounding level differently; √ amplifies those most.
-    scale = np.sum(plain(level(sys)), axis=-1) if name != "tail(2)" else level(sys)[..., 0]
-    assert np.all(np.abs(value - expected) <= 1e-6 * np.maximum(expected, scale))
+    # Each routine has σ² to a few eps (‖R‖‖S‖)², so values below √eps ‖R‖‖S‖ need not agree.
+    lost = np.broadcast_to(np.sqrt(10 * EPS) * level(sys), (*sys.batch_shape, sys.order))
+    assert np.all(np.abs(value - expected) <= 1e-7 * expected + np.sum(plain(lost), axis=-1))
 
 
 @given(sys=systems(batches=((),)))

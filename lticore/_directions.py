@@ -1,0 +1,91 @@
+"""The directions in the state space that belong to the Hankel singular values, and cotangents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import kernels
+from ._arrays import Array, holds, is_cupy, namespace
+from ._geometric_mean import nuclear_cotangents
+from ._linalg import EPSILON, adjoint, pad_values, pivoted_cholesky, weighted_gram
+from .spectral import SpectralFunction
+
+#: Singular directions below this share of σ_1 give their value to a sum, but no gradient.
+GRADIENT_RTOL = 1e-12
+#: Matrix products that leave a larger share of the sum open have failed.
+_CONVERGED = 1e-3
+
+
+def balancing_directions(P: Array, Q: Array) -> tuple[Array, Array, Array]:
+    """(S U, σ, R V) for P = R Rᴴ, Q = S Sᴴ and the decomposition Sᴴ R = U Σ Vᴴ.
+
+    Columns (..., n, k) and σ (..., k) descending; directions at the level of rounding,
+    σ_i ≤ n eps σ_1, may be zero or missing.
+
+    Accuracy: that of the formed Gramians, about 1e-15 (‖P‖‖Q‖)/σ_i in σ_i.
+
+    Cost: O(n³); on NumPy one factor and one symmetric eigendecomposition of the numerical rank of
+    P, and more only where σ falls below 1e-3 σ_1.
+    """
+    return kernels.find("balancing_directions", P)(P, Q)
+
+
+def balancing_directions_reference(P: Array, Q: Array) -> tuple[Array, Array, Array]:
+    """Reference text of :func:`balancing_directions` for any array library."""
+    R, S = (pivoted_cholesky(X, rtol=EPSILON) for X in (P, Q))
+    U, sigma, Vh = namespace(P).linalg.svd(adjoint(S) @ R, full_matrices=False)
+    return S @ U, sigma, R @ adjoint(Vh)
+
+
+@dataclass(frozen=True, eq=False)
+class Cotangents:
+    """f = Σ φ(σ_i) and its derivative with respect to the Gramians.
+
+    value : (...) f
+    slope : (...) Σ φ'(σ_i) σ_i, the derivative of f(t P, Q) by log √t at t = 1, and of f(P, t Q)
+    P, Q : (..., n, n) G_P and G_Q with df = Re⟨G_P, dP⟩ + Re⟨G_Q, dQ⟩
+    uncertainty : (...) share of f that the rounding of P and Q or an unfinished iteration may cost
+    """
+
+    value: Array
+    slope: Array
+    P: Array
+    Q: Array
+    uncertainty: Array
+
+
+def gramian_cotangents(P: Array, Q: Array, phi: SpectralFunction, rtol: float | None) -> Cotangents:
+    """Sum and cotangents of balanced Gramians.
+
+        G_P = ½ (S U) diag(φ'(σ)/σ) (S U)ᴴ,     G_Q = ½ (R V) diag(φ'(σ)/σ) (R V)ᴴ
+
+    Directions with σ_i ≤ rtol · σ_1, by default 1e-12 σ_1, get no weight. CuPy arrays and φ = σ:
+    by matrix products (:mod:`lticore._geometric_mean`), unless ``rtol`` is given or they do not
+    converge.
+    """
+    # σ_i² is the eigenvalue of M Mᴴ = Sᴴ P S with eigenvector u_i. With Q, hence S, held fixed,
+    #   dσ_i = u_iᴴ Sᴴ dP S u_i / (2 σ_i),   so   df = ⟨G_P, dP⟩;   G_Q follows from Mᴴ M = Rᴴ Q R.
+    if phi.name == "nuclear" and rtol is None and is_cupy(P):
+        value, G_P, G_Q, largest, unconverged = nuclear_cotangents(P, Q)
+        if holds(unconverged <= _CONVERGED):
+            return Cotangents(value, value, G_P, G_Q, unconverged + _rounding(P, Q, largest, value))
+    xp = namespace(P, Q)
+    SU, sigma, RV = balancing_directions(P, Q)
+    sigma = pad_values(sigma, P.shape[-1])
+    zero = xp.zeros_like(sigma)
+    kept = sigma > (GRADIENT_RTOL if rtol is None else rtol) * sigma[..., :1]
+    derivative = xp.where(kept, phi.derivative(sigma), zero)
+    weights = derivative / xp.where(kept, sigma, zero + 1)
+    weights = weights[..., : SU.shape[-1]] / 2
+    value, slope = (xp.sum(x, axis=-1) for x in (phi.value(sigma), derivative * sigma))
+    G_P, G_Q = weighted_gram(SU, weights), weighted_gram(RV, weights)
+    return Cotangents(value, slope, G_P, G_Q, _rounding(P, Q, sigma[..., 0], slope))
+
+
+def _rounding(P: Array, Q: Array, largest: Array, total: Array) -> Array:
+    """What errors of eps in P and Q do to σ_1, as a share of ``total``: σ_1² is an eigenvalue of
+    P Q and moves by eps ‖P‖‖Q‖."""
+    xp = namespace(P, Q)
+    norms = [xp.linalg.matrix_norm(X) for X in (P, Q)]
+    size = xp.abs(total) * largest
+    return EPSILON * norms[0] * norms[1] / xp.where(size > 0, size, xp.ones_like(size))

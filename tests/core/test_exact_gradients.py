@@ -1,0 +1,128 @@
+"""Gradients of Hankel sums against differences of 100-digit sums."""
+
+import mpmath
+import numpy as np
+import pytest
+from oracles import hankel_values_by_mpmath, inner
+
+import lticore as lti
+from lticore.structure import parameters
+
+DIGITS, STEP = 100, mpmath.mpf(10) ** -45
+FUNCTIONS = {
+    "nuclear": ("nuclear", sum),
+    "log": ("log", lambda sigma: sum(mpmath.log(1 + s) for s in sigma)),
+    "schatten(1/2)": (lti.schatten(0.5), lambda sigma: sum(map(mpmath.sqrt, sigma))),
+    "schatten(2)": (lti.schatten(2), lambda sigma: sum(s * s for s in sigma)),
+    "tail(6)": (lti.tail(6), lambda sigma: sum(sigma[6:])),
+}
+
+
+def exact(x):
+    """An array as nested lists of mpmath numbers."""
+    return np.vectorize(mpmath.mpmathify, otypes=[object])(x)
+
+
+def exact_dense(A, arrays):
+    """The matrix of A's structure with other parameters, in many digits."""
+    if isinstance(A, lti.Diagonal):
+        return mpmath.diag(arrays[0].tolist())
+    if isinstance(A, lti.Rotation):
+        radius, angle, real_poles = arrays
+        matrix = mpmath.zeros(A.order)
+        for i, (r, a) in enumerate(zip(radius, angle, strict=True)):
+            j = 2 * i
+            matrix[j, j] = matrix[j + 1, j + 1] = r * mpmath.cos(a)
+            matrix[j, j + 1], matrix[j + 1, j] = r * mpmath.sin(a), -r * mpmath.sin(a)
+        for i, pole in enumerate(real_poles):
+            matrix[2 * len(radius) + i, 2 * len(radius) + i] = pole
+        return matrix
+    return mpmath.matrix(arrays[0].tolist())
+
+
+def exact_sum(sys, arrays, phi):
+    *A, B, C = arrays
+    matrices = exact_dense(sys.A, A), mpmath.matrix(B.tolist()), mpmath.matrix(C.tolist())
+    return phi(hankel_values_by_mpmath(*matrices, digits=DIGITS, exact=True))
+
+
+def assert_exact(sys, name, tolerance=1e-6):
+    """Every array's gradient along one random direction; errors relative to |g||dx|."""
+    function, phi = FUNCTIONS[name]
+    value, gradient = lti.hankel_sum_and_gradient(sys, function)
+    rng = np.random.default_rng(0)
+    with mpmath.workdps(DIGITS):
+        arrays = [exact(x) for x in (*parameters(sys.A), sys.B, sys.C)]
+        assert abs(value / float(exact_sum(sys, arrays, phi)) - 1) <= tolerance
+        for position, g in enumerate((*gradient.A, gradient.B, gradient.C)):
+            direction = rng.standard_normal(g.shape)
+            if np.iscomplexobj(g):
+                direction = direction + 1j * rng.standard_normal(g.shape)
+
+            def moved(sign, position=position, direction=direction):
+                changed = arrays[position] + sign * STEP * exact(direction)
+                others = [*arrays[:position], changed, *arrays[position + 1 :]]
+                return exact_sum(sys, others, phi)
+
+            slope = float((moved(1) - moved(-1)) / (2 * STEP))
+            scale = np.linalg.norm(g) * np.linalg.norm(direction)
+            assert abs(inner(g, direction) - slope) <= tolerance * scale
+
+
+def clustered(order):
+    """Poles so close to each other that values fall by a factor of 100 from one to the next."""
+    gap = np.geomspace(0.02, 0.4, order)
+    return gap, np.random.default_rng(order)
+
+
+def clustered_diagonal(order, inputs=1):
+    gap, rng = clustered(order)
+    B, C = rng.standard_normal((order, inputs)), rng.standard_normal((inputs, order))
+    return lti.LTI(lti.Diagonal((1 - gap) * np.exp(0.2j * gap)), B, C)
+
+
+def clustered_rotation():
+    gap, rng = clustered(3)
+    A = lti.Rotation(1 - gap, 0.5 * gap, np.array([0.9, -0.5]))
+    return lti.LTI(A, rng.standard_normal((8, 2)), rng.standard_normal((1, 8)))
+
+
+def dense():
+    sys = clustered_rotation()
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((8, 8)))[0]
+    return lti.LTI(turn @ sys.A.to_dense() @ turn.T, turn @ sys.B, sys.C @ turn.T)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("make", [clustered_rotation, dense])
+def test_real_structures(make, name):
+    assert_exact(make(), name)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_diagonal(name):
+    assert_exact(clustered_diagonal(7, inputs=2), name)
+
+
+def test_small_values_have_their_gradient():
+    """σ_7 is 1e-5 of σ_1 here, σ_10 1e-9: nothing but their own directions is in this gradient."""
+    sys = clustered_diagonal(10)
+    sigma = lti.hankel_singular_values(sys)
+    assert sigma[6] < 1e-5 * sigma[0]
+    assert sigma[9] < 1e-8 * sigma[0]
+    assert_exact(sys, "tail(6)")
+
+
+def test_poles_next_to_the_circle():
+    """Radii and phases are exact in a Rotation, and so is 1 − ρ."""
+    rng = np.random.default_rng(4)
+    A = lti.Rotation(1 - np.array([1e-9, 1e-6, 1e-3]), np.array([0.3, 1.0, 2.0]))
+    sys = lti.LTI(A, rng.standard_normal((6, 2)), rng.standard_normal((2, 6)))
+    # A radius has 1e18 times the gradient of its angle, which is what is left of as large terms.
+    assert_exact(sys, "nuclear", tolerance=2e-5)
+
+
+def test_badly_scaled_states():
+    sys = clustered_rotation()
+    t = 10.0 ** np.array([6, 6, -3, -3, 0, 0, 8, -7])
+    assert_exact(lti.LTI(sys.A, sys.B * t[:, None], sys.C / t), "nuclear", tolerance=1e-8)
