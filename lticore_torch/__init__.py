@@ -17,7 +17,14 @@ from .blocks import SequenceBlock, SequenceClassifier, SequenceClassifierConfig
 from .compress import CompressionReport, LayerReport, compress
 from .functions import linear_recurrence, spectral_sum
 from .layers import RotationSSM, SSMLayer, ssm_layers
-from .regularize import HankelRegularizer, hankel_sum
+from .regularize import (
+    HankelRegularizer,
+    Regularizer,
+    hankel_mean,
+    hankel_sum,
+    magnitude_sum,
+    modal_mean,
+)
 
 __all__ = [
     "RotationSSM",
@@ -27,7 +34,11 @@ __all__ = [
     "SequenceClassifier",
     "SequenceClassifierConfig",
     "hankel_sum",
+    "hankel_mean",
+    "modal_mean",
+    "magnitude_sum",
     "HankelRegularizer",
+    "Regularizer",
     "compress",
     "CompressionReport",
     "LayerReport",

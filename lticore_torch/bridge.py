@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -43,13 +44,34 @@ def to_tensor(array: Any) -> Tensor:
 
 @contextmanager
 def current_stream(device: torch.device) -> Iterator[None]:
-    """CuPy work inside runs on torch's current stream of ``device``; nothing on the CPU."""
+    """CuPy work inside runs on torch's current stream of ``device`` and in torch's memory, so that
+    CUDA graphs can be captured; nothing on the CPU."""
     if device.type != "cuda":
         yield
         return
-    stream = torch.cuda.current_stream(device)
-    with _cupy().cuda.Device(device.index), _cupy().cuda.ExternalStream(stream.cuda_stream):
+    cuda, stream = _cupy().cuda, torch.cuda.current_stream(device)
+    with (
+        cuda.Device(device.index),
+        cuda.ExternalStream(stream.cuda_stream),
+        cuda.using_allocator(_torch_memory().malloc),
+    ):
         yield
+
+
+@cache
+def _torch_memory() -> Any:
+    """An allocator of CuPy that asks torch's. CuPy's own could call the driver while a graph is
+    captured, which fails, and would not know which memory the graph goes on using."""
+    cuda = _cupy().cuda
+
+    def allocate(size: int, device: int) -> int:
+        stream = cuda.get_current_stream().ptr
+        return torch.cuda.caching_allocator_alloc(size, device, stream)
+
+    def free(pointer: int, device: int) -> None:
+        torch.cuda.caching_allocator_delete(pointer)
+
+    return cuda.PythonFunctionAllocator(allocate, free)
 
 
 def _cupy() -> Any:

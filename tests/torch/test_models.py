@@ -11,9 +11,14 @@ import torch
 import lticore as lti
 from lticore_torch import (
     HankelRegularizer,
+    Regularizer,
     SequenceClassifier,
     SequenceClassifierConfig,
+    hankel_mean,
     hankel_sum,
+    magnitude_sum,
+    modal_mean,
+    spectral_sum,
     ssm_layers,
 )
 from lticore_torch.bridge import to_array, to_tensor
@@ -130,7 +135,7 @@ def test_resting_regularizer_computes_nothing(monkeypatch):
     def fail(*_):
         raise AssertionError("the Hankel sum was computed")
 
-    monkeypatch.setattr("lticore_torch.regularize.hankel_sum", fail)
+    monkeypatch.setattr("lticore_torch.regularize.spectral_sum", fail)
     model = make_model()
     HankelRegularizer(0.0)(model)
     model.eval()
@@ -141,6 +146,121 @@ def test_resting_regularizer_computes_nothing(monkeypatch):
 def test_regularizer_refuses_weights(weight):
     with pytest.raises(lti.ArgumentError, match="weight"):
         HankelRegularizer(weight)
+
+
+def test_every_kth_call_counts_k_times():
+    model = make_model()
+    regularizer = HankelRegularizer(0.5, every=3)
+    values = [regularizer(model).item() for _ in range(7)]
+    full = HankelRegularizer(1.5)(model).item()
+    assert values == pytest.approx([full, 0, 0, full, 0, 0, full])
+    resumed = HankelRegularizer(0.5, every=3)
+    resumed.calls = regularizer.calls
+    assert resumed(model).item() == 0
+    model.eval()
+    regularizer(model)
+    assert regularizer.calls == 7
+
+
+@pytest.mark.parametrize("every", [0, -1, 1.5, True])
+def test_regularizer_refuses_periods(every):
+    with pytest.raises(lti.ArgumentError, match="every"):
+        HankelRegularizer(0.1, every=every)
+
+
+def test_other_penalties():
+    """Σ|λ|/n, Σσ/n, and the sum over blocks, from the systems of the layers."""
+    model = make_model(order=5)
+    systems = [layer.to_lti() for layer in ssm_layers(model).values()]
+    expected = {
+        modal_mean: sum(np.abs(sys.poles).mean() for sys in systems),
+        hankel_mean: sum(lti.hankel_singular_values(sys).mean() for sys in systems),
+        magnitude_sum: sum(
+            np.abs(sys.A.radius).sum() + np.abs(sys.A.real_poles).sum() for sys in systems
+        ),
+    }
+    for penalty, value in expected.items():
+        assert penalty(model).item() == pytest.approx(value, rel=1e-6)
+        assert Regularizer(0.5, penalty)(model).item() == pytest.approx(value / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("penalty", [hankel_mean, modal_mean, magnitude_sum])
+def test_other_penalties_have_gradients(penalty):
+    model = make_model(order=5).double()
+    layer = model.blocks[0].ssm
+
+    def value(radius_logit, real_atanh, B):
+        changed = {"radius_logit": radius_logit, "real_atanh": real_atanh, "B": B}
+        return torch.func.functional_call(
+            _Penalised(layer, penalty), {f"layer.{k}": v for k, v in changed.items()}
+        )
+
+    assert torch.autograd.gradcheck(value, (layer.radius_logit, layer.real_atanh, layer.B))
+
+
+class _Penalised(torch.nn.Module):
+    def __init__(self, layer, penalty):
+        super().__init__()
+        self.layer, self.penalty = layer, penalty
+
+    def forward(self):
+        return self.penalty(self)
+
+
+def test_layers_that_are_the_same_are_computed_in_one_call(monkeypatch):
+    calls = []
+
+    def count(structure, parameters, B, *rest):
+        calls.append(B.shape[0])
+        return spectral_sum(structure, parameters, B, *rest)
+
+    monkeypatch.setattr("lticore_torch.regularize.spectral_sum", count)
+    hankel_sum(make_model(depth=4))
+    assert calls == [4]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_does_not_touch_the_sum(dtype):
+    model = make_model()
+    expected = hankel_sum(model)
+    with torch.autocast("cpu", dtype=dtype):
+        value = hankel_sum(model)
+        (value + model(torch.randn(2, 5, 2)).float().sum()).backward()
+    assert value.dtype == torch.float32
+    assert value.item() == expected.item()
+
+
+def _train_one_step(rank, world, folder, depth):
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world
+    )
+    model = torch.nn.parallel.DistributedDataParallel(make_model(depth=depth, dropout=0.0))
+    computed = []
+    penalty = HankelRegularizer(0.5)
+    inner = penalty.penalty
+    penalty.penalty = lambda module: computed.append(len(module)) or inner(module)
+    # Both shards are the same, so that batch statistics are too.
+    value = penalty(model)
+    (model(torch.linspace(-1, 1, 60).reshape(3, 10, 2)).square().mean() + value).backward()
+    gradients = {name: p.grad for name, p in model.module.named_parameters()}
+    torch.save((value.detach(), sum(computed), gradients), f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_distributed_training(tmp_path, depth):
+    """Two processes: every layer is computed once, and the gradient is that of one process."""
+    torch.multiprocessing.spawn(_train_one_step, (2, str(tmp_path), depth), nprocs=2)
+    (first, count, gradients), (second, count_2, _) = (
+        torch.load(tmp_path / f"{rank}.pt") for rank in range(2)
+    )
+    assert count + count_2 == depth
+    model, penalty = make_model(depth=depth, dropout=0.0), HankelRegularizer(0.5)
+    value = penalty(model)
+    (model(torch.linspace(-1, 1, 60).reshape(3, 10, 2)).square().mean() + value).backward()
+    assert (first + second).item() / 2 == pytest.approx(value.item(), rel=1e-6)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-5, atol=1e-7)
 
 
 def test_model_without_state_space_layer_is_refused():
