@@ -9,7 +9,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 ONE_THREAD = OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu lint format bench bench-peers bench-scaling clean
+.PHONY: help setup demo test test-slow test-gpu lint format bench bench-peers bench-scaling bench-gradient bench-gpu clean
 
 help:  ## List all targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -54,6 +54,12 @@ bench-peers: setup  ## Time lticore against SciPy, SLICOT and pyMOR, into benchm
 
 bench-scaling: setup  ## Plot how cost grows with the number of states, into benchmarks/results
 	$(ONE_THREAD) $(BIN)/python benchmarks/scaling.py
+
+bench-gradient: setup  ## Time Hankel-sum gradients and regularised training, into benchmarks/results
+	$(ONE_THREAD) $(BIN)/python benchmarks/gradient.py
+
+bench-gpu:  ## Time the CUDA kernels and functions on a device, into benchmarks/results
+	$(GPU_PYTHON) benchmarks/gpu.py
 
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

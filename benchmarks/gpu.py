@@ -1,7 +1,8 @@
-"""GPU kernels beside a copy of the same bytes, and whole functions: ``python benchmarks/gpu.py``.
+"""GPU kernels beside a copy of the same bytes, whole functions, training: ``make bench-gpu``.
 
 Kernels are timed on the device: CUDA events around a graph of many launches, over buffers too large
-for the cache. Whole functions are timed as a caller meets them, host included. Medians.
+for the cache. Whole functions are timed as a caller meets them, host included; Hankel-sum gradients
+also as a graph, without the host. Medians.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from collections.abc import Callable
 
 import cupy as cp
 import machine
+import torch
+from torch.nn.functional import cross_entropy
 
 import lticore as lti
 from lticore import kernels
+from lticore_torch import HankelRegularizer, SequenceClassifier, SequenceClassifierConfig
 
 #: (batch, length, states) of sequence layers.
 FORMS = ((16, 784, 128), (16, 1024, 128), (16, 16384, 128))
@@ -32,12 +36,14 @@ def main() -> None:
     # Work on the default stream cannot be captured in a graph.
     with cp.cuda.Stream(non_blocking=True):
         result = {
-            **machine.describe("lticore", "numpy", "cupy-cuda12x", "cupy-cuda13x"),
+            **machine.describe("lticore", "numpy", "torch", "cupy-cuda12x", "cupy-cuda13x"),
             "device": describe_device(),
             "recurrence": [time_recurrence(form, dtype) for dtype in DTYPES for form in FORMS],
             "stein": [time_stein(name, n) for name in STEIN for n in ORDERS],
             "functions": [time_function(name, n) for name in FUNCTIONS for n in ORDERS],
+            "gradient": [time_gradient(*sizes) for sizes in LAYERS],
         }
+    result["training"] = [time_training(*sizes) for sizes in LAYERS]
     name = re.sub(r"[^a-z0-9]+", "-", result["device"]["name"].lower()).strip("-")
     print(machine.write(f"gpu-{name}", result))
 
@@ -91,6 +97,66 @@ def time_function(name: str, n: int) -> dict:
     sys = lti.LTI(lti.Rotation(radius, angle), B, C)
     seconds = median_seconds(lambda: FUNCTIONS[name](sys), rounds=5)
     return report({"function": name, "order": n, "milliseconds": 1e3 * seconds})
+
+
+#: (layers, states, inputs and outputs, steps): the paper's for sequential MNIST and CIFAR.
+LAYERS = ((4, 128, 128, 784), (6, 384, 512, 1024))
+#: Milliseconds for value and gradient of the larger set, and steps with beside steps without.
+BAR_GRADIENT, BAR_TRAINING = 5.0, 1.05
+
+
+def time_gradient(layers: int, order: int, width: int, _: int) -> dict:
+    """Σσ and gradient of all layers in one call."""
+    radius, angle = (cp.random.uniform(a, b, (layers, order // 2)) for a, b in ((0.5, 1), (0, 3)))
+    B, C = (
+        cp.random.standard_normal((layers, *shape)) / order**0.5
+        for shape in ((order, width), (width, order))
+    )
+    sys = lti.LTI(lti.Rotation(0.999 * radius, angle), B, C)
+    call = median_seconds(lambda: lti.hankel_sum_and_gradient(sys))
+    graph = graph_seconds(lambda B: lti.hankel_sum_and_gradient(sys)[0], [B])
+    discrepancy = float(lti.hankel_sum_and_gradient(sys)[1].discrepancy.max())
+    return report(
+        {
+            "layers": layers,
+            "order": order,
+            "width": width,
+            "call_milliseconds": 1e3 * call,
+            "graph_milliseconds": 1e3 * graph,
+            "discrepancy": discrepancy,
+            "bar_milliseconds": BAR_GRADIENT,
+        }
+    )
+
+
+def time_training(layers: int, order: int, width: int, length: int) -> dict:
+    """A training step of batch 50 with the regulariser beside one without."""
+    model = SequenceClassifier(SequenceClassifierConfig(1, 10, width, order, layers)).cuda()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    inputs = torch.rand(50, length, 1, device="cuda")
+    labels = torch.arange(50, device="cuda") % 10
+
+    def seconds(regularizer: HankelRegularizer) -> float:
+        def step() -> None:
+            optimizer.zero_grad()
+            (cross_entropy(model(inputs), labels) + regularizer(model)).backward()
+            optimizer.step()
+            torch.cuda.synchronize()
+
+        return median_seconds(step, rounds=7)
+
+    without, with_it = seconds(HankelRegularizer(0.0)), seconds(HankelRegularizer(1e-5))
+    return report(
+        {
+            "layers": layers,
+            "order": order,
+            "width": width,
+            "without_milliseconds": 1e3 * without,
+            "with_milliseconds": 1e3 * with_it,
+            "times_without": with_it / without,
+            "bar": BAR_TRAINING,
+        }
+    )
 
 
 def buffers(shape: tuple[int, ...], dtype: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from . import kernels
 from ._arrays import Array, holds, namespace
@@ -23,23 +23,27 @@ def modal_solver(A: Diagonal | Rotation, B: Diagonal | Rotation, horizon: int | 
     Infinite horizon, all poles inside the circle: fused kernels, with nothing of size n × l besides
     Q and X. Else φ is formed, once for all Q.
     """
-    if horizon is not None or not (_is_stable(A) and _is_stable(B)):
+    if horizon is not None or not (_is_stable(A) and (B is A or _is_stable(B))):
         factors = series_factors(A, B, horizon)
         conjugate_factors = namespace(factors).conj(factors)
         return _in_modes(A, B, lambda Y, adjoint: Y * (conjugate_factors if adjoint else factors))
 
-    a, b = polar_modes(A), polar_modes(B)
-    general = _in_modes(A, B, lambda Y, adjoint: _run("diagonal_stein", a, b, Y, adjoint))
+    def general() -> RawSolver:
+        return _in_modes(A, B, _quotient("diagonal_stein", polar_modes, A, B))
+
     if not (isinstance(A, Rotation) and isinstance(B, Rotation)):
-        return general
-    blocks_a, blocks_b = _block_poles(A), _block_poles(B)
+        return general()
+    real = _quotient("rotation_stein", _block_poles, A, B)
+    return lambda Q, adjoint: (general() if is_complex(Q) else real)(Q, adjoint)
 
-    def solve(Q: Array, adjoint_equation: bool) -> Array:
-        if is_complex(Q):
-            return general(Q, adjoint_equation)
-        return _run("rotation_stein", blocks_a, blocks_b, Q, adjoint_equation)
 
-    return solve
+def _quotient(
+    operation: str, polar: Callable[[Any], Polar], A: Diagonal | Rotation, B: Diagonal | Rotation
+) -> RawSolver:
+    """The kernel of that name for the poles that ``polar`` finds in A and B."""
+    a = polar(A)
+    b = a if B is A else polar(B)
+    return lambda Q, adjoint: _run(operation, a, b, Q, adjoint)
 
 
 def _run(operation: str, a: Polar, b: Polar, Q: Array, adjoint_equation: bool) -> Array:

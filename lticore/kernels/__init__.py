@@ -8,6 +8,7 @@ kernel is first asked for, so that ``import lticore`` stays light.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 
 from .._arrays import Array, is_cupy, is_numpy
@@ -47,6 +48,10 @@ TABLE = {
 def find(operation: str, array: Array) -> Callable:
     """The fastest implementation of ``operation`` for the library of ``array``."""
     backend = "numpy" if is_numpy(array) else "cupy" if is_cupy(array) else "any"
-    entry = TABLE.get((operation, backend)) or TABLE[operation, "any"]
+    return _load(TABLE.get((operation, backend)) or TABLE[operation, "any"])
+
+
+@cache
+def _load(entry: str) -> Callable:
     module, function = entry.split(":")
     return getattr(import_module(module), function)

@@ -206,3 +206,24 @@ def test_allocation_and_statespace(cupy):
 def test_mixing_host_and_device_is_refused(cupy):
     with pytest.raises(lti.ArrayLibraryError, match="mix array types"):
         lti.LTI(lti.Diagonal(cupy.asarray([0.5])), np.ones((1, 1)), np.ones((1, 1)))
+
+
+def test_gradients_of_many_systems(cupy):
+    """Value and gradient of many systems at once beside NumPy's eigendecompositions."""
+    rng = np.random.default_rng(0)
+    q, n, m = 64, 128, 96
+    arrays = (
+        rng.uniform(0.5, 0.999, (6, q)),
+        rng.uniform(0, np.pi, (6, q)),
+        rng.standard_normal((6, n, m)),
+        rng.standard_normal((6, m, n)),
+    )
+    results = []
+    for xp in (np, cupy):
+        radius, angle, B, C = map(xp.asarray, arrays)
+        results.append(lti.hankel_sum_and_gradient(lti.LTI(lti.Rotation(radius, angle), B, C)))
+    (expected, g_expected), (value, gradient) = results
+    np.testing.assert_allclose(value.get(), expected, rtol=1e-8)
+    assert float(gradient.discrepancy.max()) <= 1e-8
+    for x, y in zip((*gradient.A, gradient.B), (*g_expected.A, g_expected.B), strict=True):
+        np.testing.assert_allclose(x.get(), y, rtol=0, atol=1e-6 * np.abs(y).max(initial=0))
