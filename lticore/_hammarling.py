@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import scipy.linalg
 
-from ._linalg import adjoint
+from ._linalg import adjoint, graded_factor
+from ._stein_dense import check_pencil, norm_bound, schur_form
 from .errors import UnstableSystemError
 
 (_trtrs,) = scipy.linalg.get_lapack_funcs(("trtrs",), dtype=np.complex128)
+
+
+def balance_dense(
+    A: np.ndarray, B: np.ndarray, C: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(A d_j/d_i, B/d_i, C d_j, d) with rows and columns of A of about equal size.
+
+    The scale d, (n, 1), consists of powers of two, so that no digit changes.
+
+    Cost: O(n²) per sweep, a few sweeps. Source: Parlett & Reinsch, Numer. Math. 13 (1969); xGEBAL.
+    """
+    _, (scale, _) = scipy.linalg.matrix_balance(A, permute=False, separate=True)
+    d = scale[:, None]
+    return A * d.T / d, B / d, C * d.T, d
 
 
 def gramian_factors_dense(
@@ -23,11 +40,48 @@ def gramian_factors_dense(
     Source: Hammarling, IMA J. Numer. Anal. 2 (1982); Systems & Control Letters 17 (1991) for the
     discrete equation.
     """
-    T, U = scipy.linalg.schur(A.astype(np.complex128), output="complex")
+    return _factors_in_schur_form(*schur_form(A), B, C)
+
+
+def factors_in_states(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(X, Y) with P = X Xᴴ and Q = Y Yᴴ in the coordinates of the states; real for real A, B, C.
+
+    For real P = X Xᴴ = Re X Re Xᵀ + Im X Im Xᵀ: then X and Y are n × 2n, else n × n.
+
+    Raises
+    ------
+    UnstableSystemError, SingularEquationError
+
+    Warns
+    -----
+    PrecisionWarning
+        Where the rounding of the Schur form can change a Gramian by more than 1e-6.
+    """
+    T, U = schur_form(A)
+    X, Y = (U @ factor for factor in _factors_in_schur_form(T, U, B, C))
+    check_pencil(np.diagonal(T), T, norm_bound(T))
+    if any(np.iscomplexobj(x) for x in (A, B, C)):
+        return X, Y
+    return np.hstack([X.real, X.imag]), np.hstack([Y.real, Y.imag])
+
+
+def _factors_in_schur_form(
+    T: np.ndarray, U: np.ndarray, B: np.ndarray, C: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     # Tᴴ is lower triangular; with the states in reverse order it is upper triangular again.
     R = solve_stein_factor(T, adjoint(U) @ B)
     S = solve_stein_factor(adjoint(T)[::-1, ::-1], (adjoint(U) @ adjoint(C))[::-1])
     return R, S[::-1, ::-1]
+
+
+def leading_columns(X: np.ndarray, rtol: float, max_rank: int) -> np.ndarray:
+    """F (n, r) with F Fᴴ ≈ X Xᴴ: the Cholesky factor of X Xᴴ by elimination with complete pivoting,
+    without its pivots below ``rtol`` times the largest, from a pivoted QR factorisation of Xᴴ."""
+    F = graded_factor(X)
+    # The largest entry of each column is its pivot's root.
+    heights = np.abs(F).max(axis=0)
+    kept = (heights > math.sqrt(rtol) * heights[0]) & (heights > 0)
+    return F[:, : min(int(np.count_nonzero(kept)), max_rank)]
 
 
 def solve_stein_factor(T: np.ndarray, B: np.ndarray) -> np.ndarray:
@@ -46,7 +100,8 @@ def solve_stein_factor(T: np.ndarray, B: np.ndarray) -> np.ndarray:
     # vectors (r, z) are (y, w) turned by a unitary matrix. R1 solves the same problem for T1 and
     # B1 + (z − w) vᴴ, and nothing is squared or subtracted.
     n = len(T)
-    B = B.astype(np.complex128)
+    T = np.asfortranarray(T)  # as LAPACK takes it
+    B = np.array(B, dtype=np.complex128, order="C")
     R = np.zeros((n, n), dtype=np.complex128)
     gap = 1 - np.abs(np.diagonal(T))
     if np.any(gap <= 0):
@@ -55,11 +110,12 @@ def solve_stein_factor(T: np.ndarray, B: np.ndarray) -> np.ndarray:
             "horizon Gramian needs all poles inside the unit circle"
         )
     for k in range(n - 1, -1, -1):
-        tau, size = T[k, k], np.linalg.norm(B[k])
+        tau = T[k, k]
+        size, direction = _polar(B[k])
         if size == 0:
             continue
         beta = np.sqrt(gap[k] * (2 - gap[k]))
-        rho, v = size / beta, B[k].conj() / size
+        rho, v = size / beta, direction.conj()
         R[k, k] = rho
         if k == 0:
             break
@@ -70,3 +126,15 @@ def solve_stein_factor(T: np.ndarray, B: np.ndarray) -> np.ndarray:
         R[:k, k] = r
         B[:k] += np.outer(beta * (T1 @ r + t) - (tau + 1) * w, v.conj())
     return R
+
+
+def _polar(b: np.ndarray) -> tuple[float, np.ndarray]:
+    """|b| and b/|b|, of unit length to rounding even where |b|² or b itself underflows, as it does
+    in some of many hundred states: another length would spoil the rows of others, which need not be
+    small.
+    """
+    digits, exponents = np.frexp(b.view(np.float64))
+    exponent = int(exponents[digits != 0].max(initial=-10000))
+    scaled = np.ldexp(digits, exponents - exponent).view(np.complex128)
+    norm = np.linalg.norm(scaled)
+    return float(np.ldexp(norm, exponent)), scaled / (norm or 1)

@@ -105,7 +105,8 @@ def _modal_gradient(sys: LTI, G_P: Array, G_Q: Array, horizon: int) -> tuple[Arr
     G_P, G_Q = (to_modes(A, adjoint(to_modes(A, G))) for G in (G_P, G_Q))
     together = G_P * conjugate(weighted_gram(b)) + conjugate(G_Q) * weighted_gram(c)
     poles = mode_poles(A)
-    g = 2 * xp.sum(conjugate(series_slopes(A, horizon)) * together * poles[..., None, :], axis=-1)
+    slopes = conjugate(series_slopes(A, A, horizon))
+    g = 2 * xp.sum(slopes * together * poles[..., None, :], axis=-1)
     if isinstance(A, Diagonal):
         return (_like(A.poles, g),)
     # λ = ρ e^{−iα} of the first q modes, its conjugate in the next q, then the real poles.

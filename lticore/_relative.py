@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._hammarling import gramian_factors_dense
+from ._hammarling import balance_dense, gramian_factors_dense
 from ._linalg import graded_factor, product_singular_values
 from ._modes import require_stable
-from .errors import warn_precision
+from .errors import UnstableSystemError, warn_precision
 from .gramians import balance_states, modal_factors
 from .structure import Diagonal, is_structured
 from .systems import LTI, entry
@@ -23,19 +23,27 @@ def relative_values(sys: LTI, max_rank: int | None) -> np.ndarray:
 
     Where rounding can spoil small values (dense A; sums over several inputs or outputs), they are
     computed again in other orthogonal coordinates, and a PrecisionWarning says how many differ.
+    Dense systems are balanced first, since other coordinates mix the units of the states.
     """
     require_stable(sys, what="an infinite-horizon Gramian")
     length = sys.order if max_rank is None else min(max_rank, sys.order)
     sigma, again = np.zeros((2, *sys.batch_shape, length))
     for index in np.ndindex(sys.batch_shape):
-        one = entry(sys, index)
+        one = _balanced(entry(sys, index))
         _fill(sigma[index], _values(one, max_rank))
         if is_structured(sys.A) and sys.inputs == sys.outputs == 1:
             again[index] = sigma[index]
         else:
-            _fill(again[index], _values(_in_other_coordinates(one), max_rank))
+            _fill(again[index], _values_in_other_coordinates(one, max_rank))
     _warn_where_different(sigma, again)
     return sigma
+
+
+def _balanced(sys: LTI) -> LTI:
+    if is_structured(sys.A):
+        return sys
+    A, B, C, _ = balance_dense(sys.A, sys.B, sys.C)
+    return LTI(A, B, C)
 
 
 def _fill(target: np.ndarray, values: np.ndarray) -> None:
@@ -60,6 +68,14 @@ def _values(sys: LTI, max_rank: int | None) -> np.ndarray:
     return np.minimum(direct[:count], by_columns[:count])
 
 
+def _values_in_other_coordinates(sys: LTI, max_rank: int | None) -> np.ndarray:
+    """NaN where rounding moves a pole over the unit circle there: then no value is certain."""
+    try:
+        return _values(_in_other_coordinates(sys), max_rank)
+    except UnstableSystemError:
+        return np.full(sys.order, np.nan)
+
+
 def _in_other_coordinates(sys: LTI) -> LTI:
     """Inputs, outputs and the states of a dense A turned by random orthogonal matrices."""
     rng = np.random.default_rng(0)
@@ -75,15 +91,20 @@ def _in_other_coordinates(sys: LTI) -> LTI:
 
 
 def _warn_where_different(sigma: np.ndarray, again: np.ndarray) -> None:
-    largest = np.maximum(sigma, again)
+    """Two zeros agree; a value that was not found again (NaN) differs."""
+    largest = np.fmax(sigma, again)
     difference = np.abs(sigma - again) / np.where(largest > 0, largest, 1)
-    uncertain = difference > _AGREEMENT
+    uncertain = ~(difference <= _AGREEMENT)
     if not uncertain.any():
         return
-    level = np.max(np.where(uncertain, sigma / sigma[..., :1], 0))
+    first = np.where(sigma[..., :1] > 0, sigma[..., :1], 1)
+    level = np.max(np.where(uncertain, sigma / first, 0))
+    if np.isnan(again).any():
+        reason = "computed in another coordinate system a pole leaves the unit circle"
+    else:
+        reason = f"computed in two coordinate systems they differ by up to {difference.max():.0%}"
     warn_precision(
         f"{np.count_nonzero(uncertain)} of {sigma.size} Hankel singular values, at most "
-        f"{level:.1e} of the largest, are uncertain: computed in two coordinate systems they "
-        f"differ by up to {difference.max():.0%}. They depend on digits that the arrays of the "
-        "system do not hold"
+        f"{level:.1e} of the largest, are uncertain: {reason}. They depend on digits that the "
+        "arrays of the system do not hold"
     )

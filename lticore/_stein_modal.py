@@ -185,12 +185,12 @@ def series_factors(
     )
 
 
-def series_slopes(A: Diagonal | Rotation, horizon: int) -> Array:
-    """φ_T'(w_ij) = Σ_{k<T} k w^{k−1} with w_ij = λ_i conj λ_j, in mode order.
+def series_slopes(A: Diagonal | Rotation, B: Diagonal | Rotation, horizon: int) -> Array:
+    """φ_T'(w_ij) = Σ_{k<T} k w^{k−1} with w_ij = λ_i(A)·conj λ_j(B), in mode order.
 
     Along the binary digits of T, where nothing is subtracted; relative error about T eps.
     """
-    _, modulus, angle = _products(*[polar_modes(A)] * 2)
+    _, modulus, angle = _products(polar_modes(A), polar_modes(B))
     xp = namespace(modulus)
     w = complex_of(modulus * xp.cos(angle), modulus * xp.sin(angle))
     # After T terms: their sum, its derivative, w^{T−1} and w^T.

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 
-from ._arrays import Array, namespace
+import numpy as np
+
+from ._arrays import Array, is_numpy, namespace
 from ._check import check_integer, is_complex, is_single, like_precision, to_double
+from ._hammarling import balance_dense, factors_in_states, leading_columns
 from ._linalg import (
     EPSILON,
     adjoint,
@@ -19,7 +22,8 @@ from ._linalg import (
 )
 from ._modes import from_modes, is_real, polar_modes, require_stable, to_modes
 from .cauchy import cauchy_factor
-from .errors import ArgumentError
+from .errors import ArgumentError, UnstableSystemError
+from .quadratic import QuadraticOutputLTI, System, forms_of, linear_part, sandwiched
 from .stein import SteinSolver, stein_solver
 from .structure import Rotation, is_structured, map_parameters
 from .systems import LTI, in_double, replaced
@@ -32,7 +36,7 @@ _FEW = 32
 DEFAULT_RTOL = EPSILON
 
 
-def controllability_gramian(sys: LTI, *, horizon: int | None = None) -> Array:
+def controllability_gramian(sys: System, *, horizon: int | None = None) -> Array:
     """P with A P Aᴴ − P + B Bᴴ = 0; with a horizon T the sum Σ_{k<T} A^k B Bᴴ (Aᴴ)^k.
 
     Returns
@@ -53,8 +57,11 @@ def controllability_gramian(sys: LTI, *, horizon: int | None = None) -> Array:
     return like_precision(P, is_single(sys.B))
 
 
-def observability_gramian(sys: LTI, *, horizon: int | None = None) -> Array:
+def observability_gramian(sys: System, *, horizon: int | None = None) -> Array:
     """Q with Aᴴ Q A − Q + Cᴴ C = 0; with a horizon T the sum Σ_{k<T} (Aᴴ)^k Cᴴ C A^k.
+
+    Quadratic outputs add Σ_i M_i P M_i to Cᴴ C, with P the controllability Gramian over the same
+    horizon (Benner, Goyal & Pontes Duff, IEEE TAC 67, 2022).
 
     Shapes, conditions, cost and errors as for :func:`controllability_gramian`.
     """
@@ -76,8 +83,14 @@ def gramian_factors(
     The states are first scaled by powers of two so that diag P ≈ diag Q (Hankel singular values
     do not see such a scaling, rounding does), then factored by Cholesky elimination with complete
     pivoting, dropping pivots below ``rtol`` times the largest. In a batch the ranks are the largest
-    met, padded with zero columns. For structured A with n ≥ 1024 and n ≥ 32 max(m, p) the
-    elimination runs on the generators (:mod:`lticore.cauchy`), and P and Q are never formed.
+    met, padded with zero columns.
+
+    P and Q are not formed, which loses directions that are weak in one and strong in the other,
+    * for structured A with n ≥ 1024 and n ≥ 32 max(m, p): the elimination runs on the generators
+      (:mod:`lticore.cauchy`);
+    * for dense A on NumPy without a horizon: rows and columns of A are brought to about equal size
+      by powers of two, triangular factors come from its Schur form by Hammarling's method, and a QR
+      factorisation with column pivoting takes the place of the elimination.
 
     Parameters
     ----------
@@ -91,6 +104,14 @@ def gramian_factors(
     Raises
     ------
     UnstableSystemError, ArgumentError
+
+    Warns
+    -----
+    PrecisionWarning
+        Names the pole of a dense A, known to eps ‖A‖ only, that is so near to the circle that a
+        Gramian may be off by more than 1e-6.
+
+    Source: Hammarling, Systems & Control Letters 17 (1991), for dense A.
     """
     rtol, max_rank = _check_truncation(rtol, max_rank)
     R, S, t = scaled_factors(in_double(sys), rtol, max_rank, horizon)
@@ -100,14 +121,18 @@ def gramian_factors(
 
 def scaled_factors(
     sys: LTI,
-    rtol: float = DEFAULT_RTOL,
+    rtol: float | None = None,
     max_rank: int | None = None,
     horizon: int | None = None,
 ) -> tuple[Array, Array, Array]:
     """(R̃, S̃, t) with the factors R = R̃/t and S = t S̃ of :func:`gramian_factors`, in float64.
 
-    Sᴴ R = S̃ᴴ R̃. The scale t is (..., n, 1), of powers of two.
+    Sᴴ R = S̃ᴴ R̃. The scale t is (..., n, 1), of powers of two. Without ``rtol`` everything above
+    rounding is kept: eps for squares, eps² for factors that come without their squares.
     """
+    if horizon is None and not is_structured(sys.A) and is_numpy(sys.B):
+        return _dense_factors(sys, EPSILON**2 if rtol is None else rtol, max_rank)
+    rtol = DEFAULT_RTOL if rtol is None else rtol
     if horizon is not None or not is_structured(sys.A):
         P, Q, t = balance_gramians(*double_gramians(sys, horizon))
     else:
@@ -119,6 +144,39 @@ def scaled_factors(
         P, Q = double_gramians(sys)
     R, S = (pivoted_cholesky(X, rtol=rtol, max_rank=max_rank) for X in (P, Q))
     return R, S, t
+
+
+def _dense_factors(
+    sys: LTI, rtol: float, max_rank: int | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """:func:`scaled_factors` of dense NumPy systems by Hammarling's method, one at a time."""
+    batch, n = sys.batch_shape, sys.order
+    width = n if max_rank is None else min(max_rank, n)
+    R, S = np.zeros((2, *batch, n, width), dtype=np.result_type(sys.A, sys.B))
+    t = np.ones((*batch, n, 1))
+    widest = [0, 0]
+    for index in np.ndindex(batch):
+        A, B, C, unit = balance_dense(sys.A[index], sys.B[index], sys.C[index])
+        try:
+            X, Y = factors_in_states(A, B, C)
+        except UnstableSystemError:
+            # Names the mode by its place in the whole batch.
+            require_stable(sys, what="an infinite-horizon Gramian")
+            raise
+        scale = balancing_scale(_energies(X), _energies(Y))[:, None]
+        for k, (target, factor) in enumerate(((R, X * scale), (S, Y / scale))):
+            columns = leading_columns(factor, rtol, width)
+            target[index][:, : columns.shape[-1]] = columns
+            widest[k] = max(widest[k], columns.shape[-1])
+        t[index] = scale / unit
+    return R[..., : widest[0]], S[..., : widest[1]], t
+
+
+def _energies(factor: np.ndarray) -> np.ndarray:
+    """(n,) diagonal of factor · factorᴴ, without the rounding in states that are not reached."""
+    squares = np.sum(np.abs(factor) ** 2, axis=-1)
+    rounding = len(factor) * EPSILON
+    return np.where(squares > rounding**2 * squares.sum(), squares, 0)
 
 
 def low_rank_pays(sys: LTI, horizon: int | None = None) -> bool:
@@ -183,14 +241,20 @@ def _in_states(sys: LTI, factor: Array, rtol: float, max_rank: int | None) -> Ar
     return real_rank_factor(parts, rtol=math.sqrt(rtol), max_rank=max_rank)
 
 
-def double_gramians(sys: LTI, horizon: int | None = None, which: str = "PQ") -> list[Array]:
+def double_gramians(sys: System, horizon: int | None = None, which: str = "PQ") -> list[Array]:
     """The Gramians named in ``which``, in float64."""
+    linear = linear_part(sys)
     if horizon is None:
-        require_stable(sys, what="an infinite-horizon Gramian")
+        require_stable(linear, what="an infinite-horizon Gramian")
     else:
         horizon = check_integer("horizon", horizon, minimum=1)
-    solve = stein_solver(map_parameters(to_double, sys.A), horizon=horizon)
-    return [gramian(sys, solve, name) for name in which]
+    solve = stein_solver(map_parameters(to_double, linear.A), horizon=horizon)
+    found = [gramian(linear, solve, name) for name in which]
+    if isinstance(sys, QuadraticOutputLTI) and "Q" in which:
+        P, M = gramian(linear, solve, "P"), forms_of(sys)
+        added = hermitian_part(solve(sandwiched(M, P, M), adjoint=True))
+        found = [X + added if name == "Q" else X for X, name in zip(found, which, strict=True)]
+    return found
 
 
 def gramian(sys: LTI, solve: SteinSolver, which: str) -> Array:

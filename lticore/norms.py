@@ -12,6 +12,14 @@ from ._modes import require_stable, to_modes
 from .errors import ArgumentError, ArrayLibraryError, warn_precision
 from .gramians import balance_states, double_gramians, low_rank_pays, modal_factors
 from .hankel import hankel_singular_values
+from .quadratic import (
+    QuadraticOutputLTI,
+    System,
+    cross_trace,
+    forms_of,
+    linear_part,
+    mean_outputs,
+)
 from .response import frequency_response
 from .stein import solve_stein
 from .structure import map_parameters
@@ -31,8 +39,11 @@ def hankel_norm(sys: LTI) -> Array:
     return hankel_singular_values(sys)[..., 0]
 
 
-def h2_norm(sys: LTI, *, horizon: int | None = None) -> Array:
+def h2_norm(sys: System, *, horizon: int | None = None) -> Array:
     """‖Σ‖_h2 = (Σ_k ‖h_k‖_F²)^{1/2} = (tr C P Cᴴ + ‖D‖_F²)^{1/2}, one per batch entry.
+
+    With quadratic outputs their kernels h_{jk} = Bᴴ (Aᴴ)^j M_i A^k B count likewise:
+    tr C P Cᴴ + Σ_i tr(P M_i P M_i).
 
     Parameters
     ----------
@@ -45,19 +56,27 @@ def h2_norm(sys: LTI, *, horizon: int | None = None) -> Array:
     ------
     UnstableSystemError, ArgumentError
     """
-    squared = _squared_norm(sys, horizon) + _squared_feedthrough(sys.D)
+    squared = _squared_norm(sys, horizon) + _squared_feedthrough(_feedthrough(sys))
     return like_precision(namespace(squared).sqrt(squared), is_single(sys.B))
 
 
-def h2_error(sys: LTI, reduced: LTI, *, horizon: int | None = None) -> Array:
+def h2_error(
+    sys: System,
+    reduced: System,
+    *,
+    horizon: int | None = None,
+) -> Array:
     """‖Σ − Σ̂‖_h2, one per batch entry.
 
         ‖Σ − Σ̂‖² = ‖Σ‖² + ‖Σ̂‖² − 2 Re tr(C X Ĉᴴ) + ‖D − D̂‖_F²,    A X Âᴴ − X + B B̂ᴴ = 0
+
+    With quadratic outputs less 2 Σ_i tr(Xᴴ M_i X M̂_i); a linear system has M = 0.
 
     Accuracy: absolute, about 1e-16 · ‖Σ‖² in the square, so 1e-8 · ‖Σ‖ in the error itself;
     negative squares from rounding become 0.
 
     Cost: O(n r (m + p)) for the mixed term when both are structured, O(n³ + r³) otherwise.
+    Quadratic outputs add O(p n r (n + r)), or O(p n c r) for factors of rank c.
 
     Raises
     ------
@@ -71,17 +90,45 @@ def h2_error(sys: LTI, reduced: LTI, *, horizon: int | None = None) -> Array:
             f"to {reduced.outputs}: their difference is not defined"
         )
     xp = namespace(sys.B, reduced.B)
-    A, A_reduced = (map_parameters(to_double, s.A) for s in (sys, reduced))
+    A, A_reduced = (map_parameters(to_double, x.A) for x in (sys, reduced))
     B, C, B_reduced, C_reduced = map(to_double, (sys.B, sys.C, reduced.B, reduced.C))
     own = _squared_norm(sys, horizon) + _squared_norm(reduced, horizon)
     X = solve_stein(A, B @ adjoint(B_reduced), A_reduced, horizon=horizon)
     mixed = real_part(xp.sum((C @ X) * conjugate(C_reduced), axis=(-2, -1)))
-    if sys.D is None or reduced.D is None:
-        D = sys.D if reduced.D is None else reduced.D
+    mixed = mixed + cross_trace(forms_of(sys), X, forms_of(reduced))
+    D, D_reduced = _feedthrough(sys), _feedthrough(reduced)
+    if D is None or D_reduced is None:
+        D = D_reduced if D is None else D
     else:
-        D = to_double(sys.D) - to_double(reduced.D)
+        D = to_double(D) - to_double(D_reduced)
     squared = _non_negative(own - 2 * mixed) + _squared_feedthrough(D)
     return like_precision(xp.sqrt(squared), is_single(sys.B) and is_single(reduced.B))
+
+
+def output_shift(sys: System, reduced: System) -> Array:
+    """The constant to add to the outputs of ``reduced`` so that they have the mean of those of
+    ``sys`` under white noise.
+
+        b_i = tr(M_i P) − tr(M̂_i P̂)
+
+    Without it the mean square of the error under white Gaussian noise of unit variance is
+    ‖linear part‖² + 2 ‖quadratic part‖² + |b|², in the h2 norm of the difference.
+
+    Returns
+    -------
+    (..., p) real array; zero for two linear systems.
+
+    Cost: O(n² (m + p)) structured, O(n³) dense.
+
+    Raises
+    ------
+    UnstableSystemError
+    """
+    means = []
+    for one in (sys, reduced):
+        (P,) = double_gramians(linear_part(one), which="P")
+        means.append(mean_outputs(one, P))
+    return like_precision(means[0] - means[1], is_single(sys.B) and is_single(reduced.B))
 
 
 def hinf_norm(sys: LTI, *, rtol: float = 1e-8) -> Array:
@@ -182,7 +229,10 @@ def _level_crossings(sys: LTI, level: float) -> np.ndarray:
     return np.sort(np.angle(z[on_circle]))
 
 
-def _squared_norm(sys: LTI, horizon: int | None) -> Array:
+def _squared_norm(sys: System, horizon: int | None) -> Array:
+    if isinstance(sys, QuadraticOutputLTI):
+        (P,) = double_gramians(sys.linear, horizon, which="P")
+        return _squared_norm(sys.linear, horizon) + cross_trace(forms_of(sys), P, forms_of(sys))
     if low_rank_pays(sys, horizon):
         xp = namespace(sys.B)
         scaled, _ = balance_states(in_double(sys))
@@ -198,6 +248,10 @@ def _non_negative(squared: Array) -> Array:
     """``squared`` with the negative values that rounding leaves set to 0."""
     xp = namespace(squared)
     return xp.where(squared > 0, squared, xp.zeros_like(squared))
+
+
+def _feedthrough(sys: System) -> Array | None:
+    return None if isinstance(sys, QuadraticOutputLTI) else sys.D
 
 
 def _squared_feedthrough(D: Array | None) -> Array | float:

@@ -11,13 +11,13 @@ ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "cupy", "numba", "matplotlib", "sklearn", "pandas", "control"}
 
 CONVERSIONS = {"convert", *(f"convert.{x}" for x in ("diagonal", "rotation", "discretize"))}
-CONVERSIONS |= {"convert.statespace"}
+CONVERSIONS |= {"convert.statespace", "convert.nearby"}
 
 #: Layers of lticore from the bottom up; a module imports from its own layer or from lower ones.
 LAYERS = (
     {"errors", "_arrays", "_check"},
     {"kernels", "kernels.lapack", "kernels.cpu", "kernels.cpu_stein", "kernels.gpu", "_linalg"},
-    {"structure", "systems", "_modes"},
+    {"structure", "systems", "_modes", "quadratic"},
     {"_stein_dense", "_hammarling", "cauchy", "recurrence", "spectral", "_geometric_mean"},
     {"_stein_modal", "_directions"},
     {"stein", "response"},
@@ -26,7 +26,11 @@ LAYERS = (
     {"hankel"},
     {"spectral_sums"},
     {"norms", *CONVERSIONS},
-    {"reduction", "reduction.result", "reduction.orders", "reduction.balanced"},
+    {"reduction", "reduction.result", "reduction.orders", "reduction.refit", "certificate"},
+    {"reduction._h2_modes", "reduction._h2_objective", "reduction._split"},
+    {"reduction._h2_methods", "reduction._repair", "reduction.balanced", "reduction.modal"},
+    {"reduction._h2_armijo", "reduction._h2_gauss_newton"},
+    {"reduction.h2", "reduction.complex_balanced"},
     {"__init__"},
 )
 

@@ -19,6 +19,9 @@ from strategies import MILD_SPECTRA, STRUCTURES, build_system, systems
 
 import lticore as lti
 from lticore._linalg import pivoted_cholesky, pivoted_cholesky_reference
+from lticore.gramians import balance_gramians
+
+STRUCTURED, DENSE = STRUCTURES[:4], STRUCTURES[4:]
 
 
 @given(sys=systems(dtypes=("float32", "float64")))
@@ -82,11 +85,11 @@ def adjoint_of(A):
     return adjoint(A) if isinstance(A, np.ndarray) else A.H
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("structure", STRUCTURED)
 @given(data=st.data())
 def test_factors_reproduce_the_gramians(structure, data):
-    # Rotations and dense matrices round a state relative to the others it is mixed with; only
-    # diagonal Gramians stay semidefinite under any scaling.
+    # Rotations round a state relative to the others it is mixed with; only diagonal Gramians stay
+    # semidefinite under any scaling.
     couplings = ("full", "graded") if "diagonal" in structure else ("full",)
     sys = data.draw(systems(structures=(structure,), couplings=couplings))
     R, S = lti.gramian_factors(sys)
@@ -99,6 +102,70 @@ def test_factors_reproduce_the_gramians(structure, data):
     tolerance = 10 * sys.order * EPS * largest
     assert np.all(np.abs(R @ adjoint(R) - P) * t * t.swapaxes(-1, -2) <= tolerance)
     assert np.all(np.abs(S @ adjoint(S) - Q) / t / t.swapaxes(-1, -2) <= tolerance)
+
+
+@given(sys=systems(structures=DENSE, dtypes=("float32", "float64")))
+def test_dense_factors_solve_the_equations(sys):
+    """They come without the Gramians, and as near to the equations as these."""
+    R, S = lti.gramian_factors(sys)
+    assert R.dtype == S.dtype == sys.dtype
+    assert max(R.shape[-1], S.shape[-1]) <= sys.order
+    R, S, B, C = (x.astype(np.complex128) for x in (R, S, sys.B, sys.C))
+    tolerance = 4 * unit_roundoff(sys.B) + 200 * EPS
+    assert stein_residual(sys.A, R @ adjoint(R), sys.A, B @ adjoint(B)) <= tolerance
+    A_adjoint = adjoint(dense(sys.A))
+    assert stein_residual(A_adjoint, S @ adjoint(S), A_adjoint, adjoint(C) @ C) <= tolerance
+
+
+@given(sys=systems(structures=DENSE, spectra=MILD_SPECTRA, batches=((3,), (2, 3))))
+def test_entries_of_dense_batches_are_factored_alone(sys):
+    R, S = lti.gramian_factors(sys)
+    for index in np.ndindex(sys.batch_shape):
+        alone = lti.gramian_factors(lti.LTI(sys.A[index], sys.B[index], sys.C[index]))
+        for factor, expected in zip((R[index], S[index]), alone, strict=True):
+            rank = expected.shape[-1]
+            assert np.array_equal(factor[:, :rank], expected)
+            assert np.all(factor[:, rank:] == 0)
+
+
+@pytest.mark.parametrize("rtol", [1e-1, 1e-4, 1e-8])
+@pytest.mark.parametrize("structure", DENSE)
+def test_what_dense_factors_drop_is_small(structure, rtol):
+    sys = build_system(np.random.default_rng(0), structure, "clustered", n=12, m=1, p=1)
+    P, Q = lti.controllability_gramian(sys), lti.observability_gramian(sys)
+    P, Q, t = balance_gramians(P, Q)
+    R, S = lti.gramian_factors(sys, rtol=rtol)
+    for factor, gramian in ((t * R, P), (S / t, Q)):
+        assert 0 < factor.shape[-1] < sys.order
+        rest = np.diag(gramian - factor @ adjoint(factor)).real
+        assert rest.max() <= 2 * rtol * np.diag(gramian).real.max()
+        assert rest.min() >= -1e-14 * np.diag(gramian).real.max()
+        # The factor that elimination with complete pivoting gives, up to the signs of its columns.
+        expected = pivoted_cholesky(gramian, rtol=rtol)
+        assert np.abs(factor) == pytest.approx(np.abs(expected), rel=1e-3, abs=1e-3)
+
+
+@pytest.mark.parametrize("exponent", [10, -7])
+def test_units_of_the_states_cost_no_digits_of_dense_systems(exponent):
+    """The units enter A too, whose norm grows to 1e15 and more; powers of two hide no digit."""
+    sys = build_system(np.random.default_rng(0), "non-normal", n=6)
+    t = 2.0 ** (exponent * np.arange(6))[:, None]
+    scaled = lti.LTI(sys.A * t / t.T, sys.B * t, sys.C / t.T)
+    for factor, expected, unit in zip(
+        lti.gramian_factors(scaled), lti.gramian_factors(sys), (t, 1 / t), strict=True
+    ):
+        P, expected_P = (X @ adjoint(X) for X in (factor / unit, expected))
+        assert size(P - expected_P) <= 1000 * EPS * size(expected_P)
+
+
+@pytest.mark.parametrize("function", [lti.gramian_factors, lti.hankel_singular_values])
+def test_dense_poles_next_to_the_circle_come_with_a_warning(function):
+    pole = 1 - 1e-12
+    sys = lti.LTI(np.diag([0.3, pole]), np.ones((2, 1)), np.ones((1, 2)))
+    message = r"nearly singular: the poles of modes 1 .* and 1 .* relative error of 1e-04"
+    with pytest.warns(lti.PrecisionWarning, match=message) as caught:
+        function(sys)
+    assert caught[0].filename == __file__
 
 
 def test_an_unobservable_state_near_the_circle_hides_no_other_state():

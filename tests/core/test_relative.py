@@ -6,8 +6,10 @@ from functools import cache
 import mpmath
 import numpy as np
 import pytest
+import scipy.linalg
 from hypothesis import given
 from hypothesis import strategies as st
+from models import penzl
 from oracles import EPS, adjoint, hankel_values_by_mpmath
 from strategies import SPECTRA, build_system, seeds
 
@@ -162,6 +164,20 @@ def test_triangular_factor_has_a_small_residual(seed, n, m):
     assert np.linalg.norm(residual) <= 100 * EPS * scale
 
 
+def test_factor_of_hundreds_of_states_that_one_input_reaches():
+    """Every state takes its share of the input from those above. What is left falls below 1e-154,
+    where its square underflows, for some of them, and must stay right for the others."""
+    model = penzl(500)
+    sys = lti.discretize(model.A, model.B, model.C, None, model.step, "bilinear")
+    T, U = scipy.linalg.schur(sys.A, output="complex")
+    B = adjoint(U) @ sys.B
+    R = solve_stein_factor(T, B)
+    assert np.abs(np.diagonal(R)).min() < 1e-200
+    X = R @ adjoint(R)
+    residual = T @ X @ adjoint(T) - X + B @ adjoint(B)
+    assert np.abs(residual).max() <= 100 * EPS * np.abs(X).max()
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_all_values_of_a_dense_system_with_the_clustered_poles(seed):
     sys, exact = clustered_diagonal_family()
@@ -186,6 +202,29 @@ def test_uncertain_values_of_dense_systems_are_named():
         errors = relative_errors(sys, exact)
     assert caught[0].filename == __file__
     assert np.all(errors[:-1] < 0.01)
+
+
+def test_units_of_the_states_of_a_dense_system_do_not_matter():
+    """Other orthogonal coordinates mix the states, which must be in comparable units for that."""
+    sys = build_system(np.random.default_rng(4), "non-normal", n=8, m=1, p=1)
+    t = 2.0 ** (6 * np.arange(8))[:, None]
+    scaled = lti.LTI(sys.A * t / t.T, sys.B * t, sys.C / t.T)
+    exact = hankel_values_by_mpmath(sys.A, sys.B, sys.C, digits=100)
+    assert relative_errors(scaled, exact).max() < 1e-8
+
+
+@pytest.mark.parametrize("max_rank", [None, 1])
+def test_a_second_computation_that_fails_is_a_warning(max_rank):
+    """The last pole below 1 leaves the circle in other coordinates: no value is certain then."""
+    sys = lti.LTI(np.array([[1 - EPS, 1.0], [0.0, 0.5]]), np.ones((2, 1)), np.ones((1, 2)))
+    message = "are uncertain: computed in another coordinate system a pole leaves the unit circle"
+    with pytest.warns(lti.PrecisionWarning, match=message) as caught:
+        sigma = lti.hankel_singular_values(sys, accuracy="relative", max_rank=max_rank)
+    assert caught[0].filename == __file__
+    assert np.all(sigma > 0)
+    silent = lti.LTI(sys.A, 0 * sys.B, sys.C)
+    with pytest.warns(lti.PrecisionWarning, match=message):
+        assert np.all(lti.hankel_singular_values(silent, accuracy="relative") == 0)
 
 
 @given(seed=seeds(), structure=st.sampled_from(["dense", "complex dense", "complex diagonal"]))

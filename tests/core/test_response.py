@@ -47,6 +47,42 @@ def test_frequency_response_agrees_with_inversion(sys):
         assert np.abs(found - expected).max() <= 100 * EPS * size
 
 
+@given(
+    sys=systems(structures=STRUCTURES[4:], spectra=MILD_SPECTRA, couplings=("full", "graded")),
+    copies=st.integers(8, 11),
+)
+def test_many_frequencies_of_dense_systems_agree_with_few(sys, copies):
+    """From 32 on they are solved for in one Schur form."""
+    omega = np.linspace(-np.pi, np.pi, 5)
+    few = lti.frequency_response(sys, omega)
+    many = lti.frequency_response(sys, np.tile(omega, copies))
+    assert many.shape == (*sys.batch_shape, 5 * copies, sys.outputs, sys.inputs)
+    size = 1e3 * np.abs(sys.B).max() * np.abs(sys.C).max()
+    for k in range(copies):
+        assert np.abs(many[..., 5 * k : 5 * k + 5, :, :] - few).max() <= 100 * EPS * size
+
+
+@pytest.mark.parametrize("n", [1, 31, 32, 33, 100])
+def test_dense_systems_of_any_order_agree_with_their_modes(n):
+    """Orders around those at which a triangular solve is cut into blocks."""
+    sys = build_system(np.random.default_rng(n), "rotation with real poles", n=n, m=3)
+    omega = np.linspace(-np.pi, np.pi, 40)
+    expected = lti.frequency_response(sys, omega)
+    found = lti.frequency_response(sys.to_dense(), omega)
+    assert np.abs(found - expected).max() <= 100 * EPS * np.abs(expected).max() / 0.05
+
+
+def test_units_of_the_states_cost_no_digits():
+    """‖A‖ grows to 1e9 in them, and a Schur form is right to eps ‖A‖."""
+    sys = build_system(np.random.default_rng(0), "non-normal", n=6)
+    t = 2.0 ** (6 * np.arange(6))[:, None]
+    scaled = lti.LTI(sys.A * t / t.T, sys.B * t, sys.C / t.T)
+    omega = np.linspace(-np.pi, np.pi, 40)
+    expected = lti.frequency_response(sys, omega)
+    found = lti.frequency_response(scaled, omega)
+    assert np.abs(found - expected).max() <= 100 * EPS * np.abs(expected).max()
+
+
 @settings(max_examples=10)
 @given(sys=systems(spectra=MILD_SPECTRA, structures=STRUCTURES[:6]))
 def test_frequency_response_is_the_transform_of_the_impulse_response(sys):
@@ -82,6 +118,8 @@ def test_chunks_make_no_difference(monkeypatch):
     whole = lti.frequency_response(sys, omega)
     monkeypatch.setattr("lticore.response._CHUNK", 64)
     assert np.array_equal(whole, lti.frequency_response(sys, omega))
+    dense = lti.frequency_response(sys.to_dense(), omega)
+    assert dense == pytest.approx(whole, rel=1e-12, abs=1e-12 * np.abs(whole).max())
 
 
 def test_no_frequencies_give_an_empty_response():
@@ -96,10 +134,11 @@ def test_unstable_systems_respond_too():
 
 
 @pytest.mark.parametrize("A", [lti.Diagonal([1.0]), lti.Rotation([], [], [1.0]), np.eye(1)])
-def test_a_frequency_on_a_pole_is_refused(A):
+@pytest.mark.parametrize("count", [1, 50])
+def test_a_frequency_on_a_pole_is_refused(A, count):
     sys = lti.LTI(A, [[1.0]], [[1.0]])
     with pytest.raises(lti.SingularEquationError, match="coincides with a pole"):
-        lti.frequency_response(sys, [0.5, 0.0])
+        lti.frequency_response(sys, [*np.linspace(0.5, 3, count), 0.0])
 
 
 @given(sys=systems(dtypes=("float32",)))

@@ -206,6 +206,13 @@ def test_nearly_singular_dense_equation_names_the_pair(B):
     assert np.all(np.isfinite(X))
 
 
+def test_badly_scaled_equation_is_not_called_singular():
+    A = np.array([[0.5, 1e9], [0.0, 0.25]])
+    message = r"badly scaled: .* 7\.5e-01 for the poles of modes 0 \(of A\) and 0 \(of B\), by up"
+    with pytest.warns(lti.PrecisionWarning, match=message):
+        lti.solve_stein(A, np.ones((2, 2)))
+
+
 def test_structures_next_to_the_circle_need_no_warning():
     pole = 1 - 1e-14
     X = lti.solve_stein(lti.Diagonal([0.3, pole]), np.ones((2, 2)))
