@@ -7,8 +7,10 @@ lti.hankel_singular_values(sys)                      # how much each state matte
 reduced = lti.balanced_truncation(sys, order=8)      # .system, .error_bound, …
 """
 
-from .convert.diagonal import diagonalize
+from . import certificate
+from .convert.diagonal import diagonalize, eigenvector_condition
 from .convert.discretize import discretize
+from .convert.nearby import NearbySystem, well_conditioned
 from .convert.rotation import to_rotation
 from .convert.statespace import from_statespace, to_statespace
 from .errors import (
@@ -29,6 +31,7 @@ from .norms import h2_error, h2_norm, hankel_norm, hinf_norm
 from .recurrence import linear_recurrence, time_varying_recurrence
 from .reduction.balanced import balanced_truncation
 from .reduction.orders import allocate_orders
+from .reduction.refit import Refit, refit_outputs
 from .reduction.result import Reduction
 from .response import frequency_response, impulse_response, simulate
 from .spectral import SpectralFunction, schatten, tail
@@ -69,11 +72,17 @@ __all__ = [
     "time_varying_recurrence",
     # reduction
     "balanced_truncation",
-    "allocate_orders",
     "Reduction",
+    "refit_outputs",
+    "Refit",
+    "allocate_orders",
+    "certificate",
     # coordinates and representations
     "diagonalize",
     "to_rotation",
+    "eigenvector_condition",
+    "well_conditioned",
+    "NearbySystem",
     "discretize",
     "from_statespace",
     "to_statespace",

@@ -1,5 +1,6 @@
 """Changes of coordinates keep the response."""
 
+import re
 import warnings
 
 import numpy as np
@@ -101,6 +102,217 @@ def test_nearly_defective_matrices_warn():
     sys = lti.LTI(J, np.ones((2, 1)), np.ones((1, 2)))
     with pytest.warns(lti.PrecisionWarning, match="eigenvectors of A have condition number"):
         lti.diagonalize(sys)
+
+
+def test_conditions_of_eigenvectors():
+    rng = np.random.default_rng(0)
+    for structure in STRUCTURES:
+        sys = build_system(rng, structure, batch=(2, 3), dtype="float32")
+        condition = lti.eigenvector_condition(sys)
+        assert condition.shape == (2, 3)
+        assert condition.dtype == np.float32
+        if "dense" in structure or structure == "non-normal":
+            A = sys.A.astype(np.complex128 if "complex" in structure else np.float64)
+            expected = np.linalg.cond(np.linalg.eig(A)[1])
+            assert np.allclose(condition, expected, rtol=1e-6, atol=0)
+        else:
+            assert np.all(condition == 1)
+
+
+def test_the_condition_of_a_defective_matrix():
+    assert lti.eigenvector_condition(chain_system(3, 0.5, turned=False)) > 1 / EPS
+    # Exactly dependent eigenvectors.
+    sys = lti.LTI(np.eye(4, k=1), np.ones((4, 1)), np.ones((1, 4)))
+    assert lti.eigenvector_condition(sys) == np.inf
+
+
+# --- chains of equal poles --------------------------------------------------------------------
+
+
+def chain_system(length, pole, n=8, seed=0, turned=True, batch=()):
+    """A Jordan chain of one pole next to distinct ones, in orthogonal coordinates that hide it.
+
+    The coupling is of the size of the pole's distance to the circle: the chain's responses to
+    all its states are of one size then.
+    """
+    rng = np.random.default_rng(seed)
+    A = np.zeros((*batch, n, n))
+    A[..., range(n), range(n)] = rng.uniform(-0.6, 0.6, n)
+    A[..., :length, :length] = pole * np.eye(length) + (1 - abs(pole)) * np.eye(length, k=1)
+    if turned:
+        U = np.linalg.qr(rng.standard_normal((*batch, n, n)))[0]
+        A = U @ A @ U.swapaxes(-1, -2)
+    return lti.LTI(A, rng.standard_normal((*batch, n, 2)), rng.standard_normal((*batch, 2, n)))
+
+
+def relative_change(sys, other):
+    """Largest change of H over frequencies, relative to the largest H."""
+    H, changed = (lti.frequency_response(x, np.linspace(0, np.pi, 200)) for x in (sys, other))
+    return np.abs(H - changed).max() / np.abs(H).max()
+
+
+CHAINS = [
+    (2, 0.5),
+    (2, 0.95),
+    (2, -0.9),
+    (3, 0.5),
+    (3, 0.95),
+    (4, 0.5),
+    (4, 0.9),
+    (6, 0.5),
+    (8, 0.0),
+]
+
+
+@pytest.mark.parametrize(("length", "pole"), CHAINS)
+@pytest.mark.parametrize("convert", [lti.diagonalize, lti.to_rotation])
+def test_chains_of_equal_poles_are_not_converted_silently(convert, length, pole):
+    """The warning states a condition, and the error stays within its multiple of rounding."""
+    for seed in range(5):
+        sys = chain_system(length, pole, seed=seed)
+        condition = lti.eigenvector_condition(sys)
+        with pytest.warns(
+            lti.PrecisionWarning, match=re.escape(f"condition number {condition:.1e}")
+        ):
+            converted = convert(sys)
+        assert relative_change(sys, converted) <= 100 * EPS * condition
+        # Said to be acceptable.
+        accepted = convert(sys, max_condition=1e16)
+        assert np.array_equal(accepted.B, converted.B)
+
+
+@pytest.mark.parametrize(("length", "pole"), [(3, 0.5), (4, 0.9), (6, 0.5)])
+def test_real_coordinates_do_not_square_the_condition(length, pole):
+    """One half of each complex pair, taken from V⁻¹B, carries an error of eps κ² instead."""
+    sys = chain_system(length, pole)
+    direct = relative_change(sys, lti.to_rotation(sys, max_condition=1e16))
+    modal = lti.diagonalize(sys, max_condition=1e16)
+    assert relative_change(sys, modal) <= 100 * EPS * lti.eigenvector_condition(sys)
+    above = modal.A.poles.imag > 0
+    real = modal.A.poles.imag == 0
+    C = np.concatenate([modal.C[:, above], modal.C[:, above].conj(), modal.C[:, real]], axis=-1)
+    B = np.concatenate([modal.B[above], modal.B[above].conj(), modal.B[real]])
+    poles = modal.A.poles
+    halves = np.concatenate([poles[above], poles[above].conj(), poles[real]])
+    by_halves = relative_change(sys, lti.LTI(lti.Diagonal(halves), B, C))
+    assert by_halves > 1e3 * direct
+    # Where the complex form is all there is, the change is noticed.
+    with pytest.raises(lti.NotRealError):
+        lti.to_rotation(modal)
+
+
+@pytest.mark.parametrize(("length", "pole"), CHAINS)
+@pytest.mark.parametrize("max_condition", [1e4, 3e6, 1e8])
+def test_nearby_systems_can_be_converted(length, pole, max_condition):
+    sys = chain_system(length, pole)
+    if lti.eigenvector_condition(sys) <= max_condition:
+        assert lti.well_conditioned(sys, max_condition).system is sys
+        return
+    nearby = lti.well_conditioned(sys, max_condition)
+    assert lti.eigenvector_condition(nearby.system) == nearby.condition <= max_condition
+    assert nearby.system.spectral_radius < 1
+    assert nearby.system.dtype == nearby.system.A.dtype == np.float64
+    assert np.array_equal(nearby.system.B, sys.B)
+    assert np.array_equal(nearby.system.C, sys.C)
+    moved = np.linalg.norm(nearby.system.A - sys.A, 2) / np.linalg.norm(sys.A, 2)
+    assert nearby.perturbation == pytest.approx(moved)
+    # Within two decades of the best for a chain, a corner entry of κ^{−k/(k−1)}.
+    assert moved <= 100 * max_condition ** (-length / (length - 1))
+    change = relative_change(sys, nearby.system)
+    assert change <= 2 * nearby.response_change
+    rounding = 100 * EPS * max_condition
+    for convert in (lti.diagonalize, lti.to_rotation):
+        converted = convert(nearby.system, max_condition=max_condition)
+        assert relative_change(nearby.system, converted) <= rounding
+        assert relative_change(sys, converted) <= change + rounding
+
+
+def test_a_nearby_system_beats_the_chain_itself():
+    """What the way out is for: long chains, whose own modal form keeps few digits."""
+    for length, pole in ((4, 0.5), (6, 0.5), (8, 0.0)):
+        sys = chain_system(length, pole)
+        itself = relative_change(sys, lti.to_rotation(sys, max_condition=1e16))
+        nearby = lti.to_rotation(lti.well_conditioned(sys).system)
+        assert relative_change(sys, nearby) < itself / 10
+        assert relative_change(sys, nearby) < 2e-6
+
+
+def test_a_delay_line_has_a_nearby_diagonal_form():
+    """All poles at 0 and exactly dependent eigenvectors: eight steps of delay."""
+    sys = lti.LTI(np.eye(8, k=1), np.eye(8)[:, -1:], np.eye(8)[:1])
+    with pytest.raises(lti.ArgumentError, match=r"well_conditioned\(sys\)"):
+        lti.diagonalize(sys)
+    nearby = lti.well_conditioned(sys)
+    change = lti.impulse_response(lti.to_rotation(nearby.system), 30) - lti.impulse_response(
+        sys, 30
+    )
+    assert np.abs(change).max() <= 1e-5
+    assert nearby.response_change <= 1e-5
+
+
+@given(sys=systems())
+def test_well_conditioned_systems_come_back_as_they_are(sys):
+    condition = lti.eigenvector_condition(sys)
+    if np.all(condition <= 3e6):
+        nearby = lti.well_conditioned(sys)
+        assert nearby.system is sys
+        assert np.array_equal(nearby.condition, condition)
+        assert nearby.perturbation.shape == nearby.response_change.shape == sys.batch_shape
+        assert not np.any(nearby.perturbation)
+        assert not np.any(nearby.response_change)
+
+
+def test_only_the_entries_of_a_batch_that_need_it_move():
+    chain, plain = chain_system(3, 0.8, n=7), build_system(np.random.default_rng(0), "dense", n=7)
+    sys = lti.LTI(*(np.stack([getattr(x, k) for x in (chain, plain)]) for k in "ABC"))
+    nearby = lti.well_conditioned(sys)
+    assert np.all(nearby.condition <= 3e6)
+    assert nearby.perturbation[0] > 0
+    assert nearby.perturbation[1] == nearby.response_change[1] == 0
+    assert np.array_equal(nearby.system.A[1], plain.A)
+    assert np.array_equal(nearby.system.A[0], lti.well_conditioned(chain).system.A)
+
+
+def test_complex_chains():
+    rng = np.random.default_rng(0)
+    real = chain_system(3, 0.7)
+    sys = lti.LTI(np.exp(0.5j) * real.A, real.B + 1j * rng.standard_normal(real.B.shape), real.C)
+    nearby = lti.well_conditioned(sys)
+    assert nearby.system.A.dtype == np.complex128
+    assert 0 < nearby.perturbation < 1e-7
+    assert relative_change(sys, lti.diagonalize(nearby.system)) <= 2 * nearby.response_change + 1e-8
+
+
+def test_single_precision_chains():
+    """float32 holds no smaller change than 6e-8, which has to do."""
+    double = chain_system(3, 0.5)
+    sys = lti.LTI(*(x.astype(np.float32) for x in (double.A, double.B, double.C)))
+    nearby = lti.well_conditioned(sys, 300)
+    assert nearby.system.A.dtype == nearby.system.dtype == np.float32
+    assert nearby.condition.dtype == nearby.perturbation.dtype == np.float32
+    assert lti.eigenvector_condition(nearby.system) <= 300
+    assert relative_change(sys, nearby.system) <= 2 * nearby.response_change
+
+
+def test_equal_seeds_give_equal_systems():
+    sys = chain_system(4, 0.5)
+    first, second, third = (lti.well_conditioned(sys, seed=k).system.A for k in (1, 1, 2))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, third)
+
+
+def test_what_cannot_be_helped_is_said():
+    # A chain this close to the circle has no stable neighbour with good eigenvectors.
+    J = 0.9999 * np.eye(6) + np.eye(6, k=1)
+    with pytest.raises(lti.ArgumentError, match="no stable system within"):
+        lti.well_conditioned(lti.LTI(J, np.ones((6, 1)), np.ones((1, 6))), 1e3)
+    for call in (lti.well_conditioned, lambda s, k: lti.diagonalize(s, max_condition=k)):
+        with pytest.raises(lti.ArgumentError, match="max_condition must be at least 1"):
+            call(chain_system(2, 0.5), 0.5)
+    with pytest.raises(lti.ArgumentError, match="max_condition must be at least 1"):
+        lti.to_rotation(build_system(np.random.default_rng(0), "rotation"), max_condition=np.nan)
+    with pytest.raises(lti.ArgumentError, match="seed"):
+        lti.well_conditioned(chain_system(2, 0.5), seed=-1)
 
 
 # --- rotation ---------------------------------------------------------------------------------
