@@ -27,12 +27,16 @@ from .errors import (
 )
 from .gramians import controllability_gramian, gramian_factors, observability_gramian
 from .hankel import hankel_singular_values
-from .norms import h2_error, h2_norm, hankel_norm, hinf_norm
+from .norms import h2_error, h2_norm, hankel_norm, hinf_norm, output_shift
+from .quadratic import QuadraticOutputLTI
 from .recurrence import linear_recurrence, time_varying_recurrence
 from .reduction.balanced import balanced_truncation
-from .reduction.orders import allocate_orders
+from .reduction.complex_balanced import complex_balanced_truncation
+from .reduction.h2 import h2_reduction
+from .reduction.modal import allocate_modal_orders, modal_truncation
+from .reduction.orders import allocate_orders, allocate_orders_by_error
 from .reduction.refit import Refit, refit_outputs
-from .reduction.result import Reduction
+from .reduction.result import Convergence, Reduction
 from .response import frequency_response, impulse_response, simulate
 from .spectral import SpectralFunction, schatten, tail
 from .spectral_sums import LTIGradient, hankel_sum, hankel_sum_and_gradient
@@ -47,6 +51,7 @@ __all__ = [
     "Diagonal",
     "Rotation",
     "LTI",
+    "QuadraticOutputLTI",
     # equations and Gramians
     "solve_stein",
     "controllability_gramian",
@@ -65,6 +70,7 @@ __all__ = [
     "h2_norm",
     "h2_error",
     "hinf_norm",
+    "output_shift",
     "frequency_response",
     "impulse_response",
     "simulate",
@@ -72,10 +78,16 @@ __all__ = [
     "time_varying_recurrence",
     # reduction
     "balanced_truncation",
+    "complex_balanced_truncation",
+    "modal_truncation",
+    "h2_reduction",
     "Reduction",
+    "Convergence",
     "refit_outputs",
     "Refit",
     "allocate_orders",
+    "allocate_modal_orders",
+    "allocate_orders_by_error",
     "certificate",
     # coordinates and representations
     "diagonalize",

@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
 from .._arrays import Array, namespace
-from .._check import check_integer, check_one_given, is_single, like_precision
-from .._linalg import EPSILON, adjoint, has_eigenvalues, leading_svd, pad_values
+from .._check import check_integer, check_one_given, to_double
+from .._linalg import (
+    EPSILON,
+    adjoint,
+    has_eigenvalues,
+    leading_svd,
+    pad_values,
+    pivoted_cholesky,
+)
 from .._modes import multiply
 from ..errors import ArgumentError, ShapeError, warn_precision
-from ..gramians import scaled_factors
+from ..gramians import DEFAULT_RTOL, balance_gramians, double_gramians, scaled_factors
 from ..norms import h2_error
+from ..quadratic import QuadraticOutputLTI, System, linear_part, mapped, transformed
 from ..structure import Rotation, StateMatrix
-from ..systems import LTI, in_double, in_single
+from ..systems import LTI
+from ._repair import repair
+from ._split import join, split_unstable
 from .orders import order_for_energy, order_for_error
-from .result import Reduction
+from .result import Reduction, in_precision_of
 
 
 def balanced_truncation(
-    sys: LTI,
+    sys: System,
     *,
     order: int | None = None,
     energy: float | None = None,
     error: float | None = None,
+    horizon: int | None = None,
+    match_dc: bool = False,
+    unstable: Literal["refuse", "keep"] = "refuse",
 ) -> Reduction:
     """Keep the r best reachable and observable states.
 
@@ -31,20 +48,34 @@ def balanced_truncation(
 
     Parameters
     ----------
+    sys : LTI or QuadraticOutputLTI
+        With quadratic outputs Q solves Aᴴ Q A − Q + Cᴴ C + Σ_i M_i P M_i = 0, and M_i becomes
+        Vᴴ M_i V; there is no bound.
     order : int in 1 … n
         r itself.
     energy : float in (0, 1]
         Smallest r with Σ_{i≤r} σ_i ≥ energy · Σ σ_i.
     error : float ≥ 0
         Smallest r with 2 Σ_{i>r} σ_i ≤ error, an absolute bound on the h∞ error.
+    horizon : int ≥ 1, optional
+        Balance the Gramians of the first T lags instead (TLBT); the system may be unstable. There
+        is no bound, and the result may be unstable where the system is not: such poles are
+        reflected, λ → 1/conj λ, and the outputs fitted again over the horizon. A PrecisionWarning
+        says so, and ``left`` and ``right`` are None then.
+    match_dc : bool
+        Balanced singular perturbation: the states beyond r follow at once instead of being dropped,
+        so that H_r(1) = H(1). The bound is the same. D changes, and ``left``, ``right`` are None.
+    unstable : "refuse" or "keep"
+        "keep" reduces the stable part of a system and keeps all other modes: ``order`` counts them,
+        the other criteria, σ and the bound are those of the stable part. One system at a time.
 
     Returns
     -------
     Reduction : the reduced system is dense (see `to_rotation`, `diagonalize`), real for real input,
-        stable, and has the D of the full one. Conditions: all |poles| < 1; the system need not be
-        minimal. Values at the level of rounding leave nothing to keep: r is lowered to the
-        number of larger ones with a PrecisionWarning; a system with B = 0 or C = 0 becomes one
-        state with zero input and output.
+        stable where the system is, and has the D of the full one. Conditions: all |poles| < 1 but
+        for the cases above; the system need not be minimal. Values at the level of rounding leave
+        nothing to keep: r is lowered to the number of larger ones with a PrecisionWarning; a system
+        with B = 0 or C = 0 becomes one state with zero input and output.
 
     Cost: O(n² (m + p) + n³) structured or dense, one SVD of the numerical rank.
 
@@ -54,74 +85,219 @@ def balanced_truncation(
     ShapeError
         For an empty batch.
     ArgumentError
-        When not exactly one criterion is given, or it is out of range.
+        When not exactly one criterion is given, or it or the options are out of range.
 
     Source: Tombs & Postlethwaite, Int. J. Control 46 (1987); discrete-time bound: Al-Saggaf &
-    Franklin, IEEE TAC 32 (1987), and Enns (1984).
+    Franklin, IEEE TAC 32 (1987), and Enns (1984); singular perturbation: Liu & Anderson, Int. J.
+    Control 50 (1989); finite horizons: Gawronski & Juang (1990); quadratic outputs: Benner, Goyal &
+    Pontes Duff, IEEE TAC 67 (2022).
     """
+    _check_options(sys, order, energy, error, horizon, match_dc, unstable)
+    full = mapped(to_double, sys)
+    if unstable == "keep" and full.spectral_radius >= 1:
+        return _reduce_stable_part(sys, full, order, energy, error, match_dc)
+    found = _balance(full, horizon)
+    wanted = _choose_order(found.sigma, order, energy, error)
+    reduction = (_perturbed if match_dc else _truncated)(full, found, wanted, horizon)
+    return in_precision_of(sys, reduction)
+
+
+@dataclass(frozen=True, eq=False)
+class _Balancing:
+    """What both reductions need of a system in float64.
+
+    sigma : (..., n) padded with zeros,   clear : which of them stand clear of rounding
+    rank : largest number of clear values in the batch
+    directions : r ↦ the first r columns of S U and of R V
+    """
+
+    sigma: Array
+    clear: Array
+    rank: int
+    directions: Callable[[int], tuple[Array, Array]]
+
+
+def _balance(sys: System, horizon: int | None) -> _Balancing:
     xp = namespace(sys.B)
-    full = in_double(sys)
+    R, S, t = _factors(sys, horizon)
+    sigma, vectors = leading_svd(adjoint(S) @ R)
+    sigma = pad_values(sigma, sys.order)
+    clear = sigma > _rounding_level(sys.A, R, S)  # the same for R/t and t S
+    rank = int(xp.max(xp.sum(xp.astype(clear, xp.int64), axis=-1)))
+
+    def directions(count: int) -> tuple[Array, Array]:
+        U, V = vectors(count)
+        return pad_values(t * (S @ U), count), pad_values((R @ V) / t, count)
+
+    return _Balancing(sigma, clear, rank, directions)
+
+
+def _factors(sys: System, horizon: int | None) -> tuple[Array, Array, Array]:
+    if isinstance(sys, LTI):
+        return scaled_factors(sys, horizon=horizon)
+    P, Q, t = balance_gramians(*double_gramians(sys, horizon))
+    R, S = (pivoted_cholesky(X, rtol=DEFAULT_RTOL) for X in (P, Q))
+    return R, S, t
+
+
+def _truncated(sys: System, found: _Balancing, wanted: int, horizon: int | None) -> Reduction:
+    xp = namespace(sys.B)
+    order = min(wanted, found.rank)
+    SU, RV = found.directions(max(order, 1))
+    while True:
+        kept = found.clear & (xp.arange(sys.order) < order)
+        left, right = _projections(SU, RV, found.sigma, kept, max(order, 1))
+        reduced = _projected(sys, left, right)
+        # The exact truncation is stable: one that is not lives on values spoilt by rounding.
+        if order == 0 or horizon is not None or _is_stable(reduced):
+            break
+        order -= 1
+    _warn_if_lowered(order, wanted, reduced.order)
+    if horizon is not None and not _is_stable(reduced):
+        reduced, left, right = repair(sys, reduced, horizon), None, None
+    bound = 2 * xp.sum(xp.where(kept, 0.0, found.sigma), axis=-1)
+    no_bound = horizon is not None or isinstance(sys, QuadraticOutputLTI)
+    return Reduction(
+        system=reduced,
+        order=reduced.order,
+        singular_values=found.sigma,
+        error_bound=None if no_bound else bound,
+        h2_error=h2_error(sys, reduced, horizon=horizon),
+        left=left,
+        right=right,
+    )
+
+
+def _perturbed(sys: LTI, found: _Balancing, wanted: int, horizon: int | None) -> Reduction:
+    # With balanced states split as (x_1, x_2), x_2 is set to its fixed point for the current x_1
+    # and u: x_2 = (I − A22)⁻¹ (A21 x_1 + B2 u).
+    xp = namespace(sys.B)
+    rank = max(found.rank, 1)
+    order = min(wanted, rank)
+    kept = found.clear & (xp.arange(sys.order) < rank)
+    SU, RV = found.directions(rank)
+    balanced = _projected(sys, *_projections(SU, RV, found.sigma, kept, rank))
+    A, B, C, D = balanced.A, balanced.B, balanced.C, balanced.D
+    if order < rank:
+        first, second = slice(0, order), slice(order, rank)
+        identity = xp.eye(rank - order, dtype=A.dtype)
+        fast = xp.linalg.solve(
+            identity - A[..., second, second],
+            xp.concat([A[..., second, first], B[..., second, :]], axis=-1),
+        )
+        by_state, by_input = fast[..., :order], fast[..., order:]
+        added = C[..., second] @ by_input
+        D = added if D is None else D + added
+        B = B[..., first, :] + A[..., first, second] @ by_input
+        C = C[..., first] + C[..., second] @ by_state
+        A = A[..., first, first] + A[..., first, second] @ by_state
+    reduced = LTI(A, B, C, D)
+    _warn_if_lowered(order if found.rank else 0, wanted, reduced.order)
+    remaining = found.clear & (xp.arange(sys.order) < order)
+    return Reduction(
+        system=reduced,
+        order=order,
+        singular_values=found.sigma,
+        error_bound=2 * xp.sum(xp.where(remaining, 0.0, found.sigma), axis=-1),
+        h2_error=h2_error(sys, reduced),
+    )
+
+
+def _reduce_stable_part(
+    sys: LTI,
+    full: LTI,
+    order: int | None,
+    energy: float | None,
+    error: float | None,
+    match_dc: bool,
+) -> Reduction:
+    stable, rest = split_unstable(full)
+    if order is not None and order <= rest.order:
+        raise ArgumentError(
+            f"order is {order}, but {rest.order} unstable modes are kept: at least one state more "
+            "is needed for the stable part"
+        )
+    if stable is None:
+        raise ArgumentError("no mode of the system is stable, so there is nothing to reduce")
+    found = _balance(stable, None)
+    left = None if order is None else min(order - rest.order, stable.order)
+    wanted = _choose_order(found.sigma, left, energy, error)
+    part = (_perturbed if match_dc else _truncated)(stable, found, wanted, None)
+    whole = join(part.system, rest)
+    reduction = Reduction(
+        system=whole,
+        order=whole.order,
+        singular_values=part.singular_values,
+        error_bound=part.error_bound,
+        h2_error=part.h2_error,
+    )
+    return in_precision_of(sys, reduction)
+
+
+def _projections(
+    SU: Array, RV: Array, sigma: Array, kept: Array, order: int
+) -> tuple[Array, Array]:
+    """(W, V) with ``order`` columns; those that are not ``kept`` are zero, as in batch entries of
+    lower rank than the others."""
+    xp = namespace(SU, RV)
+    scale = xp.where(kept, 1 / xp.sqrt(xp.where(kept, sigma, 1.0)), 0.0)[..., None, :order]
+    return SU[..., :order] * scale, RV[..., :order] * scale
+
+
+def _projected(sys: System, left: Array, right: Array) -> System:
+    linear = linear_part(sys)
+    A, B, C = adjoint(left) @ multiply(sys.A, right), adjoint(left) @ sys.B, sys.C @ right
+    if isinstance(sys, QuadraticOutputLTI):
+        return QuadraticOutputLTI(A, B, C, transformed(sys.M, right))
+    return LTI(A, B, C, linear.D)
+
+
+def _warn_if_lowered(order: int, wanted: int, states: int) -> None:
+    if order < wanted:
+        warn_precision(
+            f"order {wanted} was asked for, but only {order} Hankel singular values stand clear "
+            f"of rounding: the reduced system has {states} states"
+        )
+
+
+def _is_stable(sys: System) -> bool:
+    # Libraries without eigenvalues of general matrices cannot tell; there we trust the theory.
+    return not has_eigenvalues(sys.B) or sys.spectral_radius < 1
+
+
+def _check_options(
+    sys: System,
+    order: int | None,
+    energy: float | None,
+    error: float | None,
+    horizon: int | None,
+    match_dc: bool,
+    unstable: str,
+) -> None:
+    check_one_given(order=order, energy=energy, error=error)
     if 0 in sys.batch_shape:
         raise ShapeError(
             f"the batch shape {sys.batch_shape} holds no system, so no order can be chosen"
         )
-    R, S, t = scaled_factors(full)
-    sigma, vectors = leading_svd(adjoint(S) @ R)
-    sigma = pad_values(sigma, sys.order)
-    wanted = _choose_order(sigma, order, energy, error)
-
-    clear = sigma > _rounding_level(full.A, R, S)  # the same for R/t and t S
-    rank = int(xp.max(xp.sum(xp.astype(clear, xp.int64), axis=-1)))
-    order = min(wanted, rank)
-    U, V = vectors(max(order, 1))
-    SU, RV = t * (S @ U), (R @ V) / t
-    while True:
-        kept = clear & (xp.arange(sys.order) < order)
-        left, right, reduced = _project(full, SU, RV, sigma, kept, max(order, 1))
-        # The exact truncation is stable: one that is not lives on values spoilt by rounding.
-        if order == 0 or _is_stable(reduced):
-            break
-        order -= 1
-    if order < wanted:
-        warn_precision(
-            f"order {wanted} was asked for, but only {order} Hankel singular values stand clear "
-            f"of rounding: the reduced system has {reduced.order} states"
+    if unstable not in ("refuse", "keep"):
+        raise ArgumentError(f"unstable={unstable!r} is not 'refuse' or 'keep'")
+    quadratic = isinstance(sys, QuadraticOutputLTI)
+    if match_dc and (horizon is not None or quadratic):
+        raise ArgumentError("match_dc=True is for linear outputs and the infinite horizon")
+    if error is not None and (horizon is not None or quadratic):
+        raise ArgumentError(
+            "error= is a bound that finite horizons and quadratic outputs do not have: give "
+            "order= or energy="
         )
-    single = is_single(sys.B)
-    return Reduction(
-        system=in_single(reduced) if single else reduced,
-        order=reduced.order,
-        singular_values=like_precision(sigma, single),
-        error_bound=like_precision(2 * xp.sum(xp.where(kept, 0.0, sigma), axis=-1), single),
-        h2_error=like_precision(h2_error(full, reduced), single),
-        left=like_precision(left, single),
-        right=like_precision(right, single),
-    )
-
-
-def _project(
-    sys: LTI, SU: Array, RV: Array, sigma: Array, kept: Array, order: int
-) -> tuple[Array, Array, LTI]:
-    """(W, V, reduced system) with ``order`` states; those that are not ``kept`` are zero, as in
-    batch entries of lower rank than the others."""
-    xp = namespace(SU, RV)
-    scale = xp.where(kept, 1 / xp.sqrt(xp.where(kept, sigma, 1.0)), 0.0)[..., None, :order]
-    left, right = pad_values(SU, order) * scale, pad_values(RV, order) * scale
-    reduced = LTI(
-        adjoint(left) @ multiply(sys.A, right), adjoint(left) @ sys.B, sys.C @ right, sys.D
-    )
-    return left, right, reduced
-
-
-def _is_stable(sys: LTI) -> bool:
-    # Libraries without eigenvalues of general matrices cannot tell; there we trust the theory.
-    return not has_eigenvalues(sys.B) or sys.spectral_radius < 1
+    if unstable == "keep" and (horizon is not None or quadratic or sys.batch_shape):
+        raise ArgumentError(
+            "unstable='keep' is for one system with linear outputs and the infinite horizon"
+        )
 
 
 def _choose_order(
     sigma: Array, order: int | None, energy: float | None, error: float | None
 ) -> int:
-    check_one_given(order=order, energy=energy, error=error)
     if energy is not None:
         return order_for_energy(sigma, energy)
     if error is not None:

@@ -78,18 +78,7 @@ def allocate_orders(
     check_one_given(budget=budget, ratio=ratio, energy=energy)
     if energy is not None:
         return [order_for_energy(sigma, energy) for sigma in layers]
-    total = sum(len(sigma) for sigma in layers)
-    if ratio is not None:
-        if not 0 <= ratio < 1:
-            raise ArgumentError(f"ratio must lie in [0, 1), but is {ratio!r}")
-        budget = round((1 - ratio) * total)
-    budget = check_integer("budget", budget, minimum=0)
-    if budget < len(layers):
-        raise ArgumentError(
-            f"a budget of {budget} states (of {total}) cannot give each of {len(layers)} layers "
-            "its one state: lower the ratio or raise the budget"
-        )
-
+    budget = check_budget([len(sigma) for sigma in layers], budget, ratio)
     # State r + 1 of a layer is wanted as soon as γ exceeds the share of its first r states, that
     # is, in descending order of the share still missing after them.
     wanted = []
@@ -103,6 +92,78 @@ def allocate_orders(
     return orders
 
 
+def allocate_orders_by_error(
+    errors: Sequence[Array],
+    *,
+    weights: Sequence[float] | None = None,
+    budget: int | None = None,
+    ratio: float | None = None,
+) -> list[int]:
+    """Orders for several layers that lower a weighted sum of measured errors most.
+
+        minimise Σ_l w_l e_l(r_l) over Σ_l r_l ≤ budget
+
+    Greedy: the states that buy the largest decrease per state are given first. Optimal where each
+    e_l is convex in r, and on the convex hulls of the errors otherwise.
+
+    Parameters
+    ----------
+    errors : one real array (n_l,) per layer: e_l(r) for r = 1 … n_l, for example squared h2 errors
+    weights : one number w_l ≥ 0 per layer, for example measured effects of a layer's error on the
+        loss; default 1
+    budget, ratio : as for :func:`allocate_orders`
+
+    Returns
+    -------
+    list of int, one order ≥ 1 per layer, together never above the budget.
+
+    Raises
+    ------
+    ArgumentError, ShapeError
+    """
+    layers = [_check_errors(i, values) for i, values in enumerate(errors)]
+    budget = check_budget([len(values) for values in layers], budget, ratio)
+    if weights is None:
+        weights = [1.0] * len(layers)
+    if len(weights) != len(layers) or not all(0 <= w < float("inf") for w in weights):
+        raise ArgumentError(
+            f"weights must hold one finite number ≥ 0 for each of {len(layers)} layers, but is "
+            f"{list(weights)!r}"
+        )
+    orders, left = [1] * len(layers), budget - len(layers)
+    while left:
+        steps = [
+            (weight * (e[r - 1] - e[r : r + left]) / np.arange(1, 1 + len(e[r : r + left])))
+            for weight, e, r in zip(weights, layers, orders, strict=True)
+        ]
+        gains = [step.max(initial=0.0) for step in steps]
+        best = int(np.argmax(gains))
+        if not gains[best] > 0:
+            break
+        taken = 1 + int(np.argmax(steps[best]))
+        orders[best] += taken
+        left -= taken
+    return orders
+
+
+def check_budget(sizes: Sequence[int], budget: int | None, ratio: float | None) -> int:
+    """The number of states that layers of these sizes may keep together."""
+    check_one_given(budget=budget, ratio=ratio)
+    if not sizes:
+        raise ArgumentError("there is no layer to allocate states to")
+    if ratio is not None:
+        if not 0 <= ratio < 1:
+            raise ArgumentError(f"ratio must lie in [0, 1), but is {ratio!r}")
+        budget = round((1 - ratio) * sum(sizes))
+    budget = check_integer("budget", budget, minimum=0)
+    if budget < len(sizes):
+        raise ArgumentError(
+            f"a budget of {budget} states (of {sum(sizes)}) cannot give each of {len(sizes)} "
+            "layers its one state: lower the ratio or raise the budget"
+        )
+    return budget
+
+
 def _tails(sigma: np.ndarray) -> np.ndarray:
     """(..., n + 1) sums Σ_{i>r} σ_i for r = 0 … n, added from the small end."""
     sums = np.cumsum(sigma[..., ::-1].astype(np.float64), axis=-1)[..., ::-1]
@@ -112,6 +173,16 @@ def _tails(sigma: np.ndarray) -> np.ndarray:
 def _smallest_order(enough: np.ndarray) -> int:
     """Smallest r ≥ 1 that is enough in every batch entry; ``enough`` runs over r = 0 … n."""
     return max(1, int(np.max(np.argmax(enough, axis=-1))))
+
+
+def _check_errors(index: int, values: Array) -> np.ndarray:
+    name = f"errors[{index}]"
+    error = to_numpy(check_array(name, as_array(name, values), ndim=1))
+    if error.ndim != 1 or len(error) == 0:
+        raise ShapeError(f"{name} has shape {error.shape}: pass e(1) … e(n) of each layer")
+    if np.iscomplexobj(error) or np.any(error < 0):
+        raise ArgumentError(f"{name} must be real and non-negative")
+    return error
 
 
 def _check_values(index: int, values: Array) -> np.ndarray:

@@ -2,28 +2,67 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from .._arrays import Array
-from ..systems import LTI
+from .._check import is_single, like_precision
+from ..quadratic import System, mapped
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """How an iteration ended.
+
+    steps, evaluations : of the best run: accepted iterates after the start, and errors computed
+    residual : norm of the gradient of log J at the result, poles in the hyperbolic metric and rows
+        of B̂ relatively: 0 at a stationary point, the same in all units
+    converged : whether the iteration stopped by itself
+    starts : relative squared errors that the runs from all starts reached
+    """
+
+    steps: int
+    evaluations: int
+    residual: float
+    converged: bool
+    starts: tuple[float, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Reduction:
     """A reduced system and what is known of it.
 
-    system : the reduced LTI, dense
+    system : the reduced LTI, or QuadraticOutputLTI when one was given; dense from projections,
+        Diagonal or Rotation from methods that work in modes
     order : its number of states r
-    singular_values : (..., n) Hankel singular values of the full system, descending
-    error_bound : (...) bound on the h∞ norm of the error, 2 Σ_{i>r} σ_i
-    h2_error : (...) h2 norm of the error, computed (accurate to about 1e-8 of the full norm)
-    left, right : (..., n, r) projections W, V with Wᴴ V = I; A_r = Wᴴ A V
+    singular_values : (..., n) Hankel singular values of the full system, descending; None where the
+        method does not compute them
+    error_bound : (...) bound on the h∞ norm of the error; None where none exists
+    h2_error : (...) h2 norm of the error, computed (accurate to about 1e-8 of the full norm); over
+        the horizon where one was given, None for unstable systems without one
+    left, right : (..., n, r) projections W, V with Wᴴ V = I, A_r = Wᴴ A V; None where the method is
+        not a projection
+    history : relative squared h2 error of each accepted iterate, the start first
+    convergence : of iterative methods
     """
 
-    system: LTI
+    system: System
     order: int
-    singular_values: Array
-    error_bound: Array
-    h2_error: Array
-    left: Array
-    right: Array
+    singular_values: Array | None
+    error_bound: Array | None
+    h2_error: Array | None
+    left: Array | None = None
+    right: Array | None = None
+    history: tuple[float, ...] = ()
+    convergence: Convergence | None = None
+
+
+def in_precision_of(sys: System, reduction: Reduction) -> Reduction:
+    """The reduction with its arrays in the precision of the system."""
+    if not is_single(sys.B):
+        return reduction
+    single = partial(like_precision, single=True)
+    names = ("singular_values", "error_bound", "h2_error", "left", "right")
+    arrays = {name: getattr(reduction, name) for name in names}
+    changes = {name: single(x) for name, x in arrays.items() if x is not None}
+    return replace(reduction, system=mapped(single, reduction.system), **changes)

@@ -1,9 +1,12 @@
 """Orders for many layers under one budget."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import seeds
 
 import lticore as lti
 
@@ -155,3 +158,51 @@ def test_criteria_out_of_range(arguments, message):
 def test_values_that_are_none(layers, error, message):
     with pytest.raises(error, match=message):
         lti.allocate_orders(layers, energy=0.5)
+
+
+# --- orders by measured errors ------------------------------------------------------------------
+
+
+@given(seed=seeds(), budget=st.integers(3, 14))
+def test_greedy_orders_are_the_best_for_convex_errors(seed, budget):
+    rng = np.random.default_rng(seed)
+    errors = [np.cumsum(np.sort(rng.uniform(size=n)))[::-1] for n in (4, 6, 4)]
+    weights = rng.uniform(0, 2, 3)
+    orders = lti.allocate_orders_by_error(errors, weights=weights, budget=budget)
+    assert sum(orders) <= budget
+
+    def total(chosen):
+        return sum(w * e[r - 1] for w, e, r in zip(weights, errors, chosen, strict=True))
+
+    best = min(
+        total(chosen)
+        for chosen in itertools.product(*(range(1, len(e) + 1) for e in errors))
+        if sum(chosen) <= budget
+    )
+    assert total(orders) == pytest.approx(best, rel=1e-12, abs=1e-12)
+
+
+def test_a_step_of_two_states_is_seen():
+    """One state more gains nothing, two gain much: averages over steps find it."""
+    flat = [1.0, 1.0, 0.0]
+    slow = [1.0, 0.9, 0.8]
+    assert lti.allocate_orders_by_error([flat, slow], budget=4) == [3, 1]
+
+
+def test_states_that_gain_nothing_are_not_given():
+    assert lti.allocate_orders_by_error([[1.0, 1.0], [0.0, 0.0]], budget=4) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"errors": [[1.0], [-1.0]], "budget": 2}, lti.ArgumentError),
+        ({"errors": [[1.0], []], "budget": 2}, lti.ShapeError),
+        ({"errors": [[1.0], [1.0]], "budget": 2, "weights": [1.0]}, lti.ArgumentError),
+        ({"errors": [[1.0], [1.0]], "budget": 2, "weights": [1.0, -1.0]}, lti.ArgumentError),
+        ({"errors": [], "budget": 2}, lti.ArgumentError),
+    ],
+)
+def test_bad_errors(options, error):
+    with pytest.raises(error):
+        lti.allocate_orders_by_error(options.pop("errors"), **options)

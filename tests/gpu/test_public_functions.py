@@ -12,7 +12,8 @@ import lticore as lti
 pytestmark = pytest.mark.gpu
 
 #: Functions without arrays, and those that leave the device by their nature.
-WITHOUT_ARRAYS = {"schatten", "tail", "from_statespace", "to_statespace", "allocate_orders"}
+WITHOUT_ARRAYS = {"schatten", "tail", "from_statespace", "to_statespace"}
+WITHOUT_ARRAYS |= {"allocate_orders", "allocate_modal_orders", "allocate_orders_by_error"}
 
 
 def rotation(xp, batch=()):
@@ -50,6 +51,20 @@ def many_states(xp, batch=()):
     poles = rng.uniform(0.3, 0.99, (*batch, n)) * np.exp(1j * rng.uniform(-3, 3, (*batch, n)))
     B, C = rng.normal(size=(*batch, n, 2)), rng.normal(size=(*batch, 1, n))
     return lti.LTI(lti.Diagonal(xp.asarray(poles)), xp.asarray(B), xp.asarray(C))
+
+
+def quadratic(xp, sys):
+    """The system with a form of rank 2 in each output, and without feedthrough."""
+    rng = np.random.default_rng(5)
+    V = rng.normal(size=(sys.outputs, sys.order, 2))
+    s = rng.normal(size=(sys.outputs, 2))
+    return lti.QuadraticOutputLTI(sys.A, sys.B, sys.C, (xp.asarray(V), xp.asarray(s)))
+
+
+def pairs_only(xp):
+    arrays = np.random.default_rng(6).normal(size=(2, 8, 1))
+    A = lti.Rotation(xp.asarray([0.9, 0.5, 0.8, 0.3]), xp.asarray([0.1, 0.5, 1.0, 2.0]))
+    return lti.LTI(A, xp.asarray(arrays[0]), xp.asarray(arrays[1].T))
 
 
 def right_side(xp, sys):
@@ -106,6 +121,25 @@ CALLS = {
         sys.A, sys.B, sys.C, sys.D, step=0.1, method="bilinear"
     ),
     "discretize(zoh)": lambda xp, sys: lti.discretize(sys.A, sys.B, sys.C, sys.D, step=0.1),
+    "observability_gramian(quadratic)": lambda xp, sys: lti.observability_gramian(
+        quadratic(xp, sys)
+    ),
+    "h2_norm(quadratic)": lambda xp, sys: lti.h2_norm(quadratic(xp, sys)),
+    "simulate(quadratic)": lambda xp, sys: lti.simulate(quadratic(xp, sys), signal(xp, sys)),
+    "output_shift": lambda xp, sys: lti.output_shift(quadratic(xp, sys), sys),
+    "balanced_truncation(match_dc)": lambda xp, sys: _reduction(
+        lti.balanced_truncation(sys, order=3, match_dc=True)
+    ),
+    "modal_truncation": lambda xp, sys: _reduction(lti.modal_truncation(sys, 4)),
+    "h2_reduction": lambda xp, sys: lti.h2_reduction(sys, 3),
+    "complex_balanced_truncation": lambda xp, sys: lti.complex_balanced_truncation(
+        pairs_only(xp), order=4
+    ),
+    "refit_outputs": lambda xp, sys: response(
+        lti.refit_outputs(sys, [(signal(xp, sys), lti.simulate(sys, signal(xp, sys)))]).system
+    ),
+    "eigenvector_condition": lambda xp, sys: lti.eigenvector_condition(sys),
+    "well_conditioned": lambda xp, sys: response(lti.well_conditioned(sys).system),
     "poles": lambda xp, sys: abs(xp.sort_complex(sys.poles)) if not sys.batch_shape else sys.B,
     "to_dense": lambda xp, sys: sys.to_dense(),
 }
@@ -116,6 +150,11 @@ HOST_ONLY = {
     "diagonalize": ("dense",),
     "to_rotation": ("dense",),
     "discretize(zoh)": ("rotation", "dense"),
+    "modal_truncation": ("dense",),
+    "h2_reduction": ("rotation", "diagonal", "dense"),
+    "complex_balanced_truncation": ("rotation", "diagonal", "dense"),
+    "eigenvector_condition": ("dense",),
+    "well_conditioned": ("dense",),
 }
 SYSTEMS = {"rotation": rotation, "diagonal": diagonal, "dense": dense}
 

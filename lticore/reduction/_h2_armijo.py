@@ -1,0 +1,73 @@
+"""Gradient descent with backtracking for the h2 error, as published; for comparison."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..quadratic import dense_forms, transformed
+from ._h2_methods import Descent, stationarity
+from ._h2_modes import LARGEST_RADIUS, Candidate, Target, moved
+from ._h2_objective import Projection, gradient, project, with_outputs
+
+#: Share of the decrease promised by the slope that a step must reach.
+_SUFFICIENT = 1e-4
+#: Smallest step, as a share of the one tried first.
+_SMALLEST = 1e-12
+
+
+def armijo(
+    target: Target, start: Candidate, max_steps: int = 30_000, tolerance: float = 1e-6
+) -> Descent:
+    """Steps along the negative gradient in all of (λ̂, B̂, Ĉ, M̂), halved until they lower J by a
+    share of what the slope promises and keep |λ̂| < 1; the next one starts at twice the last.
+
+    Stops where |g|² times the accepted step is below ``tolerance`` · J, where no step helps, or
+    after ``max_steps``.
+
+    Source: Sakamoto & Sato, arXiv:2510.14542, Algorithm 1 (variables, monotonicity and stability as
+    there; step lengths are not given).
+    """
+    at = project(target, start)
+    at = with_outputs(target, start, at.c, dense_forms(at.M))
+    history, evaluations, step, converged = [at.error], 1, 1 / max(target.energy, 1e-300), False
+    for _ in range(max_steps):
+        slopes = _all_gradients(target, at)
+        squared = sum(float(np.sum(np.abs(g) ** 2)) for g in slopes)
+        step, least = 2 * step, _SMALLEST * step
+        while True:
+            following = _after(target, at, slopes, step)
+            evaluations += 1
+            promised = _SUFFICIENT * step * squared
+            if following and target.energy * (at.error - following.error) >= promised:
+                break
+            step /= 2
+            if step < least:
+                following = None
+                break
+        if following is None:
+            converged = True
+            break
+        at = following
+        history.append(at.error)
+        if step * squared <= tolerance * target.energy * at.error:
+            converged = True
+            break
+    return Descent(at, tuple(history), evaluations, stationarity(target, at), converged)
+
+
+def _all_gradients(target: Target, at: Projection) -> tuple[np.ndarray, ...]:
+    """(g_λ, g_b, g_c, g_M):  g_c = 2 (Ĉ P̂ − C X),  g_M = 2 (P̂ M̂ P̂ − Xᴴ M X)."""
+    g_c = 2 * (at.c @ at.P - target.c @ at.X)
+    g_M = 2 * (at.P @ dense_forms(at.M) @ at.P - dense_forms(transformed(target.M, at.X)))
+    return (*gradient(target, at), g_c, g_M)
+
+
+def _after(
+    target: Target, at: Projection, slopes: tuple[np.ndarray, ...], step: float
+) -> Projection | None:
+    g_poles, g_b, g_c, g_M = slopes
+    poles = at.candidate.poles - step * g_poles
+    if not np.abs(poles).max() < LARGEST_RADIUS:
+        return None
+    candidate = moved(at.candidate, poles, at.candidate.b - step * g_b)
+    return with_outputs(target, candidate, at.c - step * g_c, at.M - step * g_M)

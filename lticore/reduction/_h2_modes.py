@@ -1,0 +1,147 @@
+"""Systems in their modes and back, for the methods that work on poles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import scipy.linalg
+
+from .._check import is_single, like_precision
+from .._linalg import adjoint
+from .._modes import from_modes, is_real, mode_poles, to_modes
+from .._stein_modal import series_factors
+from ..convert.diagonal import MAX_CONDITION, eigenvectors
+from ..quadratic import (
+    QuadraticForms,
+    QuadraticOutputLTI,
+    System,
+    cross_trace,
+    forms_of,
+    linear_part,
+    mapped,
+    quadratic_arrays,
+    transformed,
+)
+from ..structure import Diagonal, Rotation, is_structured
+from ..systems import LTI, in_double
+
+#: No pole of a reduced system comes closer to the unit circle.
+LARGEST_RADIUS = 1 - 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A system in its modes, to be approximated.
+
+    A : Diagonal or Rotation,  poles (n,) in mode order,  b (n, m),  c (p, n),  M forms in the modes
+    energy : squared h2 norm without feedthrough
+    real : whether the system is real, so that modes come in conjugate pairs
+    """
+
+    A: Diagonal | Rotation
+    poles: np.ndarray
+    b: np.ndarray
+    c: np.ndarray
+    M: QuadraticForms
+    energy: float
+    real: bool
+    horizon: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """Poles (r,) and input rows (r, m) of a reduced system.
+
+    pairs : for real systems the number q of conjugate pairs: poles are λ_1 … λ_q, their conjugates,
+        then real ones, and the rows of b alike; None for complex systems
+    """
+
+    poles: np.ndarray
+    b: np.ndarray
+    pairs: int | None
+
+
+def make_target(sys: System, horizon: int | None) -> Target:
+    """The modes of one system in float64; dense ones are diagonalised."""
+    linear, M = in_double(linear_part(sys)), forms_of(sys)
+    A = linear.A
+    real = is_real(A) and not any(map(np.iscomplexobj, (linear.B, *quadratic_arrays(sys))))
+    if is_structured(A):
+        T = from_modes(A, np.eye(linear.order, dtype=complex))
+        b = to_modes(A, linear.B)
+    else:
+        poles, T = eigenvectors(A, MAX_CONDITION)
+        A, b = Diagonal(poles), np.linalg.solve(T, linear.B)
+    b, c, M = b.astype(complex), linear.C @ T, transformed(M, T)
+    P = (b @ adjoint(b)) * series_factors(A, A, horizon)
+    return Target(A, mode_poles(A), b, c, M, energy_of(c, M, P), real, horizon)
+
+
+def energy_of(c: np.ndarray, M: QuadraticForms, P: np.ndarray) -> float:
+    """tr(c P cᴴ) + Σ_i tr(P M_i P M_i), the squared h2 norm."""
+    return float(np.sum((c @ P) * c.conj()).real + cross_trace(M, P, M))
+
+
+def candidate_from(A: np.ndarray, B: np.ndarray, real: bool) -> Candidate:
+    """The modes of a small dense system; unstable poles are reflected, λ → 1/conj λ.
+
+    Rows of b have norm 1, since only their directions count: their sizes would drift away.
+    """
+    poles, V = np.linalg.eig(A)
+    b = scipy.linalg.lstsq(V, B.astype(complex), check_finite=False)[0]
+    size = np.linalg.norm(b, axis=1, keepdims=True)
+    b = b / np.where(size > 0, size, 1)
+    modulus = np.abs(poles)
+    poles = np.where(modulus > 1, 1 / np.where(modulus > 1, poles, 1).conj(), poles)
+    poles = poles * np.minimum(1, LARGEST_RADIUS / np.maximum(np.abs(poles), 0.5))
+    if not real:
+        return Candidate(poles, b, None)
+    above, on_axis = poles.imag > 0, poles.imag == 0
+    pairs, rest = poles[above], poles[on_axis].real.astype(complex)
+    rows, rest_rows = b[above], b[on_axis].real.astype(complex)
+    return Candidate(
+        np.concatenate([pairs, pairs.conj(), rest]),
+        np.concatenate([rows, rows.conj(), rest_rows]),
+        len(pairs),
+    )
+
+
+def real_states(candidate: Candidate) -> np.ndarray:
+    """The unitary U from modes to real states."""
+    q = candidate.pairs or 0
+    structure = Rotation(np.zeros(q), np.zeros(q), np.zeros(len(candidate.poles) - 2 * q))
+    return from_modes(structure, np.eye(len(candidate.poles), dtype=complex))
+
+
+def moved(candidate: Candidate, poles: np.ndarray, b: np.ndarray) -> Candidate:
+    """Other poles and rows; those of real systems are made conjugate again, which they are up to
+    rounding, so that it cannot grow."""
+    q = candidate.pairs
+    if q is not None:
+        poles = np.concatenate([poles[:q], poles[:q].conj(), poles[2 * q :].real])
+        b = np.concatenate([b[:q], b[:q].conj(), b[2 * q :].real])
+    return Candidate(poles, b, q)
+
+
+def system_of(sys: System, candidate: Candidate, c: np.ndarray, M: QuadraticForms) -> System:
+    """A system like ``sys`` with these modes: real states for real systems."""
+    D = None if isinstance(sys, QuadraticOutputLTI) else sys.D
+    A: Diagonal | Rotation = Diagonal(candidate.poles)
+    b = candidate.b
+    if candidate.pairs is not None:
+        q = candidate.pairs
+        poles = candidate.poles[:q]
+        A = Rotation(np.abs(poles), -np.angle(poles), candidate.poles[2 * q :].real)
+        U = real_states(candidate)
+        b, c, M = (U @ b).real, (c @ adjoint(U)).real, _real_forms(transformed(M, adjoint(U)))
+    if isinstance(sys, QuadraticOutputLTI):
+        reduced: System = QuadraticOutputLTI(A, b, c, M)
+    else:
+        reduced = LTI(A, b, c, D)
+    return mapped(partial(like_precision, single=is_single(sys.B)), reduced)
+
+
+def _real_forms(M: QuadraticForms) -> QuadraticForms:
+    return (M[0].real, M[1]) if isinstance(M, tuple) else M.real

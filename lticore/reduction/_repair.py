@@ -1,0 +1,67 @@
+"""Reduced systems made stable again."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._arrays import is_numpy
+from ..errors import ArrayLibraryError, warn_precision
+from ..quadratic import QuadraticOutputLTI, System, entry_of, linear_part
+from ..systems import LTI
+from ._h2_modes import candidate_from, make_target, system_of
+from ._h2_objective import project
+
+
+def repair(sys: System, reduced: System, horizon: int) -> System:
+    """``reduced`` with unstable poles reflected, λ → 1/conj λ, and outputs fitted to those of
+    ``sys`` over the horizon again; dense, as it came.
+
+    Warns
+    -----
+    PrecisionWarning
+        Says how many poles were reflected.
+    """
+    if not is_numpy(sys.B):
+        raise ArrayLibraryError(
+            "the reduced system is not stable, and making it so needs LAPACK and NumPy arrays"
+        )
+    batch, count, parts = sys.batch_shape, 0, []
+    for index in np.ndindex(batch):
+        one, small = entry_of(sys, index), entry_of(reduced, index)
+        outside = np.abs(linear_part(small).poles) >= 1
+        count += int(np.sum(outside))
+        if not outside.any():
+            parts.append(small)
+            continue
+        target = make_target(one, horizon)
+        linear = linear_part(small)
+        found = project(target, candidate_from(linear.A, linear.B, target.real))
+        parts.append(_dense(system_of(one, found.candidate, found.c, found.M)))
+    warn_precision(
+        f"balancing over a horizon gave {count} unstable poles: they were reflected at the unit "
+        "circle and the outputs fitted again"
+    )
+    return _stacked(parts, batch)
+
+
+def _dense(sys: System) -> System:
+    if isinstance(sys, LTI):
+        return sys.to_dense()
+    return QuadraticOutputLTI(sys.linear.to_dense().A, sys.B, sys.C, sys.M)
+
+
+def _stacked(parts: list[System], batch: tuple[int, ...]) -> System:
+    """A batch of dense systems, given one by one."""
+    arrays = [_arrays(part) for part in parts]
+    stacked = [np.stack(x).reshape(*batch, *x[0].shape) for x in zip(*arrays, strict=True)]
+    A, B, C, *rest = stacked
+    if isinstance(parts[0], LTI):
+        return LTI(A, B, C, *rest)
+    M = tuple(rest) if isinstance(parts[0].M, tuple) else rest[0]
+    return QuadraticOutputLTI(A, B, C, M)
+
+
+def _arrays(sys: System) -> list[np.ndarray]:
+    if isinstance(sys, LTI):
+        return [sys.A, sys.B, sys.C, *([] if sys.D is None else [sys.D])]
+    return [sys.A, sys.B, sys.C, *(sys.M if isinstance(sys.M, tuple) else [sys.M])]

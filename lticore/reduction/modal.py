@@ -1,0 +1,273 @@
+"""Modal truncation: keep the modes that matter most on their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from .._arrays import Array, namespace, to_numpy
+from .._check import check_integer, is_complex
+from .._linalg import adjoint
+from .._modes import is_real, polar_modes, require_stable, to_modes
+from ..convert.diagonal import diagonalize
+from ..convert.rotation import to_rotation
+from ..errors import ArgumentError, ShapeError, warn_precision
+from ..norms import h2_error
+from ..structure import Diagonal, Rotation, is_structured
+from ..systems import LTI, in_double
+from .orders import check_budget
+from .result import Reduction, in_precision_of
+
+Score = Literal["hinf", "magnitude"]
+SCORES = ("hinf", "magnitude")
+#: Modes of a Diagonal system this close to each other's conjugates are a pair.
+_PAIR_TOLERANCE = 1e-10
+
+
+@dataclass(frozen=True)
+class Modes:
+    """The modes of one system, conjugate pairs counted as one.
+
+    states : (g, 2) positions of the states of each mode in the system; −1 where there is one only
+    scores : (g,) of each
+    peaks : (g,) ‖c_i‖‖b_i‖/(1 − |λ_i|), twice that for pairs: bounds on the response of each
+    """
+
+    states: np.ndarray
+    scores: np.ndarray
+    peaks: np.ndarray
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """(g,) states of each mode: 1 or 2."""
+        return 1 + (self.states[:, 1] >= 0).astype(int)
+
+
+def modal_truncation(sys: LTI, order: int, *, score: Score = "hinf") -> Reduction:
+    """Keep the modes with the highest scores.
+
+        "hinf":  ‖c_i‖‖b_i‖/(1 − |λ_i|),      "magnitude":  ‖c_i‖‖b_i‖
+        ‖H − H_r‖_h∞ ≤ Σ_{i dropped} ‖c_i‖‖b_i‖/(1 − |λ_i|)
+
+    A conjugate pair of a real system is scored and kept as one, also in a complex Diagonal whose
+    modes are conjugate to each other.
+
+    Parameters
+    ----------
+    order : int in 1 … n
+        Where the next mode is a pair and one state is left, the best single mode takes it; without
+        one the result has a state less, and a PrecisionWarning says so.
+    score : "hinf" or "magnitude"
+
+    Returns
+    -------
+    Reduction : the system in its modes (a Rotation for real systems, else a Diagonal), with D; its
+        poles are poles of the full system. ``left`` and ``right`` select states of that form; no
+        ``singular_values``. In a batch every entry keeps its own modes; entries of real systems
+        that keep different numbers of pairs have to be reduced one by one.
+
+    Cost: O(n (m + p)) structured; dense systems are brought to their modes first, O(n³).
+
+    Raises
+    ------
+    UnstableSystemError, ArgumentError, ShapeError
+
+    Source: Forgione, Mejari & Piga, CDC 2024; Gwak et al., LAST, for the h∞ score.
+    """
+    full = _in_modes(in_double(sys))
+    order = check_integer("order", order, minimum=1)
+    if order > full.order:
+        raise ArgumentError(f"order is {order}, but the system has only {full.order} states")
+    parts = _modes(full, score)
+    masks = [_best(modes, order) for modes in parts]
+    pairs = {int(np.sum(modes.sizes[mask] == 2)) for modes, mask in zip(parts, masks, strict=True)}
+    kept = [np.sort(modes.states[mask].ravel()) for modes, mask in zip(parts, masks, strict=True)]
+    kept = [states[states >= 0] for states in kept]
+    if len({len(states) for states in kept}) > 1 or len(pairs) > 1:
+        raise ShapeError(
+            "the batch entries keep different numbers of pairs and so differ in form: reduce them "
+            "one by one"
+        )
+    xp = namespace(full.B)
+    states = xp.asarray(np.stack(kept).reshape(*sys.batch_shape, -1))
+    reduced = _selected(full, states, pairs.pop())
+    dropped = [modes.peaks[~mask].sum() for modes, mask in zip(parts, masks, strict=True)]
+    if reduced.order < order:
+        warn_precision(
+            f"order {order} was asked for, but the next modes are conjugate pairs: the reduced "
+            f"system has {reduced.order} states"
+        )
+    selection = xp.astype(states[..., None, :] == xp.arange(full.order)[:, None], full.B.dtype)
+    reduction = Reduction(
+        system=reduced,
+        order=reduced.order,
+        singular_values=None,
+        error_bound=xp.asarray(np.reshape(dropped, sys.batch_shape)),
+        h2_error=h2_error(full, reduced),
+        left=selection,
+        right=selection,
+    )
+    return in_precision_of(sys, reduction)
+
+
+def allocate_modal_orders(
+    systems: Sequence[LTI],
+    *,
+    budget: int | None = None,
+    ratio: float | None = None,
+    rule: Literal["last", "global", "uniform"] = "last",
+) -> list[int]:
+    """Orders of modal truncation for several layers, by the h∞ scores s_i of their modes.
+
+        "last":     s_i² / Σ_{j: s_j ≥ s_i} s_j² within the layer; the highest over all layers
+        "global":   s_i², the highest over all layers
+        "uniform":  the same share of states in every layer
+
+    Parameters
+    ----------
+    systems : one stable system per layer
+    budget, ratio : as for :func:`lticore.allocate_orders`
+
+    Returns
+    -------
+    list of int, at least one per layer (two where a layer has pairs only and the budget allows),
+    together never above the budget. A pair counts as two states and is never split.
+
+    Raises
+    ------
+    ArgumentError, UnstableSystemError
+
+    Source: Gwak, Moon, Ko & Park, Layer-Adaptive STate pruning (LAST), NeurIPS 2024.
+    """
+    if rule not in ("last", "global", "uniform"):
+        raise ArgumentError(f"rule={rule!r} is not 'last', 'global' or 'uniform'")
+    if any(sys.batch_shape for sys in systems):
+        raise ShapeError("systems must hold one system per layer, without batch axes")
+    sizes = [sys.order for sys in systems]
+    budget = check_budget(sizes, budget, ratio)
+    if rule == "uniform":
+        share = budget / sum(sizes)
+        return [max(1, int(share * size + 1e-9)) for size in sizes]
+    wanted = []
+    for layer, sys in enumerate(systems):
+        (modes,) = _modes(_in_modes(in_double(sys)), "hinf")
+        down = np.argsort(-modes.scores, kind="stable")
+        squares = modes.scores[down] ** 2
+        if rule == "last":
+            squares = squares / np.maximum(np.cumsum(squares), np.finfo(np.float64).tiny)
+        wanted += [
+            (-value, position, layer, int(size))
+            for position, (value, size) in enumerate(zip(squares, modes.sizes[down], strict=True))
+        ]
+    # The first state of each layer is given; a layer's best mode completes it.
+    orders = [0] * len(sizes)
+    left = budget - len(sizes)
+    for _, _, layer, size in sorted(wanted):
+        # The state that every layer has pays one of its first mode.
+        price = size - (orders[layer] == 0)
+        if price <= left:
+            orders[layer] += size
+            left -= price
+    return [max(order, 1) for order in orders]
+
+
+def _in_modes(sys: LTI) -> LTI:
+    require_stable(sys, what="modal truncation")
+    if is_structured(sys.A):
+        return sys
+    real = is_real(sys.A) and not is_complex(sys.B)
+    return to_rotation(sys) if real else diagonalize(sys)
+
+
+def _modes(sys: LTI, score: str) -> list[Modes]:
+    """The modes of each batch entry of a structured system."""
+    if score not in SCORES:
+        raise ArgumentError(f"score={score!r} is not one of {SCORES}")
+    A = sys.A
+    b, c = (to_modes(A, X) for X in (sys.B, adjoint(sys.C)))
+    b, c, radius, phase = (
+        to_numpy(x).reshape(-1, *x.shape[len(sys.batch_shape) :]) for x in (b, c, *polar_modes(A))
+    )
+    strength = np.linalg.norm(b, axis=-1) * np.linalg.norm(c, axis=-1)
+    peak = strength / (1 - radius)
+    found = []
+    for entry in range(len(radius)):
+        if isinstance(A, Rotation):
+            states, mode = _rotation_states(A)
+        else:
+            poles = radius[entry] * np.exp(1j * phase[entry])
+            states = _conjugate_states(poles, b[entry], c[entry])
+            mode = states[:, 0]
+        scores = (strength if score == "magnitude" else peak)[entry, mode]
+        twice = 1 + (states[:, 1] >= 0)
+        found.append(Modes(states, scores, twice * peak[entry, mode]))
+    return found
+
+
+def _rotation_states(A: Rotation) -> tuple[np.ndarray, np.ndarray]:
+    """States of the blocks and real poles, and where they stand in mode order."""
+    q, n = A.blocks, A.order
+    first = np.concatenate([np.arange(0, 2 * q, 2), np.arange(2 * q, n)])
+    second = np.where(np.arange(len(first)) < q, first + 1, -1)
+    return np.stack([first, second], axis=-1), np.concatenate([np.arange(q), np.arange(2 * q, n)])
+
+
+def _conjugate_states(poles: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """(g, 2) modes and their conjugate partners, −1 where there is none: a partner has the
+    conjugate pole and the conjugate residue c_i b_iᴴ."""
+    size = np.linalg.norm(b, axis=-1) * np.linalg.norm(c, axis=-1)
+    close = np.abs(poles[:, None] - poles.conj()) <= _PAIR_TOLERANCE
+    close &= np.abs(poles.imag)[:, None] > _PAIR_TOLERANCE
+    free, states = np.ones(len(poles), dtype=bool), []
+    for i in range(len(poles)):
+        if not free[i]:
+            continue
+        free[i] = False
+        residue, partner = np.outer(c[i].conj(), b[i]), -1
+        for j in np.flatnonzero(close[i] & free):
+            change = np.outer(c[j].conj(), b[j]) - residue.conj()
+            if np.linalg.norm(change) <= _PAIR_TOLERANCE * size[i]:
+                partner = int(j)
+                free[j] = False
+                break
+        states.append((i, partner))
+    return np.array(states, dtype=np.int64).reshape(-1, 2)
+
+
+def _best(modes: Modes, order: int) -> np.ndarray:
+    """Mask of the modes with the highest scores that fit into ``order`` states."""
+    mask, left = np.zeros(len(modes.scores), dtype=bool), order
+    for i in np.argsort(-modes.scores, kind="stable"):
+        if modes.sizes[i] <= left:
+            mask[i] = True
+            left -= modes.sizes[i]
+    if not mask.any():
+        raise ArgumentError(
+            "order is 1, but all modes are conjugate pairs of two states: ask for 2 at least"
+        )
+    return mask
+
+
+def _selected(sys: LTI, states: Array, pairs: int) -> LTI:
+    """The system with the given states (..., r) only, of which 2 ``pairs`` are of blocks."""
+    xp, A = namespace(sys.B), sys.A
+    if isinstance(A, Rotation):
+        blocks, reals = states[..., 0 : 2 * pairs : 2] // 2, states[..., 2 * pairs :] - 2 * A.blocks
+        kept: Diagonal | Rotation = Rotation(
+            xp.take_along_axis(A.radius, blocks, axis=-1),
+            xp.take_along_axis(A.angle, blocks, axis=-1),
+            xp.take_along_axis(A.real_poles, reals, axis=-1),
+        )
+    else:
+        kept = Diagonal(xp.take_along_axis(A.poles, states, axis=-1))
+    r = states.shape[-1]
+    rows = xp.broadcast_to(states[..., :, None], (*sys.batch_shape, r, sys.inputs))
+    columns = xp.broadcast_to(states[..., None, :], (*sys.batch_shape, sys.outputs, r))
+    B, C = (
+        xp.take_along_axis(X, where, axis=axis)
+        for X, where, axis in ((sys.B, rows, -2), (sys.C, columns, -1))
+    )
+    return LTI(kept, B, C, sys.D)

@@ -1,0 +1,238 @@
+"""Balanced truncation beyond the plain case: DC gain, horizons, unstable and complex systems."""
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import difference, fine_grid, peak_gain_on_grid
+from strategies import STRUCTURES, build_system, seeds, systems
+
+import lticore as lti
+
+anything_goes = pytest.mark.filterwarnings("ignore::lticore.PrecisionWarning")
+
+
+def gain_at(sys, omega):
+    return lti.frequency_response(sys, np.array([omega]))
+
+
+# --- singular perturbation ----------------------------------------------------------------------
+
+
+@given(sys=systems(spectra=("plain", "zero", "negative"), couplings=("full",)), data=st.data())
+@anything_goes
+def test_dc_gain_is_matched_within_the_bound(sys, data):
+    order = data.draw(st.integers(1, sys.order))
+    reduction = lti.balanced_truncation(sys, order=order, match_dc=True)
+    H = gain_at(sys, 0.0)
+    scale = np.abs(H).max() + np.max(reduction.singular_values)
+    # States beyond rounding are missing from both sides of the equation.
+    tolerance = 1e-6 * scale
+    assert np.abs(gain_at(reduction.system, 0.0) - H).max() <= tolerance
+    grid = fine_grid(np.concatenate([np.ravel(sys.poles), np.ravel(reduction.system.poles)]))
+    error = peak_gain_on_grid(difference(sys, reduction.system), grid)
+    assert np.all(error <= reduction.error_bound * (1 + 1e-6) + tolerance)
+    assert reduction.system.spectral_radius < 1
+    assert reduction.left is None
+
+
+def test_truncation_does_not_match_the_dc_gain():
+    sys = build_system(np.random.default_rng(0), "rotation", n=6, m=1, p=1)
+    plain = lti.balanced_truncation(sys, order=2).system
+    assert np.abs(gain_at(plain, 0.0) - gain_at(sys, 0.0)).max() > 1e-3
+    # It matches far away from it instead: the strictly proper parts are equal at infinity only.
+    matched = lti.balanced_truncation(sys, order=2, match_dc=True).system
+    assert matched.D is not None
+
+
+# --- finite horizons ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@given(seed=seeds(), horizon=st.integers(2, 20), order=st.integers(1, 4))
+@anything_goes
+def test_results_over_a_horizon_are_stable(structure, seed, horizon, order):
+    sys = build_system(np.random.default_rng(seed), structure, "marginal", n=6)
+    reduction = lti.balanced_truncation(sys, order=order, horizon=horizon)
+    assert reduction.system.spectral_radius < 1
+    assert reduction.error_bound is None
+    norm = lti.h2_norm(sys, horizon=horizon)
+    assert np.isfinite(reduction.h2_error)
+    assert reduction.h2_error <= 2 * norm
+
+
+def balanced_over(sys, order, horizon):
+    """The reduction, and whether its poles had to be reflected."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        reduction = lti.balanced_truncation(sys, order=order, horizon=horizon)
+    return reduction, any("unstable poles" in str(warning.message) for warning in caught)
+
+
+def test_unstable_results_are_repaired_and_named():
+    """Among forty systems next to the circle some projections are not stable."""
+    outcomes = []
+    for seed in range(40):
+        sys = build_system(np.random.default_rng(seed), "rotation", "marginal", n=12, m=1, p=1)
+        reduction, repaired = balanced_over(sys, 4, 6)
+        outcomes.append(repaired)
+        assert (reduction.left is None) == repaired
+        assert reduction.system.spectral_radius < 1
+    assert 0 < sum(outcomes) < 40
+
+
+def test_repair_in_a_batch():
+    sys = build_system(np.random.default_rng(0), "rotation", "marginal", "full", (40,), 12, 1, 1)
+    reduction, repaired = balanced_over(sys, 4, 6)
+    assert repaired
+    assert reduction.system.batch_shape == reduction.h2_error.shape == (40,)
+    assert np.all(np.abs(reduction.system.poles) < 1)
+
+
+def test_unstable_systems_have_a_horizon():
+    sys = lti.LTI(lti.Diagonal([1.1, 0.9, -0.5]), np.ones((3, 1)), np.ones((1, 3)))
+    reduction, _ = balanced_over(sys, 2, 15)
+    assert reduction.h2_error < 0.5 * lti.h2_norm(sys, horizon=15)
+
+
+def test_long_horizons_are_infinite_ones():
+    sys = build_system(np.random.default_rng(1), "rotation", n=8)
+    limited, _ = balanced_over(sys, 4, 5000)
+    plain = lti.balanced_truncation(sys, order=4)
+    omega = np.linspace(0, 3, 20)
+    np.testing.assert_allclose(
+        lti.frequency_response(limited.system, omega),
+        lti.frequency_response(plain.system, omega),
+        rtol=1e-7,
+    )
+
+
+# --- unstable parts -----------------------------------------------------------------------------
+
+
+def unstable_system(structure, seed=0):
+    """The structure with a few poles moved out of the circle, and its number of stable states."""
+    rng = np.random.default_rng(seed)
+    if "dense" in structure:
+        sys = unstable_system(
+            "rotation with real poles" if structure == "dense" else "complex diagonal", seed
+        )
+        turn = np.linalg.qr(rng.standard_normal((sys.order, sys.order)))[0]
+        A = sys.A.to_dense()
+        return lti.LTI(turn @ A @ turn.T, turn @ sys.B, sys.C @ turn.T, sys.D)
+    sys = build_system(rng, structure, n=7, feedthrough=True)
+    first = [True]
+
+    def grow(x):
+        x = x.copy()
+        if first and x.size:
+            x[..., 0] *= 1.2 / np.abs(x[..., 0])
+            first.clear()
+        return x
+
+    return lti.LTI(lti.structure.map_parameters(grow, sys.A), sys.B, sys.C, sys.D)
+
+
+@pytest.mark.parametrize("match_dc", [False, True])
+@pytest.mark.parametrize("structure", STRUCTURES[:6])
+def test_unstable_modes_are_kept(structure, match_dc):
+    sys = unstable_system(structure)
+    poles = np.ravel(sys.poles)
+    outside = poles[np.abs(poles) >= 1]
+    assert 1 <= len(outside) < len(poles)
+    with pytest.raises(lti.UnstableSystemError):
+        lti.balanced_truncation(sys, order=4)
+    reduction = lti.balanced_truncation(sys, order=4, unstable="keep", match_dc=match_dc)
+    assert reduction.order == 4
+    assert reduction.singular_values.shape == (sys.order - len(outside),)
+    found = np.ravel(reduction.system.poles)
+    kept = found[np.abs(found) >= 1]
+    assert np.abs(np.sort_complex(kept) - np.sort_complex(outside)).max() <= 1e-9
+    error = peak_gain_on_grid(difference(sys, reduction.system), fine_grid(found))
+    assert error <= reduction.error_bound * (1 + 1e-9)
+    assert reduction.h2_error <= reduction.error_bound * np.sqrt(min(sys.inputs, sys.outputs))
+    everything = lti.balanced_truncation(sys, energy=1.0, unstable="keep")
+    omega = np.linspace(0.1, 3, 9)
+    np.testing.assert_allclose(
+        lti.frequency_response(everything.system, omega),
+        lti.frequency_response(sys, omega),
+        atol=1e-7 * np.abs(lti.frequency_response(sys, omega)).max(),
+    )
+
+
+def test_stable_systems_do_not_notice():
+    sys = build_system(np.random.default_rng(2), "rotation", n=6)
+    plain, kept = (
+        lti.balanced_truncation(sys, order=3, unstable=choice) for choice in ("refuse", "keep")
+    )
+    assert np.array_equal(plain.system.A, kept.system.A)
+
+
+def test_orders_count_the_unstable_modes():
+    sys = unstable_system("rotation")
+    with pytest.raises(lti.ArgumentError, match="2 unstable modes are kept"):
+        lti.balanced_truncation(sys, order=2, unstable="keep")
+    all_out = lti.LTI(lti.Diagonal([1.5, 2.0, 3.0]), np.ones((3, 1)), np.ones((1, 3)))
+    with pytest.raises(lti.ArgumentError, match="nothing to reduce"):
+        lti.balanced_truncation(all_out, energy=0.9, unstable="keep")
+
+
+# --- the complex half ---------------------------------------------------------------------------
+
+
+@given(seed=seeds(), half=st.integers(1, 4), batch=st.sampled_from([(), (3,)]))
+@anything_goes
+def test_complex_truncation_is_within_its_bound(seed, half, batch):
+    sys = build_system(np.random.default_rng(seed), "rotation", batch=batch, n=8, feedthrough=True)
+    reduction = lti.complex_balanced_truncation(sys, order=2 * half)
+    assert reduction.order == 2 * half
+    assert isinstance(reduction.system.A, lti.Rotation)
+    assert not np.iscomplexobj(reduction.system.B)
+    grid = fine_grid(np.concatenate([np.ravel(sys.poles), np.ravel(reduction.system.poles)]))
+    error = peak_gain_on_grid(difference(sys, reduction.system), grid)
+    assert np.all(error <= reduction.error_bound * (1 + 1e-9) + 1e-9 * lti.h2_norm(sys))
+
+
+def test_real_truncation_is_better_at_equal_size():
+    """Over forty systems, h2 error at half the states: the real map is what counts."""
+    ratios = []
+    for seed in range(40):
+        sys = build_system(np.random.default_rng(seed), "rotation", n=12, m=1, p=1)
+        real = lti.balanced_truncation(sys, order=6).h2_error
+        ratios.append(lti.complex_balanced_truncation(sys, order=6).h2_error / real)
+    assert np.median(ratios) > 1.1
+
+
+@pytest.mark.parametrize("order", [0, 3, -2])
+def test_complex_orders_are_even(order):
+    sys = build_system(np.random.default_rng(3), "rotation", n=8)
+    with pytest.raises(lti.ArgumentError, match="two real states"):
+        lti.complex_balanced_truncation(sys, order=order)
+
+
+def test_systems_without_a_complex_half():
+    for structure in ("real diagonal", "rotation with real poles", "dense"):
+        sys = build_system(np.random.default_rng(4), structure, n=7)
+        with pytest.raises(lti.ArgumentError, match="without real poles"):
+            lti.complex_balanced_truncation(sys, energy=0.9)
+
+
+# --- options ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"order": 2, "unstable": "drop"}, "unstable='drop'"),
+        ({"order": 2, "horizon": 0}, "horizon"),
+        ({"order": 2, "horizon": 5, "match_dc": True}, "match_dc"),
+        ({"error": 0.1, "horizon": 5}, "error="),
+        ({"order": 2, "horizon": 5, "unstable": "keep"}, "keep"),
+    ],
+)
+def test_options_that_contradict(options, message):
+    sys = build_system(np.random.default_rng(5), "rotation", n=6)
+    with pytest.raises(lti.ArgumentError, match=message):
+        lti.balanced_truncation(sys, **options)

@@ -1,0 +1,182 @@
+"""Modal truncation and the orders that modal scores give to layers."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracles import difference, fine_grid, peak_gain_on_grid
+from strategies import build_system, systems
+
+import lticore as lti
+from lticore.reduction.modal import allocate_modal_orders, modal_truncation
+
+anything_goes = pytest.mark.filterwarnings("ignore::lticore.PrecisionWarning")
+STRUCTURED = ("real diagonal", "complex diagonal", "rotation", "rotation with real poles")
+
+
+@given(
+    sys=systems(batches=((),), spectra=("plain", "marginal", "zero", "negative")),
+    data=st.data(),
+    score=st.sampled_from(["hinf", "magnitude"]),
+)
+@anything_goes
+def test_error_is_within_the_bound(sys, data, score):
+    order = data.draw(st.integers(2, max(2, sys.order)))
+    if order > sys.order:
+        return
+    reduction = modal_truncation(sys, order, score=score)
+    assert reduction.order in (order, order - 1)
+    poles = np.concatenate([np.ravel(sys.poles), np.ravel(reduction.system.poles)])
+    error = peak_gain_on_grid(difference(sys, reduction.system), fine_grid(poles))
+    scale = lti.h2_norm(sys) / (1 - sys.spectral_radius)
+    assert error <= reduction.error_bound * (1 + 1e-9) + 1e-9 * scale
+
+
+@given(sys=systems(structures=STRUCTURED, couplings=("full",)), data=st.data())
+@anything_goes
+def test_poles_are_poles_of_the_system(sys, data):
+    order = data.draw(st.integers(2, max(2, sys.order)))
+    if order > sys.order:
+        return
+    try:
+        reduced = modal_truncation(sys, order).system
+    except lti.ShapeError:
+        return  # entries that keep different numbers of pairs
+    assert type(reduced.A) is type(sys.A)
+    for index in np.ndindex(sys.batch_shape):
+        distance = np.abs(reduced.poles[index][:, None] - sys.poles[index])
+        assert distance.min(axis=1).max() <= 1e-14
+    selection = modal_truncation(sys, order).left
+    assert np.all(np.swapaxes(selection, -1, -2) @ sys.B == reduced.B)
+    assert np.all(sys.C @ selection == reduced.C)
+
+
+def test_all_states_leave_nothing_out():
+    sys = build_system(np.random.default_rng(0), "rotation with real poles", n=7, feedthrough=True)
+    reduction = modal_truncation(sys, sys.order)
+    assert reduction.error_bound == 0
+    omega = np.linspace(0, 3, 9)
+    np.testing.assert_allclose(
+        lti.frequency_response(reduction.system, omega), lti.frequency_response(sys, omega)
+    )
+
+
+def test_scores_choose():
+    """A weak mode near the circle beats a strong one far from it, or not, as the score says."""
+    sys = lti.LTI(lti.Diagonal([0.999, 0.1]), [[1.0], [10.0]], [[1.0, 10.0]])
+    assert modal_truncation(sys, 1).system.poles[0] == 0.999
+    assert modal_truncation(sys, 1, score="magnitude").system.poles[0] == 0.1
+
+
+def test_pairs_are_kept_as_one():
+    sys = build_system(np.random.default_rng(1), "rotation", n=6)
+    with pytest.warns(lti.PrecisionWarning, match="has 2 states"):
+        reduction = modal_truncation(sys, 3)
+    assert reduction.order == 2
+    modal = lti.diagonalize(sys)
+    with pytest.warns(lti.PrecisionWarning, match="has 2 states"):
+        small = modal_truncation(modal, 3).system
+    assert small.poles[0] == pytest.approx(small.poles[1].conj())
+
+
+def test_a_single_mode_takes_the_state_that_is_left():
+    A = lti.Rotation([0.9, 0.8], [0.3, 1.0], [0.5])
+    sys = lti.LTI(A, np.ones((5, 1)), np.ones((1, 5)))
+    reduced = modal_truncation(sys, 3).system
+    assert reduced.A.blocks == 1
+    assert reduced.A.real_poles[0] == 0.5
+
+
+def test_unreached_conjugates_are_not_pairs():
+    poles = np.array([0.5 + 0.3j, 0.5 - 0.3j])
+    sys = lti.LTI(lti.Diagonal(poles), np.array([[1.0], [2.0j]]), np.array([[1.0, 3.0]]))
+    assert modal_truncation(sys, 1).system.poles[0] == poles[1]
+
+
+def test_dense_systems_keep_their_kind():
+    rng = np.random.default_rng(2)
+    real = modal_truncation(build_system(rng, "dense", n=6), 4).system
+    assert isinstance(real.A, lti.Rotation)
+    assert not np.iscomplexobj(real.B)
+    assert isinstance(
+        modal_truncation(build_system(rng, "complex dense"), 3).system.A, lti.Diagonal
+    )
+
+
+@pytest.mark.parametrize(
+    ("order", "score"), [(0, "hinf"), (9, "hinf"), (2, "energy"), (1.5, "hinf")]
+)
+def test_bad_arguments(order, score):
+    sys = build_system(np.random.default_rng(3), "rotation", n=6)
+    with pytest.raises(lti.ArgumentError):
+        modal_truncation(sys, order, score=score)
+
+
+def test_one_state_cannot_hold_a_pair():
+    sys = build_system(np.random.default_rng(3), "rotation", n=6)
+    with pytest.raises(lti.ArgumentError, match="ask for 2"):
+        modal_truncation(sys, 1)
+
+
+def test_unstable_systems_are_refused():
+    sys = lti.LTI(lti.Diagonal([1.5, 0.5]), np.ones((2, 1)), np.ones((1, 2)))
+    with pytest.raises(lti.UnstableSystemError):
+        modal_truncation(sys, 1)
+
+
+def test_single_precision_stays():
+    sys = build_system(np.random.default_rng(4), "rotation", n=6, dtype="float32")
+    reduction = modal_truncation(sys, 4)
+    for x in (reduction.system.B, reduction.error_bound, reduction.h2_error, reduction.left):
+        assert np.asarray(x).dtype == np.float32
+
+
+# --- orders over layers -------------------------------------------------------------------------
+
+
+def layers():
+    rng = np.random.default_rng(5)
+    return [
+        build_system(rng, kind, n=n)
+        for kind, n in (("rotation", 8), ("complex diagonal", 5), ("rotation with real poles", 7))
+    ]
+
+
+@pytest.mark.parametrize("rule", ["last", "global", "uniform"])
+@pytest.mark.parametrize("budget", [3, 4, 7, 12, 20])
+def test_orders_meet_the_budget(rule, budget):
+    systems = layers()
+    orders = allocate_modal_orders(systems, budget=budget, rule=rule)
+    assert all(1 <= r <= sys.order for r, sys in zip(orders, systems, strict=True))
+    assert sum(orders) <= budget
+    if budget == 20:
+        assert orders == [sys.order for sys in systems]
+
+
+def test_global_orders_take_the_highest_scores():
+    strong = lti.LTI(lti.Diagonal([0.5, 0.4]), 100 * np.ones((2, 1)), np.ones((1, 2)))
+    weak = lti.LTI(strong.A, np.ones((2, 1)), np.ones((1, 2)))
+    assert allocate_modal_orders([weak, strong], budget=3, rule="global") == [1, 2]
+
+
+def test_last_does_not_see_the_gain_of_a_layer():
+    systems = layers()
+    scaled = [lti.LTI(systems[0].A, 1e3 * systems[0].B, systems[0].C), *systems[1:]]
+    for budget in (4, 9, 14):
+        assert allocate_modal_orders(systems, budget=budget) == allocate_modal_orders(
+            scaled, budget=budget
+        )
+
+
+def test_uniform_orders_share_alike():
+    sys = build_system(np.random.default_rng(6), "rotation", n=8)
+    assert allocate_modal_orders([sys] * 3, ratio=0.5, rule="uniform") == [4, 4, 4]
+
+
+def test_bad_budgets():
+    with pytest.raises(lti.ArgumentError, match="budget of 2 states"):
+        allocate_modal_orders(layers(), budget=2)
+    with pytest.raises(lti.ArgumentError, match="rule='best'"):
+        allocate_modal_orders(layers(), budget=9, rule="best")
+    with pytest.raises(lti.ArgumentError, match="exactly one"):
+        allocate_modal_orders(layers())
