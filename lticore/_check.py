@@ -80,6 +80,13 @@ def check_integer(name: str, value: Any, *, minimum: int) -> int:
     return number
 
 
+def check_rtol(rtol: float) -> float:
+    """``rtol``, refused outside [0, 1)."""
+    if not 0 <= rtol < 1:
+        raise ArgumentError(f"rtol must lie in [0, 1), but is {rtol!r}")
+    return rtol
+
+
 def check_one_given(**options: Any) -> None:
     """Refuse unless exactly one of the named options is not None."""
     if sum(value is not None for value in options.values()) != 1:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from . import kernels
 from ._arrays import Array, holds, is_cupy, namespace
 from ._geometric_mean import nuclear_cotangents
-from ._linalg import EPSILON, adjoint, pad_values, pivoted_cholesky, weighted_gram
+from ._linalg import (
+    EPSILON,
+    adjoint,
+    leading_svd,
+    pad_values,
+    pivoted_cholesky,
+    weighted_gram,
+)
 from .spectral import SpectralFunction
 
 #: Singular directions below this share of σ_1 give their value to a sum, but no gradient.
@@ -35,6 +43,33 @@ def balancing_directions_reference(P: Array, Q: Array) -> tuple[Array, Array, Ar
     R, S = (pivoted_cholesky(X, rtol=EPSILON) for X in (P, Q))
     U, sigma, Vh = namespace(P).linalg.svd(adjoint(S) @ R, full_matrices=False)
     return S @ U, sigma, R @ adjoint(Vh)
+
+
+def leading_directions(P: Array, Q: Array) -> tuple[Array, Callable[[int], tuple[Array, Array]]]:
+    """All σ of :func:`balancing_directions` now, and its first columns when asked for.
+
+        σ (..., k) descending,     directions(r) = (S U_r, R V_r)
+
+    Accuracy: as there; 1e-15 ‖R‖‖S‖ in σ of what P and Q hold, or 1e-16 σ_1²/σ_i on NumPy where all
+    values are within 1e-4 of the largest.
+
+    Cost: O(n³); in the latter case that of tridiagonalising one matrix of order n.
+    """
+    return kernels.find("leading_directions", P)(P, Q)
+
+
+def leading_directions_reference(
+    P: Array, Q: Array
+) -> tuple[Array, Callable[[int], tuple[Array, Array]]]:
+    """Reference text of :func:`leading_directions` for any array library."""
+    R, S = (pivoted_cholesky(X, rtol=EPSILON) for X in (P, Q))
+    sigma, vectors = leading_svd(adjoint(S) @ R)
+
+    def directions(count: int) -> tuple[Array, Array]:
+        U, V = vectors(count)
+        return S @ U, R @ V
+
+    return sigma, directions
 
 
 @dataclass(frozen=True, eq=False)

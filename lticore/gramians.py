@@ -7,7 +7,14 @@ import math
 import numpy as np
 
 from ._arrays import Array, is_numpy, namespace
-from ._check import check_integer, is_complex, is_single, like_precision, to_double
+from ._check import (
+    check_integer,
+    check_rtol,
+    is_complex,
+    is_single,
+    like_precision,
+    to_double,
+)
 from ._hammarling import balance_dense, factors_in_states, leading_columns
 from ._linalg import (
     EPSILON,
@@ -22,7 +29,7 @@ from ._linalg import (
 )
 from ._modes import from_modes, is_real, polar_modes, require_stable, to_modes
 from .cauchy import cauchy_factor
-from .errors import ArgumentError, UnstableSystemError
+from .errors import UnstableSystemError
 from .quadratic import QuadraticOutputLTI, System, forms_of, linear_part, sandwiched
 from .stein import SteinSolver, stein_solver
 from .structure import Rotation, is_structured, map_parameters
@@ -130,20 +137,32 @@ def scaled_factors(
     Sᴴ R = S̃ᴴ R̃. The scale t is (..., n, 1), of powers of two. Without ``rtol`` everything above
     rounding is kept: eps for squares, eps² for factors that come without their squares.
     """
-    if horizon is None and not is_structured(sys.A) and is_numpy(sys.B):
+    formed = scaled_gramians(sys, horizon)
+    if formed is not None:
+        P, Q, t = formed
+        rtol = DEFAULT_RTOL if rtol is None else rtol
+        R, S = (pivoted_cholesky(X, rtol=rtol, max_rank=max_rank) for X in (P, Q))
+        return R, S, t
+    if not is_structured(sys.A):
         return _dense_factors(sys, EPSILON**2 if rtol is None else rtol, max_rank)
     rtol = DEFAULT_RTOL if rtol is None else rtol
-    if horizon is not None or not is_structured(sys.A):
-        P, Q, t = balance_gramians(*double_gramians(sys, horizon))
-    else:
-        sys, t = balance_states(sys)
-        if low_rank_pays(sys):
-            factors = modal_factors(sys, rtol, max_rank)
-            R, S = (_in_states(sys, X, rtol, max_rank) for X in factors)
-            return R, S, t
-        P, Q = double_gramians(sys)
-    R, S = (pivoted_cholesky(X, rtol=rtol, max_rank=max_rank) for X in (P, Q))
+    sys, t = balance_states(sys)
+    factors = modal_factors(sys, rtol, max_rank)
+    R, S = (_in_states(sys, X, rtol, max_rank) for X in factors)
     return R, S, t
+
+
+def scaled_gramians(sys: System, horizon: int | None = None) -> tuple[Array, Array, Array] | None:
+    """(t P t, Q/t², t) in float64 with about equal diagonals; None where the factors are better
+    computed without them: many structured states, and dense systems on NumPy."""
+    linear = isinstance(sys, LTI) and horizon is None
+    if linear and (low_rank_pays(sys) or (not is_structured(sys.A) and is_numpy(sys.B))):
+        return None
+    if linear and is_structured(sys.A):
+        sys, t = balance_states(sys)
+        P, Q = double_gramians(sys)
+        return P, Q, t
+    return balance_gramians(*double_gramians(sys, horizon))
 
 
 def _dense_factors(
@@ -259,9 +278,12 @@ def double_gramians(sys: System, horizon: int | None = None, which: str = "PQ") 
 
 def gramian(sys: LTI, solve: SteinSolver, which: str) -> Array:
     """P or Q of ``sys`` by the solver of its A."""
-    if which == "P":
-        return hermitian_part(solve(weighted_gram(to_double(sys.B))))
-    return hermitian_part(solve(weighted_gram(adjoint(to_double(sys.C))), adjoint=True))
+    adjoint_equation = which == "Q"
+    root = adjoint(to_double(sys.C)) if adjoint_equation else to_double(sys.B)
+    X = solve(weighted_gram(root), adjoint=adjoint_equation)
+    # The fused kernel divides an entry and its mirror image alike.
+    exact = is_numpy(X) and isinstance(sys.A, Rotation) and not is_complex(X)
+    return X if exact else hermitian_part(X)
 
 
 def balance_gramians(P: Array, Q: Array) -> tuple[Array, Array, Array]:
@@ -291,7 +313,5 @@ def balancing_scale(p: Array, q: Array) -> Array:
 
 
 def _check_truncation(rtol: float | None, max_rank: int | None) -> tuple[float, int | None]:
-    rtol = DEFAULT_RTOL if rtol is None else rtol
-    if not 0 <= rtol < 1:
-        raise ArgumentError(f"rtol must lie in [0, 1), but is {rtol!r}")
+    rtol = check_rtol(DEFAULT_RTOL if rtol is None else rtol)
     return rtol, None if max_rank is None else check_integer("max_rank", max_rank, minimum=1)

@@ -11,7 +11,7 @@ from ._check import broadcast_batches, check_array, check_real, common_precision
 from ._linalg import adjoint, conjugate, real_part
 from .errors import ShapeError
 from .structure import StateMatrix, map_parameters
-from .systems import LTI
+from .systems import LTI, StateSpace
 
 #: LTI or QuadraticOutputLTI; what they have in common is A, B and C.
 System: TypeAlias = Any
@@ -20,7 +20,7 @@ QuadraticForms: TypeAlias = Any
 
 
 @dataclass(frozen=True, eq=False)
-class QuadraticOutputLTI:
+class QuadraticOutputLTI(StateSpace):
     """Discrete-time linear system with linear and quadratic outputs
 
         x_{k+1} = A x_k + B u_k,      (y_k)_i = (C x_k)_i + x_kᴴ M_i x_k,   i = 1 … p.
@@ -84,35 +84,6 @@ class QuadraticOutputLTI:
     def linear(self) -> LTI:
         """The system without its quadratic outputs."""
         return LTI(self.A, self.B, self.C)
-
-    @property
-    def order(self) -> int:
-        """Number of states n."""
-        return self.B.shape[-2]
-
-    @property
-    def inputs(self) -> int:
-        """Number of inputs m."""
-        return self.B.shape[-1]
-
-    @property
-    def outputs(self) -> int:
-        """Number of outputs p."""
-        return self.C.shape[-2]
-
-    @property
-    def batch_shape(self) -> tuple[int, ...]:
-        return tuple(self.B.shape[:-2])
-
-    @property
-    def poles(self) -> Array:
-        """(..., n) eigenvalues of A."""
-        return self.linear.poles
-
-    @property
-    def spectral_radius(self) -> float:
-        """Largest |pole| over the whole batch."""
-        return self.linear.spectral_radius
 
     def __repr__(self) -> str:
         rank = f"rank {self.M[0].shape[-1]}" if isinstance(self.M, tuple) else "dense"

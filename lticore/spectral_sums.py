@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ._arrays import Array, holds, namespace
-from ._check import check_integer, is_single, like_precision, to_double
+from ._check import check_integer, check_rtol, is_single, like_precision, to_double
 from ._directions import gramian_cotangents
 from ._linalg import real_part
 from ._modes import require_stable
 from ._pull_back import pull_back
-from .errors import ArgumentError, warn_precision
+from .errors import warn_precision
 from .gramians import balance_gramians, balance_states, gramian
 from .hankel import hankel_singular_values
 from .spectral import SpectralLike, as_spectral_function
@@ -110,8 +110,7 @@ def hankel_sum_and_gradient(
     Source: derivations above the code; the sum for φ = σ is eq. (11) of Schwerdtner et al., HSVR.
     """
     phi = as_spectral_function(function)
-    if rtol is not None and not 0 <= rtol < 1:
-        raise ArgumentError(f"rtol must lie in [0, 1), but is {rtol!r}")
+    rtol = None if rtol is None else check_rtol(rtol)
     if horizon is None:
         require_stable(sys, what="a Hankel sum")
     else:

@@ -31,8 +31,57 @@ from .structure import (
 )
 
 
+class StateSpace:
+    """What all systems x_{k+1} = A x_k + B u_k have in common, whatever their outputs."""
+
+    A: StateMatrix
+    B: Array
+    C: Array
+
+    @property
+    def order(self) -> int:
+        """Number of states n."""
+        return self.B.shape[-2]
+
+    @property
+    def inputs(self) -> int:
+        """Number of inputs m."""
+        return self.B.shape[-1]
+
+    @property
+    def outputs(self) -> int:
+        """Number of outputs p."""
+        return self.C.shape[-2]
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        return tuple(self.B.shape[:-2])
+
+    @property
+    def dtype(self) -> Any:
+        """Dtype of B and C; complex as soon as any part of an `LTI` is."""
+        return self.B.dtype
+
+    @property
+    def poles(self) -> Array:
+        """(..., n) eigenvalues of A; O(n) for structured A, O(n³) for dense A."""
+        return self.A.poles if is_structured(self.A) else eigenvalues(self.A)
+
+    @property
+    def spectral_radius(self) -> float:
+        """Largest |pole| over the whole batch; the system is stable when it is below 1."""
+        xp = namespace(self.B)
+        if isinstance(self.A, Rotation):
+            moduli = xp.abs(xp.concat([self.A.radius, self.A.real_poles], axis=-1))
+        elif is_structured(self.A):
+            moduli = xp.abs(to_double(self.A.poles))
+        else:
+            moduli = xp.abs(eigenvalues(to_double(self.A)))
+        return float(xp.max(moduli)) if 0 not in moduli.shape else 0.0
+
+
 @dataclass(frozen=True, eq=False)
-class LTI:
+class LTI(StateSpace):
     """Discrete-time linear time-invariant system
 
         x_{k+1} = A x_k + B u_k,      y_k = C x_k + D u_k.
@@ -101,47 +150,6 @@ class LTI:
         object.__setattr__(self, "B", B)
         object.__setattr__(self, "C", C)
         object.__setattr__(self, "D", D)
-
-    @property
-    def order(self) -> int:
-        """Number of states n."""
-        return self.B.shape[-2]
-
-    @property
-    def inputs(self) -> int:
-        """Number of inputs m."""
-        return self.B.shape[-1]
-
-    @property
-    def outputs(self) -> int:
-        """Number of outputs p."""
-        return self.C.shape[-2]
-
-    @property
-    def batch_shape(self) -> tuple[int, ...]:
-        return tuple(self.B.shape[:-2])
-
-    @property
-    def dtype(self) -> Any:
-        """Dtype of B, C and D; complex as soon as any part of the system is."""
-        return self.B.dtype
-
-    @property
-    def poles(self) -> Array:
-        """(..., n) eigenvalues of A; O(n) for structured A, O(n³) for dense A."""
-        return self.A.poles if is_structured(self.A) else eigenvalues(self.A)
-
-    @property
-    def spectral_radius(self) -> float:
-        """Largest |pole| over the whole batch; the system is stable when it is below 1."""
-        xp = namespace(self.B)
-        if isinstance(self.A, Rotation):
-            moduli = xp.abs(xp.concat([self.A.radius, self.A.real_poles], axis=-1))
-        elif is_structured(self.A):
-            moduli = xp.abs(to_double(self.A.poles))
-        else:
-            moduli = xp.abs(eigenvalues(to_double(self.A)))
-        return float(xp.max(moduli)) if 0 not in moduli.shape else 0.0
 
     def to_dense(self) -> LTI:
         """The same system with A as an array."""

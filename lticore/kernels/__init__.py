@@ -23,6 +23,8 @@ TABLE = {
     ("weighted_gram", "any"): "lticore._linalg:weighted_gram_reference",
     ("balancing_directions", "numpy"): "lticore.kernels.lapack:balancing_directions",
     ("balancing_directions", "any"): "lticore._directions:balancing_directions_reference",
+    ("leading_directions", "numpy"): "lticore.kernels.lapack:leading_directions",
+    ("leading_directions", "any"): "lticore._directions:leading_directions_reference",
     ("linear_recurrence", "numpy"): "lticore.kernels.cpu:linear_recurrence",
     ("linear_recurrence", "cupy"): "lticore.kernels.gpu:linear_recurrence",
     ("linear_recurrence", "any"): "lticore.recurrence:linear_recurrence_reference",

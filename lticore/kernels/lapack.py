@@ -17,6 +17,8 @@ from .cpu_stein import fill_upper_triangle
 _SMALL = 128
 #: Singular values within this share of the largest are taken from one eigendecomposition.
 _LEVEL = 1e-3
+#: The same where the values alone count: their squares then have eight digits left.
+_LEVEL_OF_VALUES = 1e-4
 #: Pivots within this share of the largest leave a factor without pivoting its digits.
 _WELL_CONDITIONED = 1e-8
 
@@ -93,12 +95,10 @@ def _factor(P: np.ndarray) -> tuple[np.ndarray, Callable[..., np.ndarray]]:
 
     Where P is well conditioned R is triangular, which halves the work, else rank-revealing.
     """
-    potrf = scipy.linalg.get_lapack_funcs("potrf", (P,))
-    trmm = scipy.linalg.get_blas_funcs("trmm", (P,))
-    R, info = potrf(P.T.conj(), lower=1)
-    heights = np.diagonal(R).real ** 2
-    if info == 0 and heights.min() > _WELL_CONDITIONED * heights.max():
-        return R, partial(trmm, 1.0, R, lower=1)
+    triangular = _well_conditioned_factor(P)
+    if triangular is not None:
+        trmm = scipy.linalg.get_blas_funcs("trmm", (P,))
+        return triangular, partial(trmm, 1.0, triangular, lower=1)
     R = pivoted_cholesky(P, EPSILON, len(P))
 
     def multiply(X: np.ndarray, side: int = 0, trans_a: int = 0) -> np.ndarray:
@@ -169,6 +169,79 @@ def weighted_gram(X: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
         else:
             scipy.linalg.blas.dsyrk(1.0, one.T, trans=1, c=out.T, overwrite_c=1)
     return fill_upper_triangle(result).reshape(*batch, n, n)
+
+
+def leading_directions(P: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, Callable]:
+    """See :func:`lticore._directions.leading_directions`: values of RᴴQR from its tridiagonal form,
+    and vectors for the directions asked for only, where all values are close enough to the largest.
+    """
+    *batch, n, _ = P.shape
+    parts = [
+        (n > _SMALL and _leading_of_tridiagonal(*pair)) or _leading_of_factors(*pair)
+        for pair in zip(P.reshape(-1, n, n), Q.reshape(-1, n, n), strict=True)
+    ]
+    widest = max((len(values) for values, _ in parts), default=0)
+    sigma = np.zeros((len(parts), widest))
+    for row, (values, _) in zip(sigma, parts, strict=True):
+        row[: len(values)] = values
+
+    def directions(count: int) -> tuple[np.ndarray, np.ndarray]:
+        found = np.zeros((2, len(parts), n, count), P.dtype)
+        for entry, (values, leading) in enumerate(parts):
+            k = min(count, len(values))
+            found[0, entry, :, :k], found[1, entry, :, :k] = leading(k)
+        SU, RV = found.reshape(2, *batch, n, count)
+        return SU, RV
+
+    return sigma.reshape(*batch, widest), directions
+
+
+def _leading_of_factors(P: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, Callable]:
+    R, S = (pivoted_cholesky(X, EPSILON, len(X)) for X in (P, Q))
+    sigma, vectors = leading_svd(S.conj().T @ R)
+
+    def directions(count: int) -> tuple[np.ndarray, np.ndarray]:
+        U, V = vectors(count)
+        return S @ U, R @ V
+
+    return sigma, directions
+
+
+def _leading_of_tridiagonal(P: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, Callable] | None:
+    R = _well_conditioned_factor(P)
+    if R is None:
+        return None
+    n, complex_ = len(P), np.iscomplexobj(P)
+    names = ("hegst", "hetrd", "unmqr") if complex_ else ("sygst", "sytrd", "ormqr")
+    reduce, tridiagonalize, multiply = scipy.linalg.get_lapack_funcs(names, (P,))
+    # Itype 2 overwrites Q by Rᴴ Q R; all of this works on lower triangles only.
+    K, _ = reduce(Q.T.conj(), R, itype=2, lower=1)
+    reflectors, diagonal, above, tau, info = tridiagonalize(K, lower=1, lwork=64 * n, overwrite_a=1)
+    squares, failed = scipy.linalg.lapack.dsterf(diagonal, above)
+    if info or failed or not squares[0] > _LEVEL_OF_VALUES**2 * squares[-1]:
+        return None
+    sigma = np.sqrt(squares[::-1])
+
+    def directions(count: int) -> tuple[np.ndarray, np.ndarray]:
+        _, V = scipy.linalg.eigh_tridiagonal(
+            diagonal, above, select="i", select_range=(n - count, n - 1), check_finite=False
+        )
+        V = np.asfortranarray(V[:, ::-1].astype(P.dtype, copy=False))
+        # The reflectors leave the first row alone and stand below the diagonal, as those of a QR
+        # factorisation of one row less.
+        V[1:], _, _ = multiply("L", "N", reflectors[1:, :-1], tau, V[1:], 64 * n)
+        RV = scipy.linalg.get_blas_funcs("trmm", (P,))(1.0, R, V, lower=1)
+        return Q @ RV / sigma[:count], RV
+
+    return sigma, directions
+
+
+def _well_conditioned_factor(P: np.ndarray) -> np.ndarray | None:
+    """Lower triangular R with P = R Rᴴ where its digits need no pivoting, else None."""
+    R, info = scipy.linalg.get_lapack_funcs("potrf", (P,))(P.T.conj(), lower=1)
+    heights = np.diagonal(R).real ** 2
+    clear = info == 0 and heights.min() > _WELL_CONDITIONED * heights.max()
+    return R if clear else None
 
 
 def leading_svd(

@@ -8,17 +8,19 @@ from typing import Literal
 
 from .._arrays import Array, namespace
 from .._check import check_integer, check_one_given, to_double
+from .._directions import leading_directions
 from .._linalg import (
     EPSILON,
     adjoint,
+    diagonal,
     has_eigenvalues,
     leading_svd,
     pad_values,
-    pivoted_cholesky,
+    real_part,
 )
 from .._modes import multiply
 from ..errors import ArgumentError, ShapeError, warn_precision
-from ..gramians import DEFAULT_RTOL, balance_gramians, double_gramians, scaled_factors
+from ..gramians import scaled_factors, scaled_gramians
 from ..norms import h2_error
 from ..quadratic import QuadraticOutputLTI, System, linear_part, mapped, transformed
 from ..structure import Rotation, StateMatrix
@@ -119,25 +121,29 @@ class _Balancing:
 
 def _balance(sys: System, horizon: int | None) -> _Balancing:
     xp = namespace(sys.B)
-    R, S, t = _factors(sys, horizon)
-    sigma, vectors = leading_svd(adjoint(S) @ R)
+    formed = scaled_gramians(sys, horizon)
+    if formed is not None:
+        P, Q, t = formed
+        sigma, leading = leading_directions(P, Q)
+        sizes = real_part(diagonal(P)), real_part(diagonal(Q))
+    else:
+        R, S, t = scaled_factors(sys, horizon=horizon)
+        sigma, vectors = leading_svd(adjoint(S) @ R)
+        sizes = tuple(xp.sum(xp.abs(X) ** 2, axis=-1) for X in (R, S))
+
+        def leading(count: int) -> tuple[Array, Array]:
+            U, V = vectors(count)
+            return S @ U, R @ V
+
     sigma = pad_values(sigma, sys.order)
-    clear = sigma > _rounding_level(sys.A, R, S)  # the same for R/t and t S
+    clear = sigma > _rounding_level(sys.A, *sizes)  # the same for all scales t
     rank = int(xp.max(xp.sum(xp.astype(clear, xp.int64), axis=-1)))
 
     def directions(count: int) -> tuple[Array, Array]:
-        U, V = vectors(count)
-        return pad_values(t * (S @ U), count), pad_values((R @ V) / t, count)
+        SU, RV = leading(count)
+        return pad_values(t * SU, count), pad_values(RV / t, count)
 
     return _Balancing(sigma, clear, rank, directions)
-
-
-def _factors(sys: System, horizon: int | None) -> tuple[Array, Array, Array]:
-    if isinstance(sys, LTI):
-        return scaled_factors(sys, horizon=horizon)
-    P, Q, t = balance_gramians(*double_gramians(sys, horizon))
-    R, S = (pivoted_cholesky(X, rtol=DEFAULT_RTOL) for X in (P, Q))
-    return R, S, t
 
 
 def _truncated(sys: System, found: _Balancing, wanted: int, horizon: int | None) -> Reduction:
@@ -308,18 +314,18 @@ def _choose_order(
     return order
 
 
-def _rounding_level(A: StateMatrix, R: Array, S: Array) -> Array:
-    """(..., 1) size of the rounding errors in SᴴR: eps · Σ_i ‖R_i‖‖S_i‖ over the states i.
+def _rounding_level(A: StateMatrix, p: Array, q: Array) -> Array:
+    """(..., 1) size of the rounding errors in SᴴR: eps · Σ_i ‖R_i‖‖S_i‖ over the states i, for the
+    diagonals p and q of P = R Rᴴ and Q = S Sᴴ.
 
     The sum bounds Σσ from above and does not change when the states are rescaled. The two states
     of a rotation block are computed from the same two modes, so they round, and count, together.
     """
-    xp = namespace(R, S)
-    r, s = (xp.sum(xp.abs(X) ** 2, axis=-1) for X in (R, S))
+    xp = namespace(p, q)
     if isinstance(A, Rotation):
         pairs, rest = 2 * A.blocks, slice(2 * A.blocks, None)
-        r, s = (
+        p, q = (
             xp.concat([x[..., 0:pairs:2] + x[..., 1:pairs:2], x[..., rest]], axis=-1)
-            for x in (r, s)
+            for x in (p, q)
         )
-    return EPSILON * xp.sum(xp.sqrt(r) * xp.sqrt(s), axis=-1, keepdims=True)
+    return EPSILON * xp.sum(xp.sqrt(p) * xp.sqrt(q), axis=-1, keepdims=True)

@@ -85,6 +85,46 @@ def test_balancing_directions_of_different_ranks():
         assert np.abs(RV[entry, :, zero]).max(initial=0) <= 1e-7
 
 
+@pytest.mark.parametrize("complex_", [False, True])
+@pytest.mark.parametrize("batch", [(), (2,), (0,)])
+@pytest.mark.parametrize(
+    ("n", "decay", "rank"), [(140, 0.98, None), (140, 0.7, None), (130, 0.95, 20), (30, 0.8, None)]
+)
+def test_leading_directions(n, decay, rank, batch, complex_):
+    """By the tridiagonal form where values stay close to the largest, by factors where not."""
+    P, Q, sigma = gramians(np.random.default_rng(7), batch, n, complex_, decay, rank)
+    before = P.copy(), Q.copy()
+    found, directions = lapack.leading_directions(P, Q)
+    if 0 in batch:
+        return
+    assert np.all(np.diff(found, axis=-1) <= 0)
+    known = sigma > 1e-9
+    error = np.abs(found[..., : known.sum()] - sigma[known]) * sigma[known]
+    assert error.max() <= 1e4 * EPS
+    for count in (1, 7):
+        SU, RV = directions(count)
+        assert SU.shape == RV.shape == (*batch, n, count)
+        squares = np.eye(count) * found[..., None, :count] ** 2
+        assert size(adjoint(RV) @ Q @ RV - squares) <= 1e4 * EPS
+        assert size(adjoint(SU) @ P @ SU - squares) <= 1e4 * EPS
+        assert size(Q @ RV - SU * found[..., None, :count]) <= 1e4 * EPS
+    assert np.array_equal(P, before[0])
+    assert np.array_equal(Q, before[1])
+
+
+def test_leading_directions_of_a_mixed_batch():
+    rng = np.random.default_rng(8)
+    parts = [gramians(rng, (), 140, False, decay) for decay in (0.98, 0.5)]
+    P, Q = (np.stack(x) for x in zip(*[part[:2] for part in parts], strict=True))
+    found, directions = lapack.leading_directions(P, Q)
+    for entry, (_, _, sigma) in enumerate(parts):
+        np.testing.assert_allclose(found[entry, :10], sigma[:10], rtol=1e-10)
+    SU, RV = directions(4)
+    squares = np.eye(4) * found[..., None, :4] ** 2
+    assert size(adjoint(SU) @ P @ SU - squares) <= 1e4 * EPS
+    assert size(adjoint(RV) @ Q @ RV - squares) <= 1e4 * EPS
+
+
 @given(
     seed=seeds(), batch=st.sampled_from([(), (3,), (2, 1)]), pairs=st.integers(0, 6),
     real=st.integers(1, 3),
