@@ -16,13 +16,13 @@ _SMALLEST = 1e-12
 
 
 def armijo(
-    target: Target, start: Candidate, max_steps: int = 30_000, tolerance: float = 1e-6
+    target: Target, start: Candidate, max_steps: int = 30_000, tolerance: float = 1e-3
 ) -> Descent:
     """Steps along the negative gradient in all of (λ̂, B̂, Ĉ, M̂), halved until they lower J by a
     share of what the slope promises and keep |λ̂| < 1; the next one starts at twice the last.
 
-    Stops where |g|² times the accepted step is below ``tolerance`` · J, where no step helps, or
-    after ``max_steps``.
+    Stops where :func:`stationarity` falls to ``tolerance``, where no step helps, or after
+    ``max_steps``.
 
     Source: Sakamoto & Sato, arXiv:2510.14542, Algorithm 1 (variables, monotonicity and stability as
     there; step lengths are not given).
@@ -31,27 +31,26 @@ def armijo(
     at = with_outputs(target, start, at.c, dense_forms(at.M))
     history, evaluations, step, converged = [at.error], 1, 1 / max(target.energy, 1e-300), False
     for _ in range(max_steps):
+        if stationarity(target, at) <= tolerance:
+            converged = True
+            break
         slopes = _all_gradients(target, at)
         squared = sum(float(np.sum(np.abs(g) ** 2)) for g in slopes)
         step, least = 2 * step, _SMALLEST * step
-        while True:
-            following = _after(target, at, slopes, step)
+        following = None
+        while following is None and step > least:
+            trial = _after(target, at, slopes, step)
             evaluations += 1
             promised = _SUFFICIENT * step * squared
-            if following and target.energy * (at.error - following.error) >= promised:
-                break
-            step /= 2
-            if step < least:
-                following = None
-                break
+            if trial and target.energy * (at.error - trial.error) >= promised:
+                following = trial
+            else:
+                step /= 2
         if following is None:
             converged = True
             break
         at = following
         history.append(at.error)
-        if step * squared <= tolerance * target.energy * at.error:
-            converged = True
-            break
     return Descent(at, tuple(history), evaluations, stationarity(target, at), converged)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.linalg
 
 from .._linalg import adjoint
 from ._h2_methods import NOISE, Descent, stationarity
@@ -51,7 +50,7 @@ def _damped_solution(G: np.ndarray, g: np.ndarray, damping: float) -> np.ndarray
     # by b_j and by c_j always are: only their product counts.
     scale = np.diagonal(G).real
     damped = G + np.diag(damping * scale + NOISE * scale.max())
-    return scipy.linalg.solve(damped, g, assume_a="her", check_finite=False)
+    return np.linalg.solve(damped, g)
 
 
 def _after(target: Target, at: Projection, step: np.ndarray) -> Projection | None:
