@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,9 +16,9 @@ import lticore
 from lticore._arrays import namespace, to_numpy
 from lticore._check import check_one_given
 from lticore.errors import ArgumentError, PrecisionWarning
-from lticore.reduction.orders import order_for_error
 
 from .layers import SSMLayer, ssm_layers
+from .methods import METHODS, Criteria, choose_orders
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -38,7 +39,7 @@ class LayerReport:
     rounding : largest change of the frequency response by the layer's own form after the reduction
         (diagonalisation, and rounding of the new parameters to their dtype), at frequencies of the
         slowest poles and evenly spread ones; not part of the bound
-    singular_values : Hankel singular values before, descending
+    singular_values : Hankel singular values before, descending, where the method computes them
     """
 
     name: str
@@ -96,6 +97,7 @@ def compress(
     orders: Sequence[int] | None = None,
     error: float | None = None,
     method: str = "balanced",
+    horizon: int | None = None,
 ) -> tuple[Model, CompressionReport]:
     """A copy of ``model`` with smaller state-space layers of the same kinds; the original stays.
 
@@ -105,17 +107,27 @@ def compress(
     Parameters
     ----------
     ratio : float in [0, 1)
-        Share of all states to remove, spread over the layers at one common energy level
-        (:func:`lticore.allocate_orders`).
+        Share of all states to remove, spread over the layers as the method does.
     energy : float in (0, 1]
-        Share of Σσ that each layer keeps.
+        Share of Σσ that each layer keeps ("balanced", "balanced-complex", "h2", "tlbt", "tlh2").
     orders : one int per layer
     error : float ≥ 0
-        Bound on the h∞ error of each layer: smallest r with 2 Σ_{i>r} σ_i ≤ error.
-    method : "balanced"
-        Balanced truncation of the layer's real input-output map, back in rotation form with
-        conjugate pairs folded. D is untouched, so the bound holds for the layer, up to the
-        rounding that the report states (a PrecisionWarning when it is not small).
+        Bound on the h∞ error of each layer: smallest r with 2 Σ_{i>r} σ_i ≤ error ("balanced",
+        "balanced-complex").
+    method : str
+        "balanced": balanced truncation of the layer's real input-output map, states spread at one
+        common energy level (:func:`lticore.allocate_orders`).
+        "balanced-complex": the same for the complex system whose real part the layer is, as the
+        authors' code of CompreSSM does; for layers without real poles.
+        "h2": lowest h2 error (:func:`lticore.h2_reduction`), states as for "balanced".
+        "tlbt", "tlh2": the same two over the first ``horizon`` steps.
+        "last", "global", "uniform": modes with the highest h∞ scores, states spread by that rule
+        (:func:`lticore.allocate_modal_orders`).
+        All come back in rotation form with conjugate pairs folded. D is untouched, so bounds hold
+        for the layer, up to the rounding that the report states (a PrecisionWarning when it is not
+        small).
+    horizon : int ≥ 1
+        For "tlbt" and "tlh2", and for these only.
 
     Returns
     -------
@@ -130,18 +142,18 @@ def compress(
 
     Source: Schwerdtner et al., HSVR, §2.4 and Appendix C.1.
     """
-    if method not in _METHODS:
-        raise ArgumentError(f"method={method!r} is not one of {sorted(_METHODS)}")
+    if method not in METHODS:
+        raise ArgumentError(f"method={method!r} is not one of {sorted(METHODS)}")
     check_one_given(ratio=ratio, energy=energy, orders=orders, error=error)
     small = copy.deepcopy(model)
     layers = ssm_layers(small)
     if not layers:
         raise ArgumentError(f"{type(model).__name__} contains no state-space layer")
     systems = [layer.to_lti() for layer in layers.values()]
-    chosen = _METHODS[method]
-    allocated = chosen.allocate(systems, Criteria(ratio, energy, orders, error))
+    chosen, criteria = METHODS[method], Criteria(ratio, energy, orders, error, horizon)
+    allocated = choose_orders(chosen, systems, criteria)
     reports = [
-        _reduce_layer(name, layer, sys, order, chosen.reduce)
+        _reduce_layer(name, layer, sys, order, partial(chosen.reduce, criteria=criteria))
         for (name, layer), sys, order in zip(layers.items(), systems, allocated, strict=True)
     ]
     return small, CompressionReport(
@@ -150,49 +162,6 @@ def compress(
         parameters_before=_count(model),
         parameters_after=_count(small),
     )
-
-
-@dataclass(frozen=True)
-class Criteria:
-    """What the user asked for; exactly one is not None."""
-
-    ratio: float | None
-    energy: float | None
-    orders: Sequence[int] | None
-    error: float | None
-
-
-@dataclass(frozen=True)
-class Method:
-    """A way to compress: orders for all layers together, then a reduction of each.
-
-    allocate : (systems, criteria) → one order per layer
-    reduce : (system, order) → Reduction
-    """
-
-    allocate: Callable[[list[lticore.LTI], Criteria], list[int]]
-    reduce: Callable[[lticore.LTI, int], lticore.Reduction]
-
-
-def _allocate_by_energy(systems: list[lticore.LTI], criteria: Criteria) -> list[int]:
-    if criteria.orders is not None:
-        if len(criteria.orders) != len(systems):
-            raise ArgumentError(
-                f"orders has {len(criteria.orders)} entries, but the model has {len(systems)} "
-                "state-space layers"
-            )
-        return list(criteria.orders)
-    sigmas = [lticore.hankel_singular_values(sys) for sys in systems]
-    if criteria.error is not None:
-        return [order_for_error(sigma, criteria.error) for sigma in sigmas]
-    return lticore.allocate_orders(sigmas, ratio=criteria.ratio, energy=criteria.energy)
-
-
-_METHODS = {
-    "balanced": Method(
-        _allocate_by_energy, lambda sys, order: lticore.balanced_truncation(sys, order=order)
-    )
-}
 
 
 def _reduce_layer(
@@ -223,7 +192,7 @@ def _reduce_layer(
         order=layer.order,
         error_bound=bound,
         rounding=rounding,
-        singular_values=tuple(float(x) for x in to_numpy(reduction.singular_values)),
+        singular_values=_floats(reduction.singular_values),
     )
 
 
@@ -237,6 +206,10 @@ def _change(reduced: lticore.LTI, loaded: lticore.LTI) -> tuple[float, float]:
     difference = response - to_numpy(lticore.frequency_response(reduced, frequencies))
     largest = (np.linalg.norm(x, 2, axis=(-2, -1)).max() for x in (difference, response))
     return float(next(largest)), float(next(largest))
+
+
+def _floats(values: Any) -> tuple[float, ...]:
+    return () if values is None else tuple(float(x) for x in to_numpy(values))
 
 
 def _count(model: nn.Module) -> int:

@@ -51,14 +51,11 @@ def complex_balanced_truncation(
     Source: Chahine et al., CompreSSM, as its authors' code does it.
     """
     full = in_double(sys)
-    if not isinstance(full.A, Rotation) or full.A.real_poles.shape[-1] or is_complex(full.B):
-        raise ArgumentError(
-            "the complex half exists for a real system whose A is a Rotation without real poles"
-        )
+    whole = complex_half(full)
     if order is not None and (order % 2 or order < 2):
         raise ArgumentError(f"order counts two real states per complex one, but is {order!r}")
     half = None if order is None else order // 2
-    reduction = balanced_truncation(_complex_half(full), order=half, energy=energy, error=error)
+    reduction = balanced_truncation(whole, order=half, energy=energy, error=error)
     reduced = _real_system(diagonalize(reduction.system), full)
     return in_precision_of(
         sys,
@@ -73,8 +70,18 @@ def complex_balanced_truncation(
     )
 
 
-def _complex_half(sys: LTI) -> LTI:
-    """(Λ, b, c) with y = Re(c z): z = x_1 + i x_2 of each block."""
+def complex_half(sys: LTI) -> LTI:
+    """(Λ, b, c) with y = Re(c z): z = x_1 + i x_2 of each block.
+
+    Raises
+    ------
+    ArgumentError
+        When A is no `Rotation` of blocks only, or the system is not real.
+    """
+    if not isinstance(sys.A, Rotation) or sys.A.real_poles.shape[-1] or is_complex(sys.B):
+        raise ArgumentError(
+            "the complex half exists for a real system whose A is a Rotation without real poles"
+        )
     xp, A = namespace(sys.B), sys.A
     poles = complex_of(A.radius * xp.cos(A.angle), -A.radius * xp.sin(A.angle))
     b = complex_of(sys.B[..., 0::2, :], sys.B[..., 1::2, :])
@@ -83,7 +90,7 @@ def _complex_half(sys: LTI) -> LTI:
 
 
 def _real_system(half: LTI, sys: LTI) -> LTI:
-    """The inverse of :func:`_complex_half`."""
+    """The inverse of :func:`complex_half`."""
     xp = namespace(half.B)
     poles, b, c = half.A.poles, half.B, half.C
     batch, r = half.batch_shape, half.order

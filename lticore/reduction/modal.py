@@ -133,7 +133,7 @@ def allocate_modal_orders(
 
     Returns
     -------
-    list of int, at least one per layer (two where a layer has pairs only and the budget allows),
+    list of int, at least one per layer (two where a layer has pairs only and the budget allows it),
     together never above the budget. A pair counts as two states and is never split.
 
     Raises
@@ -151,9 +151,10 @@ def allocate_modal_orders(
     if rule == "uniform":
         share = budget / sum(sizes)
         return [max(1, int(share * size + 1e-9)) for size in sizes]
-    wanted = []
+    wanted, prepaid = [], []
     for layer, sys in enumerate(systems):
         (modes,) = _modes(_in_modes(in_double(sys)), "hinf")
+        prepaid.append(int(modes.sizes.min()))
         down = np.argsort(-modes.scores, kind="stable")
         squares = modes.scores[down] ** 2
         if rule == "last":
@@ -162,16 +163,17 @@ def allocate_modal_orders(
             (-value, position, layer, int(size))
             for position, (value, size) in enumerate(zip(squares, modes.sizes[down], strict=True))
         ]
-    # The first state of each layer is given; a layer's best mode completes it.
-    orders = [0] * len(sizes)
-    left = budget - len(sizes)
+    # Every layer keeps a mode: its smallest is paid in advance, towards the first one it takes.
+    if sum(prepaid) > budget:
+        prepaid = [1] * len(sizes)
+    orders, left, open_ = list(prepaid), budget - sum(prepaid), [True] * len(sizes)
     for _, _, layer, size in sorted(wanted):
-        # The state that every layer has pays one of its first mode.
-        price = size - (orders[layer] == 0)
+        price = size - prepaid[layer] if open_[layer] else size
         if price <= left:
-            orders[layer] += size
+            orders[layer] += price
             left -= price
-    return [max(order, 1) for order in orders]
+            open_[layer] = False
+    return orders
 
 
 def _in_modes(sys: LTI) -> LTI:

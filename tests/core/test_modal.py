@@ -8,7 +8,7 @@ from oracles import difference, fine_grid, peak_gain_on_grid
 from strategies import build_system, systems
 
 import lticore as lti
-from lticore.reduction.modal import allocate_modal_orders, modal_truncation
+from lticore import allocate_modal_orders, modal_truncation
 
 anything_goes = pytest.mark.filterwarnings("ignore::lticore.PrecisionWarning")
 STRUCTURED = ("real diagonal", "complex diagonal", "rotation", "rotation with real poles")
@@ -157,6 +157,14 @@ def test_global_orders_take_the_highest_scores():
     strong = lti.LTI(lti.Diagonal([0.5, 0.4]), 100 * np.ones((2, 1)), np.ones((1, 2)))
     weak = lti.LTI(strong.A, np.ones((2, 1)), np.ones((1, 2)))
     assert allocate_modal_orders([weak, strong], budget=3, rule="global") == [1, 2]
+
+
+def test_layers_of_pairs_keep_a_pair_where_the_budget_allows():
+    pairs = build_system(np.random.default_rng(7), "rotation", n=6)
+    strong = lti.LTI(pairs.A, 1e3 * pairs.B, pairs.C)
+    assert allocate_modal_orders([pairs, strong], budget=5, rule="global") == [2, 2]
+    assert allocate_modal_orders([pairs, strong], budget=8, rule="global") == [2, 6]
+    assert allocate_modal_orders([pairs, strong], budget=3, rule="global") == [1, 2]
 
 
 def test_last_does_not_see_the_gain_of_a_layer():

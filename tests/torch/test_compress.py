@@ -150,7 +150,10 @@ def test_report_prints_and_serialises(model):
         ({"orders": [1, 2]}, "orders has 2 entries, but the model has 3"),
         ({"orders": [1, 2, 17]}, "order is 17, but the system has only 16 states"),
         ({"orders": [1, 2, 0]}, "at least 1"),
-        ({"ratio": 0.5, "method": "magic"}, r"method='magic' is not one of \['balanced'\]"),
+        (
+            {"ratio": 0.5, "method": "magic"},
+            r"method='magic' is not one of \['balanced', 'balanced-complex', 'global', 'h2'",
+        ),
     ],
 )
 def test_bad_arguments(model, arguments, message):
@@ -189,3 +192,89 @@ def test_warnings_name_the_layer(model):
         model.blocks[2].ssm.C.zero_()
     with pytest.warns(lti.PrecisionWarning, match=r"layer 'blocks\.2\.ssm': order 3 was asked"):
         compress(model, orders=[4, 4, 3])
+
+
+# --- methods ----------------------------------------------------------------------------------
+
+METHODS = {
+    "balanced": {},
+    "balanced-complex": {},
+    "h2": {},
+    "tlbt": {"horizon": 30},
+    "tlh2": {"horizon": 30},
+    "last": {},
+    "global": {},
+    "uniform": {},
+}
+#: Modes are chosen one by one, so their errors are larger.
+MODAL = ("last", "global", "uniform")
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0.75])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.filterwarnings("ignore::lticore.PrecisionWarning")
+def test_every_method_meets_the_budget_and_its_bound(model, method, ratio):
+    small, report = compress(model, ratio=ratio, method=method, **METHODS[method])
+    layers = list(ssm_layers(small).values())
+    assert sum(report.orders) <= round((1 - ratio) * 48)
+    assert min(report.orders) >= 1
+    assert report.orders == [layer.order for layer in layers]
+    assert report.method == method
+    bounded = method in ("balanced", "balanced-complex", *MODAL)
+    for before, after, bound in zip(
+        ssm_layers(model).values(), layers, report.error_bounds, strict=True
+    ):
+        assert after.to_lti().spectral_radius < 1
+        size = np.abs(lti.frequency_response(before.to_lti(), FREQUENCIES)).max()
+        assert (bound is not None) == bounded
+        if bounded:
+            assert largest_difference(before, after) <= bound + 1e-5 * size
+    json.dumps(report.to_dict())
+    assert str(report)
+    small(torch.randn(2, 9, 1)).sum().backward()
+
+
+def h2_errors(model, small, horizon=None):
+    pairs = zip(ssm_layers(model).values(), ssm_layers(small).values(), strict=True)
+    return [lti.h2_error(x.to_lti(), y.to_lti(), horizon=horizon) for x, y in pairs]
+
+
+def test_h2_is_better_in_h2(model):
+    orders = [6, 6, 6]
+    balanced, _ = compress(model, orders=orders)
+    optimal, _ = compress(model, orders=orders, method="h2")
+    for e, f in zip(h2_errors(model, balanced), h2_errors(model, optimal), strict=True):
+        assert f <= e * (1 + 1e-6)
+
+
+def test_all_states_of_all_methods(model):
+    for method in ("balanced", "balanced-complex", "h2", *MODAL):
+        small, _ = compress(model, ratio=0.0, method=method)
+        x = torch.randn(5, 20, 1)
+        torch.testing.assert_close(small(x), model(x), rtol=1e-3, atol=1e-4)
+
+
+def test_uniform_orders_are_the_same_everywhere(model):
+    _, report = compress(model, ratio=0.5, method="uniform")
+    assert report.orders == [8, 8, 8]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ratio": 0.5, "method": "tlbt"}, "need horizon="),
+        ({"ratio": 0.5, "horizon": 9}, "need horizon="),
+        ({"error": 0.1, "method": "h2"}, "error= has no meaning.*ratio= or energy= or orders="),
+        ({"energy": 0.9, "method": "last"}, "energy= has no meaning"),
+        ({"orders": [4, 4], "method": "last"}, "orders has 2 entries"),
+    ],
+)
+def test_methods_refuse_what_they_cannot_mean(model, options, message):
+    with pytest.raises(lti.ArgumentError, match=message):
+        compress(model, **options)
+
+
+def test_complex_method_needs_pairs():
+    layer = RotationSSM(3, 5)
+    with pytest.raises(lti.ArgumentError, match="without real poles"):
+        compress(layer, ratio=0.5, method="balanced-complex")
