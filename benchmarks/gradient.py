@@ -134,10 +134,10 @@ def training_row(depth: int, order: int, features: int, steps: int) -> dict:
     )
 
 
-def report(row: dict) -> None:
-    print(
-        "  ".join(f"{key} {value}" for key, value in row.items() if value is not None), flush=True
-    )
+def report(row: dict) -> dict:
+    known = {key: value for key, value in row.items() if value is not None}
+    print("  ".join(f"{key} {value}" for key, value in known.items()), flush=True)
+    return row
 
 
 def draw(gradients: list[dict], training: list[dict]) -> None:

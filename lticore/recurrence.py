@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import kernels
 from ._arrays import Array, namespace, zeros_like_shape
 from ._check import broadcast_batches, check_array, is_complex, is_single
+from ._linalg import conjugate
 from .errors import ShapeError
 
 
@@ -28,7 +29,7 @@ def linear_recurrence(
     -------
     (..., L, n) array of the common dtype; batch axes broadcast.
 
-    Accuracy: computed in the precision of the arguments, step by step: the relative error grows
+    Accuracy: step by step, on NumPy with states carried in float64; else the relative error grows
     like 1e-7 · √min(L, 1/(1 − |λ|)) in float32.
 
     Cost: O(L n), one pass over memory on NumPy, parallel over batch entries and blocks of states.
@@ -118,3 +119,23 @@ def time_varying_recurrence_reference(
         state = poles[..., k if changes else 0, :] * state + inputs[..., k, :]
         states.append(state)
     return xp.stack(states[::-1] if reverse else states, axis=-2)
+
+
+def recurrence_adjoint_reference(
+    poles: Array, cotangents: Array, states: Array, reverse: bool
+) -> tuple[Array, Array]:
+    """Cotangents of the inputs (..., L, n) and poles (..., n) of a linear recurrence from zero.
+
+        v_k = g_k + conj(λ) v_{k+1},     g_λ = Σ_k v_k conj(x_{k−1})
+
+    for cotangents g_k of the states x_k; ``reverse`` as in the recurrence itself. Reference text of
+    the kernels of this name.
+    """
+    xp = namespace(poles, cotangents, states)
+    conj = xp.conj(poles) if is_complex(poles) else poles
+    start = zeros_like_shape(cotangents, (*cotangents.shape[:-2], cotangents.shape[-1]))
+    back = kernels.find("linear_recurrence", cotangents)(conj, cotangents, start, not reverse)
+    later, earlier = slice(1, None), slice(None, -1)
+    driven, previous = (earlier, later) if reverse else (later, earlier)
+    products = back[..., driven, :] * conjugate(states[..., previous, :])
+    return back, xp.sum(products, axis=-2)

@@ -15,8 +15,9 @@ except ModuleNotFoundError as error:
 
 from .blocks import SequenceBlock, SequenceClassifier, SequenceClassifierConfig
 from .compress import CompressionReport, LayerReport, compress
-from .functions import linear_recurrence, spectral_sum
+from .functions import spectral_sum
 from .layers import RotationSSM, SSMLayer, ssm_layers
+from .recurrence import linear_recurrence
 from .regularize import (
     HankelRegularizer,
     Regularizer,

@@ -1,4 +1,4 @@
-"""Differentiable operations: one autograd.Function each, with its derivation."""
+"""Sums over Hankel singular values as a differentiable operation."""
 
 from __future__ import annotations
 
@@ -14,78 +14,6 @@ from lticore.errors import ArgumentError
 from lticore.spectral import SpectralFunction, SpectralLike, as_spectral_function
 
 from .bridge import current_stream, to_array, to_tensor
-
-
-def linear_recurrence(poles: Tensor, inputs: Tensor, *, reverse: bool = False) -> Tensor:
-    """States of n decoupled recurrences, parallel over time.
-
-        x_k = λ x_{k−1} + u_k,  x_{−1} = 0;      reversed:  x_k = λ x_{k+1} + u_k,  x_L = 0
-
-    Parameters
-    ----------
-    poles : (n,) or (..., n) real or complex tensor, batch axes as in ``inputs``
-    inputs : (..., L, n) tensor of the same kind (real or complex); its precision may be lower
-
-    Returns
-    -------
-    (..., L, n) tensor of the dtype of ``inputs``.
-
-    Accuracy: powers of λ are formed in the precision of ``poles``; give these in double precision
-    for long sequences.
-
-    Cost: ⌈log2 L⌉ passes over the states.
-
-    Differentiability: reverse mode any number of times, vmap, compile(fullgraph); forward mode
-    raises (torch.compile refuses functions that define it).
-    """
-    return _LinearRecurrence.apply(poles, inputs, reverse)
-
-
-class _LinearRecurrence(Function):
-    # With g_k the cotangent of x_k, the cotangent v_k of u_k collects what every later state
-    # passes back, v_k = g_k + conj(λ) v_{k+1}: the reversed recurrence with conj λ. λ multiplies
-    # x_{k−1} in every step, so g_λ = Σ_k v_k conj(x_{k−1}).
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(poles: Tensor, inputs: Tensor, reverse: bool) -> Tensor:
-        states, power, shift = inputs, poles[..., None, :], 1
-        while shift < inputs.shape[-2]:
-            # After this pass each state holds the last 2·shift inputs, weighted.
-            factor = power.to(inputs.dtype)
-            if reverse:
-                head, tail = states[..., :-shift, :], states[..., -shift:, :]
-                states = torch.cat([head + factor * states[..., shift:, :], tail], dim=-2)
-            else:
-                head, tail = states[..., :shift, :], states[..., shift:, :]
-                states = torch.cat([head, tail + factor * states[..., :-shift, :]], dim=-2)
-            power, shift = power * power, 2 * shift
-        return states.clone() if states is inputs else states
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        poles, _, ctx.reverse = inputs
-        ctx.save_for_backward(poles, output)
-
-    @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, Tensor, None]:
-        poles, states = ctx.saved_tensors
-        back = linear_recurrence(poles.conj(), cotangent, reverse=not ctx.reverse)
-        g_poles = None
-        if ctx.needs_input_grad[0]:
-            products = (back * _previous(states, ctx.reverse).conj()).sum(dim=-2)
-            g_poles = products.sum_to_size(poles.shape).to(poles.dtype)
-        return g_poles, back, None
-
-
-def _previous(states: Tensor, reverse: bool) -> Tensor:
-    """x_{k−1} at position k (x_{k+1} when reversed), zero at the start."""
-    zero = torch.zeros_like(states[..., :1, :])
-    if reverse:
-        return torch.cat([states[..., 1:, :], zero], dim=-2)
-    return torch.cat([zero, states[..., :-1, :]], dim=-2)
-
 
 #: State matrix structures by name, for the operator schema below.
 _STRUCTURES: dict[str, Callable[..., Any]] = {

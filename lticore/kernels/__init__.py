@@ -31,6 +31,8 @@ TABLE = {
     ("time_varying_recurrence", "numpy"): "lticore.kernels.cpu:time_varying_recurrence",
     ("time_varying_recurrence", "cupy"): "lticore.kernels.gpu:time_varying_recurrence",
     ("time_varying_recurrence", "any"): "lticore.recurrence:time_varying_recurrence_reference",
+    ("recurrence_adjoint", "numpy"): "lticore.kernels.cpu:recurrence_adjoint",
+    ("recurrence_adjoint", "any"): "lticore.recurrence:recurrence_adjoint_reference",
     ("hermitian_part", "numpy"): "lticore.kernels.cpu_stein:hermitian_part",
     ("hermitian_part", "any"): "lticore._linalg:hermitian_part_reference",
     ("diagonal_stein", "numpy"): "lticore.kernels.cpu_stein:diagonal_stein",

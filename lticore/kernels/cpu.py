@@ -28,18 +28,49 @@ def linear_recurrence(
 def time_varying_recurrence(
     poles: np.ndarray, inputs: np.ndarray, initial: np.ndarray, reverse: bool
 ) -> np.ndarray:
-    """See :func:`lticore.recurrence.time_varying_recurrence`; one pole may serve all steps."""
+    """See :func:`lticore.recurrence.time_varying_recurrence`; one pole may serve all steps.
+
+    States are carried in double precision: memory, not arithmetic, sets the time.
+    """
     *batch, length, n = inputs.shape
     count = math.prod(batch)
     states = np.empty((count, length, n), dtype=inputs.dtype)
     _recur(
-        np.ascontiguousarray(poles).reshape(count, poles.shape[-2], n),
+        _double_if_one(poles).reshape(count, poles.shape[-2], n),
         np.ascontiguousarray(inputs).reshape(count, length, n),
-        np.ascontiguousarray(initial).reshape(count, n),
+        _double(initial).reshape(count, n),
         reverse,
         states,
     )
     return states.reshape(inputs.shape)
+
+
+def recurrence_adjoint(
+    poles: np.ndarray, cotangents: np.ndarray, states: np.ndarray, reverse: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """See :func:`lticore.recurrence.recurrence_adjoint_reference`; one pass over memory."""
+    *batch, length, n = cotangents.shape
+    count = math.prod(batch)
+    back = np.empty((count, length, n), dtype=cotangents.dtype)
+    sums = np.zeros((count, n), dtype=np.result_type(cotangents.dtype, np.float64))
+    _recur_back(
+        _double(poles).conj().reshape(count, n),
+        np.ascontiguousarray(cotangents).reshape(count, length, n),
+        np.ascontiguousarray(states).reshape(count, length, n),
+        reverse,
+        back,
+        sums,
+    )
+    return back.reshape(cotangents.shape), sums.reshape(*batch, n)
+
+
+def _double(x: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(x, dtype=np.result_type(x.dtype, np.float64))
+
+
+def _double_if_one(poles: np.ndarray) -> np.ndarray:
+    """Poles of one step widened; those of all steps are read as they are."""
+    return _double(poles) if poles.shape[-2] == 1 else np.ascontiguousarray(poles)
 
 
 @numba.njit(cache=True, parallel=True)
@@ -59,6 +90,29 @@ def _recur(poles, inputs, initial, reverse, states):  # type: ignore[no-untyped-
             for i in range(last - first):
                 state[i] = pole[i] * state[i] + drive[i]
                 out[i] = state[i]
+
+
+@numba.njit(cache=True, parallel=True)
+def _recur_back(poles, cotangents, states, reverse, back, sums):  # type: ignore[no-untyped-def]
+    count, length, n = cotangents.shape
+    blocks = (n + _LANES - 1) // _LANES
+    for task in numba.prange(count * blocks):
+        entry, first = task // blocks, (task % blocks) * _LANES
+        last = min(first + _LANES, n)
+        pole, total = poles[entry, first:last].copy(), sums[entry, first:last]
+        state = np.zeros_like(pole)
+        for k in range(length):
+            # Against the direction of the states; the one before it in their order comes next here.
+            time = k if reverse else length - 1 - k
+            before = time + 1 if reverse else time - 1
+            drive, out = cotangents[entry, time, first:last], back[entry, time, first:last]
+            for i in range(last - first):
+                state[i] = pole[i] * state[i] + drive[i]
+                out[i] = state[i]
+            if k < length - 1:
+                previous = states[entry, before, first:last]
+                for i in range(last - first):
+                    total[i] += state[i] * np.conj(previous[i])
 
 
 def cauchy_factor(

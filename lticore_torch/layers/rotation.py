@@ -14,7 +14,7 @@ from lticore.errors import ArgumentError, DtypeError
 from lticore.systems import in_double
 
 from ..bridge import to_array
-from ..functions import linear_recurrence
+from ..recurrence import linear_recurrence
 from .base import SSMLayer
 
 #: 1 − ρ stays above 9e-14 (1 − |r| above 2e-13): exact in float64, where poles are formed.
