@@ -83,7 +83,7 @@ def draw(axes: Axes, title: str, curves: list[dict]) -> None:
         axes.loglog(curve["orders"], curve["seconds"], "o-", label=label)
     axes.set(title=title, xlabel="states n", ylabel="seconds")
     axes.grid(which="both", alpha=0.2)
-    axes.legend()
+    axes.legend(loc="lower right")
 
 
 def main() -> None:

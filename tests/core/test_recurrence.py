@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 import lticore as lti
-from lticore.recurrence import linear_recurrence_reference, time_varying_recurrence_reference
+from lticore.kernels import cpu
+from lticore.recurrence import (
+    linear_recurrence_reference,
+    recurrence_adjoint_reference,
+    time_varying_recurrence_reference,
+)
 
 DTYPES = (np.float32, np.float64, np.complex64, np.complex128)
 
@@ -84,6 +89,43 @@ def test_adjoint_identity():
     left = np.vdot(g, lti.linear_recurrence(poles, u))
     right = np.vdot(lti.linear_recurrence(poles.conj(), g, reverse=True), u)
     assert left == pytest.approx(right, rel=1e-13)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [((), 1, 1), ((2, 3), 9, 5), ((2,), 40, 300), ((0,), 3, 2)])
+def test_fused_adjoint_is_the_reference(shape, dtype, reverse):
+    batch, length, n = shape
+    rng = np.random.default_rng(8)
+    poles = poles_inside(rng, (*batch, n), dtype)
+    states, g = (random_array(rng, (*batch, length, n), dtype) for _ in range(2))
+    back, sums = cpu.recurrence_adjoint(poles, g, states, reverse)
+    wide = [x.astype(np.result_type(dtype, np.float64)) for x in (poles, g, states)]
+    expected = recurrence_adjoint_reference(*wide, reverse)
+    assert back.dtype == dtype
+    for x, y in zip((back, sums), expected, strict=True):
+        assert x.shape == y.shape
+        assert np.abs(x - y).max(initial=0) <= tolerance(dtype) * np.abs(y).max(initial=0)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_adjoint_pairs_with_the_recurrence(reverse):
+    """d⟨g, x⟩ = Re⟨v, du⟩ + Re⟨g_λ, dλ⟩ along random directions."""
+    rng = np.random.default_rng(9)
+    poles, u, g = (
+        poles_inside(rng, 4, complex),
+        *(random_array(rng, (12, 4), complex) for _ in range(2)),
+    )
+    x = lti.linear_recurrence(poles, u, reverse=reverse)
+    back, sums = cpu.recurrence_adjoint(poles, g, x, reverse)
+    du, dp = random_array(rng, (12, 4), complex), random_array(rng, 4, complex)
+
+    def paired(t):
+        moved = lti.linear_recurrence(poles + t * dp, u + t * du, reverse=reverse)
+        return np.vdot(g, moved).real
+
+    slope = (paired(1e-6) - paired(-1e-6)) / 2e-6
+    assert (np.vdot(back, du) + np.vdot(sums, dp)).real == pytest.approx(slope, rel=1e-7)
 
 
 def test_long_single_precision_sequences():
