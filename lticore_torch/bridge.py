@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -30,6 +31,13 @@ def to_array(tensor: Tensor) -> Any:
         f"tensors on device '{tensor.device}' have no array library for lticore: move the model "
         "to 'cpu' or 'cuda'"
     )
+
+
+def has_arrays(device: torch.device) -> bool:
+    """Whether tensors on ``device`` are arrays of a library that lticore computes with."""
+    if device.type == "cuda":
+        return importlib.util.find_spec("cupy") is not None
+    return device.type == "cpu"
 
 
 def to_tensor(array: Any) -> Tensor:

@@ -10,7 +10,7 @@ from torch.autograd import Function
 
 from lticore import kernels
 
-from .bridge import current_stream, to_array, to_tensor
+from .bridge import current_stream, has_arrays, to_array, to_tensor
 
 
 def linear_recurrence(poles: Tensor, inputs: Tensor, *, reverse: bool = False) -> Tensor:
@@ -30,8 +30,8 @@ def linear_recurrence(poles: Tensor, inputs: Tensor, *, reverse: bool = False) -
     Accuracy: on the CPU poles and states are carried in double precision; give poles in double
     precision for long sequences.
 
-    Cost: O(L n), on the CPU one pass over memory and one and a half backwards (kernels of lticore);
-    peak memory that of the states.
+    Cost: O(L n) by the kernels of lticore: on the CPU one pass over memory, backwards one and a
+    half. Devices for which it has none (CUDA without CuPy, MPS): ⌈log2 L⌉ passes.
 
     Differentiability: reverse mode any number of times, vmap, compile(fullgraph); forward mode
     raises (torch.compile refuses functions that define it).
@@ -81,6 +81,8 @@ def _previous(states: Tensor, reverse: bool) -> Tensor:
 def _recurrence(poles: Tensor, inputs: Tensor, reverse: bool) -> Tensor:
     """Opaque to tracing, never differentiated itself."""
     poles = _for_each(poles, inputs)
+    if not has_arrays(inputs.device):
+        return _by_doubling(poles, inputs, reverse)
     with current_stream(inputs.device):
         u = to_array(inputs)
         run = kernels.find("linear_recurrence", u)
@@ -104,6 +106,10 @@ def _recurrence_adjoint(
 ) -> tuple[Tensor, Tensor]:
     """(v, g_λ for each batch entry); opaque to tracing, never differentiated itself."""
     poles = _for_each(poles, cotangent)
+    if not has_arrays(cotangent.device):
+        back = _by_doubling(poles.conj(), cotangent, not reverse)
+        sums = (back * _previous(states, reverse).conj()).sum(dim=-2)
+        return back, sums.to(poles.dtype)
     with current_stream(cotangent.device):
         g, x = to_array(cotangent), to_array(states)
         back, sums = kernels.find("recurrence_adjoint", g)(to_array(poles), g, x, reverse)
@@ -122,6 +128,22 @@ def _(
 ) -> tuple:
     poles, cotangent, states = _batched(info, in_dims, poles, cotangent, states)
     return _recurrence_adjoint(poles, cotangent, states, reverse), (0, 0)
+
+
+def _by_doubling(poles: Tensor, inputs: Tensor, reverse: bool) -> Tensor:
+    """For devices without kernels: ⌈log2 L⌉ passes, powers of λ in the precision of the poles."""
+    states, power, shift = inputs.clone(), poles[..., None, :], 1
+    while shift < inputs.shape[-2]:
+        # After this pass each state holds the last 2·shift inputs, weighted.
+        factor = power.to(inputs.dtype)
+        if reverse:
+            head, tail = states[..., :-shift, :], states[..., -shift:, :]
+            states = torch.cat([head + factor * states[..., shift:, :], tail], dim=-2)
+        else:
+            head, tail = states[..., :shift, :], states[..., shift:, :]
+            states = torch.cat([head, tail + factor * states[..., :-shift, :]], dim=-2)
+        power, shift = power * power, 2 * shift
+    return states
 
 
 def _for_each(poles: Tensor, inputs: Tensor) -> Tensor:

@@ -41,6 +41,21 @@ class TestLinearRecurrence:
         torch.testing.assert_close(states, recurrence_by_steps(poles, inputs, reverse))
 
     @pytest.mark.parametrize("reverse", [False, True])
+    @pytest.mark.parametrize("length", [0, 1, 2, 7, 37])
+    def test_devices_without_kernels(self, monkeypatch, dtype, length, reverse):
+        torch.manual_seed(length)
+        poles = (0.95 * torch.randn(4, dtype=dtype).sgn()).requires_grad_()
+        inputs = torch.randn(2, length, 4, dtype=dtype, requires_grad=True)
+        results = []
+        for _ in range(2):
+            states = linear_recurrence(poles, inputs, reverse=reverse)
+            gradients = torch.autograd.grad(states.abs().square().sum(), (poles, inputs))
+            results.append((states, *gradients))
+            monkeypatch.setattr("lticore_torch.recurrence.has_arrays", lambda device: False)
+        for x, y in zip(*results, strict=True):
+            torch.testing.assert_close(x, y)
+
+    @pytest.mark.parametrize("reverse", [False, True])
     def test_gradients_of_both_orders(self, recurrence_arguments, reverse):
         def run(poles, inputs):
             return linear_recurrence(poles, inputs, reverse=reverse)
