@@ -18,27 +18,28 @@ _SMALLEST = 1e-12
 def armijo(
     target: Target, start: Candidate, max_steps: int = 30_000, tolerance: float = 1e-3
 ) -> Descent:
-    """Steps along the negative gradient in all of (λ̂, B̂, Ĉ, M̂), halved until they lower J by a
-    share of what the slope promises and keep |λ̂| < 1; the next one starts at twice the last.
+    """Steps along the negative gradient in all of (λ̂, B̂, Ĉ, M̂): Armijo's rule tries s, s/2, s/4, …
+    in every iteration until one lowers J by a share of what the slope promises and keeps |λ̂| < 1.
+    Here s = 1/‖Σ‖², a unit step for the relative error.
 
     Stops where :func:`stationarity` falls to ``tolerance``, where no step helps, or after
     ``max_steps``.
 
     Source: Sakamoto & Sato, arXiv:2510.14542, Algorithm 1 (variables, monotonicity and stability as
-    there; step lengths are not given).
+    there; s is not given).
     """
     at = project(target, start)
     at = with_outputs(target, start, at.c, dense_forms(at.M))
-    history, evaluations, step, converged = [at.error], 1, 1 / max(target.energy, 1e-300), False
+    history, evaluations, converged = [at.error], 1, False
+    longest = 1 / max(target.energy, 1e-300)
     for _ in range(max_steps):
         if stationarity(target, at) <= tolerance:
             converged = True
             break
         slopes = _all_gradients(target, at)
         squared = sum(float(np.sum(np.abs(g) ** 2)) for g in slopes)
-        step, least = 2 * step, _SMALLEST * step
-        following = None
-        while following is None and step > least:
+        step, following = longest, None
+        while following is None and step > _SMALLEST * longest:
             trial = _after(target, at, slopes, step)
             evaluations += 1
             promised = _SUFFICIENT * step * squared
