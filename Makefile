@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml constraints/cpu.txt
 		--constraint constraints/cpu.txt --editable '.[dev]'
 	touch $(INSTALLED)
 
-demo: setup  ## Train, compress and report on real digits (about 3 minutes), into runs/demo
+demo: setup  ## Train, compress and report on real digits (about 2 minutes), into runs/demo
 	$(BIN)/python -m experiments demo
 
 test: setup  ## Run the tests
