@@ -10,6 +10,8 @@ import math
 import numba
 import numpy as np
 
+from .threads import ENOUGH, threads_for
+
 #: States that one task carries through time together: their poles and states stay in L1.
 _LANES = 128
 #: An elimination of fewer states runs on one thread. Threads meet after every column: on an idle
@@ -35,13 +37,14 @@ def time_varying_recurrence(
     *batch, length, n = inputs.shape
     count = math.prod(batch)
     states = np.empty((count, length, n), dtype=inputs.dtype)
-    _recur(
-        _double_if_one(poles).reshape(count, poles.shape[-2], n),
-        np.ascontiguousarray(inputs).reshape(count, length, n),
-        _double(initial).reshape(count, n),
-        reverse,
-        states,
-    )
+    with threads_for(states.size >= ENOUGH):
+        _recur(
+            _double_if_one(poles).reshape(count, poles.shape[-2], n),
+            np.ascontiguousarray(inputs).reshape(count, length, n),
+            _double(initial).reshape(count, n),
+            reverse,
+            states,
+        )
     return states.reshape(inputs.shape)
 
 
@@ -53,14 +56,15 @@ def recurrence_adjoint(
     count = math.prod(batch)
     back = np.empty((count, length, n), dtype=cotangents.dtype)
     sums = np.zeros((count, n), dtype=np.result_type(cotangents.dtype, np.float64))
-    _recur_back(
-        _double(poles).conj().reshape(count, n),
-        np.ascontiguousarray(cotangents).reshape(count, length, n),
-        np.ascontiguousarray(states).reshape(count, length, n),
-        reverse,
-        back,
-        sums,
-    )
+    with threads_for(back.size >= ENOUGH):
+        _recur_back(
+            _double(poles).conj().reshape(count, n),
+            np.ascontiguousarray(cotangents).reshape(count, length, n),
+            np.ascontiguousarray(states).reshape(count, length, n),
+            reverse,
+            back,
+            sums,
+        )
     return back.reshape(cotangents.shape), sums.reshape(*batch, n)
 
 
@@ -132,15 +136,11 @@ def cauchy_factor(
         columns,
         strict=True,
     )
-    threads = numba.get_num_threads()
-    numba.set_num_threads(threads if n >= _MANY else 1)
-    try:
+    with threads_for(n >= _MANY):
         ranks = [
             _eliminate(one_radius, one_phase, one_generator, rtol, one_column)
             for one_radius, one_phase, one_generator, one_column in entries
         ]
-    finally:
-        numba.set_num_threads(threads)
     widest = max(ranks, default=0)
     return columns[:, :widest].swapaxes(-1, -2).reshape(*batch, n, widest)
 

@@ -10,6 +10,8 @@ import math
 import numba
 import numpy as np
 
+from .threads import ENOUGH, threads_for
+
 #: Two square tiles of this size fit the first-level cache.
 _TILE = 32
 
@@ -25,7 +27,8 @@ def diagonal_stein(
     *batch, n, l = Q.shape
     X = np.empty((math.prod(batch), n, l), dtype=np.complex128)
     a, b = _polar_tables(radius_a, phase_a), _polar_tables(radius_b, phase_b)
-    _diagonal_stein(a, b, np.ascontiguousarray(Q, dtype=np.complex128).reshape(X.shape), X)
+    with threads_for(X.size >= ENOUGH):
+        _diagonal_stein(a, b, np.ascontiguousarray(Q, dtype=np.complex128).reshape(X.shape), X)
     return X.reshape(Q.shape)
 
 
@@ -41,7 +44,8 @@ def rotation_stein(
     X = np.empty((math.prod(batch), n, l))
     a, b = _polar_tables(radius_a, phase_a), _polar_tables(radius_b, phase_b)
     pairs_a, pairs_b = n - a.shape[-1], l - b.shape[-1]
-    _rotation_stein(a, b, pairs_a, pairs_b, np.ascontiguousarray(Q).reshape(X.shape), X)
+    with threads_for(X.size >= ENOUGH):
+        _rotation_stein(a, b, pairs_a, pairs_b, np.ascontiguousarray(Q).reshape(X.shape), X)
     return X.reshape(Q.shape)
 
 
@@ -49,7 +53,8 @@ def hermitian_part(X: np.ndarray) -> np.ndarray:
     """See :func:`lticore._linalg.hermitian_part`; in place, in tiles that fit the cache."""
     n = X.shape[-1]
     X = np.ascontiguousarray(X)
-    _make_hermitian(X.reshape(-1, n, n) if X.size else X.reshape(0, n, n))
+    with threads_for(X.size >= ENOUGH):
+        _make_hermitian(X.reshape(-1, n, n) if X.size else X.reshape(0, n, n))
     return X
 
 
@@ -77,7 +82,8 @@ def rotation_products(
     table = np.stack([radius, np.cos(angle), np.sin(angle)], axis=-2).reshape(count, 3, q)
     sums = np.empty((count, n))
     X, P = (np.ascontiguousarray(x).reshape(count, n, n) for x in (X, P))
-    _rotation_products(table, real_poles.reshape(count, n - 2 * q), X, P, sums)
+    with threads_for(X.size >= ENOUGH):
+        _rotation_products(table, real_poles.reshape(count, n - 2 * q), X, P, sums)
     sums = sums.reshape(*batch, n)
     return sums[..., :q], sums[..., q : 2 * q], sums[..., 2 * q :]
 
@@ -151,7 +157,8 @@ def _real_products(table, real_poles, X, P):  # type: ignore[no-untyped-def]
 
 def fill_upper_triangle(X: np.ndarray) -> np.ndarray:
     """Make (count, n, n) matrices Hermitian by their lower triangles, in place."""
-    _fill_upper_triangle(X)
+    with threads_for(X.size >= ENOUGH):
+        _fill_upper_triangle(X)
     return X
 
 
