@@ -11,15 +11,19 @@ from ._geometric_mean import nuclear_cotangents
 from ._linalg import (
     EPSILON,
     adjoint,
+    diagonal,
     leading_svd,
     pad_values,
     pivoted_cholesky,
+    real_part,
     weighted_gram,
 )
 from .spectral import SpectralFunction
 
 #: Singular directions below this share of σ_1 give their value to a sum, but no gradient.
 GRADIENT_RTOL = 1e-12
+#: Binary exponents beyond which roots of Gramians are brought to 1.
+_FAR = 60
 #: Matrix products that leave a larger share of the sum open have failed.
 _CONVERGED = 1e-3
 
@@ -105,16 +109,41 @@ def gramian_cotangents(P: Array, Q: Array, phi: SpectralFunction, rtol: float | 
         if holds(unconverged <= _CONVERGED):
             return Cotangents(value, value, G_P, G_Q, unconverged + _rounding(P, Q, largest, value))
     xp = namespace(P, Q)
+    P, Q, p, q = _of_size_one(P, Q)
     SU, sigma, RV = balancing_directions(P, Q)
-    sigma = pad_values(sigma, P.shape[-1])
+    sigma = pad_values(sigma, P.shape[-1]) * (p * q)
     zero = xp.zeros_like(sigma)
     kept = sigma > (GRADIENT_RTOL if rtol is None else rtol) * sigma[..., :1]
     derivative = xp.where(kept, phi.derivative(sigma), zero)
     weights = derivative / xp.where(kept, sigma, zero + 1)
     weights = weights[..., : SU.shape[-1]] / 2
-    value, slope = (xp.sum(x, axis=-1) for x in (phi.value(sigma), derivative * sigma))
-    G_P, G_Q = weighted_gram(SU, weights), weighted_gram(RV, weights)
-    return Cotangents(value, slope, G_P, G_Q, _rounding(P, Q, sigma[..., 0], slope))
+    values = phi.value(sigma)
+    value, slope = (xp.sum(x, axis=-1) for x in (values, derivative * sigma))
+    # S U and R V of the Gramians given are q and p times these.
+    G_P, G_Q = weighted_gram(SU, weights * q * q), weighted_gram(RV, weights * p * p)
+    share = _rounding(P, Q, sigma[..., 0] / (p * q)[..., 0], slope / (p * q)[..., 0])
+    # Values at the level of rounding, where some φ are steep.
+    norms = xp.linalg.matrix_norm(P) * xp.linalg.matrix_norm(Q)
+    noise = EPSILON * xp.sqrt(norms)[..., None] * (p * q)
+    moved = xp.sum(xp.abs(phi.value(sigma + noise) - values), axis=-1)
+    size = xp.abs(value)
+    share = share + xp.where(size > 0, moved / xp.where(size > 0, size, zero[..., 0] + 1), 0 * size)
+    return Cotangents(value, slope, G_P, G_Q, share)
+
+
+def _of_size_one(P: Array, Q: Array) -> tuple[Array, Array, Array, Array]:
+    """(P/p², Q/q², p, q) with diagonals up to about 1 where products of P and Q could overflow or
+    underflow, else with p = q = 1; these are powers of two, (..., 1)."""
+    xp = namespace(P, Q)
+    roots = []
+    for X in (P, Q):
+        largest = xp.max(real_part(diagonal(X)), axis=-1, keepdims=True)
+        largest = xp.where(largest > 0, largest, xp.ones_like(largest))
+        roots.append(2.0 ** xp.round(xp.log2(largest) / 2))
+    p, q = roots
+    if holds((xp.abs(xp.log2(p)) < _FAR) & (xp.abs(xp.log2(q)) < _FAR)):
+        return P, Q, xp.ones_like(p), xp.ones_like(q)
+    return P / (p**2)[..., None], Q / (q**2)[..., None], p, q
 
 
 def _rounding(P: Array, Q: Array, largest: Array, total: Array) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Literal
 
 from ._arrays import Array, namespace
@@ -54,6 +54,10 @@ class LayerConstants:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
+            if value is None and field.default is MISSING:
+                raise ArgumentError(
+                    f"{field.name} is None: only the sizes of the inputs may be left out"
+                )
             if value is not None:
                 object.__setattr__(self, field.name, _constant(field.name, value))
         if (self.input_size is None) != (self.reduced_input_size is None):
@@ -80,6 +84,8 @@ def deep_error_bound(layers: Sequence[LayerConstants]) -> Array:
     Returns
     -------
     (depth, ...) float64 array of E_1, …, E_depth.
+
+    A bound that overflows is inf, and stays so in all later layers; no entry is NaN.
 
     Conditions: the constants hold on the signals of the two models; dropout off, batch
     normalisation in evaluation mode; the same encoder before both.
@@ -108,9 +114,8 @@ def deep_error_bound(layers: Sequence[LayerConstants]) -> Array:
     error: float | Array = 0.0
     errors = []
     for layer in layers:
-        error = error + layer.nonlinearity * (
-            layer.error + layer.system * _input_difference(layer, error)
-        )
+        carried = _times(layer.system, _input_difference(layer, error))
+        error = error + _times(layer.nonlinearity, layer.error + carried)
         errors.append(error)
     arrays = [xp.asarray(x, dtype=xp.float64) for x in errors]
     return xp.stack(list(xp.broadcast_arrays(*arrays)), axis=0)
@@ -118,12 +123,21 @@ def deep_error_bound(layers: Sequence[LayerConstants]) -> Array:
 
 def _input_difference(layer: LayerConstants, error: float | Array) -> float | Array:
     """min(Lip(F) E, U + Û), a bound on ‖z − ẑ‖."""
-    carried = layer.normalization * error
+    carried = _times(layer.normalization, error)
     if layer.input_size is None or layer.reduced_input_size is None:
         return carried
     largest = layer.input_size + layer.reduced_input_size
     xp = namespace(carried, largest)
     return xp.minimum(*(xp.asarray(x, dtype=xp.float64) for x in (carried, largest)))
+
+
+def _times(constant: float | Array, bound: float | Array) -> float | Array:
+    """constant · bound with 0 · inf = 0: a bound that overflowed is one of a finite number."""
+    if isinstance(constant, float) and isinstance(bound, float):
+        return constant * bound if constant else 0.0
+    xp = namespace(constant, bound)
+    c, b = (xp.asarray(x, dtype=xp.float64) for x in (constant, bound))
+    return c * xp.where(c == 0, 0.0, b)
 
 
 def layer_error(
@@ -286,8 +300,10 @@ def layer_norm_lipschitz(scale: Array, epsilon: float, *, variance: float | Arra
     ------
     ArgumentError
         For ε ≤ 0, or negative variances.
+    ShapeError
+        For no channel.
     """
-    gamma = to_double(check_real("scale", check_array("scale", scale, ndim=1)))
+    gamma = _per_channel("scale", scale)
     smallest = _smallest("variance", variance)
     _check_epsilon(epsilon)
     return float(namespace(gamma).max(namespace(gamma).abs(gamma))) / math.sqrt(smallest + epsilon)
@@ -302,9 +318,15 @@ def batch_norm_lipschitz(scale: Array, variance: Array, epsilon: float) -> float
     ----------
     scale, variance : (h,) arrays γ and ν, the running variance
     epsilon : ε > 0
+
+    Raises
+    ------
+    ArgumentError
+        For ε ≤ 0, or negative variances.
+    ShapeError
+        For no channel, or arrays of different lengths.
     """
-    gamma = to_double(check_real("scale", check_array("scale", scale, ndim=1)))
-    nu = to_double(check_real("variance", check_array("variance", variance, ndim=1)))
+    gamma, nu = _per_channel("scale", scale), _per_channel("variance", variance)
     if gamma.shape != nu.shape:
         raise ShapeError(
             f"scale {tuple(gamma.shape)} and variance {tuple(nu.shape)} hold one value per channel"
@@ -327,6 +349,14 @@ def _constant(name: str, value: float | Array) -> float | Array:
     return number
 
 
+def _per_channel(name: str, values: Array) -> Array:
+    """A real float64 array of one value or more."""
+    x = to_double(check_real(name, check_array(name, values, ndim=1)))
+    if 0 in x.shape:
+        raise ShapeError(f"{name} has shape {tuple(x.shape)} and so holds no channel")
+    return x
+
+
 def _smallest(name: str, values: float | Array) -> float:
     """The smallest of non-negative values."""
     if isinstance(values, int | float):
@@ -340,7 +370,11 @@ def _smallest(name: str, values: float | Array) -> float:
 
 
 def _check_epsilon(epsilon: float) -> None:
-    if not 0 < epsilon < math.inf:
+    try:
+        inside = bool(0 < epsilon < math.inf)
+    except (TypeError, ValueError):  # None, strings, arrays
+        inside = False
+    if not inside:
         raise ArgumentError(f"epsilon must be positive and finite, but is {epsilon!r}")
 
 

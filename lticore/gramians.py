@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ._arrays import Array, is_numpy, namespace
+from ._arrays import Array, holds, is_numpy, namespace
 from ._check import (
     check_integer,
     check_rtol,
@@ -29,7 +29,7 @@ from ._linalg import (
 )
 from ._modes import from_modes, is_real, polar_modes, require_stable, to_modes
 from .cauchy import cauchy_factor
-from .errors import UnstableSystemError
+from .errors import NonFiniteError, UnstableSystemError
 from .quadratic import QuadraticOutputLTI, System, forms_of, linear_part, sandwiched
 from .stein import SteinSolver, stein_solver
 from .structure import Rotation, is_structured, map_parameters
@@ -131,15 +131,17 @@ def scaled_factors(
     rtol: float | None = None,
     max_rank: int | None = None,
     horizon: int | None = None,
+    formed: bool = True,
 ) -> tuple[Array, Array, Array]:
     """(R̃, S̃, t) with the factors R = R̃/t and S = t S̃ of :func:`gramian_factors`, in float64.
 
     Sᴴ R = S̃ᴴ R̃. The scale t is (..., n, 1), of powers of two. Without ``rtol`` everything above
-    rounding is kept: eps for squares, eps² for factors that come without their squares.
+    rounding is kept: eps for squares, eps² for factors that come without their squares. With
+    ``formed=False`` structured systems never form the Gramians.
     """
-    formed = scaled_gramians(sys, horizon)
-    if formed is not None:
-        P, Q, t = formed
+    gramians = scaled_gramians(sys, horizon) if formed else None
+    if gramians is not None:
+        P, Q, t = gramians
         rtol = DEFAULT_RTOL if rtol is None else rtol
         R, S = (pivoted_cholesky(X, rtol=rtol, max_rank=max_rank) for X in (P, Q))
         return R, S, t
@@ -283,6 +285,11 @@ def gramian(sys: LTI, solve: SteinSolver, which: str) -> Array:
     X = solve(weighted_gram(root), adjoint=adjoint_equation)
     # The fused kernel divides an entry and its mirror image alike.
     exact = is_numpy(X) and isinstance(sys.A, Rotation) and not is_complex(X)
+    # No entry of a positive semidefinite matrix is larger than those on its diagonal.
+    if not holds(namespace(X).isfinite(real_part(diagonal(X)))):
+        raise NonFiniteError(
+            f"the Gramian {which} overflows: B, C or the powers of A over the horizon are too large"
+        )
     return X if exact else hermitian_part(X)
 
 

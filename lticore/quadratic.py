@@ -7,8 +7,15 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from ._arrays import Array, namespace, zeros_like_shape
-from ._check import broadcast_batches, check_array, check_real, common_precision, to_double
-from ._linalg import adjoint, conjugate, real_part
+from ._check import (
+    broadcast_batches,
+    check_array,
+    check_real,
+    common_precision,
+    is_complex,
+    to_double,
+)
+from ._linalg import adjoint, as_complex, conjugate, real_part
 from .errors import ShapeError
 from .structure import StateMatrix, map_parameters
 from .systems import LTI, StateSpace
@@ -70,6 +77,9 @@ class QuadraticOutputLTI(StateSpace):
                 )
             forms, tails = [(dense + adjoint(dense)) / 2], (3, 3)
         B, C, *forms = common_precision(linear.B, linear.C, *forms)
+        if any(is_complex(x) for x in forms):
+            # Complex forms make the observability Gramian complex, and so reduced systems.
+            B, C = as_complex(B), as_complex(C)
         shapes = {f"M{i}": tuple(x.shape[: -tails[i]]) for i, x in enumerate(forms)}
         batch = broadcast_batches(system=linear.batch_shape, **shapes)
         spread = namespace(B, *forms).broadcast_to

@@ -26,7 +26,7 @@ from .errors import ArgumentError, ShapeError, SingularEquationError
 from .quadratic import QuadraticOutputLTI, System, forms_of, quadratic_arrays, values_of
 from .recurrence import linear_recurrence
 from .structure import StateMatrix, is_structured, map_parameters
-from .systems import LTI
+from .systems import LTI, check_linear
 
 #: Frequencies are taken in chunks of this many complex entries (64 MB).
 _CHUNK = 1 << 22
@@ -143,6 +143,7 @@ def impulse_response(sys: LTI, steps: int) -> Array:
     ArgumentError
         For steps < 1.
     """
+    check_linear(sys)
     steps = check_integer("steps", steps, minimum=1)
     xp = namespace(sys.B)
     A = map_parameters(to_double, sys.A)
@@ -186,6 +187,7 @@ def frequency_response(sys: LTI, frequencies: Array) -> Array:
     SingularEquationError
         Where a frequency meets a pole on the unit circle.
     """
+    check_linear(sys)
     omega = check_real("frequencies", check_array("frequencies", frequencies, ndim=1))
     if omega.ndim != 1:
         raise ShapeError(f"frequencies must be one-dimensional, but has shape {omega.shape}")

@@ -17,7 +17,7 @@ from ._check import (
     to_double,
 )
 from ._linalg import eigenvalues
-from .errors import ShapeError
+from .errors import ArgumentError, ShapeError
 from .structure import (
     Rotation,
     StateMatrix,
@@ -185,8 +185,19 @@ def entry(sys: LTI, index: tuple[int, ...]) -> LTI:
     return LTI(map_parameters(lambda x: x[index], sys.A), sys.B[index], sys.C[index], D)
 
 
+def check_linear(sys: LTI) -> LTI:
+    """``sys``, refused when its outputs are not linear."""
+    if not isinstance(sys, LTI):
+        raise ArgumentError(
+            f"{type(sys).__name__} is not a linear system: this function is for LTI. The linear "
+            "part of one with quadratic outputs is its .linear"
+        )
+    return sys
+
+
 def in_double(sys: LTI) -> LTI:
     """The system in float64 / complex128, itself where it is already."""
+    check_linear(sys)
     return _converted(sys, to_double) if is_single(sys.B) else sys
 
 

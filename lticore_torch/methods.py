@@ -12,7 +12,7 @@ import lticore
 from lticore._arrays import to_numpy
 from lticore.errors import ArgumentError, PrecisionWarning
 from lticore.reduction.complex_balanced import complex_half
-from lticore.reduction.orders import order_for_error
+from lticore.reduction.orders import check_budget, order_for_error
 
 
 @dataclass(frozen=True)
@@ -75,11 +75,21 @@ def _by_complex_energy(systems: list[lticore.LTI], criteria: Criteria) -> list[i
     sigmas = [to_numpy(lticore.hankel_singular_values(complex_half(sys))) for sys in systems]
     if criteria.error is not None:
         return [2 * order_for_error(sigma, criteria.error) for sigma in sigmas]
-    budget = None
-    if criteria.ratio is not None:
-        budget = round((1 - criteria.ratio) * sum(sys.order for sys in systems)) // 2
+    budget = None if criteria.ratio is None else _complex_budget(systems, criteria.ratio)
     orders = lticore.allocate_orders(sigmas, budget=budget, energy=criteria.energy)
     return [2 * order for order in orders]
+
+
+def _complex_budget(systems: list[lticore.LTI], ratio: float) -> int:
+    """Complex states of all layers together."""
+    sizes = [sys.order for sys in systems]
+    budget = check_budget(sizes, None, ratio)
+    if budget < 2 * len(sizes):
+        raise ArgumentError(
+            f"a budget of {budget} states (of {sum(sizes)}) cannot give each of {len(sizes)} "
+            "layers its pair of two states: lower the ratio"
+        )
+    return budget // 2
 
 
 def _by_scores(

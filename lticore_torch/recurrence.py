@@ -9,8 +9,16 @@ from torch import Tensor
 from torch.autograd import Function
 
 from lticore import kernels
+from lticore.errors import DtypeError
 
 from .bridge import current_stream, has_arrays, to_array, to_tensor
+
+#: dtype of an argument → dtype it is computed in. Kernels know no half precision.
+_COMPUTED = {
+    torch.float16: torch.float32,
+    torch.bfloat16: torch.float32,
+    **{x: x for x in (torch.float32, torch.float64, torch.complex64, torch.complex128)},
+}
 
 
 def linear_recurrence(poles: Tensor, inputs: Tensor, *, reverse: bool = False) -> Tensor:
@@ -21,22 +29,48 @@ def linear_recurrence(poles: Tensor, inputs: Tensor, *, reverse: bool = False) -
     Parameters
     ----------
     poles : (n,) or (..., n) real or complex tensor, batch axes as in ``inputs``
-    inputs : (..., L, n) tensor of the same kind (real or complex); its precision may be lower
+    inputs : (..., L, n) tensor, complex where the poles are; its precision may be lower
 
     Returns
     -------
     (..., L, n) tensor of the dtype of ``inputs``.
 
     Accuracy: on the CPU poles and states are carried in double precision; give poles in double
-    precision for long sequences.
+    precision for long sequences. float16 and bfloat16 are computed in float32 and rounded at the
+    end; their gradients too.
 
     Cost: O(L n) by the kernels of lticore: on the CPU one pass over memory, backwards one and a
     half. Devices for which it has none (CUDA without CuPy, MPS): ⌈log2 L⌉ passes.
 
     Differentiability: reverse mode any number of times, vmap, compile(fullgraph); forward mode
     raises (torch.compile refuses functions that define it).
+
+    Raises
+    ------
+    DtypeError
+        For integers and other dtypes without a kernel, and for complex poles with real inputs.
     """
-    return _LinearRecurrence.apply(poles, inputs, reverse)
+    wide_poles, wide = _computable(poles, inputs)
+    return _LinearRecurrence.apply(wide_poles, wide, reverse).to(inputs.dtype)
+
+
+def _computable(poles: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in dtypes that the kernels know, poles complex where the inputs are."""
+    for name, x in (("poles", poles), ("inputs", inputs)):
+        if x.dtype not in _COMPUTED:
+            raise DtypeError(
+                f"{name} has dtype {x.dtype}: make it real or complex floating point, for example "
+                "with .to(torch.float32)"
+            )
+    if poles.is_complex() and not inputs.is_complex():
+        raise DtypeError(
+            f"poles of dtype {poles.dtype} give complex states, but inputs has dtype "
+            f"{inputs.dtype}: make inputs complex"
+        )
+    poles, inputs = poles.to(_COMPUTED[poles.dtype]), inputs.to(_COMPUTED[inputs.dtype])
+    if inputs.is_complex():
+        poles = poles.to(torch.promote_types(poles.dtype, torch.complex64))
+    return poles, inputs
 
 
 class _LinearRecurrence(Function):

@@ -10,7 +10,7 @@ from .._linalg import EPSILON, adjoint, real_part
 from .._modes import mode_poles, to_modes
 from ..errors import ArgumentError, ArrayLibraryError, warn_precision
 from ..structure import Diagonal, Rotation, is_structured
-from ..systems import LTI, in_double, in_single
+from ..systems import LTI, check_linear, in_double, in_single
 
 #: Eigenvectors worse conditioned than this cost more than six of the 16 digits of float64. Rounding
 #: splits the double pole of a dense matrix and leaves a condition of 6e6 to 1e9 (n ≤ 40), longer
@@ -96,7 +96,7 @@ def diagonalize(sys: LTI, *, max_condition: float = MAX_CONDITION) -> LTI:
         When A is defective to working precision, κ(V) ≥ 1/2.2e-16, or max_condition < 1.
     """
     check_max_condition(max_condition)
-    if isinstance(sys.A, Diagonal):
+    if isinstance(check_linear(sys).A, Diagonal):
         return sys
     single, full = is_single(sys.B), in_double(sys)
     if isinstance(full.A, Rotation):

@@ -57,7 +57,7 @@ def balancing_directions(P: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, ...]
         for pair in zip(P.reshape(count, n, n), Q.reshape(count, n, n), strict=True)
     ]
     widest = max((len(sigma) for _, sigma, _ in parts), default=0)
-    SU, RV = np.zeros((2, count, n, widest), dtype=P.dtype)
+    SU, RV = np.zeros((2, count, n, widest), dtype=np.result_type(P, Q))
     sigma = np.zeros((count, widest))
     for entry, (left, values, right) in enumerate(parts):
         k = len(values)
@@ -186,7 +186,7 @@ def leading_directions(P: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, Callab
         row[: len(values)] = values
 
     def directions(count: int) -> tuple[np.ndarray, np.ndarray]:
-        found = np.zeros((2, len(parts), n, count), P.dtype)
+        found = np.zeros((2, len(parts), n, count), np.result_type(P, Q))
         for entry, (values, leading) in enumerate(parts):
             k = min(count, len(values))
             found[0, entry, :, :k], found[1, entry, :, :k] = leading(k)
@@ -239,8 +239,8 @@ def _leading_of_tridiagonal(P: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, C
 def _well_conditioned_factor(P: np.ndarray) -> np.ndarray | None:
     """Lower triangular R with P = R Rᴴ where its digits need no pivoting, else None."""
     R, info = scipy.linalg.get_lapack_funcs("potrf", (P,))(P.T.conj(), lower=1)
-    heights = np.diagonal(R).real ** 2
-    clear = info == 0 and heights.min() > _WELL_CONDITIONED * heights.max()
+    heights = np.diagonal(R).real
+    clear = info == 0 and heights.min() > math.sqrt(_WELL_CONDITIONED) * heights.max()
     return R if clear else None
 
 

@@ -91,11 +91,8 @@ def candidate_from(A: np.ndarray, B: np.ndarray, real: bool) -> Candidate:
     """
     poles, V = np.linalg.eig(A)
     b = scipy.linalg.lstsq(V, B.astype(complex), check_finite=False)[0]
-    size = np.linalg.norm(b, axis=1, keepdims=True)
-    b = b / np.where(size > 0, size, 1)
-    modulus = np.abs(poles)
-    poles = np.where(modulus > 1, 1 / np.where(modulus > 1, poles, 1).conj(), poles)
-    poles = poles * np.minimum(1, LARGEST_RADIUS / np.maximum(np.abs(poles), 0.5))
+    b = unit_rows(b)
+    poles = inside(poles)
     if not real:
         return Candidate(poles, b, None)
     above, on_axis = poles.imag > 0, poles.imag == 0
@@ -106,6 +103,19 @@ def candidate_from(A: np.ndarray, B: np.ndarray, real: bool) -> Candidate:
         np.concatenate([rows, rows.conj(), rest_rows]),
         len(pairs),
     )
+
+
+def unit_rows(b: np.ndarray) -> np.ndarray:
+    """Rows of norm 1; rows of zeros stay."""
+    size = np.linalg.norm(b, axis=1, keepdims=True)
+    return b / np.where(size > 0, size, 1)
+
+
+def inside(poles: np.ndarray) -> np.ndarray:
+    """Poles outside the unit circle reflected at it, those next to it moved inside a little."""
+    modulus = np.abs(poles)
+    poles = np.where(modulus > 1, 1 / np.where(modulus > 1, poles, 1).conj(), poles)
+    return poles * np.minimum(1, LARGEST_RADIUS / np.maximum(np.abs(poles), 0.5))
 
 
 def real_states(candidate: Candidate) -> np.ndarray:

@@ -12,10 +12,10 @@ from ..structure import Diagonal, Rotation
 from ..systems import LTI
 
 
-def split_unstable(sys: LTI) -> tuple[LTI | None, LTI]:
+def split_unstable(sys: LTI) -> tuple[LTI | None, LTI | None]:
     """(stable part with D, part with the poles on and outside the unit circle) of one system.
 
-    Their sum is the system; the stable part is None where there is none. Structured: a choice of
+    Their sum is the system; a part without states is None. Structured: a choice of
     states. Dense: an ordered Schur form, real for real A, and one Sylvester equation.
 
     Cost: O(n) structured, O(n³) dense.
@@ -65,13 +65,18 @@ def _rest(sys: LTI, chosen: Array, *parameters: Array) -> LTI:
     return LTI(type(sys.A)(*parameters), sys.B[chosen, :], sys.C[:, chosen])
 
 
-def _split_dense(sys: LTI) -> tuple[LTI | None, LTI]:
+def _split_dense(sys: LTI) -> tuple[LTI | None, LTI | None]:
     if not is_numpy(sys.A):
         raise ArrayLibraryError("the stable part of a dense system needs LAPACK and NumPy arrays")
-    output = "complex" if np.iscomplexobj(sys.A) else "real"
-    T, U, count = scipy.linalg.schur(sys.A, output=output, sort="iuc")
+    # "iuc" would count poles on the circle as inside.
+    if np.iscomplexobj(sys.A):
+        T, U, count = scipy.linalg.schur(sys.A, output="complex", sort=lambda z: abs(z) < 1)
+    else:
+        T, U, count = scipy.linalg.schur(sys.A, output="real", sort=lambda x, y: np.hypot(x, y) < 1)
     if count == 0:
         return None, LTI(sys.A, sys.B, sys.C)
+    if count == sys.order:
+        return sys, None
     stable, other = slice(0, count), slice(count, None)
     # [[T1, T12], [0, T2]] becomes blkdiag(T1, T2) in the states z of x = U [[I, X], [0, I]] z.
     X = scipy.linalg.solve_sylvester(T[stable, stable], -T[other, other], -T[stable, other])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from .._arrays import Array, namespace
+from .._arrays import Array, holds, namespace
 from .._check import check_integer, check_one_given, to_double
 from .._directions import leading_directions
 from .._linalg import (
@@ -23,12 +23,15 @@ from ..errors import ArgumentError, ShapeError, warn_precision
 from ..gramians import scaled_factors, scaled_gramians
 from ..norms import h2_error
 from ..quadratic import QuadraticOutputLTI, System, linear_part, mapped, transformed
-from ..structure import Rotation, StateMatrix
+from ..structure import Rotation, StateMatrix, is_structured
 from ..systems import LTI
 from ._repair import repair
 from ._split import join, split_unstable
 from .orders import order_for_energy, order_for_error
 from .result import Reduction, in_precision_of
+
+#: ‖P‖‖Q‖/σ_1² of systems without much cancellation between their modes.
+_CANCELLATION = 1e6
 
 
 def balanced_truncation(
@@ -62,8 +65,8 @@ def balanced_truncation(
     horizon : int ≥ 1, optional
         Balance the Gramians of the first T lags instead (TLBT); the system may be unstable. There
         is no bound, and the result may be unstable where the system is not: such poles are
-        reflected, λ → 1/conj λ, and the outputs fitted again over the horizon. A PrecisionWarning
-        says so, and ``left`` and ``right`` are None then.
+        reflected, λ → 1/conj λ, and the outputs fitted again over the horizon, for which a dense A
+        must have eigenvectors. A PrecisionWarning says so; ``left`` and ``right`` are None then.
     match_dc : bool
         Balanced singular perturbation: the states beyond r follow at once instead of being dropped,
         so that H_r(1) = H(1). The bound is the same. D changes, and ``left``, ``right`` are None.
@@ -97,7 +100,10 @@ def balanced_truncation(
     _check_options(sys, order, energy, error, horizon, match_dc, unstable)
     full = mapped(to_double, sys)
     if unstable == "keep" and full.spectral_radius >= 1:
-        return _reduce_stable_part(sys, full, order, energy, error, match_dc)
+        stable, rest = split_unstable(full)
+        if rest is not None:
+            reduction = _reduce_stable_part(stable, rest, order, energy, error, match_dc)
+            return in_precision_of(sys, reduction)
     found = _balance(full, horizon)
     wanted = _choose_order(found.sigma, order, energy, error)
     reduction = (_perturbed if match_dc else _truncated)(full, found, wanted, horizon)
@@ -120,21 +126,36 @@ class _Balancing:
 
 
 def _balance(sys: System, horizon: int | None) -> _Balancing:
-    xp = namespace(sys.B)
-    formed = scaled_gramians(sys, horizon)
+    formed, rtol = scaled_gramians(sys, horizon), None
     if formed is not None:
         P, Q, t = formed
         sigma, leading = leading_directions(P, Q)
-        sizes = real_part(diagonal(P)), real_part(diagonal(Q))
-    else:
-        R, S, t = scaled_factors(sys, horizon=horizon)
-        sigma, vectors = leading_svd(adjoint(S) @ R)
-        sizes = tuple(xp.sum(xp.abs(X) ** 2, axis=-1) for X in (R, S))
+        if not _modes_cancel(sys, horizon, P, Q, sigma):
+            sizes = real_part(diagonal(P)), real_part(diagonal(Q))
+            return _balancing(sys, sigma, leading, sizes, t)
+        # What is left after the cancellation may be small beside the Gramians themselves.
+        rtol = EPSILON**2
+    R, S, t = scaled_factors(sys, rtol, horizon=horizon, formed=False)
+    sigma, vectors = leading_svd(adjoint(S) @ R)
 
-        def leading(count: int) -> tuple[Array, Array]:
-            U, V = vectors(count)
-            return S @ U, R @ V
+    def directions(count: int) -> tuple[Array, Array]:
+        U, V = vectors(count)
+        return S @ U, R @ V
 
+    xp = namespace(R, S)
+    rows = [xp.sum(xp.abs(X) ** 2, axis=-1) for X in (R, S)]
+    return _balancing(sys, sigma, directions, (rows[0], rows[1]), t)
+
+
+def _balancing(
+    sys: System,
+    sigma: Array,
+    leading: Callable[[int], tuple[Array, Array]],
+    sizes: tuple[Array, Array],
+    t: Array,
+) -> _Balancing:
+    """From directions in states scaled by t; ``sizes`` are the diagonals of both Gramians."""
+    xp = namespace(sigma)
     sigma = pad_values(sigma, sys.order)
     clear = sigma > _rounding_level(sys.A, *sizes)  # the same for all scales t
     rank = int(xp.max(xp.sum(xp.astype(clear, xp.int64), axis=-1)))
@@ -144,6 +165,17 @@ def _balance(sys: System, horizon: int | None) -> _Balancing:
         return pad_values(t * SU, count), pad_values(RV / t, count)
 
     return _Balancing(sigma, clear, rank, directions)
+
+
+def _modes_cancel(sys: System, horizon: int | None, P: Array, Q: Array, sigma: Array) -> bool:
+    """Whether the modes of a structured system cancel so far that formed Gramians, whose rounding
+    moves σ by eps ‖P‖‖Q‖/σ, spoil the bound; factors without Gramians do not."""
+    if horizon is not None or not isinstance(sys, LTI) or not is_structured(sys.A):
+        return False
+    xp = namespace(P, Q)
+    norms = [xp.linalg.matrix_norm(X) for X in (P, Q)]
+    largest = xp.max(sigma, axis=-1) if sigma.shape[-1] else xp.zeros_like(norms[0])
+    return not holds(norms[0] * norms[1] <= _CANCELLATION * largest**2)
 
 
 def _truncated(sys: System, found: _Balancing, wanted: int, horizon: int | None) -> Reduction:
@@ -210,14 +242,13 @@ def _perturbed(sys: LTI, found: _Balancing, wanted: int, horizon: int | None) ->
 
 
 def _reduce_stable_part(
-    sys: LTI,
-    full: LTI,
+    stable: LTI | None,
+    rest: LTI,
     order: int | None,
     energy: float | None,
     error: float | None,
     match_dc: bool,
 ) -> Reduction:
-    stable, rest = split_unstable(full)
     if order is not None and order <= rest.order:
         raise ArgumentError(
             f"order is {order}, but {rest.order} unstable modes are kept: at least one state more "
@@ -225,19 +256,22 @@ def _reduce_stable_part(
         )
     if stable is None:
         raise ArgumentError("no mode of the system is stable, so there is nothing to reduce")
+    if order is not None and order > stable.order + rest.order:
+        raise ArgumentError(
+            f"order is {order}, but the system has only {stable.order + rest.order} states"
+        )
     found = _balance(stable, None)
-    left = None if order is None else min(order - rest.order, stable.order)
+    left = None if order is None else order - rest.order
     wanted = _choose_order(found.sigma, left, energy, error)
     part = (_perturbed if match_dc else _truncated)(stable, found, wanted, None)
     whole = join(part.system, rest)
-    reduction = Reduction(
+    return Reduction(
         system=whole,
         order=whole.order,
         singular_values=part.singular_values,
         error_bound=part.error_bound,
         h2_error=part.h2_error,
     )
-    return in_precision_of(sys, reduction)
 
 
 def _projections(

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import operator
+import warnings
 from dataclasses import replace
 
-from .._arrays import namespace
+import numpy as np
+
+from .._arrays import namespace, to_numpy
 from .._check import is_complex
 from .._linalg import complex_of, real_part
 from .._modes import phase
 from ..convert.diagonal import diagonalize
-from ..errors import ArgumentError
+from ..errors import ArgumentError, PrecisionWarning, warn_precision
 from ..norms import h2_error
 from ..structure import Diagonal, Rotation
 from ..systems import LTI, in_double
 from .balanced import balanced_truncation
+from .orders import order_for_energy, order_for_error
 from .result import Reduction, in_precision_of
 
 
@@ -35,7 +40,7 @@ def complex_balanced_truncation(
     Parameters
     ----------
     sys : LTI with a `Rotation` without real poles and real B, C
-    order : even int
+    order : even int in 2 … n
         Real states kept: two for each complex one.
     energy, error : as for :func:`lticore.balanced_truncation`, with the complex σ
 
@@ -46,16 +51,18 @@ def complex_balanced_truncation(
 
     Raises
     ------
-    ArgumentError, UnstableSystemError
+    ArgumentError, ShapeError, UnstableSystemError
 
     Source: Chahine et al., CompreSSM, as its authors' code does it.
     """
     full = in_double(sys)
     whole = complex_half(full)
-    if order is not None and (order % 2 or order < 2):
-        raise ArgumentError(f"order counts two real states per complex one, but is {order!r}")
-    half = None if order is None else order // 2
-    reduction = balanced_truncation(whole, order=half, energy=energy, error=error)
+    half = None if order is None else _half_order(order, full.order)
+    with warnings.catch_warnings():
+        # It would count complex states.
+        warnings.filterwarnings("ignore", "order .* was asked for", PrecisionWarning)
+        reduction = balanced_truncation(whole, order=half, energy=energy, error=error)
+    _warn_if_lowered(reduction, half, energy, error)
     reduced = _real_system(diagonalize(reduction.system), full)
     return in_precision_of(
         sys,
@@ -68,6 +75,39 @@ def complex_balanced_truncation(
             right=None,
         ),
     )
+
+
+def _half_order(order: int, states: int) -> int:
+    """Complex states for ``order`` real ones."""
+    try:
+        number = operator.index(order)
+    except TypeError:
+        number = 0
+    if number % 2 or number < 2:
+        raise ArgumentError(
+            f"order must be an even integer, two real states for each complex one, but is {order!r}"
+        )
+    if number > states:
+        raise ArgumentError(f"order is {number}, but the system has only {states} states")
+    return number // 2
+
+
+def _warn_if_lowered(
+    reduction: Reduction, half: int | None, energy: float | None, error: float | None
+) -> None:
+    """The warning of `balanced_truncation` about complex states, with real ones counted."""
+    sigma, left = reduction.singular_values, to_numpy(reduction.left)
+    if energy is not None:
+        half = order_for_energy(sigma, energy)
+    elif error is not None:
+        half = order_for_error(sigma, error)
+    # States that rounding left nothing of have no projection.
+    clear = int(np.any(left != 0, axis=tuple(range(left.ndim - 1))).sum())
+    if half is not None and clear < half:
+        warn_precision(
+            f"order {2 * half} was asked for, but only {clear} complex Hankel singular values "
+            f"stand clear of rounding: the reduced system has {2 * reduction.order} states"
+        )
 
 
 def complex_half(sys: LTI) -> LTI:

@@ -23,7 +23,7 @@ from ..quadratic import QuadraticOutputLTI, System, dense_forms, linear_part
 from ._h2_armijo import armijo
 from ._h2_gauss_newton import levenberg_marquardt
 from ._h2_methods import STATIONARY, Descent, lbfgs, tsia
-from ._h2_modes import Candidate, Target, candidate_from, make_target, system_of
+from ._h2_modes import Candidate, Target, candidate_from, inside, make_target, system_of, unit_rows
 from .balanced import balanced_truncation
 from .result import Convergence, Reduction, in_precision_of
 
@@ -88,7 +88,7 @@ def h2_reduction(
     Source: Sakamoto & Sato, arXiv:2510.14542 (problem, "armijo"); Xu & Zeng, IEEE TAC 56 (2011)
     ("tsia"); Golub & Pereyra (1973) for the projection.
     """
-    order = _check_arguments(sys, order, method, starts, horizon)
+    order = _check_arguments(sys, order, method, starts, horizon, seed)
     target = make_target(sys, horizon)
     with warnings.catch_warnings():
         # A start that had to be made stable is as good as another.
@@ -134,7 +134,9 @@ def _polished(target: Target, run: Descent) -> Descent:
     )
 
 
-def _check_arguments(sys: System, order: int, method: str, starts: int, horizon: int | None) -> int:
+def _check_arguments(
+    sys: System, order: int, method: str, starts: int, horizon: int | None, seed: int
+) -> int:
     if method not in METHODS:
         raise ArgumentError(f"method={method!r} is not one of {sorted(METHODS)}")
     if not is_numpy(sys.B):
@@ -146,6 +148,7 @@ def _check_arguments(sys: System, order: int, method: str, starts: int, horizon:
     if method == "lm" and (horizon is not None or isinstance(sys, QuadraticOutputLTI)):
         raise ArgumentError("method='lm' is for linear outputs and the infinite horizon")
     check_integer("starts", starts, minimum=0)
+    check_integer("seed", seed, minimum=0)
     return check_integer("order", order, minimum=1)
 
 
@@ -155,20 +158,21 @@ def _modal_start(target: Target, order: int, rng: np.random.Generator) -> Candid
     A real system gives whole pairs; a state that is left over becomes a real pole as fast as one of
     the modes.
     """
+    stable = inside(target.poles)
     size = np.linalg.norm(target.b, axis=1) * np.sqrt(_output_sizes(target))
-    weight = size / (1 - np.minimum(np.abs(target.poles), 1 - 1e-12))
+    weight = size / (1 - np.minimum(np.abs(stable), 1 - 1e-12))
     # Drawing by the keys u^{1/w} is drawing without replacement with probabilities as w.
     keys = np.log(rng.uniform(size=len(weight))) / np.maximum(weight, 1e-300)
     chosen = np.argsort(-keys)
     if not target.real:
         chosen = chosen[:order]
-        return Candidate(target.poles[chosen], target.b[chosen], None)
+        return Candidate(stable[chosen], unit_rows(target.b[chosen]), None)
     pairs = [i for i in chosen if target.poles[i].imag > 0]
     reals = [i for i in chosen if target.poles[i].imag == 0]
     taken_pairs, taken_reals, left = [], [], order
     for i in chosen:
         if i in reals and left >= 1:
-            taken_reals.append((target.poles[i].real, target.b[i].real))
+            taken_reals.append((stable[i].real, target.b[i].real))
             left -= 1
         elif i in pairs and left >= 2:
             taken_pairs.append(i)
@@ -176,14 +180,14 @@ def _modal_start(target: Target, order: int, rng: np.random.Generator) -> Candid
     while left:
         i = int(rng.choice(chosen))
         row = target.b[i].real if np.any(target.b[i].real) else target.b[i].imag
-        taken_reals.append((np.abs(target.poles[i]) * rng.uniform(0.5, 1), row))
+        taken_reals.append((np.abs(stable[i]) * rng.uniform(0.5, 1), row))
         left -= 1
-    poles, b = target.poles[taken_pairs], target.b[taken_pairs]
+    poles, b = stable[taken_pairs], target.b[taken_pairs]
     real_poles = np.array([pole for pole, _ in taken_reals], dtype=complex)
     real_rows = np.array([row for _, row in taken_reals], dtype=complex).reshape(-1, b.shape[1])
     return Candidate(
         np.concatenate([poles, poles.conj(), real_poles]),
-        np.concatenate([b, b.conj(), real_rows]),
+        unit_rows(np.concatenate([b, b.conj(), real_rows])),
         len(poles),
     )
 

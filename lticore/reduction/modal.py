@@ -73,10 +73,16 @@ def modal_truncation(sys: LTI, order: int, *, score: Score = "hinf") -> Reductio
 
     Raises
     ------
-    UnstableSystemError, ArgumentError, ShapeError
+    UnstableSystemError, ArgumentError
+    ShapeError
+        For an empty batch, or entries that keep different numbers of pairs.
 
     Source: Forgione, Mejari & Piga, CDC 2024; Gwak et al., LAST, for the h∞ score.
     """
+    if 0 in sys.batch_shape:
+        raise ShapeError(
+            f"the batch shape {sys.batch_shape} holds no system, so no order can be chosen"
+        )
     full = _in_modes(in_double(sys))
     order = check_integer("order", order, minimum=1)
     if order > full.order:
@@ -124,7 +130,8 @@ def allocate_modal_orders(
 
         "last":     s_i² / Σ_{j: s_j ≥ s_i} s_j² within the layer; the highest over all layers
         "global":   s_i², the highest over all layers
-        "uniform":  the same share of states in every layer
+        "uniform":  the same share of states in every layer, as near as whole modes allow; what is
+                    left over goes to the layers furthest below it, one mode each
 
     Parameters
     ----------
@@ -148,13 +155,44 @@ def allocate_modal_orders(
         raise ShapeError("systems must hold one system per layer, without batch axes")
     sizes = [sys.order for sys in systems]
     budget = check_budget(sizes, budget, ratio)
+    layers = [_modes(_in_modes(in_double(sys)), "hinf")[0] for sys in systems]
+    # Every layer keeps a mode: its smallest is paid in advance, towards the first one it takes.
+    smallest = [int(modes.sizes.min()) for modes in layers]
+    prepaid = smallest if sum(smallest) <= budget else [1] * len(sizes)
     if rule == "uniform":
-        share = budget / sum(sizes)
-        return [max(1, int(share * size + 1e-9)) for size in sizes]
-    wanted, prepaid = [], []
-    for layer, sys in enumerate(systems):
-        (modes,) = _modes(_in_modes(in_double(sys)), "hinf")
-        prepaid.append(int(modes.sizes.min()))
+        return _even_orders(sizes, smallest, prepaid, budget)
+    return _orders_by_score(layers, prepaid, budget, rule)
+
+
+def _even_orders(
+    sizes: Sequence[int], steps: Sequence[int], prepaid: Sequence[int], budget: int
+) -> list[int]:
+    """States given one mode at a time to the layer that is furthest below the common share."""
+    total = sum(sizes)
+    budget = min(budget, total)
+    orders, left = list(prepaid), budget - sum(prepaid)
+    while True:
+        # In integers, so that equal layers tie exactly: (budget · n_l / total − r_l) · total.
+        below = [
+            (budget * size - order * total, -layer)
+            for layer, (size, order) in enumerate(zip(sizes, orders, strict=True))
+            if order < size and steps[layer] - order % steps[layer] <= left
+        ]
+        if not below:
+            return orders
+        layer = -max(below)[1]
+        # A layer of pairs that had one state only completes its pair first.
+        step = steps[layer] - orders[layer] % steps[layer]
+        orders[layer] += step
+        left -= step
+
+
+def _orders_by_score(
+    layers: Sequence[Modes], prepaid: Sequence[int], budget: int, rule: Literal["last", "global"]
+) -> list[int]:
+    """States given to the modes of the highest scores."""
+    wanted = []
+    for layer, modes in enumerate(layers):
         down = np.argsort(-modes.scores, kind="stable")
         squares = modes.scores[down] ** 2
         if rule == "last":
@@ -163,10 +201,7 @@ def allocate_modal_orders(
             (-value, position, layer, int(size))
             for position, (value, size) in enumerate(zip(squares, modes.sizes[down], strict=True))
         ]
-    # Every layer keeps a mode: its smallest is paid in advance, towards the first one it takes.
-    if sum(prepaid) > budget:
-        prepaid = [1] * len(sizes)
-    orders, left, open_ = list(prepaid), budget - sum(prepaid), [True] * len(sizes)
+    orders, left, open_ = list(prepaid), budget - sum(prepaid), [True] * len(layers)
     for _, _, layer, size in sorted(wanted):
         price = size - prepaid[layer] if open_[layer] else size
         if price <= left:

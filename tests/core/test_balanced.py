@@ -274,11 +274,35 @@ def test_extreme_units_of_the_states():
     assert pytest.approx(plain.B * plain.C, rel=1e-13) == scaled.B * scaled.C
 
 
-def test_values_spoilt_by_rounding_never_make_an_unstable_system():
-    """sin π = 1e-16 couples the states: all values are rounding, and nothing can be kept."""
+def test_values_far_below_the_gramians_are_found():
+    """sin π = 1e-16 couples the states: H = b/(z + 0.9)², b = 0.9 sin π; the Gramians are 5."""
     sys = lti.LTI(lti.Rotation([0.9], [np.pi]), [[0.0], [1.0]], [[1.0, 0.0]])
-    with pytest.warns(lti.PrecisionWarning, match="only 0 Hankel singular values"):
-        reduction = lti.balanced_truncation(sys, order=1)
-    assert reduction.system.spectral_radius < 1
-    # Both sides are rounding errors of Gramians of size 5.
-    assert lti.hinf_norm(sys) <= reduction.error_bound + 1e-14
+    b = 0.9 * np.sin(np.pi)
+    unit = lti.LTI(np.array([[-0.9, 1.0], [0.0, -0.9]]), [[0.0], [1.0]], [[1.0, 0.0]])
+    reduction, expected = (lti.balanced_truncation(x, order=1) for x in (sys, unit))
+    assert np.allclose(reduction.singular_values, b * expected.singular_values, rtol=1e-6, atol=0)
+    assert np.allclose(reduction.system.A, expected.system.A, rtol=1e-6, atol=0)
+    gain, expected_gain = (r.system.C @ r.system.B for r in (reduction, expected))
+    assert np.allclose(gain, b * expected_gain, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("poles", "output", "criterion"),
+    [
+        (np.array([0.2, 0.2 + 1e-10, 0.9, 0.9 + 1e-10]), [1.0, -1.0, 1.0, -1.0], {"order": 2}),
+        (np.linspace(0.1, 0.9, 16), None, {"energy": 0.999999}),
+    ],
+    ids=["nearly double poles", "partial fractions"],
+)
+def test_bound_of_modes_that_cancel(poles, output, criterion):
+    """Outputs 1e-10 and 1e-6 of single modes: rounding of formed Gramians would be seen."""
+    if output is None:  # of 1/Π(z − λ_i), with residues up to 1e9
+        gaps = poles[:, None] - poles + np.eye(16)
+        output = 1 / np.prod(gaps, axis=-1)
+    sys = lti.LTI(lti.Diagonal(poles), np.ones((len(poles), 1)), [output])
+    reduction = lti.balanced_truncation(sys, **criterion)
+    z = np.exp(1j * np.linspace(0, np.pi, 200))
+    exact = np.sum(np.asarray(output) / (z[:, None] - poles), axis=-1)
+    found = lti.frequency_response(reduction.system, np.linspace(0, np.pi, 200))[:, 0, 0]
+    rounding = EPS * np.sum(np.abs(output) / (1 - poles))
+    assert np.max(np.abs(found - exact)) <= reduction.error_bound + 10 * rounding

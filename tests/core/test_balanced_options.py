@@ -1,5 +1,6 @@
 """Balanced truncation beyond the plain case: DC gain, horizons, unstable and complex systems."""
 
+import re
 import warnings
 
 import numpy as np
@@ -177,6 +178,17 @@ def test_orders_count_the_unstable_modes():
     all_out = lti.LTI(lti.Diagonal([1.5, 2.0, 3.0]), np.ones((3, 1)), np.ones((1, 3)))
     with pytest.raises(lti.ArgumentError, match="nothing to reduce"):
         lti.balanced_truncation(all_out, energy=0.9, unstable="keep")
+    with pytest.raises(lti.ArgumentError, match="order is 17, but the system has only 6 states"):
+        lti.balanced_truncation(sys, order=17, unstable="keep")
+
+
+@pytest.mark.parametrize("order", [2, 3])
+def test_poles_on_the_circle_are_kept(order):
+    poles = np.array([1.0, 0.5, 0.3])
+    sys = lti.LTI(np.diag(poles), np.ones((3, 1)), np.ones((1, 3)))
+    reduction = lti.balanced_truncation(sys, order=order, unstable="keep")
+    assert reduction.order == order
+    assert np.abs(reduction.system.poles).max() == pytest.approx(1, abs=1e-12)
 
 
 # --- the complex half ---------------------------------------------------------------------------
@@ -210,6 +222,40 @@ def test_complex_orders_are_even(order):
     sys = build_system(np.random.default_rng(3), "rotation", n=8)
     with pytest.raises(lti.ArgumentError, match="two real states"):
         lti.complex_balanced_truncation(sys, order=order)
+
+
+@pytest.mark.parametrize("order", [4.0, "4", True])
+def test_complex_orders_are_integers(order):
+    sys = build_system(np.random.default_rng(3), "rotation", n=8)
+    with pytest.raises(lti.ArgumentError, match=f"two real states .* is {order!r}"):
+        lti.complex_balanced_truncation(sys, order=order)
+
+
+def test_complex_orders_are_compared_with_real_states():
+    sys = build_system(np.random.default_rng(3), "rotation", n=4)
+    with pytest.raises(lti.ArgumentError, match="order is 10, but the system has only 4 states"):
+        lti.complex_balanced_truncation(sys, order=10)
+
+
+@pytest.mark.parametrize("criterion", [{"order": 8}, {"energy": 1.0}, {"error": 0.0}])
+def test_lowered_complex_orders_count_real_states(criterion):
+    """Two of four equal poles add nothing."""
+    A = lti.Rotation([0.5, 0.5, 0.9, 0.9], [1.0, 1.0, 2.0, 2.0])
+    sys = lti.LTI(A, np.ones((8, 1)), np.ones((1, 8)))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert lti.complex_balanced_truncation(sys, **criterion).order == 4
+    expected = "order 8 was asked for, but .*: the reduced system has 4 states"
+    assert [re.match(expected, str(warning.message)) is not None for warning in caught] == (
+        [True] if "order" in criterion else []
+    )
+
+
+def test_silent_systems_warn_at_any_complex_order():
+    sys = build_system(np.random.default_rng(3), "rotation", n=4)
+    silent = lti.LTI(sys.A, 0 * sys.B, sys.C)
+    with pytest.warns(lti.PrecisionWarning, match="only 0 .* the reduced system has 2 states"):
+        assert lti.complex_balanced_truncation(silent, order=2).order == 2
 
 
 def test_systems_without_a_complex_half():

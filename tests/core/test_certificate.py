@@ -409,6 +409,34 @@ def test_an_unreduced_layer_carries_the_error_on():
     assert np.array_equal(deep_error_bound([exact, exact]), [0.0, 0.0])
 
 
+@pytest.mark.parametrize(
+    "last", [LayerConstants(1, 1, 0, 0), LayerConstants(1, 0, 1, 0), LayerConstants(0, 1, 1, 0)]
+)
+@pytest.mark.parametrize("shape", [None, (), (2,)])
+def test_bounds_that_overflow_are_infinite_and_never_nan(last, shape):
+    huge = 1e200 if shape is None else np.full(shape, 1e200)
+    with np.errstate(over="ignore"):
+        bounds = deep_error_bound([LayerConstants(huge, huge, huge, 1)] * 3 + [last])
+    assert bounds.shape == (4, *(shape or ()))
+    assert np.all(bounds[0] == 1e200)
+    assert np.all(bounds[1:] == np.inf)
+
+
+def test_a_zero_constant_cuts_off_an_infinite_size():
+    """‖z‖ + ‖ẑ‖ overflows, but the reduced system is zero: what is left is N ε on top of E."""
+    large = np.full(2, 1e308)
+    with np.errstate(over="ignore"):
+        bounds = deep_error_bound(
+            [LayerConstants(1, 1, 1, 1), LayerConstants(2, 0, large, 0.25, large, large)]
+        )
+    assert np.array_equal(bounds, [[1.0, 1.0], [1.5, 1.5]])
+
+
+def test_zero_constants_keep_the_shape_of_the_others():
+    layer = LayerConstants(0, 1, 1, np.ones(3), np.ones(3), np.ones(3))
+    assert np.array_equal(deep_error_bound([layer]), np.zeros((1, 3)))
+
+
 def test_one_call_bounds_many_sequences():
     rng = np.random.default_rng(0)
     sizes = rng.uniform(1, 5, (4, 3, 2))
@@ -446,6 +474,8 @@ def test_single_precision_constants_give_double_bounds():
         (lambda: LayerConstants(1, math.inf, 1, 1), lti.NonFiniteError, "system is inf"),
         (lambda: LayerConstants(1, 1, [math.nan], 1), lti.NonFiniteError, "normalization"),
         (lambda: LayerConstants(1, 1, 1, 1, 2.0), lti.ArgumentError, "reduced_input_size"),
+        (lambda: LayerConstants(None, 1, 1, 1), lti.ArgumentError, "nonlinearity is None"),
+        (lambda: LayerConstants(1, 1, 1, None), lti.ArgumentError, "error is None"),
         (lambda: layer_error(1.0), lti.ArgumentError, "exactly one"),
         (lambda: layer_error(1.0, hinf_error=1, h2_error=1), lti.ArgumentError, "exactly one"),
         (lambda: layer_error(1.0, h2_error=1), lti.ArgumentError, "length"),
@@ -457,6 +487,14 @@ def test_single_precision_constants_give_double_bounds():
         ),
         (lambda: layer_error(1.0, discarded_values=[-1.0]), lti.ArgumentError, "discarded_values"),
         (lambda: layer_norm_lipschitz([1.0], 0.0), lti.ArgumentError, "epsilon"),
+        (lambda: layer_norm_lipschitz([1.0], None), lti.ArgumentError, "epsilon must be .*None"),
+        (lambda: batch_norm_lipschitz([1.0], [1.0], "1"), lti.ArgumentError, "epsilon must be"),
+        (lambda: layer_norm_lipschitz(np.ones(0), 1e-5), lti.ShapeError, "scale .* no channel"),
+        (
+            lambda: batch_norm_lipschitz(np.ones(0), np.ones(0), 1e-5),
+            lti.ShapeError,
+            "scale .* no channel",
+        ),
         (lambda: batch_norm_lipschitz([1.0], [1.0, 2.0], 1e-5), lti.ShapeError, "per channel"),
         (lambda: batch_norm_lipschitz([1.0], [-1.0], 1e-5), lti.ArgumentError, "variance"),
         (lambda: gated_unit_lipschitz(np.ones(3), 1.0), lti.ShapeError, "gate"),

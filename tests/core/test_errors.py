@@ -109,6 +109,33 @@ def test_a_horizon_needs_no_stability():
         function(sys, horizon=3)
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("name", sorted(set(WITH_HORIZON) - {"solve_stein"}))
+def test_powers_that_overflow_are_refused(name):
+    sys = lti.LTI(lti.Diagonal([1.5, 0.5]), B2, C2)
+    with pytest.raises(lti.NonFiniteError, match="overflows"):
+        WITH_HORIZON[name](sys, horizon=2000)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda sys: lti.frequency_response(sys, [0.0]),
+        lti.hinf_norm,
+        lti.hankel_singular_values,
+        lti.hankel_sum_and_gradient,
+        lti.gramian_factors,
+        lti.diagonalize,
+        lti.to_rotation,
+        lambda sys: lti.modal_truncation(sys, 1),
+    ],
+)
+def test_quadratic_outputs_where_linear_ones_are_needed(function):
+    sys = lti.QuadraticOutputLTI(D2, B2, C2, np.ones((1, 2, 2)))
+    with pytest.raises(lti.ArgumentError, match="QuadraticOutputLTI is not a linear system"):
+        function(sys)
+
+
 # --- shapes -----------------------------------------------------------------------------------
 
 
@@ -173,6 +200,8 @@ def test_errors_between_systems_of_different_size(sys):
     other = lti.LTI(D2, np.ones((2, 2)), C2)
     with pytest.raises(lti.ArgumentError, match="map 1 inputs to 1 outputs and 2 to 1"):
         lti.h2_error(sys, other)
+    with pytest.raises(lti.ArgumentError, match="map 1 inputs to 1 outputs and 2 to 1"):
+        lti.output_shift(sys, other)
 
 
 def test_empty_batches():

@@ -306,6 +306,29 @@ def test_badly_scaled_states_are_scaled_first():
         np.testing.assert_allclose(gradient.B * t[:, None], expected_gradient.B, rtol=1e-8)
 
 
+@pytest.mark.parametrize("scale", [1e-130, 1e-100, 1e80])
+def test_units_of_inputs_and_outputs(scale):
+    """The sum has the unit of B C, its gradient to B that of C."""
+    A = lti.Rotation([0.9, 0.5], [1.0, 2.0])
+    B, C = np.arange(1.0, 5.0)[:, None], np.array([[1.0, -1.0, 2.0, 0.3]])
+    expected, expected_gradient = lti.hankel_sum_and_gradient(lti.LTI(A, B, C))
+    value, gradient = lti.hankel_sum_and_gradient(lti.LTI(A, scale * B, scale * C))
+    assert value / scale / scale == pytest.approx(expected, rel=1e-12)
+    assert gradient.discrepancy <= 1e-12
+    np.testing.assert_allclose(gradient.B / scale, expected_gradient.B, rtol=1e-10)
+
+
+@pytest.mark.parametrize("p", [0.05, 0.1, 0.25, 0.5])
+@pytest.mark.filterwarnings("ignore::lticore.PrecisionWarning")
+def test_the_reported_accuracy_covers_small_powers(p):
+    """Σσ^p counts values that are rounding beside σ_1."""
+    poles = np.linspace(0.1, 0.9, 16)
+    sys = lti.LTI(lti.Diagonal(poles), np.ones((16, 1)), np.ones((1, 16)))
+    value, gradient = lti.hankel_sum_and_gradient(sys, lti.schatten(p))
+    exact = np.sum(lti.hankel_singular_values(sys, accuracy="relative") ** p)
+    assert abs(value / exact - 1) <= gradient.discrepancy
+
+
 def test_lost_accuracy_comes_with_a_warning():
     """P is strong where Q is weak, in directions that no scaling of the states separates."""
     c, s = np.cos(0.7), np.sin(0.7)

@@ -106,6 +106,17 @@ def test_unstable_systems_over_a_horizon():
     assert reduction.h2_error < 0.2 * lti.h2_norm(sys, horizon=10)
 
 
+@pytest.mark.parametrize(
+    ("A", "order"),
+    [(lti.Diagonal([1.5, 0.5, 0.2]), 1), (lti.Rotation([1.1, 0.5], [1.0, 2.0]), 2)],
+)
+def test_reductions_of_unstable_systems_are_stable(A, order):
+    """Also where the best fit over the horizon is a pole far outside."""
+    n = A.order
+    sys = lti.LTI(A, np.ones((n, 1)), np.ones((1, n)))
+    assert lti.h2_reduction(sys, order, horizon=20).system.spectral_radius < 1
+
+
 def test_the_order_of_the_system_leaves_nothing():
     sys = build_system(np.random.default_rng(0), "rotation with real poles", n=5)
     reduction = lti.h2_reduction(sys, 5, starts=0)

@@ -118,6 +118,14 @@ def test_one_state_cannot_hold_a_pair():
         modal_truncation(sys, 1)
 
 
+def test_an_empty_batch_has_no_order():
+    sys = lti.LTI(
+        lti.Diagonal(np.ones((0, 2, 3)) / 2), np.ones((0, 2, 3, 1)), np.ones((0, 2, 1, 3))
+    )
+    with pytest.raises(lti.ShapeError, match=r"batch shape \(0, 2\) holds no system"):
+        modal_truncation(sys, 1)
+
+
 def test_unstable_systems_are_refused():
     sys = lti.LTI(lti.Diagonal([1.5, 0.5]), np.ones((2, 1)), np.ones((1, 2)))
     with pytest.raises(lti.UnstableSystemError):
@@ -179,6 +187,66 @@ def test_last_does_not_see_the_gain_of_a_layer():
 def test_uniform_orders_share_alike():
     sys = build_system(np.random.default_rng(6), "rotation", n=8)
     assert allocate_modal_orders([sys] * 3, ratio=0.5, rule="uniform") == [4, 4, 4]
+
+
+def real_modes(n):
+    return lti.LTI(lti.Diagonal(np.linspace(0.1, 0.9, n)), np.ones((n, 1)), np.ones((1, n)))
+
+
+def pairs_only(n):
+    A = lti.Rotation(np.linspace(0.1, 0.9, n // 2), np.linspace(0.1, 3, n // 2))
+    return lti.LTI(A, np.ones((n, 1)), np.ones((1, n)))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "budget", "orders"),
+    [
+        ([4, 4], 100, [4, 4]),
+        ([4, 4], 8, [4, 4]),
+        ([1, 1, 1, 100], 52, [1, 1, 1, 49]),
+        ([2, 2, 2, 100], 7, [1, 1, 1, 4]),
+        ([8, 8, 8], 13, [5, 4, 4]),
+        ([10, 20, 30], 29, [5, 10, 14]),
+    ],
+)
+def test_uniform_orders_of_single_modes(sizes, budget, orders):
+    systems = [real_modes(n) for n in sizes]
+    assert allocate_modal_orders(systems, budget=budget, rule="uniform") == orders
+
+
+@pytest.mark.parametrize(
+    ("sizes", "budget", "orders"),
+    [
+        ([4, 4], 100, [4, 4]),
+        ([8, 8, 8], 13, [4, 4, 4]),
+        ([8, 8, 8], 14, [6, 4, 4]),
+        ([2, 2, 2, 32], 11, [2, 2, 2, 4]),
+        # Pairs for all do not fit: each layer has its one state first.
+        ([2, 2, 2, 32], 7, [1, 1, 1, 4]),
+        ([2, 2, 2, 32], 4, [1, 1, 1, 1]),
+    ],
+)
+def test_uniform_orders_do_not_split_pairs(sizes, budget, orders):
+    systems = [pairs_only(n) for n in sizes]
+    assert allocate_modal_orders(systems, budget=budget, rule="uniform") == orders
+
+
+@given(
+    sizes=st.lists(st.tuples(st.booleans(), st.integers(1, 9)), min_size=1, max_size=5),
+    share=st.floats(0, 1),
+)
+def test_uniform_orders_meet_the_budget_and_their_shares(sizes, share):
+    systems = [pairs_only(2 * n) if pairs else real_modes(n) for pairs, n in sizes]
+    steps = np.array([1 + pairs for pairs, _ in sizes])
+    full = np.array([sys.order for sys in systems])
+    budget = steps.sum() + int(share * (full - steps).sum())
+    orders = np.array(allocate_modal_orders(systems, budget=budget, rule="uniform"))
+    assert np.all(orders % steps == 0)
+    assert np.all((steps <= orders) & (orders <= full))
+    assert budget - steps.max() < orders.sum() <= budget
+    # Nobody is above the common share by more than a mode, but for the first one.
+    above = orders - budget * full / full.sum()
+    assert np.all((above < 2) | (orders == steps))
 
 
 def test_bad_budgets():

@@ -108,6 +108,23 @@ def test_h2_norm_of_unreachable_outputs_is_zero_and_not_nan():
     assert np.all(np.abs(norms**2 - smallest) <= 100 * EPS * np.linalg.norm(P, axis=(-2, -1)))
 
 
+@pytest.mark.parametrize("gap", [1e-8, 1e-9])
+def test_h2_error_next_to_the_circle(gap):
+    """The pole that both systems have counts for nothing; the limit is that of the other mode."""
+    sys = lti.LTI(lti.Rotation([1 - gap, 0.5], [1.0, 2.0]), np.ones((4, 1)), np.ones((1, 4)))
+    rest = lti.LTI(lti.Rotation([0.5], [2.0]), np.ones((2, 1)), np.ones((1, 2)))
+    reduction = lti.balanced_truncation(sys, order=2)
+    assert reduction.h2_error == pytest.approx(lti.h2_norm(rest), rel=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_norms_that_overflow_are_no_numbers():
+    sys = lti.LTI(lti.Diagonal([0.5, 0.2]), np.full((2, 1), 1e80), [[1e80, -1e80]])
+    with pytest.raises(lti.NonFiniteError, match="squared norm overflows"):
+        lti.h2_norm(sys)
+
+
 def test_zero_feedthrough_is_no_feedthrough():
     sys = build_system(np.random.default_rng(0), "rotation", batch=(2,))
     zero = lti.LTI(sys.A, sys.B, sys.C, np.zeros((2, 2)))

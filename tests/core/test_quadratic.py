@@ -269,6 +269,20 @@ def test_factors_stay_factors():
         assert not np.iscomplexobj(reduced.M[0])
 
 
+def test_complex_forms_of_a_real_system():
+    """Their observability Gramian is complex, so all of the system is."""
+    rng = np.random.default_rng(0)
+    B, C, M = (random_array(rng, s, c) for s, c in (((4, 1), 0), ((1, 4), 0), ((1, 4, 4), 1)))
+    A = lti.Rotation([0.9, 0.5], [1.0, 2.0])
+    found, expected = (
+        lti.balanced_truncation(lti.QuadraticOutputLTI(A, b, c, M), order=2)
+        for b, c in ((B, C), (B + 0j, C + 0j))
+    )
+    assert found.h2_error == pytest.approx(expected.h2_error, rel=1e-12)
+    found_error = lti.h2_error(lti.QuadraticOutputLTI(A, B, C, M), found.system)
+    assert found.h2_error == pytest.approx(found_error, rel=1e-6)
+
+
 def test_options_without_meaning_are_refused():
     rng = np.random.default_rng(4)
     sys = add_forms(rng, build_system(rng, "rotation", n=6), "dense")

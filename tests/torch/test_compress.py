@@ -182,8 +182,6 @@ def test_bounds_that_rounding_spoils_are_not_given_silently():
         _, report = compress(layer, ratio=0.0)
     messages = [str(warning.message) for warning in caught]
     assert any(m.startswith("layer '': diagonalisation and rounding") for m in messages)
-    # The dense system in between knows its poles to eps only, and says so too.
-    assert any("nearly singular" in m for m in messages)
     assert report.layers[0].rounding > report.error_bounds[0]
 
 
@@ -259,6 +257,12 @@ def test_uniform_orders_are_the_same_everywhere(model):
     assert report.orders == [8, 8, 8]
 
 
+def test_uniform_orders_keep_pairs_in_small_layers():
+    model = torch.nn.ModuleList([*(RotationSSM(4, 2) for _ in range(3)), RotationSSM(4, 64)])
+    _, report = compress(model, ratio=0.7, method="uniform")
+    assert report.orders == [2, 2, 2, 14]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -272,6 +276,21 @@ def test_uniform_orders_are_the_same_everywhere(model):
 def test_methods_refuse_what_they_cannot_mean(model, options, message):
     with pytest.raises(lti.ArgumentError, match=message):
         compress(model, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ratio": 0.9}, r"a budget of 5 states \(of 48\) cannot give each of 3 layers its pair"),
+        ({"ratio": 0.97}, r"a budget of 1 states \(of 48\)"),
+        ({"ratio": 1.0}, "ratio must lie in"),
+        ({"orders": [8, 18, 8]}, "order is 18, but the system has only 16 states"),
+        ({"orders": [8, 3, 8]}, "two real states .* 3"),
+    ],
+)
+def test_complex_method_counts_real_states(model, options, message):
+    with pytest.raises(lti.ArgumentError, match=message):
+        compress(model, method="balanced-complex", **options)
 
 
 def test_complex_method_needs_pairs():

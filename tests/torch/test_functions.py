@@ -106,6 +106,56 @@ class TestLinearRecurrence:
         with pytest.raises(NotImplementedError, match="jvp"):
             torch.func.jvp(linear_recurrence, (poles, inputs), (poles, inputs))
 
+    @pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+    @pytest.mark.parametrize("pole_dtype", [None, torch.float32, torch.float64])
+    def test_half_precision_is_computed_in_single(self, half, pole_dtype):
+        torch.manual_seed(0)
+        poles = torch.tensor([0.5, -0.75], dtype=pole_dtype or half, requires_grad=True)
+        inputs = torch.randn(2, 9, 2).to(half).requires_grad_()
+        states = linear_recurrence(poles, inputs)
+        weights = torch.randn(states.shape).to(half)
+        found = torch.autograd.grad((states * weights).sum(), (poles, inputs))
+        wide = [x.detach().float().requires_grad_() for x in (poles, inputs)]
+        exact = linear_recurrence(*wide)
+        expected = torch.autograd.grad((exact * weights.float()).sum(), wide)
+        assert (states.dtype, found[0].dtype, found[1].dtype) == (half, poles.dtype, half)
+        assert torch.equal(states, exact.to(half))
+        for x, y in zip(found, expected, strict=True):
+            torch.testing.assert_close(x, y.to(x.dtype))
+
+    def test_half_precision_compiles_and_maps(self):
+        poles, inputs = torch.tensor([0.5, -0.75]), torch.randn(3, 9, 2).bfloat16()
+        expected = linear_recurrence(poles, inputs)
+        compiled = torch.compile(linear_recurrence, fullgraph=True, backend="aot_eager")
+        assert torch.equal(compiled(poles, inputs), expected)
+        assert torch.equal(
+            torch.func.vmap(linear_recurrence, in_dims=(None, 0))(poles, inputs), expected
+        )
+
+    def test_real_poles_drive_complex_inputs(self):
+        torch.manual_seed(0)
+        poles = torch.tensor([0.5, -0.9], dtype=torch.float64, requires_grad=True)
+        inputs = torch.randn(2, 5, 2, dtype=torch.complex128, requires_grad=True)
+        torch.testing.assert_close(
+            linear_recurrence(poles, inputs), recurrence_by_steps(poles, inputs, False)
+        )
+        assert gradcheck(linear_recurrence, (poles, inputs))
+        assert gradgradcheck(linear_recurrence, (poles, inputs))
+
+    @pytest.mark.parametrize(
+        ("poles", "inputs", "message"),
+        [
+            (torch.float32, torch.int64, "inputs has dtype torch.int64"),
+            (torch.float32, torch.bool, "inputs has dtype torch.bool"),
+            (torch.int32, torch.float32, "poles has dtype torch.int32"),
+            (torch.complex64, torch.float32, "torch.complex64.*torch.float32.*complex"),
+            (torch.complex128, torch.bfloat16, "torch.complex128.*torch.bfloat16.*complex"),
+        ],
+    )
+    def test_dtypes_without_a_meaning_are_refused(self, poles, inputs, message):
+        with pytest.raises(lti.DtypeError, match=message):
+            linear_recurrence(torch.ones(2).to(poles), torch.ones(1, 4, 2).to(inputs))
+
     def test_inputs_are_not_modified_nor_aliased(self):
         inputs = torch.ones(1, 1, 2)
         states = linear_recurrence(torch.tensor([0.5, 0.5]), inputs)
