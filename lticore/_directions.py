@@ -12,7 +12,7 @@ from ._linalg import (
     EPSILON,
     adjoint,
     diagonal,
-    leading_svd,
+    directions_of_factors,
     pad_values,
     pivoted_cholesky,
     real_part,
@@ -67,13 +67,7 @@ def leading_directions_reference(
 ) -> tuple[Array, Callable[[int], tuple[Array, Array]]]:
     """Reference text of :func:`leading_directions` for any array library."""
     R, S = (pivoted_cholesky(X, rtol=EPSILON) for X in (P, Q))
-    sigma, vectors = leading_svd(adjoint(S) @ R)
-
-    def directions(count: int) -> tuple[Array, Array]:
-        U, V = vectors(count)
-        return S @ U, R @ V
-
-    return sigma, directions
+    return directions_of_factors(R, S)
 
 
 @dataclass(frozen=True, eq=False)

@@ -137,6 +137,17 @@ def leading_svd_reference(M: Array) -> tuple[Array, Callable[[int], tuple[Array,
     return sigma, lambda r: (U[..., :r], adjoint(Vh[..., :r, :]))
 
 
+def directions_of_factors(R: Array, S: Array) -> tuple[Array, Callable[[int], tuple[Array, Array]]]:
+    """σ of Sᴴ R = U Σ Vᴴ now, and directions(r) = (S U_r, R V_r) when asked for."""
+    sigma, vectors = leading_svd(adjoint(S) @ R)
+
+    def directions(count: int) -> tuple[Array, Array]:
+        U, V = vectors(count)
+        return S @ U, R @ V
+
+    return sigma, directions
+
+
 def weighted_gram(X: Array, weights: Array | None = None) -> Array:
     """X diag(w) Xᴴ, Hermitian, for X (..., n, k) and real weights (..., k), by default 1."""
     return kernels.find("weighted_gram", X)(X, weights)

@@ -10,7 +10,12 @@ from functools import cache, partial
 import numpy as np
 import scipy.linalg
 
-from .._linalg import EPSILON, leading_svd_reference, weighted_gram_reference
+from .._linalg import (
+    EPSILON,
+    directions_of_factors,
+    leading_svd_reference,
+    weighted_gram_reference,
+)
 from .cpu_stein import fill_upper_triangle
 
 #: Below this size all singular vectors cost less than the calls that avoid some.
@@ -198,13 +203,7 @@ def leading_directions(P: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, Callab
 
 def _leading_of_factors(P: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, Callable]:
     R, S = (pivoted_cholesky(X, EPSILON, len(X)) for X in (P, Q))
-    sigma, vectors = leading_svd(S.conj().T @ R)
-
-    def directions(count: int) -> tuple[np.ndarray, np.ndarray]:
-        U, V = vectors(count)
-        return S @ U, R @ V
-
-    return sigma, directions
+    return directions_of_factors(R, S)
 
 
 def _leading_of_tridiagonal(P: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, Callable] | None:

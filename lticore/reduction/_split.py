@@ -30,14 +30,18 @@ def split_unstable(sys: LTI) -> tuple[LTI | None, LTI | None]:
         blocks, reals = xp.abs(A.radius) < 1, xp.abs(A.real_poles) < 1
         inside = xp.concat([xp.repeat(blocks, 2, axis=-1), reals])
         return (
-            _with_states(sys, inside, A.radius[blocks], A.angle[blocks], A.real_poles[reals]),
-            _rest(sys, ~inside, A.radius[~blocks], A.angle[~blocks], A.real_poles[~reals]),
+            _with_states(
+                sys, sys.D, inside, A.radius[blocks], A.angle[blocks], A.real_poles[reals]
+            ),
+            _with_states(
+                sys, None, ~inside, A.radius[~blocks], A.angle[~blocks], A.real_poles[~reals]
+            ),
         )
     if isinstance(sys.A, Diagonal):
         inside = namespace(sys.B).abs(sys.A.poles) < 1
         return (
-            _with_states(sys, inside, sys.A.poles[inside]),
-            _rest(sys, ~inside, sys.A.poles[~inside]),
+            _with_states(sys, sys.D, inside, sys.A.poles[inside]),
+            _with_states(sys, None, ~inside, sys.A.poles[~inside]),
         )
     return _split_dense(sys)
 
@@ -55,14 +59,10 @@ def join(first: LTI, second: LTI) -> LTI:
     return LTI(A, B, C, first.D)
 
 
-def _with_states(sys: LTI, chosen: Array, *parameters: Array) -> LTI | None:
-    """The states ``chosen`` of a structured system, whose A has these parameters."""
+def _with_states(sys: LTI, D: Array | None, chosen: Array, *parameters: Array) -> LTI | None:
+    """The states ``chosen`` of a structured system, whose A has these parameters, with this D."""
     B, C = sys.B[chosen, :], sys.C[:, chosen]
-    return LTI(type(sys.A)(*parameters), B, C, sys.D) if B.shape[0] else None
-
-
-def _rest(sys: LTI, chosen: Array, *parameters: Array) -> LTI:
-    return LTI(type(sys.A)(*parameters), sys.B[chosen, :], sys.C[:, chosen])
+    return LTI(type(sys.A)(*parameters), B, C, D) if B.shape[0] else None
 
 
 def _split_dense(sys: LTI) -> tuple[LTI | None, LTI | None]:

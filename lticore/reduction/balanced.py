@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .._arrays import Array, holds, namespace
-from .._check import check_integer, check_one_given, to_double
+from .._check import check_one_given, to_double
 from .._directions import leading_directions
 from .._linalg import (
     EPSILON,
     adjoint,
     diagonal,
+    directions_of_factors,
     has_eigenvalues,
-    leading_svd,
     pad_values,
     real_part,
 )
 from .._modes import multiply
-from ..errors import ArgumentError, ShapeError, warn_precision
+from ..errors import ArgumentError, warn_precision
 from ..gramians import scaled_factors, scaled_gramians
 from ..norms import h2_error
 from ..quadratic import QuadraticOutputLTI, System, linear_part, mapped, transformed
@@ -27,7 +27,7 @@ from ..structure import Rotation, StateMatrix, is_structured
 from ..systems import LTI
 from ._repair import repair
 from ._split import join, split_unstable
-from .orders import order_for_energy, order_for_error
+from .orders import check_not_empty, check_order, order_for_energy, order_for_error
 from .result import Reduction, in_precision_of
 
 #: ‖P‖‖Q‖/σ_1² of systems without much cancellation between their modes.
@@ -136,15 +136,10 @@ def _balance(sys: System, horizon: int | None) -> _Balancing:
         # What is left after the cancellation may be small beside the Gramians themselves.
         rtol = EPSILON**2
     R, S, t = scaled_factors(sys, rtol, horizon=horizon, formed=False)
-    sigma, vectors = leading_svd(adjoint(S) @ R)
-
-    def directions(count: int) -> tuple[Array, Array]:
-        U, V = vectors(count)
-        return S @ U, R @ V
-
+    sigma, leading = directions_of_factors(R, S)
     xp = namespace(R, S)
     rows = [xp.sum(xp.abs(X) ** 2, axis=-1) for X in (R, S)]
-    return _balancing(sys, sigma, directions, (rows[0], rows[1]), t)
+    return _balancing(sys, sigma, leading, (rows[0], rows[1]), t)
 
 
 def _balancing(
@@ -256,10 +251,8 @@ def _reduce_stable_part(
         )
     if stable is None:
         raise ArgumentError("no mode of the system is stable, so there is nothing to reduce")
-    if order is not None and order > stable.order + rest.order:
-        raise ArgumentError(
-            f"order is {order}, but the system has only {stable.order + rest.order} states"
-        )
+    if order is not None:
+        check_order(order, stable.order + rest.order)
     found = _balance(stable, None)
     left = None if order is None else order - rest.order
     wanted = _choose_order(found.sigma, left, energy, error)
@@ -315,10 +308,7 @@ def _check_options(
     unstable: str,
 ) -> None:
     check_one_given(order=order, energy=energy, error=error)
-    if 0 in sys.batch_shape:
-        raise ShapeError(
-            f"the batch shape {sys.batch_shape} holds no system, so no order can be chosen"
-        )
+    check_not_empty(sys.batch_shape)
     if unstable not in ("refuse", "keep"):
         raise ArgumentError(f"unstable={unstable!r} is not 'refuse' or 'keep'")
     quadratic = isinstance(sys, QuadraticOutputLTI)
@@ -342,10 +332,7 @@ def _choose_order(
         return order_for_energy(sigma, energy)
     if error is not None:
         return order_for_error(sigma, error)
-    order = check_integer("order", order, minimum=1)
-    if order > sigma.shape[-1]:
-        raise ArgumentError(f"order is {order}, but the system has only {sigma.shape[-1]} states")
-    return order
+    return check_order(order, sigma.shape[-1])
 
 
 def _rounding_level(A: StateMatrix, p: Array, q: Array) -> Array:

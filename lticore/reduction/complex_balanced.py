@@ -18,7 +18,7 @@ from ..norms import h2_error
 from ..structure import Diagonal, Rotation
 from ..systems import LTI, in_double
 from .balanced import balanced_truncation
-from .orders import order_for_energy, order_for_error
+from .orders import check_order, order_for_energy, order_for_error
 from .result import Reduction, in_precision_of
 
 
@@ -87,9 +87,7 @@ def _half_order(order: int, states: int) -> int:
         raise ArgumentError(
             f"order must be an even integer, two real states for each complex one, but is {order!r}"
         )
-    if number > states:
-        raise ArgumentError(f"order is {number}, but the system has only {states} states")
-    return number // 2
+    return check_order(number, states) // 2
 
 
 def _warn_if_lowered(

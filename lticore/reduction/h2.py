@@ -167,14 +167,12 @@ def _modal_start(target: Target, order: int, rng: np.random.Generator) -> Candid
     if not target.real:
         chosen = chosen[:order]
         return Candidate(stable[chosen], unit_rows(target.b[chosen]), None)
-    pairs = [i for i in chosen if target.poles[i].imag > 0]
-    reals = [i for i in chosen if target.poles[i].imag == 0]
     taken_pairs, taken_reals, left = [], [], order
     for i in chosen:
-        if i in reals and left >= 1:
+        if target.poles[i].imag == 0 and left >= 1:
             taken_reals.append((stable[i].real, target.b[i].real))
             left -= 1
-        elif i in pairs and left >= 2:
+        elif target.poles[i].imag > 0 and left >= 2:
             taken_pairs.append(i)
             left -= 2
     while left:

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from .._arrays import Array, namespace, to_numpy
-from .._check import check_integer, is_complex
+from .._check import is_complex
 from .._linalg import adjoint
 from .._modes import is_real, polar_modes, require_stable, to_modes
 from ..convert.diagonal import diagonalize
@@ -18,7 +18,7 @@ from ..errors import ArgumentError, ShapeError, warn_precision
 from ..norms import h2_error
 from ..structure import Diagonal, Rotation, is_structured
 from ..systems import LTI, in_double
-from .orders import check_budget
+from .orders import check_budget, check_not_empty, check_order
 from .result import Reduction, in_precision_of
 
 Score = Literal["hinf", "magnitude"]
@@ -79,14 +79,9 @@ def modal_truncation(sys: LTI, order: int, *, score: Score = "hinf") -> Reductio
 
     Source: Forgione, Mejari & Piga, CDC 2024; Gwak et al., LAST, for the h∞ score.
     """
-    if 0 in sys.batch_shape:
-        raise ShapeError(
-            f"the batch shape {sys.batch_shape} holds no system, so no order can be chosen"
-        )
+    check_not_empty(sys.batch_shape)
     full = _in_modes(in_double(sys))
-    order = check_integer("order", order, minimum=1)
-    if order > full.order:
-        raise ArgumentError(f"order is {order}, but the system has only {full.order} states")
+    order = check_order(order, full.order)
     parts = _modes(full, score)
     masks = [_best(modes, order) for modes in parts]
     pairs = {int(np.sum(modes.sizes[mask] == 2)) for modes, mask in zip(parts, masks, strict=True)}

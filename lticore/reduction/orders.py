@@ -14,6 +14,21 @@ from ..errors import ArgumentError, ShapeError
 _NOISE = 1e-15
 
 
+def check_order(order: int | None, states: int) -> int:
+    """``order`` as an int in 1 … ``states``."""
+    order = check_integer("order", order, minimum=1)
+    if order > states:
+        raise ArgumentError(f"order is {order}, but the system has only {states} states")
+    return order
+
+
+def check_not_empty(batch_shape: tuple[int, ...]) -> None:
+    if 0 in batch_shape:
+        raise ShapeError(
+            f"the batch shape {batch_shape} holds no system, so no order can be chosen"
+        )
+
+
 def order_for_energy(sigma: Array, energy: float) -> int:
     """Smallest r ≥ 1 with Σ_{i≤r} σ_i ≥ energy · Σ σ_i in every batch entry.
 
