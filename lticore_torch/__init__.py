@@ -17,7 +17,7 @@ from .blocks import SequenceBlock, SequenceClassifier, SequenceClassifierConfig
 from .compress import CompressionReport, LayerReport, compress
 from .functions import spectral_sum
 from .layers import RotationSSM, SSMLayer, ssm_layers
-from .recurrence import linear_recurrence
+from .recurrence import linear_recurrence, time_varying_recurrence
 from .regularize import (
     HankelRegularizer,
     Regularizer,
@@ -44,5 +44,6 @@ __all__ = [
     "CompressionReport",
     "LayerReport",
     "linear_recurrence",
+    "time_varying_recurrence",
     "spectral_sum",
 ]
