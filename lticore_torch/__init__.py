@@ -28,7 +28,7 @@ from .layers import (
     SSMLayer,
     ssm_layers,
 )
-from .recurrence import linear_recurrence
+from .recurrence import linear_recurrence, time_varying_recurrence
 from .regularize import (
     HankelRegularizer,
     Regularizer,
@@ -63,5 +63,6 @@ __all__ = [
     "LayerReport",
     "output_error_bound",
     "linear_recurrence",
+    "time_varying_recurrence",
     "spectral_sum",
 ]
