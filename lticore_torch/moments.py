@@ -107,7 +107,7 @@ def _of_channels(
         T_B, T_C = T_B[: 2 * sizes[1][0] + sizes[1][1]], T_C[:, : 2 * sizes[1][0] + sizes[1][1]]
         n = 2 * sizes[0][0] + sizes[0][1]
         T_B, T_C = T_B[:, :n], T_C[:n]
-        pairs, reals = _participation(T_B, T_C, *sizes, power)
+        pairs, reals = _participation(T_B, T_C, sizes[0], sizes[1], power)
         if "C" in values and "real_C" in values:
             C = np.concatenate([values["C"][pair].ravel(), values["real_C"][real]])
             C = C @ (T_C**2 if power == 2 else T_C)

@@ -167,7 +167,7 @@ class InTrainingCompressor:
         if score is not None:
             self._undo = self._snapshot(score)
         before = _orders(self.model)
-        for name, (layer, systems, _) in plan.items():
+        for layer, systems, _ in plan.values():
             self._replace(layer, systems)
         event = ReductionEvent(
             step=self.count,
@@ -327,7 +327,7 @@ def _states(balanced: Any, kept: np.ndarray) -> Any:
     """
     kept = kept[kept < balanced.order]
     kept = kept if len(kept) else np.arange(1)
-    A = to_numpy(balanced.to_dense().A)[np.ix_(kept, kept)]
+    A = to_numpy(balanced.A)[np.ix_(kept, kept)]
     B, C = to_numpy(balanced.B)[kept], to_numpy(balanced.C)[:, kept]
     if isinstance(balanced, QuadraticOutputLTI):
         V, s = (to_numpy(x) for x in balanced.M)

@@ -93,7 +93,8 @@ def export_arrays(layer: SSMLayer) -> dict[str, np.ndarray]:
     A, B, C, D (and V, s of quadratic outputs), float64; of S4D with the channels in front.
     """
     sys = mapped(to_numpy, layer.to_lti())
-    arrays = {"A": np.asarray(sys.to_dense().A), "B": sys.B, "C": sys.C}
+    A = sys.A.to_dense() if isinstance(sys.A, lticore.Rotation) else sys.A
+    arrays = {"A": A, "B": sys.B, "C": sys.C}
     if isinstance(sys, lticore.LTI):
         return {**arrays, "D": sys.D}
     D = layer.D.detach().double().cpu().numpy()
