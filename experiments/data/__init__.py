@@ -1,9 +1,6 @@
-"""Data sets, one file each, behind one interface."""
+"""Data sets, one file each, behind one interface: ``load(name)``."""
 
-from .base import SequenceData
+from .base import Batch, SequenceData, Split, joined
 from .digits import load_digits
 
-#: Data sets by name.
-DATASETS = {"digits": load_digits}
-
-__all__ = ["DATASETS", "SequenceData", "load_digits"]
+__all__ = ["Batch", "SequenceData", "Split", "joined", "load_digits"]
