@@ -105,6 +105,7 @@ def _trained(
 ) -> SequenceClassifier:
     torch.manual_seed(seed)
     training = joined(data.train, data.validation)  # nothing is chosen on the validation split
+    assert data.channels is not None
     model = SequenceClassifier(
         SequenceClassifierConfig(
             inputs=data.channels,

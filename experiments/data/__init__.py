@@ -2,5 +2,16 @@
 
 from .base import Batch, SequenceData, Split, joined
 from .digits import load_digits
+from .download import DataError
+from .registry import DATASETS, load
 
-__all__ = ["Batch", "SequenceData", "Split", "joined", "load_digits"]
+__all__ = [
+    "DATASETS",
+    "Batch",
+    "DataError",
+    "SequenceData",
+    "Split",
+    "joined",
+    "load",
+    "load_digits",
+]

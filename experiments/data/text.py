@@ -50,3 +50,11 @@ def character_tokens(
 
 def _code_points(text: NDArray[np.uint8]) -> NDArray[np.uint32]:
     return np.frombuffer(text.tobytes().decode("utf-8").encode("utf-32-le"), np.uint32)
+
+
+def readable(tokens: NDArray[np.integer], symbols: Sequence[str]) -> str:
+    """The text that tokens stand for, without padding; operators and digits apart by spaces."""
+    if symbols is BYTE_SYMBOLS:
+        return (tokens[tokens > 0] - 1).astype(np.uint8).tobytes().decode("utf-8", "replace")
+    words = any(len(symbol) > 1 for symbol in symbols[2:])
+    return (" " if words else "").join(symbols[token] for token in tokens if token)
