@@ -135,5 +135,6 @@ def _official(remote: Remote, folder: Path, root: Path | str | None) -> Path:
 
 
 def _read(path: Path) -> Arrays:
-    with np.load(path, allow_pickle=False) as file:
+    # Opened here, because NumPy leaves a damaged file open.
+    with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
         return {key: file[key] for key in file.files}

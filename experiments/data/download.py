@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from lticore.errors import LticoreError
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 16
 _TIMEOUT = 30.0
 
 
@@ -109,7 +109,7 @@ def _fetch(remote: Remote, part: Path) -> None:
 def _stream(remote: Remote, part: Path, have: int) -> None:
     headers = {"Range": f"bytes={have}-", "Accept-Encoding": "identity"} if have else {}
     with requests.get(remote.url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
-        if answer.status_code == requests.codes.requested_range_not_satisfiable:
+        if have and answer.status_code == requests.codes.requested_range_not_satisfiable:
             part.unlink()  # longer than the file itself: from the beginning
             _stream(remote, part, 0)
             return

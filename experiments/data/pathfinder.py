@@ -72,9 +72,9 @@ class Picture:
     label : 1 when the discs mark the two ends of one snake
     margin : free pixels around a dash
     markers : (2, 2) positions (y, x) of the discs
-    targets : (2, dashes, 2) positions of the dashes of the long snakes: the tail of the first, the
-        far ends of the others
-    distractors : the same for each short snake that found room, (dashes, 2)
+    targets : (2, dashes, 3) dashes of the long snakes: position (y, x), which is the tail of the
+        first dash and the far end of the others, and number in the table of dashes
+    distractors : the same for each short snake that found room, (dashes, 3)
     """
 
     pixels: NDArray[np.uint8]
@@ -153,12 +153,12 @@ def draw_picture(config: PathfinderConfig, random: np.random.Generator) -> Pictu
             grow_distractor(mask, snake, config.continuity, table, random) for _ in range(_ATTEMPTS)
         ):
             paint_snake(image, snake, config.distractor_contrast, table)
-            distractors.append(snake[:, :2])
+            distractors.append(snake)
     first = int(random.integers(2))
     markers = np.array([targets[first, 0, :2], targets[first if label else 1 - first, -1, :2]])
     for y, x in markers.tolist():
         image = np.maximum(image, draw_disc(config.window, y, x, config.marker_radius))
-    return Picture(_bytes(image), label, margin, markers, targets[:, :, :2], distractors)
+    return Picture(_bytes(image), label, margin, markers, targets, distractors)
 
 
 #: One table per kind of dash: a snake points in few directions, so that each is drawn once.
