@@ -123,3 +123,18 @@ def test_a_read_only_folder_is_read_but_left_alone(tmp_path, monkeypatch):
     assert (tmp_path / "cache" / "lticore" / "other.npz").exists()
     with pytest.raises(DataError, match="cannot be written"):
         generated("third.npz", lambda: ARRAYS, chosen)
+
+
+def test_a_damaged_file_in_a_read_only_folder_is_made_once(tmp_path, monkeypatch):
+    chosen, raw = tmp_path / "chosen", tmp_path / "cache" / "lticore" / "raw.bin"
+    chosen.mkdir()
+    (chosen / "set.npz").write_bytes(b"damaged")
+    chosen.chmod(0o555)
+    raw.parent.mkdir(parents=True)
+    raw.write_bytes(b"\1\2\3")
+    monkeypatch.setenv("LTICORE_DATA", str(chosen))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    remote = Remote(NOWHERE.url, 3, sha256(raw))
+    converted("set.npz", None, (remote,), lambda _: ARRAYS)
+    assert np.array_equal(converted("set.npz", None, (remote,), never)["x"], ARRAYS["x"])
+    assert (chosen / "set.npz").read_bytes() == b"damaged"

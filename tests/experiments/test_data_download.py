@@ -52,7 +52,7 @@ def serve():
 
     def start(*answers):
         server = Server(answers)
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         servers.append((server, thread))
         return server

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from experiments.data.pathfinder import (
 from experiments.data.snakes import _is_free, _largest_near
 from lticore.errors import ArgumentError
 
+cached_table = cache(dash_table)
 PICTURES = {32: 300, 64: 20, 128: 30}
 
 
@@ -32,7 +34,7 @@ def pictures():
 
 def table_of(side, picture):
     config = CONFIGS[side]
-    return dash_table(config.dash_length, config.thickness, picture.margin)
+    return cached_table(config.dash_length, config.thickness, picture.margin)
 
 
 def painted(window, dash, patches):
