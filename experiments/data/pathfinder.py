@@ -58,9 +58,42 @@ class PathfinderConfig:
 #: The "hard" pictures by their side. Targets have the contrast paddle times snake, distractors
 #: that of the snake alone.
 CONFIGS = {
-    32: PathfinderConfig(32, 7, 1.5, 2, 0.5, (1,), 1.0, 5, 2.0, 1.5),
-    64: PathfinderConfig(64, 12, 2.5, 5, 1.0, (1,), 1.8, 5, 0.8, 0.8),
-    128: PathfinderConfig(128, 20, 3.0, 5, 1.5, (2, 3), 1.8, 8, 0.9, 0.9),
+    32: PathfinderConfig(
+        window=32,
+        distance=7,
+        marker_radius=1.5,
+        dash_length=2,
+        thickness=0.5,
+        margins=(1,),
+        continuity=1.0,
+        distractors=5,
+        distractor_contrast=2.0,
+        target_contrast=1.5,
+    ),
+    64: PathfinderConfig(
+        window=64,
+        distance=12,
+        marker_radius=2.5,
+        dash_length=5,
+        thickness=1.0,
+        margins=(1,),
+        continuity=1.8,
+        distractors=5,
+        distractor_contrast=0.8,
+        target_contrast=0.8,
+    ),
+    128: PathfinderConfig(
+        window=128,
+        distance=20,
+        marker_radius=3.0,
+        dash_length=5,
+        thickness=1.5,
+        margins=(2, 3),
+        continuity=1.8,
+        distractors=8,
+        distractor_contrast=0.9,
+        target_contrast=0.9,
+    ),
 }
 
 
