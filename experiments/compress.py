@@ -34,7 +34,5 @@ def truncation_sweep(
     for ratio in (0.0, *ratios):
         small, report = compress(model, ratio=ratio, method=method)
         tested = small if ratio else model
-        points.append(
-            TruncationPoint(ratio, accuracy(tested, data.test_inputs, data.test_labels), report)
-        )
+        points.append(TruncationPoint(ratio, accuracy(tested, data.test), report))
     return points

@@ -21,7 +21,7 @@ from lticore.errors import ArgumentError
 from lticore_torch import HankelRegularizer, SequenceClassifier, SequenceClassifierConfig
 
 from .compress import TruncationPoint, truncation_sweep
-from .data import SequenceData, load_digits
+from .data import SequenceData, joined, load_digits
 from .report import print_table, write_report
 from .train import TrainConfig, steps, train
 
@@ -88,8 +88,8 @@ def demo(config: DemoConfig) -> dict[str, Any]:
         "data": {
             "name": data.name,
             "length": data.length,
-            "train": len(data.train_labels),
-            "test": len(data.test_labels),
+            "train": len(data.train) + len(data.validation),
+            "test": len(data.test),
         },
         "config": json.loads(json.dumps(asdict(config), default=str)),
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
@@ -104,6 +104,8 @@ def _trained(
     data: SequenceData, config: DemoConfig, regularizer: HankelRegularizer, seed: int, label: str
 ) -> SequenceClassifier:
     torch.manual_seed(seed)
+    training = joined(data.train, data.validation)  # nothing is chosen on the validation split
+    assert data.channels is not None
     model = SequenceClassifier(
         SequenceClassifierConfig(
             inputs=data.channels,
@@ -115,7 +117,10 @@ def _trained(
         )
     )
     with tqdm(
-        total=steps(data, config.train), desc=f"training {label:<12}", unit="step", mininterval=0.5
+        total=steps(training, config.train),
+        desc=f"training {label:<12}",
+        unit="step",
+        mininterval=0.5,
     ) as bar:
 
         def progress(numbers: dict[str, float]) -> None:
@@ -126,7 +131,7 @@ def _trained(
             )
             bar.update()
 
-        train(model, data, regularizer, config.train, seed, progress)
+        train(model, training, regularizer, config.train, seed, progress)
     return model
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 from lticore.errors import ArgumentError
 from lticore_torch import HankelRegularizer, ssm_layers
 
-from .data import SequenceData
+from .data import Split
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ Progress = Callable[[dict[str, float]], None]
 
 def train(
     model: nn.Module,
-    data: SequenceData,
+    data: Split,
     regularizer: HankelRegularizer,
     config: TrainConfig,
     seed: int,
@@ -71,10 +71,10 @@ def train(
 
     model.train()
     for epoch in range(config.epochs):
-        order = torch.randperm(len(data.train_labels), generator=shuffle)
+        order = torch.randperm(len(data), generator=shuffle)
         for batch in order.split(config.batch_size):
-            labels = data.train_labels[batch]
-            logits = model(data.train_inputs[batch])
+            inputs, labels, _ = data.batch(batch)
+            logits = model(inputs)
             loss = functional.cross_entropy(logits, labels)
             penalty = regularizer(model)
             if not torch.isfinite(loss + penalty):
@@ -98,9 +98,9 @@ def train(
     model.eval()
 
 
-def steps(data: SequenceData, config: TrainConfig) -> int:
+def steps(data: Split, config: TrainConfig) -> int:
     """Number of optimizer steps of a run."""
-    return config.epochs * math.ceil(len(data.train_labels) / config.batch_size)
+    return config.epochs * math.ceil(len(data) / config.batch_size)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -119,16 +119,16 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, inputs: Tensor, labels: Tensor, batch_size: int = 512) -> float:
+def accuracy(model: nn.Module, data: Split, batch_size: int = 512) -> float:
     """Share of right answers in evaluation mode; the model's mode is restored."""
     mode = model.training
     model.eval()
-    right = sum(
-        int((model(x).argmax(-1) == y).sum())
-        for x, y in zip(inputs.split(batch_size), labels.split(batch_size), strict=True)
-    )
+    right = 0
+    for indices in torch.arange(len(data)).split(batch_size):
+        inputs, labels, _ = data.batch(indices)
+        right += int((model(inputs).argmax(-1) == labels).sum())
     model.train(mode)
-    return right / len(labels)
+    return right / len(data)
 
 
 def _warmup_cosine(share: float, warmup: float) -> float:

@@ -12,7 +12,7 @@ import torch
 
 from experiments import demo as demo_module
 from experiments.__main__ import app, main
-from experiments.data import load_digits
+from experiments.data import Split, joined, load_digits
 from experiments.demo import DemoConfig, demo
 from experiments.report import write_report
 from experiments.storage import write_atomically
@@ -143,15 +143,18 @@ def test_unusable_output_folder_is_found_before_training(tmp_path, monkeypatch):
 
 def test_digits_split():
     data = load_digits()
-    assert data.train_inputs.shape == (1347, 64, 1)
-    assert data.test_inputs.shape == (450, 64, 1)
-    assert data.train_inputs.min() == 0
-    assert data.train_inputs.max() == 1
-    for labels in (data.train_labels, data.test_labels):
-        shares = torch.bincount(labels) / len(labels)
+    training = joined(data.train, data.validation)
+    inputs, labels, lengths = training.batch(torch.arange(1347))
+    assert inputs.shape == (1347, 64, 1)
+    assert len(data.test) == 450
+    assert lengths is None
+    assert inputs.min() == 0
+    assert inputs.max() == 1
+    for part in (labels, data.test.labels):
+        shares = torch.bincount(part) / len(part)
         assert (shares - 0.1).abs().max() < 0.005
     again = load_digits()
-    assert torch.equal(again.test_labels, data.test_labels)
+    assert torch.equal(again.test.labels, data.test.labels)
 
 
 def small_model():
@@ -172,7 +175,7 @@ def test_weight_decay_spares_the_system():
 
 
 def test_training_reports_every_step_and_stops_on_nan():
-    data, config, seen = load_digits(), TrainConfig(epochs=2, batch_size=500), []
+    data, config, seen = load_digits().train, TrainConfig(epochs=2, batch_size=500), []
     model = small_model()
     train(model, data, HankelRegularizer(1e-3), config, 0, seen.append)
     assert len(seen) == steps(data, config) == 6
@@ -192,7 +195,15 @@ def test_accuracy_counts_and_restores_the_mode():
     labels = model(inputs).argmax(-1)
     labels[:6] = (labels[:6] + 1) % 10
     model.train()
-    assert accuracy(model, inputs, labels, batch_size=7) == pytest.approx(0.8)
+    data = Split(
+        inputs.reshape(-1, 1),
+        torch.arange(0, 240, 8),
+        torch.full((30,), 8),
+        labels,
+        torch.zeros(1),
+        torch.ones(1),
+    )
+    assert accuracy(model, data, batch_size=7) == pytest.approx(0.8)
     assert model.training
 
 
