@@ -26,6 +26,7 @@ from .regularize import (
     magnitude_sum,
     modal_mean,
 )
+from .state_space_map import state_space_map
 
 __all__ = [
     "RotationSSM",
@@ -45,5 +46,6 @@ __all__ = [
     "LayerReport",
     "linear_recurrence",
     "time_varying_recurrence",
+    "state_space_map",
     "spectral_sum",
 ]

@@ -42,12 +42,10 @@ def time_varying_recurrence(
     return states.reshape(inputs.shape)
 
 
-def recur_in_place(
-    poles: np.ndarray, states: np.ndarray, initial: np.ndarray, reverse: bool
-) -> None:
-    """The inputs (..., L, n), contiguous, become the states of a time-varying recurrence."""
-    *batch, length, n = states.shape
-    rows = states.reshape(math.prod(batch), length, n)
+def recur_in_place(poles: np.ndarray, rows: np.ndarray, initial: np.ndarray, reverse: bool) -> None:
+    """See :func:`lticore.recurrence.recur_in_place_reference`; ``rows`` are contiguous."""
+    *batch, length, n = rows.shape
+    rows = rows.reshape(math.prod(batch), length, n)
     _recur_into(rows, poles, rows, initial, reverse)
 
 
@@ -74,18 +72,38 @@ def recurrence_adjoint(
     reverse: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """See :func:`lticore.recurrence.recurrence_adjoint_reference`; one pass over memory."""
-    *batch, length, n = cotangents.shape
+    back = np.empty(cotangents.shape, cotangents.dtype)
+    given = np.ascontiguousarray(cotangents)
+    return back, _adjoint_into(back, poles, given, states, initial, reverse)
+
+
+def adjoint_in_place(
+    poles: np.ndarray, rows: np.ndarray, states: np.ndarray, initial: np.ndarray, reverse: bool
+) -> np.ndarray:
+    """See :func:`lticore.recurrence.adjoint_in_place_reference`; ``rows`` are contiguous."""
+    return _adjoint_into(rows, poles, rows, states, initial, reverse)
+
+
+def _adjoint_into(
+    back: np.ndarray,
+    poles: np.ndarray,
+    cotangents: np.ndarray,
+    states: np.ndarray,
+    initial: np.ndarray,
+    reverse: bool,
+) -> np.ndarray:
+    """Fills ``back`` and returns the cotangents of the poles."""
+    *batch, length, n = back.shape
     count, steps = math.prod(batch), poles.shape[-2]
-    wide = np.result_type(cotangents.dtype, np.float64)
-    back = np.empty((count, length, n), dtype=cotangents.dtype)
+    wide = np.result_type(back.dtype, np.float64)
     arguments = (
         _double_if_one(poles).reshape(count, steps, n),
-        np.ascontiguousarray(cotangents).reshape(count, length, n),
+        cotangents.reshape(count, length, n),
         np.ascontiguousarray(states).reshape(count, length, n),
         np.ascontiguousarray(initial, dtype=states.dtype).reshape(count, n),
         reverse,
         _lanes(count, n),
-        back,
+        back.reshape(count, length, n),
     )
     with threads_for(back.size >= ENOUGH):
         if steps == 1:
@@ -93,9 +111,9 @@ def recurrence_adjoint(
             _recur_back(*arguments, g_poles)
         else:
             # It holds the poles of a chunk before their cotangents.
-            g_poles = np.empty(back.shape, np.result_type(poles.dtype, back.dtype))
+            g_poles = np.empty((count, length, n), np.result_type(poles.dtype, back.dtype))
             _recur_back_varying(*arguments, g_poles, np.zeros((count, n), dtype=wide))
-    return back.reshape(cotangents.shape), g_poles.reshape(*batch, steps, n)
+    return g_poles.reshape(*batch, steps, n)
 
 
 def _double(x: np.ndarray) -> np.ndarray:
