@@ -142,3 +142,18 @@ def recurrence_adjoint_reference(
     previous = (states[..., 1:, :], first) if reverse else (first, states[..., :-1, :])
     products = back * conjugate(xp.concat(previous, axis=-2))
     return back, products if changes else xp.sum(products, axis=-2, keepdims=True)
+
+
+def recur_in_place_reference(poles: Array, rows: Array, initial: Array, reverse: bool) -> None:
+    """The inputs of a time-varying recurrence, (..., L, n), become its states. Reference text."""
+    rows[...] = kernels.find("time_varying_recurrence", rows)(poles, rows, initial, reverse)
+
+
+def adjoint_in_place_reference(
+    poles: Array, rows: Array, states: Array, initial: Array, reverse: bool
+) -> Array:
+    """The cotangents of the states become those of the inputs; returns those of the poles, as
+    :func:`recurrence_adjoint_reference`. Reference text."""
+    run = kernels.find("recurrence_adjoint", rows)
+    rows[...], g_poles = run(poles, rows, states, initial, reverse)
+    return g_poles

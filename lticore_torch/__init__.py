@@ -39,6 +39,7 @@ from .regularize import (
 )
 from .report import CompressionReport, LayerReport
 from .schedule import InTrainingCompressor, ReductionEvent
+from .state_space_map import state_space_map
 from .storage import ModelFileError, export_arrays, load, save
 from .tracking import HankelRecord, HankelTracker
 
@@ -75,5 +76,6 @@ __all__ = [
     "ModelFileError",
     "linear_recurrence",
     "time_varying_recurrence",
+    "state_space_map",
     "spectral_sum",
 ]

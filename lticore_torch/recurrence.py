@@ -238,6 +238,32 @@ def _(info: Any, in_dims: tuple, *arguments: Any) -> tuple:
     return _recurrence_adjoint(*_batched(info, in_dims, *tensors), reverse), (0, 0)
 
 
+def recur_in_place(poles: Tensor, rows: Tensor, initial: Tensor, reverse: bool) -> None:
+    """The inputs (batch, L, n), contiguous, become the states; poles are (n,). Not traced."""
+    each = poles.expand(rows.shape[0], 1, -1)
+    if not has_arrays(rows.device):
+        rows.copy_(_by_doubling(each, rows, initial, reverse))
+        return
+    with current_stream(rows.device):
+        p, u, x = to_array(each), to_array(rows), to_array(initial)
+        kernels.find("recur_in_place", u)(p, u, x, reverse)
+
+
+def adjoint_in_place(
+    poles: Tensor, rows: Tensor, states: Tensor, initial: Tensor, reverse: bool
+) -> Tensor:
+    """The cotangents of the states become those of the inputs; returns that of the poles (n,)."""
+    each = poles.expand(rows.shape[0], 1, -1)
+    if not has_arrays(rows.device):
+        back, g_poles = _by_parts(_by_doubling, each, rows, states, initial, reverse)
+        rows.copy_(back)
+    else:
+        with current_stream(rows.device):
+            p, g, x, start = (to_array(t) for t in (each, rows, states, initial))
+            g_poles = to_tensor(kernels.find("adjoint_in_place", g)(p, g, x, start, reverse))
+    return g_poles.sum(dim=(0, 1)).to(poles.dtype)
+
+
 def _by_doubling(poles: Tensor, inputs: Tensor, initial: Tensor, reverse: bool) -> Tensor:
     """For devices without kernels: ⌈log2 L⌉ passes, products of λ in the precision of the poles."""
     if reverse:

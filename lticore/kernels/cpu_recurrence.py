@@ -1,6 +1,10 @@
 """Recurrences and their adjoints in Numba; compiled at their first use and cached.
 
 States are carried in double precision: memory, not arithmetic, sets the time.
+
+Processors fetch memory ahead of its use in ascending order only: a recurrence that runs backwards
+in time would take four times as long. So time is cut into chunks that fit the cache, each is copied
+to its place in ascending order, and there the recurrence runs over it, in either direction.
 """
 
 from __future__ import annotations
@@ -12,8 +16,11 @@ import numpy as np
 
 from .threads import ENOUGH, threads_for
 
-#: States that one task carries through time together: their poles and states stay in L1.
-_LANES = 128
+#: States that one task carries through time together: their poles and states stay in L1. Long rows
+#: are fetched faster, but there must be tasks for all threads.
+_LANES, _MANY_LANES = 128, 512
+#: Numbers in a chunk: a fraction of an L2 cache.
+_CHUNK = 1 << 14
 
 
 def linear_recurrence(
@@ -30,15 +37,31 @@ def time_varying_recurrence(
     *batch, length, n = inputs.shape
     count = math.prod(batch)
     states = np.empty((count, length, n), dtype=inputs.dtype)
+    given = np.ascontiguousarray(inputs).reshape(count, length, n)
+    _recur_into(states, poles, given, initial, reverse)
+    return states.reshape(inputs.shape)
+
+
+def recur_in_place(poles: np.ndarray, rows: np.ndarray, initial: np.ndarray, reverse: bool) -> None:
+    """See :func:`lticore.recurrence.recur_in_place_reference`; ``rows`` are contiguous."""
+    *batch, length, n = rows.shape
+    rows = rows.reshape(math.prod(batch), length, n)
+    _recur_into(rows, poles, rows, initial, reverse)
+
+
+def _recur_into(
+    states: np.ndarray, poles: np.ndarray, inputs: np.ndarray, initial: np.ndarray, reverse: bool
+) -> None:
+    count, _, n = states.shape
     with threads_for(states.size >= ENOUGH):
         _recur(
             _double_if_one(poles).reshape(count, poles.shape[-2], n),
-            np.ascontiguousarray(inputs).reshape(count, length, n),
+            inputs,
             _double(initial).reshape(count, n),
             reverse,
+            _lanes(count, n),
             states,
         )
-    return states.reshape(inputs.shape)
 
 
 def recurrence_adjoint(
@@ -49,26 +72,48 @@ def recurrence_adjoint(
     reverse: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """See :func:`lticore.recurrence.recurrence_adjoint_reference`; one pass over memory."""
-    *batch, length, n = cotangents.shape
+    back = np.empty(cotangents.shape, cotangents.dtype)
+    given = np.ascontiguousarray(cotangents)
+    return back, _adjoint_into(back, poles, given, states, initial, reverse)
+
+
+def adjoint_in_place(
+    poles: np.ndarray, rows: np.ndarray, states: np.ndarray, initial: np.ndarray, reverse: bool
+) -> np.ndarray:
+    """See :func:`lticore.recurrence.adjoint_in_place_reference`; ``rows`` are contiguous."""
+    return _adjoint_into(rows, poles, rows, states, initial, reverse)
+
+
+def _adjoint_into(
+    back: np.ndarray,
+    poles: np.ndarray,
+    cotangents: np.ndarray,
+    states: np.ndarray,
+    initial: np.ndarray,
+    reverse: bool,
+) -> np.ndarray:
+    """Fills ``back`` and returns the cotangents of the poles."""
+    *batch, length, n = back.shape
     count, steps = math.prod(batch), poles.shape[-2]
-    wide = np.result_type(cotangents.dtype, np.float64)
-    back = np.empty((count, length, n), dtype=cotangents.dtype)
+    wide = np.result_type(back.dtype, np.float64)
     arguments = (
         _double_if_one(poles).reshape(count, steps, n),
-        np.ascontiguousarray(cotangents).reshape(count, length, n),
+        cotangents.reshape(count, length, n),
         np.ascontiguousarray(states).reshape(count, length, n),
         np.ascontiguousarray(initial, dtype=states.dtype).reshape(count, n),
         reverse,
-        back,
+        _lanes(count, n),
+        back.reshape(count, length, n),
     )
     with threads_for(back.size >= ENOUGH):
         if steps == 1:
             g_poles = np.zeros((count, 1, n), dtype=wide)
             _recur_back(*arguments, g_poles)
         else:
-            g_poles = np.empty_like(back)
+            # It holds the poles of a chunk before their cotangents.
+            g_poles = np.empty((count, length, n), np.result_type(poles.dtype, back.dtype))
             _recur_back_varying(*arguments, g_poles, np.zeros((count, n), dtype=wide))
-    return back.reshape(cotangents.shape), g_poles.reshape(*batch, steps, n)
+    return g_poles.reshape(*batch, steps, n)
 
 
 def _double(x: np.ndarray) -> np.ndarray:
@@ -80,70 +125,105 @@ def _double_if_one(poles: np.ndarray) -> np.ndarray:
     return _double(poles) if poles.shape[-2] == 1 else np.ascontiguousarray(poles)
 
 
+def _lanes(count: int, n: int) -> int:
+    enough = count * -(-n // _MANY_LANES) >= 2 * numba.get_num_threads()
+    return max(1, min(n, _MANY_LANES if enough else _LANES))
+
+
+@numba.njit(cache=True)
+def _copy(source, target, entry, start, stop, first, last):  # type: ignore[no-untyped-def]
+    """A chunk to its place, in ascending order."""
+    for time in range(start, stop):
+        row, out = source[entry, time, first:last], target[entry, time, first:last]
+        for i in range(last - first):
+            out[i] = row[i]
+
+
+@numba.njit(cache=True)
+def _chunk(index, chunks, steps, length, down):  # type: ignore[no-untyped-def]
+    """Start and stop in time of the ``index``-th chunk to be processed."""
+    start = (chunks - 1 - index if down else index) * steps
+    return start, min(start + steps, length)
+
+
 @numba.njit(cache=True, parallel=True)
-def _recur(poles, inputs, initial, reverse, states):  # type: ignore[no-untyped-def]
+def _recur(poles, inputs, initial, reverse, lanes, states):  # type: ignore[no-untyped-def]
     count, length, n = inputs.shape
-    blocks = (n + _LANES - 1) // _LANES
-    steps = poles.shape[1]
+    blocks, steps = (n + lanes - 1) // lanes, _CHUNK // lanes
+    chunks = (length + steps - 1) // steps
+    varying = poles.shape[1] > 1
     for task in numba.prange(count * blocks):
-        entry, first = task // blocks, (task % blocks) * _LANES
-        last = min(first + _LANES, n)
+        entry, first = task // blocks, (task % blocks) * lanes
+        last = min(first + lanes, n)
         state = initial[entry, first:last].copy()
-        for k in range(length):
-            time = length - 1 - k if reverse else k
-            pole = poles[entry, time if steps > 1 else 0, first:last]
-            drive = inputs[entry, time, first:last]
-            out = states[entry, time, first:last]
-            for i in range(last - first):
-                state[i] = pole[i] * state[i] + drive[i]
-                out[i] = state[i]
+        for index in range(chunks):
+            start, stop = _chunk(index, chunks, steps, length, reverse)
+            _copy(inputs, states, entry, start, stop, first, last)
+            for k in range(stop - start):
+                time = stop - 1 - k if reverse else start + k
+                pole = poles[entry, time if varying else 0, first:last]
+                row = states[entry, time, first:last]
+                for i in range(last - first):
+                    state[i] = pole[i] * state[i] + row[i]
+                    row[i] = state[i]
 
 
 @numba.njit(cache=True, parallel=True)
 def _recur_back(  # type: ignore[no-untyped-def]
-    poles, cotangents, states, initial, reverse, back, sums
+    poles, cotangents, states, initial, reverse, lanes, back, sums
 ):
     count, length, n = cotangents.shape
-    blocks = (n + _LANES - 1) // _LANES
+    blocks, steps = (n + lanes - 1) // lanes, _CHUNK // lanes
+    chunks = (length + steps - 1) // steps
+    before, beginning = (1, length - 1) if reverse else (-1, 0)
     for task in numba.prange(count * blocks):
-        entry, first = task // blocks, (task % blocks) * _LANES
-        last = min(first + _LANES, n)
+        entry, first = task // blocks, (task % blocks) * lanes
+        last = min(first + lanes, n)
         pole, total = np.conj(poles[entry, 0, first:last]), sums[entry, 0, first:last]
         state = np.zeros_like(pole)
-        for k in range(length):
-            # Against the direction of the states; the one before it in their order comes next here.
-            time = k if reverse else length - 1 - k
-            before = time + 1 if reverse else time - 1
-            drive, out = cotangents[entry, time, first:last], back[entry, time, first:last]
-            for i in range(last - first):
-                state[i] = pole[i] * state[i] + drive[i]
-                out[i] = state[i]
-            source = states[entry, before] if k < length - 1 else initial[entry]
-            previous = source[first:last]
-            for i in range(last - first):
-                total[i] += state[i] * np.conj(previous[i])
+        for index in range(chunks):
+            # Against the direction of the states.
+            start, stop = _chunk(index, chunks, steps, length, not reverse)
+            _copy(cotangents, back, entry, start, stop, first, last)
+            for k in range(stop - start):
+                row = back[entry, start + k if reverse else stop - 1 - k, first:last]
+                for i in range(last - first):
+                    state[i] = pole[i] * state[i] + row[i]
+                    row[i] = state[i]
+            for time in range(start, stop):
+                source = initial[entry] if time == beginning else states[entry, time + before]
+                row, previous = back[entry, time, first:last], source[first:last]
+                for i in range(last - first):
+                    total[i] = total[i] + row[i] * np.conj(previous[i])
 
 
 @numba.njit(cache=True, parallel=True)
 def _recur_back_varying(  # type: ignore[no-untyped-def]
-    poles, cotangents, states, initial, reverse, back, g_poles, carried
+    poles, cotangents, states, initial, reverse, lanes, back, g_poles, carried
 ):
     count, length, n = cotangents.shape
-    blocks = (n + _LANES - 1) // _LANES
+    blocks, steps = (n + lanes - 1) // lanes, _CHUNK // lanes
+    chunks = (length + steps - 1) // steps
+    before, beginning = (1, length - 1) if reverse else (-1, 0)
     for task in numba.prange(count * blocks):
-        entry, first = task // blocks, (task % blocks) * _LANES
-        last = min(first + _LANES, n)
+        entry, first = task // blocks, (task % blocks) * lanes
+        last = min(first + lanes, n)
         passed = carried[entry, first:last]  # conj(λ_{k+1}) v_{k+1}, from the step after
-        for k in range(length):
-            time = k if reverse else length - 1 - k
-            before = time + 1 if reverse else time - 1
-            pole = poles[entry, time, first:last]
-            drive, out = cotangents[entry, time, first:last], back[entry, time, first:last]
-            gradient = g_poles[entry, time, first:last]
-            source = states[entry, before] if k < length - 1 else initial[entry]
-            previous = source[first:last]
-            for i in range(last - first):
-                state = passed[i] + drive[i]
-                out[i] = state
-                gradient[i] = state * np.conj(previous[i])
-                passed[i] = np.conj(pole[i]) * state
+        for index in range(chunks):
+            start, stop = _chunk(index, chunks, steps, length, not reverse)
+            _copy(cotangents, back, entry, start, stop, first, last)
+            _copy(poles, g_poles, entry, start, stop, first, last)
+            for k in range(stop - start):
+                time = start + k if reverse else stop - 1 - k
+                pole, row = g_poles[entry, time, first:last], back[entry, time, first:last]
+                for i in range(last - first):
+                    passed[i] = passed[i] + row[i]
+                    row[i] = passed[i]
+                for i in range(last - first):
+                    passed[i] = np.conj(pole[i]) * passed[i]
+            for time in range(start, stop):
+                source = initial[entry] if time == beginning else states[entry, time + before]
+                row, previous = back[entry, time, first:last], source[first:last]
+                gradient = g_poles[entry, time, first:last]
+                for i in range(last - first):
+                    gradient[i] = row[i] * np.conj(previous[i])
