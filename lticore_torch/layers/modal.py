@@ -14,7 +14,6 @@ import lticore
 from lticore._arrays import to_numpy
 from lticore.systems import in_double
 
-from ..bridge import to_array
 from ..recurrence import linear_recurrence
 from .base import (
     SMALLEST_GAP,
@@ -22,7 +21,9 @@ from .base import (
     check_input,
     check_sizes,
     diagonal_feedthrough,
+    in_full_precision,
     replace_parameters,
+    system_array,
 )
 
 #: 1 − |tanh s| stays above 2e-13.
@@ -56,7 +57,7 @@ class ModalSSM(SSMLayer):
     def __init__(self, features: int, order: int, real_poles: int | None) -> None:
         super().__init__()
         self.features = features
-        self.pairs, real = check_sizes(features, order, real_poles)
+        _, real = check_sizes(features, order, real_poles)
         self.real_atanh = nn.Parameter(torch.atanh(0.9 * (2 * torch.rand(real) - 1)))
 
     @property
@@ -106,8 +107,8 @@ class ModalSSM(SSMLayer):
 
     def to_lti(self) -> lticore.LTI:
         _, A, B, C = self.system_tensors()
-        B, C, D = (to_array(x.double()) for x in (B, C, torch.diag(self.D)))
-        return lticore.LTI(lticore.Rotation(*map(to_array, A)), B, C, D)
+        B, C, D = map(system_array, (B, C, torch.diag(self.D)))
+        return lticore.LTI(lticore.Rotation(*map(system_array, A)), B, C, D)
 
     def _load(self, sys: Any) -> None:
         D = diagonal_feedthrough(sys, self.features)
@@ -139,11 +140,11 @@ class ModalSSM(SSMLayer):
 
     # --- computing --------------------------------------------------------------------------
 
+    @in_full_precision
     def forward(self, u: Tensor, *, reverse: bool = False) -> Tensor:
         # Complex arithmetic has no half precision: the layer computes in float32 at least.
-        with torch.autocast(u.device.type, enabled=False):
-            x, B, C, D = self._at_work(check_input(u))
-            y = self._outputs_of(self._states(x @ B.mT, reverse), C) + x * D
+        x, B, C, D = self._at_work(check_input(u))
+        y = self._outputs_of(self._states(x @ B.mT, reverse), C) + x * D
         return y.to(u.dtype)
 
     def _outputs_of(self, states: Tensor, C: Tensor) -> Tensor:
@@ -170,6 +171,7 @@ class ModalSSM(SSMLayer):
         radius, angle, real = self._rotation()
         return torch.polar(radius, -angle), real
 
+    @in_full_precision
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One step of the recurrence.
 

@@ -18,7 +18,16 @@ from lticore.systems import entry, in_double
 
 from ..bridge import to_array
 from ..recurrence import linear_recurrence
-from .base import SMALLEST_GAP, SSMLayer, check_input, check_sizes, replace_parameters
+from .base import (
+    SMALLEST_GAP,
+    SSMLayer,
+    check_input,
+    check_sizes,
+    exponential,
+    in_full_precision,
+    replace_parameters,
+    system_array,
+)
 from .hippo import hippo_normal
 from .modal import upper_half
 from .sampled import continuous, sampled_zoh
@@ -113,8 +122,8 @@ class S4D(SSMLayer):
 
     def _pairs(self) -> tuple[Tensor, Tensor, Tensor]:
         """(ρ, α, complex b of the sampled system), one per pair, in double precision."""
-        step = torch.exp(self.step_log.double())[self.pair_channel]
-        return sampled_zoh(torch.exp(self.decay_log.double()), self.frequency.double(), step)
+        step = exponential(self.step_log)[self.pair_channel]
+        return sampled_zoh(exponential(self.decay_log), self.frequency.double(), step)
 
     def _real(self) -> Tensor:
         return torch.tanh(self.real_atanh.double().clamp(-_ATANH_LIMIT, _ATANH_LIMIT))
@@ -137,8 +146,8 @@ class S4D(SSMLayer):
         """A batch of ``features`` systems with one input and output: Rotation where all channels
         have as many real poles, else dense."""
         _, A, B, C = self.system_tensors()
-        B, C, D = (to_array(x.double()) for x in (B, C, self.D[:, None, None]))
-        sys = lticore.LTI(lticore.Rotation(*map(to_array, A)), B, C, D)
+        B, C, D = map(system_array, (B, C, self.D[:, None, None]))
+        sys = lticore.LTI(lticore.Rotation(*map(system_array, A)), B, C, D)
         if sys.order == self.order:
             return sys
         states = to_array(self._stored_states(A[0].shape[1], sys.order))
@@ -211,12 +220,12 @@ class S4D(SSMLayer):
 
     # --- computing --------------------------------------------------------------------------
 
+    @in_full_precision
     def forward(self, u: Tensor, *, reverse: bool = False) -> Tensor:
-        with torch.autocast(u.device.type, enabled=False):
-            x = check_input(u).to(self._dtype())
-            response = self.impulse_response(u.shape[-2]).to(x.dtype)
-            y = _convolved(response, x.flip(-2) if reverse else x)
-            y = (y.flip(-2) if reverse else y) + x * self.D.to(x.dtype)
+        x = check_input(u).to(self._dtype())
+        response = self.impulse_response(u.shape[-2]).to(x.dtype)
+        y = _convolved(response, x.flip(-2) if reverse else x)
+        y = (y.flip(-2) if reverse else y) + x * self.D.to(x.dtype)
         return y.to(u.dtype)
 
     def _dtype(self) -> torch.dtype:
@@ -235,6 +244,7 @@ class S4D(SSMLayer):
         response = response.index_add(0, self.pair_channel, z.real.mT)
         return response.index_add(0, self.real_channel, x.mT).mT
 
+    @in_full_precision
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One step of the recurrence.
 

@@ -16,9 +16,16 @@ from torch.nn import functional
 import lticore
 from lticore.errors import ArgumentError, ShapeError
 
-from ..bridge import to_array
 from ..recurrence import time_varying_recurrence
-from .base import SMALLEST_GAP, check_input, check_sizes, replace_parameters, resized_like
+from .base import (
+    SMALLEST_GAP,
+    check_input,
+    check_sizes,
+    in_full_precision,
+    replace_parameters,
+    resized_like,
+    system_array,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,23 +150,19 @@ class SelectiveSSM(nn.Module):
 
     # --- computing --------------------------------------------------------------------------
 
+    @in_full_precision
     def forward(self, u: Tensor, *, reverse: bool = False) -> Tensor:
-        with torch.autocast(u.device.type, enabled=False):
-            x = self._widened(u)
-            pair_poles, real_poles, drive, C = self._at(x)
-            q = 2 * len(self.decay_log)
-            pairs = torch.view_as_complex(drive[..., :q].unflatten(-1, (-1, 2)).contiguous())
-            z = _scan(pair_poles, pairs, reverse)
-            states = torch.cat(
-                [
-                    torch.view_as_real(z).flatten(-2),
-                    _scan(real_poles, drive[..., q:], reverse),
-                ],
-                dim=-1,
-            )
-            y = (states @ C[..., None]).squeeze(-1) + x * self.D.to(x.dtype)
+        x = self._widened(u)
+        pair_poles, real_poles, drive, C = self._at(x)
+        q = 2 * len(self.decay_log)
+        pairs = torch.view_as_complex(drive[..., :q].unflatten(-1, (-1, 2)).contiguous())
+        z = _scan(pair_poles, pairs, reverse)
+        x_real = _scan(real_poles, drive[..., q:], reverse)
+        states = torch.cat([torch.view_as_real(z).flatten(-2), x_real], dim=-1)
+        y = (states @ C[..., None]).squeeze(-1) + x * self.D.to(x.dtype)
         return y.to(u.dtype)
 
+    @in_full_precision
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One step: (..., features) and the (..., features, n) state, or None at the start."""
         x = self._widened(u)
@@ -218,9 +221,9 @@ class SelectiveSSM(nn.Module):
         poles, real, step, b, c = self._means(u)
         B = (step[..., None] * b[:, None]).mean(dim=0)[..., None]
         C = c.mean(dim=0).expand(self.features, 1, -1)
-        A = lticore.Rotation(*map(to_array, (poles.abs(), -poles.angle(), real)))
+        A = lticore.Rotation(*map(system_array, (poles.abs(), -poles.angle(), real)))
         D = self.D.double()[:, None, None]
-        return lticore.LTI(A, *map(to_array, (B, C, D)))
+        return lticore.LTI(A, *map(system_array, (B, C, D)))
 
     @torch.no_grad()
     def mean_gramians(self, data: Tensor) -> MeanGramians:
