@@ -179,6 +179,12 @@ def exponential(x: Tensor) -> Tensor:
     return torch.exp(x.double().clamp(-LOG_LIMIT, LOG_LIMIT))
 
 
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """What a layer with parameters of this dtype computes in: complex arithmetic knows no half
+    precision."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 def system_array(x: Tensor) -> Any:
     """A copy in float64, which training does not change, as a NumPy or CuPy array."""
     return to_array(x.double().clone())

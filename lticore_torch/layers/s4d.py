@@ -27,6 +27,7 @@ from .base import (
     in_full_precision,
     replace_parameters,
     system_array,
+    wide,
 )
 from .hippo import hippo_normal
 from .modal import upper_half
@@ -131,6 +132,11 @@ class S4D(SSMLayer):
     def system_tensors(self) -> tuple[str, tuple[Tensor, ...], Tensor, Tensor]:
         """As in the base class, with one system per channel. Where channels differ in how many
         poles are real, poles 0 without input and output fill up: they add zero Hankel values."""
+        rotation, B, C = self._padded()
+        return "rotation", rotation, B.to(self.C.dtype), C.to(self.C.dtype)
+
+    def _padded(self) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+        """:meth:`system_tensors`, all in float64."""
         radius, angle, b = self._pairs()
         pair, real = self._slots()
         rotation = (pair.spread(radius), pair.spread(angle), real.spread(self._real()))
@@ -140,12 +146,12 @@ class S4D(SSMLayer):
         c_real = real.spread(self.real_C.double())
         B = torch.cat([b_pairs, b_real], dim=1)[..., None]
         C = torch.cat([c_pairs, c_real], dim=1)[:, None]
-        return "rotation", rotation, B.to(self.C.dtype), C.to(self.C.dtype)
+        return rotation, B, C
 
     def to_lti(self) -> lticore.LTI:
         """A batch of ``features`` systems with one input and output: Rotation where all channels
         have as many real poles, else dense."""
-        _, A, B, C = self.system_tensors()
+        A, B, C = self._padded()
         B, C, D = map(system_array, (B, C, self.D[:, None, None]))
         sys = lticore.LTI(lticore.Rotation(*map(system_array, A)), B, C, D)
         if sys.order == self.order:
@@ -229,15 +235,16 @@ class S4D(SSMLayer):
         return y.to(u.dtype)
 
     def _dtype(self) -> torch.dtype:
-        return torch.promote_types(self.C.dtype, torch.float32)
+        return wide(self.C.dtype)
 
     def impulse_response(self, steps: int) -> Tensor:
         """(L, features): C A^k B of every channel, without D."""
         radius, angle, b = self._pairs()
         dtype = self._dtype()
-        c = torch.complex(self.C[:, 0], -self.C[:, 1]).to(b.dtype)
+        narrow = torch.promote_types(dtype, torch.complex64)
+        c = torch.complex(self.C[:, 0].double(), -self.C[:, 1].double())
         z = linear_recurrence(
-            torch.polar(radius, -angle), _impulse(2 * c * b, steps).to(dtype.to_complex())
+            torch.polar(radius, -angle), _impulse(2 * c * b, steps).to(narrow)
         )
         x = linear_recurrence(self._real(), _impulse(self.real_C, steps).to(dtype))
         response = z.new_zeros(self.features, steps, dtype=dtype)
