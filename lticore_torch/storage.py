@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -11,17 +12,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
-from torch import nn
+from torch import Tensor, nn
 
 import lticore
 from lticore._arrays import to_numpy
-from lticore.errors import LticoreError
+from lticore.errors import ArgumentError, LticoreError
 from lticore.quadratic import mapped
 
 from .blocks import SequenceClassifier, SequenceClassifierConfig
-from .layers import LAYERS, Bidirectional, SelectiveSSM, SSMLayer
+from .layers import LAYERS, Bidirectional, SelectiveSSM, SSMLayer, state_space_layers
 
 _FORMAT = "lticore-1"
 
@@ -42,8 +44,9 @@ def save(model: nn.Module, path: str | Path) -> None:
         For other modules: save their ``state_dict()``, which layers of this library load whatever
         order they were compressed to.
     """
-    header = {"format": _FORMAT, "model": json.dumps(_description(model))}
+    described = json.dumps(_description(model))
     tensors = {name: x.detach().cpu().contiguous() for name, x in model.state_dict().items()}
+    header = {"format": _FORMAT, "model": described, "sha256": _digest(described, tensors)}
     _write(Path(path), to_bytes(tensors, header))
 
 
@@ -60,27 +63,31 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Any:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        # Read at once: a writer may put another file in its place meanwhile.
+        data = path.read_bytes()
+        tensors = from_bytes(data)
     except (SafetensorError, OSError) as error:
         raise ModelFileError(
             f"{path} is damaged or no safetensors file ({error}): it cannot be loaded"
         ) from error
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
     if header.get("format") != _FORMAT:
         raise ModelFileError(
             f"{path} was not written by lticore_torch.save: its header says "
             f"{header.get('format')!r} where {_FORMAT!r} is expected"
         )
+    described = header.get("model", "")
+    if header.get("sha256") != _digest(described, tensors):
+        raise ModelFileError(f"{path} is damaged: it is not as it was written. Save it again")
     try:
-        model = _from_description(json.loads(header["model"])).to(device)
-    except (KeyError, TypeError, ValueError) as error:
+        model = _from_description(json.loads(described))
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelFileError(f"the configuration in {path} cannot be read: {error}") from error
     try:
         model.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
         raise ModelFileError(f"the tensors in {path} do not fit its model: {error}") from error
-    return model.eval()
+    return model.to(device).eval()
 
 
 def export_arrays(layer: SSMLayer) -> dict[str, np.ndarray]:
@@ -91,7 +98,14 @@ def export_arrays(layer: SSMLayer) -> dict[str, np.ndarray]:
     Returns
     -------
     A, B, C, D (and V, s of quadratic outputs), float64; of S4D with the channels in front.
+
+    Raises
+    ------
+    ArgumentError
+        For other layers; of a bidirectional one, export both directions.
     """
+    if not isinstance(layer, SSMLayer):
+        raise ArgumentError(f"{type(layer).__name__} is not one time-invariant system")
     sys = mapped(to_numpy, layer.to_lti())
     A = sys.A.to_dense() if isinstance(sys.A, lticore.Rotation) else sys.A
     arrays = {"A": A, "B": sys.B, "C": sys.C}
@@ -127,9 +141,22 @@ def _description(model: nn.Module) -> dict[str, Any]:
 
 
 def _stored_options(model: SequenceClassifier) -> dict[str, Any]:
-    """Options that shape the layers; initialisations have done their part."""
-    layer = next(m for m in model.modules() if isinstance(m, SSMLayer | SelectiveSSM))
-    return {k: v for k, v in layer.options().items() if k != "real_poles"}
+    """Options that shape the layers; initialisations have done their part.
+
+    Raises
+    ------
+    ModelFileError
+        Where the layers are not those of the configuration, which one set of options describes.
+    """
+    layers = list(state_space_layers(model).values())
+    options = [{k: v for k, v in x.options().items() if k != "real_poles"} for x in layers]
+    kind = LAYERS[model.config.layer]
+    if not all(type(x) is kind and own == options[0] for x, own in zip(layers, options, strict=True)):
+        raise ModelFileError(
+            f"the classifier's layers are not all {kind.__name__} of the same options, so its "
+            "configuration does not describe them: save its state_dict() instead"
+        )
+    return options[0]
 
 
 def _from_description(found: dict[str, Any]) -> nn.Module:
@@ -142,6 +169,16 @@ def _from_description(found: dict[str, Any]) -> nn.Module:
     if found["kind"] == "bidirectional":
         return Bidirectional(_from_description(found["ahead"]), _from_description(found["back"]))
     return LAYERS[found["kind"]](found["features"], found["order"], **found["options"])
+
+
+def _digest(described: str, tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of the configuration and of all tensors, which safetensors does not check."""
+    digest = hashlib.sha256(described.encode())
+    for name, x in sorted(tensors.items()):
+        digest.update(f"{name} {x.dtype} {tuple(x.shape)}".encode())
+        if x.numel() > 0:
+            digest.update(x.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _write(path: Path, data: bytes) -> None:

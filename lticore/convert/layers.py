@@ -128,7 +128,12 @@ def from_s4d(
     weights = xp.ones_like(C) if B is None else _spread("B", B, C)
     if step is not None:
         delta = to_double(xp.asarray(step))
-        delta = delta[:, None] if delta.ndim == 1 else delta
+        if delta.ndim and tuple(delta.shape) != tuple(C.shape[:1]):
+            raise ShapeError(
+                f"step has shape {tuple(delta.shape)}, but C {tuple(C.shape)}: give one step or "
+                "one per channel"
+            )
+        delta = delta[:, None] if delta.ndim else delta
         poles, scale = _sampled(poles, xp.broadcast_to(delta, poles.shape), sampling)
         weights = scale * weights
     if D is not None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import wraps
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -14,8 +15,12 @@ import lticore
 from lticore._arrays import to_numpy
 from lticore.errors import ArgumentError, DtypeError, ShapeError, UnstableSystemError
 
+from ..bridge import to_array
+
 #: 1 − ρ of every pole stays above this: exact in float64, where poles are formed.
 SMALLEST_GAP = 1e-13
+#: Logarithms beyond this make quantities, above e^30 or below e^−30, that no map needs.
+LOG_LIMIT = 30.0
 
 
 class SSMLayer(nn.Module, ABC):
@@ -33,6 +38,9 @@ class SSMLayer(nn.Module, ABC):
     Shapes: forward (..., L, features) → (..., L, features); with ``reverse=True`` the recurrence
     runs from the last step to the first.
     """
+
+    #: What :meth:`load_lti` takes.
+    SYSTEMS: ClassVar[tuple[type, ...]] = (lticore.LTI,)
 
     features: int
     D: nn.Parameter
@@ -77,9 +85,11 @@ class SSMLayer(nn.Module, ABC):
         ShapeError
             For another number of inputs, outputs or channels.
         ArgumentError
-            When D is not diagonal.
+            When D is not diagonal, or for another kind of system.
         UnstableSystemError
         """
+        if not isinstance(sys, self.SYSTEMS):
+            raise ArgumentError(f"{type(self).__name__} cannot hold {sys!r}: give an lticore.LTI")
         self._check_width(sys)
         if not sys.spectral_radius < 1:
             raise UnstableSystemError(
@@ -140,7 +150,7 @@ def resized_like(
     names = list(layer.state_dict())
     found = {name: state_dict.get(prefix + name) for name in names}
     stored = {name: tensor.shape for name, tensor in found.items() if tensor is not None}
-    if len(stored) < len(names) or stored != shapes_of(stored):
+    if len(stored) < len(names) or () in stored.values() or stored != shapes_of(stored):
         return
     for name, shape in stored.items():
         old = getattr(layer, name)
@@ -162,6 +172,33 @@ def check_sizes(features: int, order: int, real_poles: int | None) -> tuple[int,
             "states"
         )
     return (order - real) // 2, real
+
+
+def exponential(x: Tensor) -> Tensor:
+    """e^x of logarithms among the parameters, in float64 and finite whatever they are."""
+    return torch.exp(x.double().clamp(-LOG_LIMIT, LOG_LIMIT))
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """What a layer with parameters of this dtype computes in: complex arithmetic knows no half
+    precision."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def system_array(x: Tensor) -> Any:
+    """A copy in float64, which training does not change, as a NumPy or CuPy array."""
+    return to_array(x.double().clone())
+
+
+def in_full_precision(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of a layer and its input without autocast: no half-precision products inside."""
+
+    @wraps(method)
+    def run(self: Any, u: Tensor, *rest: Any, **options: Any) -> Any:
+        with torch.autocast(u.device.type, enabled=False):
+            return method(self, u, *rest, **options)
+
+    return run
 
 
 def check_input(u: Tensor) -> Tensor:

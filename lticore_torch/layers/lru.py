@@ -12,11 +12,8 @@ from torch import Tensor, nn
 
 from lticore.errors import ArgumentError
 
-from .base import SMALLEST_GAP
+from .base import LOG_LIMIT, SMALLEST_GAP, exponential
 from .modal import ModalSSM
-
-#: Angles of 0 and radii of 0 and 1 have logarithms beyond this, which no map needs.
-_LOG_LIMIT = 30.0
 
 
 class LRU(ModalSSM):
@@ -68,6 +65,7 @@ class LRU(ModalSSM):
         max_phase: float = 2 * math.pi,
     ) -> None:
         super().__init__(features, order, real_poles)
+        pairs = (order - len(self.real_atanh)) // 2
         if not 0 <= min_radius < max_radius < 1:
             raise ArgumentError(
                 f"0 ≤ min_radius < max_radius < 1 is needed, but they are {min_radius}, "
@@ -76,30 +74,30 @@ class LRU(ModalSSM):
         if not 0 < max_phase <= 2 * math.pi:
             raise ArgumentError(f"max_phase must lie in (0, 2π], but is {max_phase}")
         inner, outer = min_radius**2, max_radius**2
-        squares = inner + (outer - inner) * torch.rand(self.pairs, dtype=torch.float64)
-        phase = max_phase * torch.rand(self.pairs, dtype=torch.float64).clamp(min=1e-9)
+        squares = inner + (outer - inner) * torch.rand(pairs, dtype=torch.float64)
+        phase = max_phase * torch.rand(pairs, dtype=torch.float64).clamp(min=1e-9)
         values = self._pair_values(squares.sqrt().numpy(), phase.numpy())
         for name, value in values.items():
             tensor = torch.tensor(value, dtype=torch.get_default_dtype())
             setattr(self, name, nn.Parameter(tensor))
         # Both parts of a pair have the published variance; so has a real pole.
         self.B = nn.Parameter(torch.randn(order, features) / math.sqrt(2 * features))
-        self.C = nn.Parameter(torch.randn(features, order) / math.sqrt(max(self.pairs, 1)))
+        self.C = nn.Parameter(torch.randn(features, order) / math.sqrt(max(pairs, 1)))
         self.D = nn.Parameter(torch.randn(features))
 
     def _radius_and_angle(self) -> tuple[Tensor, Tensor]:
-        decay = torch.exp(self.nu_log.double().clamp(max=_LOG_LIMIT))
-        return torch.exp(-decay.clamp(min=SMALLEST_GAP)), torch.exp(self.theta_log.double())
+        decay = exponential(self.nu_log).clamp(min=SMALLEST_GAP)
+        return torch.exp(-decay), exponential(self.theta_log)
 
     def _scale(self) -> Tensor:
-        return torch.exp(self.gamma_log.double())
+        return exponential(self.gamma_log)
 
     def _pair_values(self, radius: np.ndarray, angle: np.ndarray) -> dict[str, np.ndarray]:
         with np.errstate(divide="ignore"):
             decay = -np.log(radius)
             return {
-                "nu_log": np.log(decay).clip(-_LOG_LIMIT, _LOG_LIMIT),
-                "theta_log": np.log(angle).clip(-_LOG_LIMIT),
+                "nu_log": np.log(decay).clip(-LOG_LIMIT, LOG_LIMIT),
+                "theta_log": np.log(angle).clip(-LOG_LIMIT),
                 "gamma_log": np.log((1 - radius) * (1 + radius)) / 2,
             }
 

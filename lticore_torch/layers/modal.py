@@ -14,7 +14,6 @@ import lticore
 from lticore._arrays import to_numpy
 from lticore.systems import in_double
 
-from ..bridge import to_array
 from ..recurrence import linear_recurrence
 from .base import (
     SMALLEST_GAP,
@@ -22,7 +21,10 @@ from .base import (
     check_input,
     check_sizes,
     diagonal_feedthrough,
+    in_full_precision,
     replace_parameters,
+    system_array,
+    wide,
 )
 
 #: 1 − |tanh s| stays above 2e-13.
@@ -57,7 +59,7 @@ class ModalSSM(SSMLayer):
     def __init__(self, features: int, order: int, real_poles: int | None) -> None:
         super().__init__()
         self.features = features
-        self.pairs, real = check_sizes(features, order, real_poles)
+        _, real = check_sizes(features, order, real_poles)
         self.real_atanh = nn.Parameter(torch.atanh(0.9 * (2 * torch.rand(real) - 1)))
 
     @property
@@ -95,7 +97,8 @@ class ModalSSM(SSMLayer):
         scale = self._scale()
         if scale is None:
             return self.B
-        pairs, real = self.B[: 2 * len(scale)], self.B[2 * len(scale) :]
+        B = self.B.to(wide(self.B.dtype))
+        pairs, real = B[: 2 * len(scale)], B[2 * len(scale) :]
         return torch.cat([_times(scale[:, None], pairs, dim=0), real])
 
     def _outputs(self) -> Tensor:
@@ -103,12 +106,13 @@ class ModalSSM(SSMLayer):
         return self.C if self.OUTPUT_GAIN == 1 else self.OUTPUT_GAIN * self.C
 
     def system_tensors(self) -> tuple[str, tuple[Tensor, ...], Tensor, Tensor]:
-        return "rotation", self._rotation(), self._inputs(), self._outputs()
+        return "rotation", self._rotation(), self._inputs().to(self.B.dtype), self._outputs()
 
     def to_lti(self) -> lticore.LTI:
-        _, A, B, C = self.system_tensors()
-        B, C, D = (to_array(x.double()) for x in (B, C, torch.diag(self.D)))
-        return lticore.LTI(lticore.Rotation(*map(to_array, A)), B, C, D)
+        arrays = self._inputs(), self._outputs(), torch.diag(self.D)
+        return lticore.LTI(
+            lticore.Rotation(*map(system_array, self._rotation())), *map(system_array, arrays)
+        )
 
     def _load(self, sys: Any) -> None:
         D = diagonal_feedthrough(sys, self.features)
@@ -144,11 +148,10 @@ class ModalSSM(SSMLayer):
 
     # --- computing --------------------------------------------------------------------------
 
+    @in_full_precision
     def forward(self, u: Tensor, *, reverse: bool = False) -> Tensor:
-        # Complex arithmetic has no half precision: the layer computes in float32 at least.
-        with torch.autocast(u.device.type, enabled=False):
-            x, B, C, D = self._at_work(check_input(u))
-            y = self._outputs_of(self._states(x @ B.mT, reverse), C) + x * D
+        x, B, C, D = self._at_work(check_input(u))
+        y = self._outputs_of(self._states(x @ B.mT, reverse), C) + x * D
         return y.to(u.dtype)
 
     def _outputs_of(self, states: Tensor, C: Tensor) -> Tensor:
@@ -157,7 +160,7 @@ class ModalSSM(SSMLayer):
 
     def _at_work(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(u, s B, g C, D) in the precision of the computation."""
-        dtype = torch.promote_types(self.B.dtype, torch.float32)
+        dtype = wide(self.B.dtype)
         B, C = self._inputs(), self._outputs()
         return u.to(dtype), B.to(dtype), C.to(dtype), self.D.to(dtype)
 
@@ -175,6 +178,7 @@ class ModalSSM(SSMLayer):
         radius, angle, real = self._rotation()
         return torch.polar(radius, -angle), real
 
+    @in_full_precision
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One step of the recurrence.
 
@@ -221,5 +225,6 @@ def upper_half(radius: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, ...]:
 def _times(factor: Tensor, pairs: Tensor, dim: int) -> Tensor:
     """``pairs`` of neighbours along ``dim`` as complex numbers, times ``factor``."""
     halves = pairs.movedim(dim, -1).unflatten(-1, (-1, 2)).contiguous()
-    z = torch.view_as_complex(halves) * factor.movedim(dim, -1).to(halves.dtype.to_complex())
+    z = torch.view_as_complex(halves)
+    z = z * factor.movedim(dim, -1).to(z.dtype)
     return torch.view_as_real(z).flatten(-2).movedim(-1, dim)

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 import lticore
 from lticore._arrays import to_numpy
 from lticore.errors import ArgumentError
-from lticore.quadratic import dense_forms
+from lticore.quadratic import dense_forms, mapped
 from lticore.systems import in_double
 
-from ..bridge import to_array
-from .base import replace_parameters
+from .base import replace_parameters, system_array
 from .rotation import RotationSSM
 
 
@@ -41,6 +40,8 @@ class QuadraticSSM(RotationSSM):
     Error (2025); Benner, Goyal & Pontes Duff, IEEE TAC 67 (2022).
     """
 
+    SYSTEMS = (lticore.LTI, lticore.QuadraticOutputLTI)
+
     def __init__(
         self, features: int, order: int, *, real_poles: int | None = None, rank: int = 2
     ) -> None:
@@ -56,7 +57,7 @@ class QuadraticSSM(RotationSSM):
     def to_lti(self) -> lticore.QuadraticOutputLTI:  # type: ignore[override]
         """(A, B, C, M) in float64, M as factors. D is no part of it."""
         linear = super().to_lti()
-        M = to_array(self.V.double()), to_array(self.s.double())
+        M = system_array(self.V), system_array(self.s)
         return lticore.QuadraticOutputLTI(linear.A, linear.B, linear.C, M)
 
     def _load(self, sys: Any) -> None:
@@ -67,13 +68,11 @@ class QuadraticSSM(RotationSSM):
             replace_parameters(self, zeros)
             return
         # The rows of all V_i are outputs like those of C: x = T z takes C to C T and V_i to Tᵀ V_i.
-        linear, (V, s) = in_double(sys.linear), self._factors(sys)
+        linear, (V, s) = mapped(to_numpy, in_double(sys.linear)), self._factors(sys)
         h, n, rank = V.shape
         forms = V.transpose(0, 2, 1).reshape(h * rank, n)
-        xp_C = np.concatenate([to_numpy(linear.C), forms])
-        values = self._values_of(
-            lticore.LTI(to_numpy(linear.to_dense().A), to_numpy(linear.B), xp_C)
-        )
+        outputs = np.concatenate([linear.C, forms])
+        values = self._values_of(lticore.LTI(linear.A, linear.B, outputs))
         C, rows = values["C"][:h], values["C"][h:]
         V = rows.reshape(h, rank, -1).transpose(0, 2, 1)
         replace_parameters(self, {**values, "C": C, "V": V, "s": s})

@@ -62,9 +62,10 @@ class RotationSSM(ModalSSM):
         radius_std: float = 0.25,
     ) -> None:
         super().__init__(features, order, real_poles)
+        pairs = (order - len(self.real_atanh)) // 2
         self.canonical = canonical
-        self.radius_logit = nn.Parameter(2 * (radius_mean + radius_std * torch.randn(self.pairs)))
-        self.angle_logit = nn.Parameter(2 * torch.randn(self.pairs))
+        self.radius_logit = nn.Parameter(2 * (radius_mean + radius_std * torch.randn(pairs)))
+        self.angle_logit = nn.Parameter(2 * torch.randn(pairs))
         trained = features - 1 if canonical else features
         self.B = nn.Parameter(torch.randn(order, trained) / math.sqrt(order))
         self.C = nn.Parameter(torch.randn(features, order) * math.sqrt(2 / (features * order)))

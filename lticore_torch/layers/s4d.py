@@ -18,7 +18,17 @@ from lticore.systems import entry, in_double
 
 from ..bridge import to_array
 from ..recurrence import linear_recurrence
-from .base import SMALLEST_GAP, SSMLayer, check_input, check_sizes, replace_parameters
+from .base import (
+    SMALLEST_GAP,
+    SSMLayer,
+    check_input,
+    check_sizes,
+    exponential,
+    in_full_precision,
+    replace_parameters,
+    system_array,
+    wide,
+)
 from .hippo import hippo_normal
 from .modal import upper_half
 from .sampled import continuous, sampled_zoh
@@ -113,8 +123,8 @@ class S4D(SSMLayer):
 
     def _pairs(self) -> tuple[Tensor, Tensor, Tensor]:
         """(ρ, α, complex b of the sampled system), one per pair, in double precision."""
-        step = torch.exp(self.step_log.double())[self.pair_channel]
-        return sampled_zoh(torch.exp(self.decay_log.double()), self.frequency.double(), step)
+        step = exponential(self.step_log)[self.pair_channel]
+        return sampled_zoh(exponential(self.decay_log), self.frequency.double(), step)
 
     def _real(self) -> Tensor:
         return torch.tanh(self.real_atanh.double().clamp(-_ATANH_LIMIT, _ATANH_LIMIT))
@@ -122,6 +132,11 @@ class S4D(SSMLayer):
     def system_tensors(self) -> tuple[str, tuple[Tensor, ...], Tensor, Tensor]:
         """As in the base class, with one system per channel. Where channels differ in how many
         poles are real, poles 0 without input and output fill up: they add zero Hankel values."""
+        rotation, B, C = self._padded()
+        return "rotation", rotation, B.to(self.C.dtype), C.to(self.C.dtype)
+
+    def _padded(self) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+        """:meth:`system_tensors`, all in float64."""
         radius, angle, b = self._pairs()
         pair, real = self._slots()
         rotation = (pair.spread(radius), pair.spread(angle), real.spread(self._real()))
@@ -131,14 +146,14 @@ class S4D(SSMLayer):
         c_real = real.spread(self.real_C.double())
         B = torch.cat([b_pairs, b_real], dim=1)[..., None]
         C = torch.cat([c_pairs, c_real], dim=1)[:, None]
-        return "rotation", rotation, B.to(self.C.dtype), C.to(self.C.dtype)
+        return rotation, B, C
 
     def to_lti(self) -> lticore.LTI:
         """A batch of ``features`` systems with one input and output: Rotation where all channels
         have as many real poles, else dense."""
-        _, A, B, C = self.system_tensors()
-        B, C, D = (to_array(x.double()) for x in (B, C, self.D[:, None, None]))
-        sys = lticore.LTI(lticore.Rotation(*map(to_array, A)), B, C, D)
+        A, B, C = self._padded()
+        B, C, D = map(system_array, (B, C, self.D[:, None, None]))
+        sys = lticore.LTI(lticore.Rotation(*map(system_array, A)), B, C, D)
         if sys.order == self.order:
             return sys
         states = to_array(self._stored_states(A[0].shape[1], sys.order))
@@ -211,30 +226,32 @@ class S4D(SSMLayer):
 
     # --- computing --------------------------------------------------------------------------
 
+    @in_full_precision
     def forward(self, u: Tensor, *, reverse: bool = False) -> Tensor:
-        with torch.autocast(u.device.type, enabled=False):
-            x = check_input(u).to(self._dtype())
-            response = self.impulse_response(u.shape[-2]).to(x.dtype)
-            y = _convolved(response, x.flip(-2) if reverse else x)
-            y = (y.flip(-2) if reverse else y) + x * self.D.to(x.dtype)
+        x = check_input(u).to(self._dtype())
+        response = self.impulse_response(u.shape[-2]).to(x.dtype)
+        y = _convolved(response, x.flip(-2) if reverse else x)
+        y = (y.flip(-2) if reverse else y) + x * self.D.to(x.dtype)
         return y.to(u.dtype)
 
     def _dtype(self) -> torch.dtype:
-        return torch.promote_types(self.C.dtype, torch.float32)
+        return wide(self.C.dtype)
 
     def impulse_response(self, steps: int) -> Tensor:
         """(L, features): C A^k B of every channel, without D."""
         radius, angle, b = self._pairs()
         dtype = self._dtype()
-        c = torch.complex(self.C[:, 0], -self.C[:, 1]).to(b.dtype)
+        narrow = torch.promote_types(dtype, torch.complex64)
+        c = torch.complex(self.C[:, 0].double(), -self.C[:, 1].double())
         z = linear_recurrence(
-            torch.polar(radius, -angle), _impulse(2 * c * b, steps).to(dtype.to_complex())
+            torch.polar(radius, -angle), _impulse(2 * c * b, steps).to(narrow)
         )
         x = linear_recurrence(self._real(), _impulse(self.real_C, steps).to(dtype))
         response = z.new_zeros(self.features, steps, dtype=dtype)
         response = response.index_add(0, self.pair_channel, z.real.mT)
         return response.index_add(0, self.real_channel, x.mT).mT
 
+    @in_full_precision
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One step of the recurrence.
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lticore.errors import ArgumentError
 
+from .base import exponential
 from .hippo import hippo_normal
 from .modal import ModalSSM
 from .sampled import RULES, continuous
@@ -65,16 +66,17 @@ class S5(ModalSSM):
         max_step: float = 1e-1,
     ) -> None:
         super().__init__(features, order, real_poles)
+        pairs = (order - len(self.real_atanh)) // 2
         if sampling not in RULES:
             raise ArgumentError(f"sampling={sampling!r} is not one of {sorted(RULES)}")
-        if blocks < 1 or self.pairs % blocks:
-            raise ArgumentError(f"{self.pairs} pairs of states do not fill {blocks} equal blocks")
+        if blocks < 1 or pairs % blocks:
+            raise ArgumentError(f"{pairs} pairs of states do not fill {blocks} equal blocks")
         if not 0 < min_step <= max_step:
             raise ArgumentError(f"0 < min_step ≤ max_step is needed: {min_step}, {max_step}")
         self.sampling = sampling
-        steps = math.log(min_step) + math.log(max_step / min_step) * torch.rand(self.pairs)
-        omega, b, c = _hippo_start(features, self.pairs, blocks)
-        self.decay_log = nn.Parameter(torch.full((self.pairs,), math.log(0.5)))
+        steps = math.log(min_step) + math.log(max_step / min_step) * torch.rand(pairs)
+        omega, b, c = _hippo_start(features, pairs, blocks)
+        self.decay_log = nn.Parameter(torch.full((pairs,), math.log(0.5)))
         # e^{−iα} turns the other way than the papers' e^{+iα}: conjugate b and c.
         self.frequency = nn.Parameter(omega)
         self.step_log = nn.Parameter(steps)
@@ -87,7 +89,7 @@ class S5(ModalSSM):
         return {**super().options(), "sampling": self.sampling}
 
     def _sampled(self) -> tuple[Tensor, Tensor, Tensor]:
-        decay, step = (torch.exp(x.double()) for x in (self.decay_log, self.step_log))
+        decay, step = (exponential(x) for x in (self.decay_log, self.step_log))
         return RULES[self.sampling](decay, self.frequency.double(), step)
 
     def _radius_and_angle(self) -> tuple[Tensor, Tensor]:

@@ -36,9 +36,10 @@ def sampled_bilinear(
     Source: Smith et al., S5, Appendix; unlike Tustin's rule of `lticore.discretize`.
     """
     x, y = decay * step / 2, frequency * step / 2
-    # |1 + z|² = |1 − z|² − 4x with z = −x − iy.
     size = (1 + x) ** 2 + y**2
-    radius = torch.sqrt((1 - (4 * x / size).clamp(min=2 * SMALLEST_GAP)).clamp(min=0))
+    square = ((1 - x) ** 2 + y**2) / size
+    # A pole at 0 has no slope of its radius, and none is passed on.
+    radius = torch.sqrt(square.clamp(1e-300, 1 - 2 * SMALLEST_GAP))
     angle = torch.atan2(2 * y, 1 - x**2 - y**2)
     return radius, angle, step / torch.complex(1 + x, y)
 

@@ -16,9 +16,18 @@ from torch.nn import functional
 import lticore
 from lticore.errors import ArgumentError, ShapeError
 
-from ..bridge import to_array
 from ..recurrence import time_varying_recurrence
-from .base import SMALLEST_GAP, check_input, check_sizes, replace_parameters, resized_like
+from .base import (
+    SMALLEST_GAP,
+    check_input,
+    check_sizes,
+    exponential,
+    in_full_precision,
+    replace_parameters,
+    resized_like,
+    system_array,
+    wide,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,23 +152,19 @@ class SelectiveSSM(nn.Module):
 
     # --- computing --------------------------------------------------------------------------
 
+    @in_full_precision
     def forward(self, u: Tensor, *, reverse: bool = False) -> Tensor:
-        with torch.autocast(u.device.type, enabled=False):
-            x = self._widened(u)
-            pair_poles, real_poles, drive, C = self._at(x)
-            q = 2 * len(self.decay_log)
-            pairs = torch.view_as_complex(drive[..., :q].unflatten(-1, (-1, 2)).contiguous())
-            z = _scan(pair_poles, pairs, reverse)
-            states = torch.cat(
-                [
-                    torch.view_as_real(z).flatten(-2),
-                    _scan(real_poles, drive[..., q:], reverse),
-                ],
-                dim=-1,
-            )
-            y = (states @ C[..., None]).squeeze(-1) + x * self.D.to(x.dtype)
+        x = self._widened(u)
+        pair_poles, real_poles, drive, C = self._at(x)
+        q = 2 * len(self.decay_log)
+        pairs = torch.view_as_complex(drive[..., :q].unflatten(-1, (-1, 2)).contiguous())
+        z = _scan(pair_poles, pairs, reverse)
+        x_real = _scan(real_poles, drive[..., q:], reverse)
+        states = torch.cat([torch.view_as_real(z).flatten(-2), x_real], dim=-1)
+        y = (states @ C[..., None]).squeeze(-1) + x * self.D.to(x.dtype)
         return y.to(u.dtype)
 
+    @in_full_precision
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One step: (..., features) and the (..., features, n) state, or None at the start."""
         x = self._widened(u)
@@ -179,12 +184,12 @@ class SelectiveSSM(nn.Module):
         return steps + 4 * n * h + h * (6 * n + 8 * q) + 2 * h
 
     def _widened(self, u: Tensor) -> Tensor:
-        return check_input(u).to(torch.promote_types(self.B.dtype, torch.float32))
+        return check_input(u).to(wide(self.B.dtype))
 
     def _at(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(pair poles, real poles, drive (..., h, n), C (..., n)) for the inputs of each step."""
         step = self._steps(x)[..., None]
-        real, decay = (torch.exp(p.to(x.dtype)) for p in (self.real_log, self.decay_log))
+        real, decay = (exponential(p).to(x.dtype) for p in (self.real_log, self.decay_log))
         pairs = torch.polar(torch.exp(-step * decay), -step * self.frequency.to(x.dtype))
         b, c = (x @ W.to(x.dtype).mT for W in (self.B, self.C))
         return pairs, torch.exp(-step * real), step * b[..., None, :] * x[..., None], c
@@ -218,9 +223,9 @@ class SelectiveSSM(nn.Module):
         poles, real, step, b, c = self._means(u)
         B = (step[..., None] * b[:, None]).mean(dim=0)[..., None]
         C = c.mean(dim=0).expand(self.features, 1, -1)
-        A = lticore.Rotation(*map(to_array, (poles.abs(), -poles.angle(), real)))
+        A = lticore.Rotation(*map(system_array, (poles.abs(), -poles.angle(), real)))
         D = self.D.double()[:, None, None]
-        return lticore.LTI(A, *map(to_array, (B, C, D)))
+        return lticore.LTI(A, *map(system_array, (B, C, D)))
 
     @torch.no_grad()
     def mean_gramians(self, data: Tensor) -> MeanGramians:
@@ -287,16 +292,17 @@ class SelectiveSSM(nn.Module):
     def _means(self, u: Tensor) -> tuple[Tensor, ...]:
         """(mean pair poles (h, q), mean real poles (h, k), Δ (N, h), b (N, n), c (N, n))."""
         step = self._steps(u)
-        decay, real = torch.exp(self.decay_log.double()), torch.exp(self.real_log.double())
+        decay, real = exponential(self.decay_log), exponential(self.real_log)
         rate = torch.complex(-decay, -self.frequency.double())
         poles, reals = _mean_exponentials(step, rate), _mean_exponentials(step, -real)
         return poles, reals, step, u @ self.B.double().mT, u @ self.C.double().mT
 
     def _generator(self) -> np.ndarray:
         """a as a real (n, n) block-diagonal matrix."""
-        decay, frequency, real = map(self._array, (self.decay_log, self.frequency, self.real_log))
-        rate = -np.exp(decay) - 1j * frequency
-        return lticore.Rotation(np.abs(rate), -np.angle(rate), -np.exp(real)).to_dense()
+        rates = exponential(self.decay_log), self.frequency, exponential(self.real_log)
+        decay, frequency, real = map(self._array, rates)
+        rate = -decay - 1j * frequency
+        return lticore.Rotation(np.abs(rate), -np.angle(rate), -real).to_dense()
 
     @staticmethod
     def _array(parameter: Tensor) -> np.ndarray:
