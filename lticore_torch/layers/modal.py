@@ -14,7 +14,7 @@ import lticore
 from lticore._arrays import to_numpy
 from lticore.systems import in_double
 
-from ..recurrence import linear_recurrence
+from ..state_space_map import state_space_map
 from .base import (
     SMALLEST_GAP,
     SSMLayer,
@@ -44,6 +44,12 @@ class ModalSSM(SSMLayer):
 
     Poles are formed in float64 whatever the parameters' dtype, so radii within float32 rounding of
     1 stay below 1, and every value of the parameters gives a stable system.
+
+    Attributes
+    ----------
+    keep_states : bool
+        False: the backward pass computes the states again, chunk by chunk, instead of keeping L n
+        of them per sequence (:func:`lticore_torch.state_space_map`). Set it at any time.
     """
 
     #: Parameters with one entry per pair, from which poles and scales are made, and which of
@@ -51,6 +57,8 @@ class ModalSSM(SSMLayer):
     PAIR_PARAMETERS: ClassVar[dict[str, str | None]]
     #: g, which multiplies C.
     OUTPUT_GAIN: ClassVar[float] = 1.0
+
+    keep_states: bool = True
 
     real_atanh: nn.Parameter
     B: nn.Parameter
@@ -151,27 +159,22 @@ class ModalSSM(SSMLayer):
     @in_full_precision
     def forward(self, u: Tensor, *, reverse: bool = False) -> Tensor:
         x, B, C, D = self._at_work(check_input(u))
-        y = self._outputs_of(self._states(x @ B.mT, reverse), C) + x * D
-        return y.to(u.dtype)
+        z = state_space_map(*self._poles(), B, C, x, reverse=reverse, keep_states=self.keep_states)
+        return (self._combined(z) + x * D).to(u.dtype)
 
-    def _outputs_of(self, states: Tensor, C: Tensor) -> Tensor:
-        """C x, (..., n) → (..., features)."""
-        return states @ C.mT
+    def _rows(self) -> Tensor:
+        """Functionals of the states from which the outputs are made: those of C."""
+        return self._outputs()
+
+    def _combined(self, z: Tensor) -> Tensor:
+        """y without D u from the values z of :meth:`_rows`, (..., rows) → (..., features)."""
+        return z
 
     def _at_work(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(u, s B, g C, D) in the precision of the computation."""
+        """(u, s B, rows, D) in the precision of the computation."""
         dtype = wide(self.B.dtype)
-        B, C = self._inputs(), self._outputs()
-        return u.to(dtype), B.to(dtype), C.to(dtype), self.D.to(dtype)
-
-    def _states(self, drive: Tensor, reverse: bool) -> Tensor:
-        """(..., L, n) states from B u, each pair as one complex number."""
-        poles, real = self._poles()
-        pairs = 2 * len(poles)
-        drive_pairs = drive[..., :pairs].unflatten(-1, (len(poles), 2)).contiguous()
-        z = linear_recurrence(poles, torch.view_as_complex(drive_pairs), reverse=reverse)
-        x = linear_recurrence(real, drive[..., pairs:], reverse=reverse)
-        return torch.cat([torch.view_as_real(z).flatten(-2), x], dim=-1)
+        B, rows = self._inputs(), self._rows()
+        return u.to(dtype), B.to(dtype), rows.to(dtype), self.D.to(dtype)
 
     def _poles(self) -> tuple[Tensor, Tensor]:
         """λ = ρ e^{−iα} of the pairs, and the real poles."""
@@ -199,7 +202,7 @@ class ModalSSM(SSMLayer):
         pairs = 2 * len(poles)
         moved = _times(poles, state[..., :pairs], dim=-1)
         state = torch.cat([moved, state[..., pairs:] * real.to(state.dtype)], dim=-1) + drive
-        return (self._outputs_of(state, C) + x * D).to(u.dtype), state
+        return (self._combined(state @ C.mT) + x * D).to(u.dtype), state
 
     def flops_per_step(self) -> int:
         h, n, k = self.features, self.order, len(self.real_atanh)

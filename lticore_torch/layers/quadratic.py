@@ -100,11 +100,14 @@ class QuadraticSSM(RotationSSM):
         h, n = shapes["C"]
         return {**shapes, "V": (h, n, rank), "s": (h, rank)}
 
-    def _outputs_of(self, states: Tensor, C: Tensor) -> Tensor:
+    def _rows(self) -> Tensor:
         h, n, rank = self.V.shape
-        V, s = self.V.to(states.dtype), self.s.to(states.dtype)
-        squares = (states @ V.movedim(0, 1).reshape(n, h * rank)).square()
-        return states @ C.mT + (squares.unflatten(-1, (h, rank)) * s).sum(dim=-1)
+        return torch.cat([self._outputs(), self.V.mT.reshape(h * rank, n)])
+
+    def _combined(self, z: Tensor) -> Tensor:
+        h, rank = self.s.shape
+        squares = z[..., h:].square().unflatten(-1, (h, rank))
+        return z[..., :h] + (squares * self.s.to(z.dtype)).sum(dim=-1)
 
     def flops_per_step(self) -> int:
         h, n, rank = self.V.shape
