@@ -257,7 +257,7 @@ def _measured(
     size = output.double().norm()
     found = {
         "output_change": float(difference.norm() / size) if size > 0 else float(difference.norm()),
-        "largest_output_change": float(difference.flatten(1).norm(dim=1).max()),
+        "largest_output_change": float(difference.reshape(len(difference), -1).norm(dim=1).max()),
     }
     if certifiable(model) and not changed:
         found["output_bound"] = float(output_error_bound(model, small, calibration).max())

@@ -109,8 +109,8 @@ class CompressionReport:
         columns = max(min(len(shown), 3), 1)
         rows = max(-(-len(shown) // columns), 1)
         figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False).flat
-        for axis in list(axes)[len(shown) :]:
+        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for axis in axes[len(shown) :]:
             axis.set_visible(False)
         for axis, layer in zip(axes, shown, strict=False):
             sigma = layer.singular_values

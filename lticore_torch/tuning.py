@@ -36,6 +36,7 @@ def _records(seen: capture.Seen) -> tuple[list, list, list]:
     return seen.inputs, seen.outputs, seen.options
 
 
+@torch.enable_grad()
 def fine_tune(
     small: nn.Module,
     inputs: Tensor | tuple[Tensor, ...],

@@ -1,0 +1,127 @@
+"""Selective layers: mean systems over data, their Gramians, and reduction by them."""
+
+import numpy as np
+import pytest
+import torch
+from layer_kinds import make
+
+import lticore as lti
+from lticore_torch import compress
+
+
+@pytest.fixture
+def layer():
+    return make("selective", 3, 6)
+
+
+@pytest.fixture
+def data():
+    torch.manual_seed(1)
+    return torch.randn(2, 40, 3, dtype=torch.float64)
+
+
+def brute_force(layer, data):
+    """E e^{Δa}, E Δ b, E c, and E (Δu)² b bᵀ, E cᵀ c, one step of one sequence after another."""
+    p = {name: x.detach().numpy() for name, x in layer.named_parameters()}
+    poles = -np.exp(p["real_log"])
+    seen = []
+    for u in data.reshape(-1, 3).numpy():
+        delta = np.log1p(np.exp(p["step_up"] @ p["step_down"] @ u + p["step_bias"]))[:, None]
+        b, c = p["B"] @ u, p["C"] @ u
+        driven = ((delta[:, 0] * u) ** 2)[:, None, None] * np.outer(b, b)
+        seen.append((np.exp(delta * poles), delta * b, c, driven, np.outer(c, c)))
+    return [np.mean(x, axis=0) for x in zip(*seen, strict=True)]
+
+
+def test_mean_system_is_the_mean_over_all_steps(layer, data):
+    A, B, C, _, _ = brute_force(layer, data)
+    sys = layer.mean_lti(data)
+    assert sys.batch_shape == (3,)
+    np.testing.assert_allclose(sys.A.real_poles, A, rtol=1e-12)
+    np.testing.assert_allclose(sys.B[..., 0], B, rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(sys.C, np.broadcast_to(C, (3, 1, 6)), rtol=1e-10, atol=1e-14)
+    np.testing.assert_array_equal(sys.D[:, 0, 0], layer.D.detach())
+    assert np.all(sys.spectral_radius < 1)
+
+
+def test_mean_system_of_conjugate_pairs(layer, data):
+    layer.reduce(4, layer.mean_gramians(data))
+    with torch.no_grad():  # two pairs that turn
+        layer.real_log.data = torch.zeros(0, dtype=torch.float64)
+        layer.decay_log.data = torch.tensor([0.0, 1.0], dtype=torch.float64)
+        layer.frequency.data = torch.tensor([3.0, -8.0], dtype=torch.float64)
+    steps = layer._steps(data.flatten(0, 1)).detach().numpy()
+    rates = -np.exp([0.0, 1.0]) - 1j * np.array([3.0, -8.0])
+    expected = np.exp(steps[..., None] * rates).mean(axis=0)
+    A = layer.mean_lti(data).A
+    np.testing.assert_allclose(A.radius * np.exp(-1j * A.angle), expected, rtol=1e-12)
+    again = make("selective")
+    again.load_state_dict(layer.state_dict())
+    torch.testing.assert_close(again(data), layer(data))
+
+
+def test_gramians_solve_their_equations(layer, data):
+    A, _, _, driven, seen = brute_force(layer, data)
+    gramians = layer.mean_gramians(data)
+    P = sum(x / (1 - np.outer(a, a)) for a, x in zip(A, driven, strict=True))
+    Q = sum(seen / (1 - np.outer(a, a)) for a in A)
+    np.testing.assert_allclose(gramians.P, P, rtol=1e-9)
+    np.testing.assert_allclose(gramians.Q, Q, rtol=1e-9)
+    expected = np.sqrt(np.sort(np.linalg.eigvals(P @ Q).real)[::-1])
+    np.testing.assert_allclose(gramians.singular_values, expected, rtol=1e-6, atol=1e-9)
+
+
+def test_all_states_are_the_layer_itself(layer, data):
+    expected = layer(data)
+    layer.reduce(6, layer.mean_gramians(data))
+    torch.testing.assert_close(layer(data), expected, rtol=1e-6, atol=1e-8)
+
+
+def test_error_falls_with_the_order(layer, data):
+    errors = []
+    for order in (1, 3, 5):
+        _, report = compress(layer, orders=[order], calibration=data)
+        errors.append(report.output_change)
+    assert errors[2] < 1e-3 < errors[0]
+    assert errors[1] < errors[0]
+
+
+def test_energy_counts_the_mean_singular_values(layer, data):
+    sigma = layer.mean_gramians(data).singular_values
+    for energy in (0.5, 0.9, 0.9999):
+        small, report = compress(layer, energy=energy, calibration=data)
+        order = int(np.argmax(np.cumsum(sigma) >= energy * sigma.sum())) + 1
+        assert report.orders == [order] == [small.order]
+        np.testing.assert_allclose(report.layers[0].singular_values, sigma)
+
+
+def test_means_of_symmetric_inputs_say_nothing(layer, data):
+    """With steps that do not depend on the input, b(u) and c(u) average to 0 over ±u: the mean
+    system has no Hankel value left, while the layer does as much as ever."""
+    with torch.no_grad():
+        layer.step_up.zero_()
+    both = torch.cat([data, -data])
+    assert np.max(lti.hankel_singular_values(layer.mean_lti(both))) < 1e-14
+    moved = (layer(both) - layer.D * both).norm() / both.norm()
+    assert moved > 0.1
+    sigma = layer.mean_gramians(both).singular_values
+    assert sigma[0] > 0
+    half = layer.mean_gramians(data)
+    np.testing.assert_allclose(sigma, half.singular_values, rtol=1e-8, atol=1e-12 * sigma[0])
+
+
+def test_silent_data_leave_one_state(layer):
+    _, report = compress(layer, ratio=0.5, calibration=torch.zeros(1, 5, 3, dtype=torch.float64))
+    assert report.orders == [1]
+    assert report.output_change == 0
+
+
+@pytest.mark.parametrize("order", [0, 7])
+def test_orders_outside_the_states_are_refused(layer, data, order):
+    with pytest.raises(lti.ArgumentError, match=r"order must lie in 1 … 6"):
+        layer.reduce(order, layer.mean_gramians(data))
+
+
+def test_data_have_the_width_of_the_layer(layer):
+    with pytest.raises(lti.ShapeError, match="data has 2 features, but the layer 3"):
+        layer.mean_lti(torch.zeros(4, 2))
