@@ -16,6 +16,7 @@ except ModuleNotFoundError as error:
 from .blocks import SequenceBlock, SequenceClassifier, SequenceClassifierConfig
 from .compress import CompressionReport, LayerReport, compress
 from .functions import spectral_sum
+from .fused import half_glu
 from .layers import RotationSSM, SSMLayer, ssm_layers
 from .recurrence import linear_recurrence, time_varying_recurrence
 from .regularize import (
@@ -47,5 +48,6 @@ __all__ = [
     "linear_recurrence",
     "time_varying_recurrence",
     "state_space_map",
+    "half_glu",
     "spectral_sum",
 ]
