@@ -9,7 +9,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 ONE_THREAD = OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu lint format bench bench-peers bench-scaling bench-gradient bench-reduction bench-compression bench-gpu clean
+.PHONY: help setup demo test test-slow test-gpu lint format bench bench-peers bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-gpu clean
 
 help:  ## List all targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -57,6 +57,12 @@ bench-scaling: setup  ## Plot how cost grows with the number of states, into ben
 
 bench-gradient: setup  ## Time Hankel-sum gradients and regularised training, into benchmarks/results
 	$(ONE_THREAD) $(BIN)/python benchmarks/gradient.py
+
+bench-recurrence: setup  ## Time recurrences beside plain torch and memory, into benchmarks/results
+	$(BIN)/python benchmarks/recurrence.py
+
+bench-training: setup  ## Time training steps beside plain torch, into benchmarks/results
+	$(BIN)/python benchmarks/training.py
 
 bench-reduction: setup  ## Compare reduction methods: errors, time, evaluations, into benchmarks/results
 	$(ONE_THREAD) $(BIN)/python benchmarks/bench_reduction.py

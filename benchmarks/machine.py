@@ -38,11 +38,31 @@ def write(name: str, result: dict) -> Path:
     return path
 
 
+def copy_bandwidth(rounds: int = 9) -> float:
+    """Bytes per second, read and written, of copying an array too large for the cache, with all
+    threads of torch and into memory that is already there; the best of ``rounds``."""
+    import torch
+
+    source = torch.ones(1 << 26)
+    target = torch.ones_like(source)
+    best = min(_seconds(lambda: target.copy_(source), 1) for _ in range(rounds))
+    return 2 * source.nbytes / best
+
+
 def interleaved(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Median seconds of each contestant, taking turns so that drift meets all alike.
 
     A turn lasts at least 20 ms; the first, for compilation and caches, does not count.
     """
+    return {k: statistics.median(x) for k, x in _in_turn(contestants, rounds).items()}
+
+
+def fastest(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """The same, but of each contestant's turns the fastest: what other processes disturb least."""
+    return {k: min(x) for k, x in _in_turn(contestants, rounds).items()}
+
+
+def _in_turn(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for run in contestants.values():
         run()
@@ -50,7 +70,7 @@ def interleaved(contestants: dict[str, Callable[[], object]], rounds: int) -> di
     for _ in range(rounds):
         for name, run in contestants.items():
             times[name].append(_seconds(run, repeats[name]))
-    return {name: statistics.median(values) for name, values in times.items()}
+    return times
 
 
 def _seconds(run: Callable[[], object], repeats: int) -> float:

@@ -17,6 +17,7 @@ from .blocks import SequenceBlock, SequenceClassifier, SequenceClassifierConfig
 from .certify import output_error_bound
 from .compress import compress
 from .functions import spectral_sum
+from .fused import half_glu
 from .layers import (
     LRU,
     S4D,
@@ -77,5 +78,6 @@ __all__ = [
     "linear_recurrence",
     "time_varying_recurrence",
     "state_space_map",
+    "half_glu",
     "spectral_sum",
 ]

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from lticore.errors import ArgumentError, ShapeError
 
+from .fused import half_glu
 from .layers import LAYERS, Bidirectional
 
 #: Choices of a configuration by the name of its field.
@@ -104,26 +105,25 @@ class SequenceBlock(nn.Module):
         """``valid`` (batch, L, 1): 0 at padded steps, which then do not enter the layer."""
         z = self._normed(v)
         z = self.ssm(z if valid is None else z * valid)
-        a = self._dropped(functional.gelu(z))
-        return v + self._dropped(self._gated(a))
+        mask = self._mask(v)
+        if self.gate is not None and self.gate.out_features == v.shape[-1]:
+            y = half_glu(z, self.gate.weight, self.gate.bias, mask)
+        else:
+            a = functional.gelu(z) if mask is None else functional.gelu(z) * mask
+            y = a if self.gate is None else functional.glu(self.gate(a), dim=-1)
+        mask = self._mask(v)
+        return torch.addcmul(v, y, mask) if mask is not None else v + y
 
     def _normed(self, v: Tensor) -> Tensor:
         if isinstance(self.norm, nn.LayerNorm):
             return self.norm(v)
         return self.norm(v.flatten(0, -2)).reshape(v.shape)
 
-    def _gated(self, a: Tensor) -> Tensor:
-        if self.gate is None:
-            return a
-        if self.gate.out_features == a.shape[-1]:
-            return a * torch.sigmoid(self.gate(a))
-        return functional.glu(self.gate(a), dim=-1)
-
-    def _dropped(self, a: Tensor) -> Tensor:
+    def _mask(self, v: Tensor) -> Tensor | None:
+        """Factors of dropout (batch, 1, h); None where it is off."""
         if not self.training or self.dropout == 0:
-            return a
-        mask = functional.dropout(a.new_ones(*a.shape[:-2], 1, a.shape[-1]), self.dropout)
-        return a * mask
+            return None
+        return functional.dropout(v.new_ones(*v.shape[:-2], 1, v.shape[-1]), self.dropout)
 
 
 class SequenceClassifier(nn.Module):

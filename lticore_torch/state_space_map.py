@@ -131,14 +131,13 @@ class _StateSpaceMap(Function):
     def backward(ctx: Any, g: Tensor, *_: None) -> tuple[Tensor | None, ...]:
         *tensors, pairs, reals = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated again
-            return (*_adjoint_by_parts(*tensors, g, ctx.reverse), None, None)
+            return (*_adjoint_by_parts(tensors, g, ctx.reverse), None, None)
         return (*_map_adjoint(*tensors, pairs, reals, g, ctx.reverse, ctx.keep), None, None)
 
 
-def _adjoint_by_parts(
-    poles: Tensor, real_poles: Tensor, B: Tensor, C: Tensor, u: Tensor, g: Tensor, reverse: bool
-) -> tuple[Tensor, ...]:
+def _adjoint_by_parts(tensors: list[Tensor], g: Tensor, reverse: bool) -> tuple[Tensor, ...]:
     """The same by operations that can be differentiated again."""
+    poles, real_poles, B, C, u = tensors
     g_poles, g_B, g_C, g_u = [], [], [], torch.zeros_like(u)
     for part in _parts(poles, real_poles, B, C):
         x = linear_recurrence(part.poles, part.numbers(u @ part.B.mT), reverse=reverse)
@@ -215,8 +214,8 @@ def _map_adjoint(
                 start, x = kept[i][:, index].contiguous(), u[:, span] @ part.B.mT
                 recur_in_place(part.poles, part.numbers(x), part.numbers(start), reverse)
             v = g[:, span] @ part.C
-            if passed[i] is not None:
-                v[:, last] += passed[i]
+            if (later := passed[i]) is not None:
+                v[:, last] += later
             g_poles[i] += adjoint_in_place(
                 part.poles, part.numbers(v), part.numbers(x), part.numbers(start), reverse
             )

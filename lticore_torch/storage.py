@@ -179,7 +179,7 @@ def _digest(described: str, tensors: dict[str, Tensor]) -> str:
     for name, x in sorted(tensors.items()):
         digest.update(f"{name} {x.dtype} {tuple(x.shape)}".encode())
         if x.numel() > 0:
-            digest.update(x.reshape(-1).view(torch.uint8).numpy())
+            digest.update(x.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

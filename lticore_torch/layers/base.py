@@ -91,9 +91,10 @@ class SSMLayer(nn.Module, ABC):
         if not isinstance(sys, self.SYSTEMS):
             raise ArgumentError(f"{type(self).__name__} cannot hold {sys!r}: give an lticore.LTI")
         self._check_width(sys)
-        if not sys.spectral_radius < 1:
+        radius: float = sys.spectral_radius
+        if not radius < 1:
             raise UnstableSystemError(
-                f"a layer is stable, but the system has spectral radius {sys.spectral_radius:.17g}"
+                f"a layer is stable, but the system has spectral radius {radius:.17g}"
             )
         self._load(sys)
 

@@ -1,6 +1,7 @@
 """The classifier's variants: padding, embedding, norms, gates, dropout, both directions."""
 
 import dataclasses
+from unittest import mock
 
 import pytest
 import torch
@@ -107,11 +108,30 @@ def test_training_changes_every_parameter(layer, bidirectional):
 
 def test_dropout_is_the_same_at_all_steps():
     block = make_model(dropout=0.5).train().blocks[0]
-    dropped = block._dropped(torch.ones(6, 10, 4))
-    torch.testing.assert_close(dropped, dropped[:, :1].expand(-1, 10, -1))
-    assert set(dropped.unique().tolist()) == {0.0, 2.0}
-    assert (dropped[:, 0] != dropped[:1, 0]).any()
-    assert torch.equal(block.eval()._dropped(torch.ones(2, 3, 4)), torch.ones(2, 3, 4))
+    mask = block._mask(torch.ones(6, 10, 4))
+    assert mask.shape == (6, 1, 4)
+    assert set(mask.unique().tolist()) == {0.0, 2.0}
+    assert (mask != mask[:1]).any()
+    assert block.eval()._mask(torch.ones(2, 3, 4)) is None
+
+
+@pytest.mark.parametrize("gate", ["half-glu", "glu", "gelu"])
+def test_dropout_acts_before_and_after_the_gate(gate):
+    block = make_model(dropout=0.5, gate=gate).train().blocks[0]
+    v = torch.randn(3, 8, 4)
+    masks = [2.0 * torch.randint(2, (3, 1, 4)) for _ in range(2)]
+    with mock.patch.object(block, "_mask", side_effect=list(masks)):
+        seen = block(v)
+    normed = torch.nn.functional.batch_norm(
+        v.flatten(0, 1), None, None, block.norm.weight, block.norm.bias, training=True
+    )
+    a = torch.nn.functional.gelu(block.ssm(normed.reshape(v.shape))) * masks[0]
+    gated = {
+        "half-glu": lambda: a * torch.sigmoid(block.gate(a)),
+        "glu": lambda: torch.nn.functional.glu(block.gate(a)),
+        "gelu": lambda: a,
+    }[gate]()
+    torch.testing.assert_close(seen, v + gated * masks[1])
 
 
 def test_bidirectional_sees_the_end_at_the_start():
