@@ -25,6 +25,8 @@ from lticore_torch import HankelRegularizer, SequenceClassifier, SequenceClassif
 FORMS = ((16, 784, 128), (16, 1024, 128), (16, 16384, 128))
 DTYPES = ("float32", "complex64")
 ORDERS = (128, 256, 512, 1024, 2048)
+#: Share of the bandwidth of a copy that recurrences should reach, gradients included.
+BAR_BANDWIDTH = 0.7
 #: Inputs and outputs of the systems whose Hankel singular values are computed.
 WIDTH = 16
 #: Calls in turn take other buffers, of this many bytes together: several times a cache.
@@ -39,6 +41,9 @@ def main() -> None:
             **machine.describe("lticore", "numpy", "torch", "cupy-cuda12x", "cupy-cuda13x"),
             "device": describe_device(),
             "recurrence": [time_recurrence(form, dtype) for dtype in DTYPES for form in FORMS],
+            "recurrence_gradient": [
+                time_recurrence_gradient(form, dtype) for dtype in DTYPES for form in FORMS
+            ],
             "stein": [time_stein(name, n) for name in STEIN for n in ORDERS],
             "functions": [time_function(name, n) for name in FUNCTIONS for n in ORDERS],
             "gradient": [time_gradient(*sizes) for sizes in LAYERS],
@@ -70,6 +75,19 @@ def time_recurrence(form: tuple[int, int, int], dtype: str) -> dict:
     run = kernels.find("linear_recurrence", poles)
     row = beside_a_copy(lambda u: run(poles, u, initial, False), inputs)
     return report({"form": list(form), "dtype": dtype, **row})
+
+
+def time_recurrence_gradient(form: tuple[int, int, int], dtype: str) -> dict:
+    """The adjoint beside copies of the bytes it moves: two arrays read and one written."""
+    batch, _, n = form
+    inputs = [random_array(form, dtype) for _ in range(buffers(form, dtype))]
+    poles = cp.full((batch, 1, n), 0.99, dtype)
+    initial, states = cp.zeros((batch, n), dtype), random_array(form, dtype)
+    run = kernels.find("recurrence_adjoint", poles)
+    row = beside_a_copy(lambda g: run(poles, g, states, initial, False)[0], inputs)
+    row["share_of_copy_bandwidth"] *= 1.5
+    row["gigabytes_per_second"] *= 1.5
+    return report({"form": list(form), "dtype": dtype, **row, "bar": BAR_BANDWIDTH})
 
 
 STEIN = {"diagonal_stein": "complex128", "rotation_stein": "float64"}

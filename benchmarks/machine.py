@@ -54,15 +54,12 @@ def interleaved(contestants: dict[str, Callable[[], object]], rounds: int) -> di
 
     A turn lasts at least 20 ms; the first, for compilation and caches, does not count.
     """
-    return {k: statistics.median(x) for k, x in _in_turn(contestants, rounds).items()}
+    return {k: statistics.median(x) for k, x in turns(contestants, rounds).items()}
 
 
-def fastest(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The same, but of each contestant's turns the fastest: what other processes disturb least."""
-    return {k: min(x) for k, x in _in_turn(contestants, rounds).items()}
-
-
-def _in_turn(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def turns(contestants: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each contestant in each of its turns, as for :func:`interleaved`. The fastest turn
+    is what other processes disturb least."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for run in contestants.values():
         run()

@@ -1,4 +1,6 @@
-"""Linear recurrence, forward and backward, beside plain torch and memory: make bench-recurrence.
+"""Linear recurrence, forward and backward, beside plain torch and memory.
+
+``make bench-recurrence``.
 
 Contestants take turns in one process; the fastest turn counts beside bandwidth, the median beside
 each other. Then the map of a layer with and without keeping its states: time and memory kept.
@@ -6,6 +8,7 @@ each other. Then the map of a layer with and without keeping its states: time an
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -61,7 +64,7 @@ CONTESTANTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def recurrence_row(form: tuple[int, int, int], dtype: torch.dtype, rounds: int) -> dict:
-    *_, n = form
+    n = form[-1]
     torch.manual_seed(0)
     inputs, cotangent = (torch.randn(form, dtype=dtype) for _ in range(2))
     phase = torch.rand(n) * (3 if dtype.is_complex else 0)
@@ -81,7 +84,9 @@ def recurrence_row(form: tuple[int, int, int], dtype: torch.dtype, rounds: int) 
     bandwidth = machine.copy_bandwidth()
     calls = {name: run(function) for name, function in CONTESTANTS.items()}
     calls["forward"] = lambda: linear_recurrence(*(x.detach() for x in tensors))
-    medians, fastest = machine.interleaved(calls, rounds), machine.fastest(calls, rounds)
+    turns = machine.turns(calls, rounds)
+    medians = {name: statistics.median(times) for name, times in turns.items()}
+    fastest = min(turns["lticore"])
     # Forward reads u and writes x; backward reads g and x and writes v.
     moved = 5 * inputs.nbytes
     return report(
@@ -89,10 +94,10 @@ def recurrence_row(form: tuple[int, int, int], dtype: torch.dtype, rounds: int) 
             "form": list(form),
             "dtype": str(dtype).removeprefix("torch."),
             **{f"{name}_milliseconds": round(1e3 * t, 3) for name, t in medians.items()},
-            "fastest_milliseconds": round(1e3 * fastest["lticore"], 3),
+            "fastest_milliseconds": round(1e3 * fastest, 3),
             "megabytes_moved": round(moved / 1e6, 1),
             "copy_gigabytes_per_second": round(bandwidth / 1e9, 1),
-            "times_memory_limit": round(fastest["lticore"] * bandwidth / moved, 2),
+            "times_memory_limit": round(fastest * bandwidth / moved, 2),
             **{
                 f"times_faster_than_{name}": round(medians[name] / medians["lticore"], 1)
                 for name in ("fft_convolution", "log_step_scan")

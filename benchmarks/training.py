@@ -6,6 +6,7 @@ Contestants take turns in one process. Bars come from the peers' steps, measured
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -79,7 +80,8 @@ def step_row(name: str, rounds: int) -> dict:
 
     calls: dict[str, Callable[[], object]] = {k: partial(step, c) for k, c in CONTESTANTS.items()}
     calls["matmuls_alone"] = matmuls(features, order, depth)
-    medians, fastest = machine.interleaved(calls, rounds), machine.fastest(calls, rounds)
+    turns = machine.turns(calls, rounds)
+    medians = {k: statistics.median(times) for k, times in turns.items()}
     peer = min(PEERS[name])
     return report(
         {
@@ -88,7 +90,7 @@ def step_row(name: str, rounds: int) -> dict:
             "order": order,
             "depth": depth,
             **{f"{k}_milliseconds": round(1e3 * t, 1) for k, t in medians.items()},
-            **{f"{k}_fastest_milliseconds": round(1e3 * t, 1) for k, t in fastest.items()},
+            **{f"{k}_fastest_milliseconds": round(1e3 * min(t), 1) for k, t in turns.items()},
             **{
                 f"times_faster_than_{k}": round(medians[k] / medians["lticore"], 2)
                 for k in ("log_step_scan", "fft_convolution")
@@ -120,21 +122,19 @@ def part_row(name: str, rounds: int) -> dict:
     features, order, _ = MODELS[name]
     torch.manual_seed(0)
     layer = rotation.RotationSSM(features, order)
-    block = lambda: (layer._poles(), layer.B, layer.C)  # noqa: E731
     u = torch.rand(BATCH, LENGTH, features, requires_grad=True)
     gate = torch.nn.Linear(features, features)
 
     def fused_map() -> Tensor:
-        (poles, real), B, C = block()
-        return state_space_map(poles, real, B, C, u)
+        return state_space_map(*layer._poles(), layer.B, layer.C, u)
 
     def map_in_parts() -> Tensor:
-        (poles, real), B, C = block()
-        drive, pairs = u @ B.mT, 2 * len(poles)
+        poles, real = layer._poles()
+        drive, pairs = u @ layer.B.mT, 2 * len(poles)
         z = torch.view_as_complex(drive[..., :pairs].unflatten(-1, (-1, 2)).contiguous())
         x = rotation.linear_recurrence(real, drive[..., pairs:])
         z = torch.view_as_real(rotation.linear_recurrence(poles, z)).flatten(-2)
-        return torch.cat([z, x], dim=-1) @ C.mT
+        return torch.cat([z, x], dim=-1) @ layer.C.mT
 
     def gate_in_parts() -> Tensor:
         a = torch.nn.functional.gelu(u)
