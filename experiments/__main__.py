@@ -16,7 +16,7 @@ import tyro
 from lticore.errors import ArgumentError, LticoreError
 
 from .demo import DemoConfig, demo
-from .report import print_table, write_report
+from .demo_report import print_table, write_report
 
 app = tyro.extras.SubcommandApp()
 

@@ -1,9 +1,17 @@
-"""Data sets, one file each, behind one interface."""
+"""Data sets, one file each, behind one interface: ``load(name)``."""
 
-from .base import SequenceData
+from .base import Batch, SequenceData, Split, joined
 from .digits import load_digits
+from .download import DataError
+from .registry import DATASETS, load
 
-#: Data sets by name.
-DATASETS = {"digits": load_digits}
-
-__all__ = ["DATASETS", "SequenceData", "load_digits"]
+__all__ = [
+    "DATASETS",
+    "Batch",
+    "DataError",
+    "SequenceData",
+    "Split",
+    "joined",
+    "load",
+    "load_digits",
+]

@@ -6,26 +6,29 @@ Repository (test set), bundled with scikit-learn: nothing is downloaded.
 
 from __future__ import annotations
 
-import torch
+import numpy as np
 from sklearn import datasets
 from sklearn.model_selection import train_test_split
 
-from .base import SequenceData
+from .base import SequenceData, held_out
+from .images import image_split
 
 _TEST_SIZE = 450
 
 
 def load_digits() -> SequenceData:
-    """1 347 training and 450 test sequences, (N, 64, 1) in [0, 1], stratified, always the same."""
+    """1 212 training, 135 validation and 450 test sequences in [0, 1], stratified."""
     images, labels = datasets.load_digits(return_X_y=True)
     train_x, test_x, train_y, test_y = train_test_split(
-        images / 16, labels, test_size=_TEST_SIZE, stratify=labels, random_state=0
+        images.astype(np.uint8), labels, test_size=_TEST_SIZE, stratify=labels, random_state=0
     )
+    train, validation = held_out(image_split(train_x, train_y, white=16))
     return SequenceData(
         name="digits",
+        length=64,
         classes=10,
-        train_inputs=torch.tensor(train_x, dtype=torch.float32)[..., None],
-        train_labels=torch.tensor(train_y),
-        test_inputs=torch.tensor(test_x, dtype=torch.float32)[..., None],
-        test_labels=torch.tensor(test_y),
+        channels=1,
+        train=train,
+        validation=validation,
+        test=image_split(test_x, test_y, white=16),
     )

@@ -55,7 +55,7 @@ def write_report(summary: dict[str, Any], folder: Path) -> None:
         lstrip_blocks=True,
     )
     environment.filters["number"] = lambda x: f"{x:,.0f}" if x >= 100 else f"{x:.2g}"
-    page = environment.get_template("report.html.j2").render(
+    page = environment.get_template("demo.html.j2").render(
         summary=summary,
         labels=LABELS,
         colours=COLOURS,
