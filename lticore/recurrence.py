@@ -111,7 +111,7 @@ def time_varying_recurrence_reference(
 ) -> Array:
     """Reference text of :func:`time_varying_recurrence`; one pole may serve all steps."""
     xp = namespace(poles, inputs, initial)
-    length, changes = inputs.shape[-2], poles.shape[-2] > 1
+    length, changes = inputs.shape[-2], poles.shape[-2] != 1
     if length == 0:
         return inputs
     state, states = initial, []
@@ -122,20 +122,23 @@ def time_varying_recurrence_reference(
 
 
 def recurrence_adjoint_reference(
-    poles: Array, cotangents: Array, states: Array, reverse: bool
+    poles: Array, cotangents: Array, states: Array, initial: Array, reverse: bool
 ) -> tuple[Array, Array]:
-    """Cotangents of the inputs (..., L, n) and poles (..., n) of a linear recurrence from zero.
+    """Cotangents of the inputs, (..., L, n), and of the poles of a linear recurrence.
 
-        v_k = g_k + conj(λ) v_{k+1},     g_λ = Σ_k v_k conj(x_{k−1})
+        v_k = g_k + conj(λ_{k+1}) v_{k+1},     g_λ_k = v_k conj(x_{k−1})
 
-    for cotangents g_k of the states x_k; ``reverse`` as in the recurrence itself. Reference text of
-    the kernels of this name.
+    for cotangents g_k of the states x_k; ``reverse`` as in the recurrence itself. Poles are
+    (..., L, n), or (..., 1, n) where one serves all steps: its cotangent is the sum over k. That of
+    the initial state is conj(λ_0) v_0. Reference text of the kernels of this name.
     """
     xp = namespace(poles, cotangents, states)
-    conj = xp.conj(poles) if is_complex(poles) else poles
-    start = zeros_like_shape(cotangents, (*cotangents.shape[:-2], cotangents.shape[-1]))
-    back = kernels.find("linear_recurrence", cotangents)(conj, cotangents, start, not reverse)
-    later, earlier = slice(1, None), slice(None, -1)
-    driven, previous = (earlier, later) if reverse else (later, earlier)
-    products = back[..., driven, :] * conjugate(states[..., previous, :])
-    return back, xp.sum(products, axis=-2)
+    conj, first = conjugate(poles), initial[..., None, :]
+    changes = poles.shape[-2] != 1
+    if changes:  # the last step has none after it: it starts from zero, with any pole
+        conj = xp.roll(conj, 1 if reverse else -1, axis=-2)
+    run = kernels.find("time_varying_recurrence", cotangents)
+    back = run(conj, cotangents, zeros_like_shape(cotangents, initial.shape), not reverse)
+    previous = (states[..., 1:, :], first) if reverse else (first, states[..., :-1, :])
+    products = back * conjugate(xp.concat(previous, axis=-2))
+    return back, products if changes else xp.sum(products, axis=-2, keepdims=True)

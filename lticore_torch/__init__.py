@@ -14,10 +14,21 @@ except ModuleNotFoundError as error:
     ) from error
 
 from .blocks import SequenceBlock, SequenceClassifier, SequenceClassifierConfig
-from .compress import CompressionReport, LayerReport, compress
+from .certify import output_error_bound
+from .compress import compress
 from .functions import spectral_sum
-from .layers import RotationSSM, SSMLayer, ssm_layers
-from .recurrence import linear_recurrence
+from .layers import (
+    LRU,
+    S4D,
+    S5,
+    Bidirectional,
+    QuadraticSSM,
+    RotationSSM,
+    SelectiveSSM,
+    SSMLayer,
+    ssm_layers,
+)
+from .recurrence import linear_recurrence, time_varying_recurrence
 from .regularize import (
     HankelRegularizer,
     Regularizer,
@@ -26,9 +37,16 @@ from .regularize import (
     magnitude_sum,
     modal_mean,
 )
+from .report import CompressionReport, LayerReport
 
 __all__ = [
     "RotationSSM",
+    "LRU",
+    "S5",
+    "S4D",
+    "QuadraticSSM",
+    "SelectiveSSM",
+    "Bidirectional",
     "SSMLayer",
     "ssm_layers",
     "SequenceBlock",
@@ -43,6 +61,8 @@ __all__ = [
     "compress",
     "CompressionReport",
     "LayerReport",
+    "output_error_bound",
     "linear_recurrence",
+    "time_varying_recurrence",
     "spectral_sum",
 ]

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lticore.errors import ArgumentError
+from lticore.errors import ArgumentError, ShapeError
 
-from .layers import LAYERS, SSMLayer
+from .layers import LAYERS, Bidirectional
+
+#: Choices of a configuration by the name of its field.
+_CHOICES = {
+    "layer": tuple(LAYERS),
+    "norm": ("batch", "batch-plain", "layer"),
+    "gate": ("half-glu", "glu", "gelu"),
+}
 
 
 @dataclass(frozen=True)
 class SequenceClassifierConfig:
     """Shape of a :class:`SequenceClassifier`.
 
-    inputs : channels of the sequence
+    inputs : channels of the sequence; with ``vocabulary`` not used
     classes : number of labels
     features : width h of the blocks
-    order : stored real states n of each layer
+    order : stored real states n of each layer (S4D and selective: of each channel)
     depth : number of blocks
-    layer : kind of state-space layer, by name
-    dropout : probability, after each block's nonlinearity
+    layer : kind of state-space layer: "rotation", "lru", "s5", "s4d", "quadratic", "selective"
+    dropout : probability, before and after each gate
+    norm : "batch" (affine, over batch and time), "batch-plain" (the same, not affine), "layer"
+    gate : "half-glu", "glu" or "gelu", see :class:`SequenceBlock`
+    vocabulary : number of tokens: inputs are (batch, L) integers and embedded instead of encoded
+    bidirectional : each block reads the sequence from both ends
+    layer_options : keyword arguments of the layers
     """
 
     inputs: int
@@ -33,52 +47,131 @@ class SequenceClassifierConfig:
     depth: int
     layer: str = "rotation"
     dropout: float = 0.0
+    norm: Literal["batch", "batch-plain", "layer"] = "batch"
+    gate: Literal["half-glu", "glu", "gelu"] = "half-glu"
+    vocabulary: int | None = None
+    bidirectional: bool = False
+    layer_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("inputs", "classes", "features", "order", "depth"):
             if getattr(self, name) < 1:
                 raise ArgumentError(f"{name} must be at least 1, but is {getattr(self, name)}")
+        if self.vocabulary is not None and self.vocabulary < 1:
+            raise ArgumentError(f"vocabulary must be at least 1, but is {self.vocabulary}")
         if not 0 <= self.dropout < 1:
             raise ArgumentError(f"dropout must lie in [0, 1), but is {self.dropout}")
-        if self.layer not in LAYERS:
-            raise ArgumentError(f"layer={self.layer!r} is not one of {sorted(LAYERS)}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ArgumentError(f"{name}={getattr(self, name)!r} is not one of {choices}")
 
 
 class SequenceBlock(nn.Module):
-    """v + dropout(a ∘ sigmoid(W a)),  a = gelu(ssm(norm(v))).
+    """v + N(ssm(norm(v))) with one of three gates N; (batch, L, h) → the same.
 
-    Batch normalisation over batch and time, half-gated linear unit; (batch, L, h) → the same.
-    Source: Schwerdtner et al., HSVR, Appendix B; Smith et al., S5.
+        a = gelu(z):   half-glu  a ∘ sigmoid(W a + b)
+                       glu       (W_1 a + b_1) ∘ sigmoid(W_2 a + b_2)
+                       gelu      a
+
+    Dropout acts on a and on the result, one mask for all time steps of a sequence.
+    Source: Schwerdtner et al., HSVR, Appendix B; Smith et al., S5; Orvieto et al., LRU.
+
+    Parameters
+    ----------
+    ssm : a state-space layer
+    norm, gate, dropout : as in :class:`SequenceClassifierConfig`
     """
 
-    def __init__(self, ssm: SSMLayer, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        ssm: Any,
+        *,
+        dropout: float = 0.0,
+        norm: str = "batch",
+        gate: str = "half-glu",
+    ) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(ssm.features)
+        h = ssm.features
+        self.norm: nn.Module = (
+            nn.LayerNorm(h) if norm == "layer" else nn.BatchNorm1d(h, affine=norm == "batch")
+        )
         self.ssm = ssm
-        self.gate = nn.Linear(ssm.features, ssm.features)
-        self.dropout = nn.Dropout(dropout)
+        widths = {"half-glu": h, "glu": 2 * h}
+        self.gate = nn.Linear(h, widths[gate]) if gate in widths else None
+        self.dropout = dropout
 
-    def forward(self, v: Tensor) -> Tensor:
-        normed = self.norm(v.flatten(0, -2)).reshape(v.shape)
-        a = functional.gelu(self.ssm(normed))
-        return v + self.dropout(a * torch.sigmoid(self.gate(a)))
+    def forward(self, v: Tensor, valid: Tensor | None = None) -> Tensor:
+        """``valid`` (batch, L, 1): 0 at padded steps, which then do not enter the layer."""
+        z = self._normed(v)
+        z = self.ssm(z if valid is None else z * valid)
+        a = self._dropped(functional.gelu(z))
+        return v + self._dropped(self._gated(a))
+
+    def _normed(self, v: Tensor) -> Tensor:
+        if isinstance(self.norm, nn.LayerNorm):
+            return self.norm(v)
+        return self.norm(v.flatten(0, -2)).reshape(v.shape)
+
+    def _gated(self, a: Tensor) -> Tensor:
+        if self.gate is None:
+            return a
+        if self.gate.out_features == a.shape[-1]:
+            return a * torch.sigmoid(self.gate(a))
+        return functional.glu(self.gate(a), dim=-1)
+
+    def _dropped(self, a: Tensor) -> Tensor:
+        if not self.training or self.dropout == 0:
+            return a
+        mask = functional.dropout(a.new_ones(*a.shape[:-2], 1, a.shape[-1]), self.dropout)
+        return a * mask
 
 
 class SequenceClassifier(nn.Module):
-    """Linear encoder, blocks, mean over time, linear decoder: (batch, L, inputs) → logits."""
+    """Encoder, blocks, mean over time, linear decoder.
+
+    Shapes: (batch, L, inputs) → (batch, classes) logits; with ``vocabulary`` (batch, L) integers.
+    ``lengths`` (batch,) are the valid steps of sequences padded at their ends: padding enters
+    neither layers nor means, though training statistics of batch normalisation count it, as in
+    the papers' codes.
+    """
 
     def __init__(self, config: SequenceClassifierConfig) -> None:
         super().__init__()
         self.config = config
-        layer = LAYERS[config.layer]
-        self.encoder = nn.Linear(config.inputs, config.features)
-        self.blocks = nn.Sequential(
-            *(
-                SequenceBlock(layer(config.features, config.order), dropout=config.dropout)
-                for _ in range(config.depth)
+        self.encoder: nn.Module = (
+            nn.Linear(config.inputs, config.features)
+            if config.vocabulary is None
+            else nn.Embedding(config.vocabulary, config.features)
+        )
+        self.blocks = nn.ModuleList(
+            SequenceBlock(
+                _layer(config), dropout=config.dropout, norm=config.norm, gate=config.gate
             )
+            for _ in range(config.depth)
         )
         self.decoder = nn.Linear(config.features, config.classes)
 
-    def forward(self, sequences: Tensor) -> Tensor:
-        return self.decoder(self.blocks(self.encoder(sequences)).mean(dim=-2))
+    def forward(self, sequences: Tensor, lengths: Tensor | None = None) -> Tensor:
+        v = self.encoder(sequences)
+        if lengths is None:
+            for block in self.blocks:
+                v = block(v)
+            return self.decoder(v.mean(dim=-2))
+        if lengths.shape != v.shape[:1]:
+            raise ShapeError(
+                f"lengths has shape {tuple(lengths.shape)}, but there are {len(v)} sequences"
+            )
+        steps = torch.arange(v.shape[-2], device=v.device)
+        valid = (steps < lengths[:, None])[..., None].to(v.dtype)
+        for block in self.blocks:
+            v = block(v, valid)
+        return self.decoder((v * valid).sum(dim=-2) / lengths[:, None].clamp(min=1).to(v.dtype))
+
+
+def _layer(config: SequenceClassifierConfig) -> nn.Module:
+    make = LAYERS[config.layer]
+    layers = [
+        make(config.features, config.order, **config.layer_options)
+        for _ in range(2 if config.bidirectional else 1)
+    ]
+    return Bidirectional(*layers) if config.bidirectional else layers[0]

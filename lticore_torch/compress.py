@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 import lticore
 from lticore._arrays import namespace, to_numpy
-from lticore._check import check_one_given
+from lticore._check import check_integer, check_one_given
 from lticore.errors import ArgumentError, PrecisionWarning
+from lticore.quadratic import mapped
+from lticore.systems import in_double
 
-from .layers import SSMLayer, ssm_layers
-from .methods import METHODS, Criteria, choose_orders
+from . import capture, tuning
+from .certify import certifiable, output_error_bound
+from .layers import S4D, SelectiveSSM, SSMLayer, state_space_layers
+from .methods import METHODS, Criteria, Method, channels, choose_orders
+from .report import CompressionReport, LayerReport
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -26,67 +31,6 @@ Model = TypeVar("Model", bound=nn.Module)
 _SMALL_ROUNDING = 1e-5
 #: Frequencies of each kind at which rounding is looked for.
 _SAMPLES = 16
-
-
-@dataclass(frozen=True)
-class LayerReport:
-    """What compression did to one layer.
-
-    name : module name
-    order_before, order : stored real states
-    error_bound : bound on the h∞ norm of the layer's change, 2 Σ_{i>r} σ_i for balanced truncation;
-        None for methods without one
-    rounding : largest change of the frequency response by the layer's own form after the reduction
-        (diagonalisation, and rounding of the new parameters to their dtype), at frequencies of the
-        slowest poles and evenly spread ones; not part of the bound
-    singular_values : Hankel singular values before, descending, where the method computes them
-    """
-
-    name: str
-    order_before: int
-    order: int
-    error_bound: float | None
-    rounding: float
-    singular_values: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class CompressionReport:
-    """What compression did to a model; prints as a table."""
-
-    method: str
-    layers: tuple[LayerReport, ...]
-    parameters_before: int
-    parameters_after: int
-
-    @property
-    def orders(self) -> list[int]:
-        """Stored real states of each layer after compression."""
-        return [layer.order for layer in self.layers]
-
-    @property
-    def error_bounds(self) -> list[float | None]:
-        """Bound on the h∞ error of each layer, before rounding."""
-        return [layer.error_bound for layer in self.layers]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report in built-in types, as JSON takes them."""
-        return asdict(self) | {"orders": self.orders, "error_bounds": self.error_bounds}
-
-    def __str__(self) -> str:
-        width = max(len("layer"), *(len(layer.name) for layer in self.layers))
-        lines = [f"{'layer':<{width}}  states          error bound"]
-        lines += [
-            f"{layer.name:<{width}}  {layer.order_before:>5} → {layer.order:<5}  "
-            + ("       none" if layer.error_bound is None else f"{layer.error_bound:>11.3e}")
-            for layer in self.layers
-        ]
-        share = 1 - self.parameters_after / self.parameters_before
-        lines.append(
-            f"{self.method}: {self.parameters_before:,} → {self.parameters_after:,} parameters "
-            f"(−{share:.0%})"
-        )
-        return "\n".join(lines)
 
 
 def compress(
@@ -98,11 +42,16 @@ def compress(
     error: float | None = None,
     method: str = "balanced",
     horizon: int | None = None,
+    calibration: Tensor | tuple[Tensor, ...] | None = None,
+    refit: bool = False,
+    fine_tune_steps: int = 0,
+    learning_rate: float = 1e-3,
 ) -> tuple[Model, CompressionReport]:
     """A copy of ``model`` with smaller state-space layers of the same kinds; the original stays.
 
     Exactly one criterion chooses the orders. They count stored real states (2 per conjugate pair,
-    1 per real pole); every layer keeps at least one.
+    1 per real pole), of each channel where a layer has one system per channel; every layer keeps at
+    least one.
 
     Parameters
     ----------
@@ -123,17 +72,28 @@ def compress(
         "tlbt", "tlh2": the same two over the first ``horizon`` steps.
         "last", "global", "uniform": modes with the highest h∞ scores, states spread by that rule
         (:func:`lticore.allocate_modal_orders`).
-        All come back in rotation form with conjugate pairs folded. D is untouched, so bounds hold
-        for the layer, up to the rounding that the report states (a PrecisionWarning when it is not
-        small).
+        All come back in the layer's own parameters, conjugate pairs folded. D is untouched, so
+        bounds hold for the layer, up to the rounding that the report states (a PrecisionWarning
+        when it is not small). Layers with quadratic outputs are known to "balanced", "h2", "tlbt"
+        and "tlh2", selective ones to "balanced" (:meth:`SelectiveSSM.reduce`), without bounds.
     horizon : int ≥ 1
         For "tlbt" and "tlh2", and for these only.
+    calibration : tensor or tuple of tensors, optional
+        Positional arguments of the model: a batch on which the change of the output is measured
+        and, for a :class:`SequenceClassifier`, certified; needed for selective layers, ``refit``
+        and fine-tuning. It runs in evaluation mode.
+    refit : bool
+        Fit C of each compressed layer to the outputs of the original one on the calibration data
+        (:func:`lticore.refit_outputs`).
+    fine_tune_steps : int ≥ 0
+        Adam steps of ``learning_rate`` towards the outputs of the original on the calibration data,
+        in all parameters that are trainable.
 
     Returns
     -------
     (model, report) : the copy has the dtype, device and mode of the original, and trains on.
 
-    Cost: one balanced truncation per layer, O(n³).
+    Cost: one reduction per layer, O(n³), or per channel; "h2" starts from eleven points.
 
     Raises
     ------
@@ -145,71 +105,170 @@ def compress(
     if method not in METHODS:
         raise ArgumentError(f"method={method!r} is not one of {sorted(METHODS)}")
     check_one_given(ratio=ratio, energy=energy, orders=orders, error=error)
-    small = copy.deepcopy(model)
-    layers = ssm_layers(small)
-    if not layers:
+    check_integer("fine_tune_steps", fine_tune_steps, minimum=0)
+    if calibration is None and (refit or fine_tune_steps):
+        raise ArgumentError("refit= and fine_tune_steps= need calibration=, a batch of inputs")
+    originals = state_space_layers(model)
+    if not originals:
         raise ArgumentError(f"{type(model).__name__} contains no state-space layer")
-    systems = [layer.to_lti() for layer in layers.values()]
+    output: Any = None
+    seen: dict[nn.Module, capture.Seen] = {}
+    if calibration is not None:
+        output, seen = capture.run(model, calibration, originals.values())
+
     chosen, criteria = METHODS[method], Criteria(ratio, energy, orders, error, horizon)
+    systems = [_system(name, layer, seen.get(layer)) for name, layer in originals.items()]
     allocated = choose_orders(chosen, systems, criteria)
+    small = copy.deepcopy(model)
+    layers = state_space_layers(small)
+    changed = bool(refit or fine_tune_steps)
     reports = [
-        _reduce_layer(name, layer, sys, order, partial(chosen.reduce, criteria=criteria))
+        _reduce_layer(name, layer, sys, order, chosen, criteria, changed)
         for (name, layer), sys, order in zip(layers.items(), systems, allocated, strict=True)
     ]
-    return small, CompressionReport(
+    if refit:
+        pairs = zip(originals.values(), layers.values(), strict=True)
+        tuning.refit({a: b for a, b in pairs if isinstance(b, SSMLayer)}, seen)
+    if fine_tune_steps and calibration is not None:
+        tuning.fine_tune(
+            small, calibration, output, steps=fine_tune_steps, learning_rate=learning_rate
+        )
+    report = CompressionReport(
         method=method,
         layers=tuple(reports),
         parameters_before=_count(model),
         parameters_after=_count(small),
+        **({} if calibration is None else _measured(model, small, calibration, output, changed)),
     )
+    return small, report
+
+
+def _system(name: str, layer: Any, seen: capture.Seen | None) -> Any:
+    """What the methods see of a layer."""
+    if isinstance(layer, SSMLayer):
+        return layer.to_lti()
+    if seen is None:
+        raise ArgumentError(
+            f"layer '{name}' is selective: its states are judged on data, so give calibration=, "
+            "a batch of inputs of the model"
+        )
+    inputs = torch.cat([x.flatten(0, -2) for x in seen.inputs])
+    return layer.mean_gramians(inputs)
 
 
 def _reduce_layer(
     name: str,
-    layer: SSMLayer,
-    sys: lticore.LTI,
+    layer: Any,
+    sys: Any,
     order: int,
-    reduce: Callable[[lticore.LTI, int], lticore.Reduction],
+    method: Method,
+    criteria: Criteria,
+    changed: bool,
 ) -> LayerReport:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        reduction = reduce(sys, order)
-        layer.load_lti(reduction.system)
-        rounding, size = _change(reduction.system, layer.to_lti())
-    bound = None if reduction.error_bound is None else float(reduction.error_bound)
-    messages = [str(warning.message) for warning in caught]
+    flops_before = layer.flops_per_step()
+    bound, rounding = None, None
+    if isinstance(layer, SelectiveSSM):
+        layer.reduce(order, sys)
+        values = sys.singular_values
+    else:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            reductions = [method.reduce(x, order, criteria) for x in channels(sys)]
+            _load(layer, reductions)
+            rounding, size = _rounding(layer, reductions)
+        bound = _largest([x.error_bound for x in reductions])
+        _warn(name, layer, [str(x.message) for x in caught], bound, rounding, size)
+        values = _added([x.singular_values for x in reductions])
+    return LayerReport(
+        name=name,
+        kind=type(layer).__name__,
+        order_before=sys.order,
+        order=layer.order,
+        error_bound=None if changed else bound,
+        rounding=rounding,
+        singular_values=tuple(map(float, values)),
+        flops_before=flops_before,
+        flops=layer.flops_per_step(),
+    )
+
+
+def _load(layer: SSMLayer, reductions: list[lticore.Reduction]) -> None:
+    if isinstance(layer, S4D):
+        layer.load_channels([x.system for x in reductions])
+    else:
+        layer.load_lti(reductions[0].system)
+
+
+def _rounding(layer: SSMLayer, reductions: list[lticore.Reduction]) -> tuple[float, float]:
+    """(change by the layer's own form, size of its response), the largest over its channels."""
+    changes = [
+        _change(x.system, loaded)
+        for x, loaded in zip(reductions, channels(layer.to_lti()), strict=True)
+    ]
+    return max(x for x, _ in changes), max(x for _, x in changes)
+
+
+def _change(reduced: Any, loaded: Any) -> tuple[float, float]:
+    """(largest difference of the two responses, largest response) over sampled frequencies."""
+    if isinstance(reduced, lticore.QuadraticOutputLTI):
+        reduced = mapped(namespace(loaded.B).asarray, reduced)
+        return float(lticore.h2_error(loaded, reduced)), float(lticore.h2_norm(loaded))
+    poles = to_numpy(loaded.poles)
+    slowest = poles[np.argsort(-np.abs(poles), kind="stable")[:_SAMPLES]]
+    omega = np.concatenate([np.angle(slowest), np.linspace(0, np.pi, _SAMPLES)])
+    frequencies = namespace(loaded.B).asarray(omega)
+    response = to_numpy(lticore.frequency_response(loaded, frequencies))
+    difference = response - to_numpy(lticore.frequency_response(in_double(reduced), frequencies))
+    largest = (np.linalg.norm(x, 2, axis=(-2, -1)).max() for x in (difference, response))
+    return float(next(largest)), float(next(largest))
+
+
+def _warn(
+    name: str,
+    layer: SSMLayer,
+    messages: list[str],
+    bound: float | None,
+    rounding: float,
+    size: float,
+) -> None:
     if rounding > max(bound or 0.0, _SMALL_ROUNDING * size):
         messages.append(
             f"diagonalisation and rounding to {layer.D.dtype} changed the reduced layer by "
             f"{rounding / size:.0e} of its response, beyond the error bound: poles next to the "
             "unit circle or to each other are the usual cause"
         )
-    for message in messages:
-        warnings.warn(f"layer '{name}': {message}", PrecisionWarning, stacklevel=4)
-    return LayerReport(
-        name=name,
-        order_before=sys.order,
-        order=layer.order,
-        error_bound=bound,
-        rounding=rounding,
-        singular_values=_floats(reduction.singular_values),
-    )
+    for message, count in Counter(messages).items():
+        times = f" ({count} channels)" if count > 1 else ""
+        warnings.warn(f"layer '{name}'{times}: {message}", PrecisionWarning, stacklevel=4)
 
 
-def _change(reduced: lticore.LTI, loaded: lticore.LTI) -> tuple[float, float]:
-    """(largest difference of the two responses, largest response) over sampled frequencies."""
-    poles = to_numpy(loaded.poles)
-    slowest = poles[np.argsort(-np.abs(poles), kind="stable")[:_SAMPLES]]
-    omega = np.concatenate([np.angle(slowest), np.linspace(0, np.pi, _SAMPLES)])
-    frequencies = namespace(loaded.B).asarray(omega)
-    response = to_numpy(lticore.frequency_response(loaded, frequencies))
-    difference = response - to_numpy(lticore.frequency_response(reduced, frequencies))
-    largest = (np.linalg.norm(x, 2, axis=(-2, -1)).max() for x in (difference, response))
-    return float(next(largest)), float(next(largest))
+def _largest(bounds: list[Any]) -> float | None:
+    return None if any(x is None for x in bounds) else max(map(float, bounds))
 
 
-def _floats(values: Any) -> tuple[float, ...]:
-    return () if values is None else tuple(float(x) for x in to_numpy(values))
+def _added(values: list[Any]) -> np.ndarray:
+    """Singular values of the channels, added; none where a method computes none."""
+    if any(x is None for x in values):
+        return np.zeros(0)
+    return np.sum([to_numpy(x) for x in values], axis=0)
+
+
+def _measured(
+    model: Any,
+    small: Any,
+    calibration: Tensor | tuple[Tensor, ...],
+    output: Tensor,
+    changed: bool,
+) -> dict[str, float]:
+    difference = (capture.run(small, calibration)[0] - output).double()
+    size = output.double().norm()
+    found = {
+        "output_change": float(difference.norm() / size) if size > 0 else float(difference.norm()),
+        "largest_output_change": float(difference.flatten(1).norm(dim=1).max()),
+    }
+    if certifiable(model) and not changed:
+        found["output_bound"] = float(output_error_bound(model, small, calibration).max())
+    return found
 
 
 def _count(model: nn.Module) -> int:

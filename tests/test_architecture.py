@@ -13,16 +13,12 @@ HEAVY = {"torch", "cupy", "numba", "matplotlib", "sklearn", "pandas", "control"}
 CONVERSIONS = {"convert", *(f"convert.{x}" for x in ("diagonal", "rotation", "discretize"))}
 CONVERSIONS |= {"convert.statespace", "convert.nearby"}
 
-KERNELS = {f"kernels.{x}" for x in ("lapack", "cpu", "cpu_stein", "threads", "gpu")}
+KERNELS = {f"kernels.{path.stem}" for path in (ROOT / "lticore" / "kernels").glob("[!_]*.py")}
 
 #: Layers of lticore from the bottom up; a module imports from its own layer or from lower ones.
 LAYERS = (
     {"errors", "_arrays", "_check"},
-    {
-        "kernels",
-        *(f"kernels.{x}" for x in ("lapack", "cpu", "cpu_stein", "threads", "gpu")),
-        "_linalg",
-    },
+    {"kernels", *KERNELS, "_linalg"},
     {"structure", "systems", "_modes", "quadratic"},
     {"_stein_dense", "_hammarling", "cauchy", "recurrence", "spectral", "_geometric_mean"},
     {"_stein_modal", "_directions"},

@@ -17,7 +17,7 @@ from ..convert.rotation import to_rotation
 from ..errors import ArgumentError, ShapeError, warn_precision
 from ..norms import h2_error
 from ..structure import Diagonal, Rotation, is_structured
-from ..systems import LTI, in_double
+from ..systems import LTI, entry, in_double
 from .orders import check_budget, check_not_empty, check_order
 from .result import Reduction, in_precision_of
 
@@ -130,7 +130,8 @@ def allocate_modal_orders(
 
     Parameters
     ----------
-    systems : one stable system per layer
+    systems : one stable system per layer, or a batch of systems with the order in common: their
+        scores, sorted in each, are added in squares
     budget, ratio : as for :func:`lticore.allocate_orders`
 
     Returns
@@ -146,11 +147,9 @@ def allocate_modal_orders(
     """
     if rule not in ("last", "global", "uniform"):
         raise ArgumentError(f"rule={rule!r} is not 'last', 'global' or 'uniform'")
-    if any(sys.batch_shape for sys in systems):
-        raise ShapeError("systems must hold one system per layer, without batch axes")
     sizes = [sys.order for sys in systems]
     budget = check_budget(sizes, budget, ratio)
-    layers = [_modes(_in_modes(in_double(sys)), "hinf")[0] for sys in systems]
+    layers = [_modes_of_layer(sys) for sys in systems]
     # Every layer keeps a mode: its smallest is paid in advance, towards the first one it takes.
     smallest = [int(modes.sizes.min()) for modes in layers]
     prepaid = smallest if sum(smallest) <= budget else [1] * len(sizes)
@@ -206,6 +205,23 @@ def _orders_by_score(
     return orders
 
 
+def _modes_of_layer(sys: LTI) -> Modes:
+    """The modes of one system, or those that the systems of a batch keep together."""
+    full = in_double(sys)
+    if not full.batch_shape:
+        return _modes(_in_modes(full), "hinf")[0]
+    check_not_empty(full.batch_shape)
+    # Entries of a dense batch may differ in their number of pairs.
+    entries = [entry(full, index) for index in np.ndindex(full.batch_shape)]
+    found = [_modes(_in_modes(sys), "hinf")[0] for sys in entries]
+    pairs = all(np.all(modes.sizes == 2) for modes in found)
+    # With real poles among them, the states are counted one by one.
+    ranked = [np.repeat(modes.scores, 1 if pairs else modes.sizes) for modes in found]
+    scores = np.sqrt(sum(np.sort(x)[::-1] ** 2 for x in ranked))
+    states = np.tile([0, 1 if pairs else -1], (len(scores), 1))
+    return Modes(states, scores, scores)
+
+
 def _in_modes(sys: LTI) -> LTI:
     require_stable(sys, what="modal truncation")
     if is_structured(sys.A):
@@ -226,16 +242,16 @@ def _modes(sys: LTI, score: str) -> list[Modes]:
     strength = np.linalg.norm(b, axis=-1) * np.linalg.norm(c, axis=-1)
     peak = strength / (1 - radius)
     found = []
-    for entry in range(len(radius)):
+    for index in range(len(radius)):
         if isinstance(A, Rotation):
             states, mode = _rotation_states(A)
         else:
-            poles = radius[entry] * np.exp(1j * phase[entry])
-            states = _conjugate_states(poles, b[entry], c[entry])
+            poles = radius[index] * np.exp(1j * phase[index])
+            states = _conjugate_states(poles, b[index], c[index])
             mode = states[:, 0]
-        scores = (strength if score == "magnitude" else peak)[entry, mode]
+        scores = (strength if score == "magnitude" else peak)[index, mode]
         twice = 1 + (states[:, 1] >= 0)
-        found.append(Modes(states, scores, twice * peak[entry, mode]))
+        found.append(Modes(states, scores, twice * peak[index, mode]))
     return found
 
 

@@ -1,13 +1,21 @@
-"""What every state-space layer offers to the rest of the library."""
+"""What every linear time-invariant layer offers to the rest of the library."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 import lticore
-from lticore.errors import ShapeError, UnstableSystemError
+from lticore._arrays import to_numpy
+from lticore.errors import ArgumentError, DtypeError, ShapeError, UnstableSystemError
+
+#: 1 − ρ of every pole stays above this: exact in float64, where poles are formed.
+SMALLEST_GAP = 1e-13
 
 
 class SSMLayer(nn.Module, ABC):
@@ -21,6 +29,9 @@ class SSMLayer(nn.Module, ABC):
     features : int
         Width of inputs and outputs.
     D : (features,) parameter
+
+    Shapes: forward (..., L, features) → (..., L, features); with ``reverse=True`` the recurrence
+    runs from the last step to the first.
     """
 
     features: int
@@ -30,6 +41,13 @@ class SSMLayer(nn.Module, ABC):
     @abstractmethod
     def order(self) -> int:
         """Number of stored real states n: 2 per conjugate pair, 1 per real pole."""
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments beside features and order that make a layer of this form."""
+
+    @abstractmethod
+    def forward(self, u: Tensor, *, reverse: bool = False) -> Tensor: ...
 
     @abstractmethod
     def system_tensors(self) -> tuple[str, tuple[Tensor, ...], Tensor, Tensor]:
@@ -44,7 +62,11 @@ class SSMLayer(nn.Module, ABC):
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One time step (..., features) → (y, state): streaming inference in constant memory."""
 
-    def load_lti(self, sys: lticore.LTI) -> None:
+    @abstractmethod
+    def flops_per_step(self) -> int:
+        """Real multiplications and additions of :meth:`step` for one sequence."""
+
+    def load_lti(self, sys: Any) -> None:
         """Take over the map of a real stable system with this layer's width, of any order.
 
         The parameters are replaced (an optimizer must be given the new ones), keeping dtype,
@@ -53,31 +75,110 @@ class SSMLayer(nn.Module, ABC):
         Raises
         ------
         ShapeError
-            For a batch of systems, or another number of inputs or outputs.
+            For another number of inputs, outputs or channels.
         ArgumentError
             When D is not diagonal.
         UnstableSystemError
         """
-        if sys.batch_shape or (sys.inputs, sys.outputs) != (self.features, self.features):
-            raise ShapeError(
-                f"a layer of {self.features} features cannot hold {sys!r}: it needs one system "
-                f"with {self.features} inputs and outputs"
-            )
+        self._check_width(sys)
         if not sys.spectral_radius < 1:
             raise UnstableSystemError(
                 f"a layer is stable, but the system has spectral radius {sys.spectral_radius:.17g}"
             )
         self._load(sys)
 
+    def _check_width(self, sys: Any) -> None:
+        if sys.batch_shape or (sys.inputs, sys.outputs) != (self.features, self.features):
+            raise ShapeError(
+                f"a layer of {self.features} features cannot hold {sys!r}: it needs one system "
+                f"with {self.features} inputs and outputs"
+            )
+
     @abstractmethod
-    def _load(self, sys: lticore.LTI) -> None:
+    def _load(self, sys: Any) -> None:
         """:meth:`load_lti` after the checks common to all layers."""
 
     def system_parameters(self) -> list[nn.Parameter]:
         """The parameters that A, B and C are made of: those a Hankel penalty acts on."""
         return [p for name, p in self.named_parameters() if name != "D"]
 
+    @abstractmethod
+    def _shapes_of(self, stored: Mapping[str, torch.Size]) -> dict[str, tuple[int, ...]]:
+        """Shapes of all parameters and buffers of the layer of this width whose sizes the stored
+        shapes tell."""
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest: Any) -> None:
+        resized_like(self, state_dict, prefix, self._shapes_of)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
 
 def ssm_layers(model: nn.Module) -> dict[str, SSMLayer]:
-    """The state-space layers inside ``model`` (or ``model`` itself), by module name, in order."""
+    """The linear time-invariant layers inside ``model`` (or ``model`` itself), by module name, in
+    order."""
     return {name: module for name, module in model.named_modules() if isinstance(module, SSMLayer)}
+
+
+def replace_parameters(layer: nn.Module, values: Mapping[str, np.ndarray]) -> None:
+    """New parameters of the given values, each like the one of its name."""
+    for name, value in values.items():
+        old = getattr(layer, name)
+        tensor = torch.tensor(value, dtype=old.dtype, device=old.device)
+        setattr(layer, name, nn.Parameter(tensor, requires_grad=old.requires_grad))
+
+
+def resized_like(
+    layer: nn.Module,
+    state_dict: Mapping[str, Tensor],
+    prefix: str,
+    shapes_of: Callable[[Mapping[str, torch.Size]], dict[str, tuple[int, ...]]],
+) -> None:
+    """Give a layer the sizes of a stored one, which compression may have changed.
+
+    Where the stored shapes do not belong together it is left as it is, for torch to name what does
+    not fit.
+    """
+    names = list(layer.state_dict())
+    found = {name: state_dict.get(prefix + name) for name in names}
+    stored = {name: tensor.shape for name, tensor in found.items() if tensor is not None}
+    if len(stored) < len(names) or stored != shapes_of(stored):
+        return
+    for name, shape in stored.items():
+        old = getattr(layer, name)
+        if old.shape != shape:
+            new = old.new_empty(shape)
+            if isinstance(old, nn.Parameter):
+                new = nn.Parameter(new, requires_grad=old.requires_grad)
+            setattr(layer, name, new)
+
+
+def check_sizes(features: int, order: int, real_poles: int | None) -> tuple[int, int]:
+    """(pairs, real poles) of a layer of this many real states; one real pole if they are odd."""
+    real = order % 2 if real_poles is None else real_poles
+    if features < 1 or order < 1:
+        raise ArgumentError(f"features and order must be at least 1: {features}, {order}")
+    if not 0 <= real <= order or (order - real) % 2:
+        raise ArgumentError(
+            f"order {order} cannot hold {real} real poles: what remains must fill blocks of two "
+            "states"
+        )
+    return (order - real) // 2, real
+
+
+def check_input(u: Tensor) -> Tensor:
+    if not u.is_floating_point():
+        raise DtypeError(f"a layer's input must be real floating-point, but is {u.dtype}")
+    return u
+
+
+def diagonal_feedthrough(sys: lticore.LTI, features: int) -> np.ndarray:
+    """The diagonal of D.
+
+    Raises
+    ------
+    ArgumentError
+        When D has other entries.
+    """
+    D = np.zeros((features, features)) if sys.D is None else to_numpy(sys.D)
+    if np.any(np.diag(np.diag(D)) != D):
+        raise ArgumentError("the layer's feedthrough is diagonal, but D has other entries")
+    return np.diag(D).real  # of a real system, which the conversion of A, B and C has checked

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 import lticore
-from lticore._arrays import to_numpy
-from lticore.errors import ArgumentError, DtypeError
-from lticore.systems import in_double
+from lticore.errors import ArgumentError
 
-from ..bridge import to_array
-from ..recurrence import linear_recurrence
-from .base import SSMLayer
+from .modal import ModalSSM
 
-#: 1 − ρ stays above 9e-14 (1 − |r| above 2e-13): exact in float64, where poles are formed.
+#: 1 − ρ stays above 9e-14.
 _LOGIT_LIMIT = 30.0
-_ATANH_LIMIT = 15.0
 
 
-class RotationSSM(SSMLayer):
+class RotationSSM(ModalSSM):
     """State-space layer whose A is block-diagonal: scaled rotations, then real poles.
 
         ρ = sigmoid(r),  α = π sigmoid(a)   per pair of states;   λ = tanh(s)   per real pole
-
-    Every value of the parameters gives a stable system. Poles are formed in float64 whatever the
-    parameters' dtype, so radii within float32 rounding of 1 stay below 1.
 
     Parameters
     ----------
@@ -38,16 +32,21 @@ class RotationSSM(SSMLayer):
         Stored real states n: 2 per rotation block and 1 per real pole.
     real_poles : int, optional
         How many of the states are real poles; n − real_poles is even. Default: n mod 2.
+    canonical : bool
+        The e1-canonical form of Proposition 1: the first column of B is (1, 0) in every block and
+        1 at every real pole, and is not trained, so that every map has few representations. A
+        loaded system keeps its map and the column that it comes with is scaled to this one, which
+        the first input must reach.
     radius_mean, radius_std : float
         ρ is initialised as (tanh(x) + 1)/2 with x normal of this mean and deviation.
-
-    Shapes: forward (..., L, features) → (..., L, features).
 
     Initialisation (as in the authors' code): r as above, a = 2·N(0, 1), B ~ N(0, 1/n),
     C ~ N(0, 2/(h n)), D ~ N(0, 1), real poles uniform in (−1, 1)·0.9.
 
-    Source: Schwerdtner et al., HSVR, eq. (6)-(7) and Appendix B.
+    Source: Schwerdtner et al., HSVR, eq. (6)-(7), Proposition 1 and Appendix B.
     """
+
+    PAIR_PARAMETERS = ("radius_logit", "angle_logit")
 
     def __init__(
         self,
@@ -55,128 +54,75 @@ class RotationSSM(SSMLayer):
         order: int,
         *,
         real_poles: int | None = None,
+        canonical: bool = False,
         radius_mean: float = 1.5,
         radius_std: float = 0.25,
     ) -> None:
-        super().__init__()
-        real_poles = order % 2 if real_poles is None else real_poles
-        if features < 1 or order < 1:
-            raise ArgumentError(f"features and order must be at least 1: {features}, {order}")
-        if not 0 <= real_poles <= order or (order - real_poles) % 2:
-            raise ArgumentError(
-                f"order {order} cannot hold {real_poles} real poles: what remains must fill "
-                "blocks of two states"
-            )
-        self.features = features
-        blocks = (order - real_poles) // 2
-        self.radius_logit = nn.Parameter(2 * (radius_mean + radius_std * torch.randn(blocks)))
-        self.angle_logit = nn.Parameter(2 * torch.randn(blocks))
-        self.real_atanh = nn.Parameter(torch.atanh(0.9 * (2 * torch.rand(real_poles) - 1)))
-        self.B = nn.Parameter(torch.randn(order, features) / math.sqrt(order))
+        super().__init__(features, order, real_poles)
+        self.canonical = canonical
+        self.radius_logit = nn.Parameter(2 * (radius_mean + radius_std * torch.randn(self.pairs)))
+        self.angle_logit = nn.Parameter(2 * torch.randn(self.pairs))
+        trained = features - 1 if canonical else features
+        self.B = nn.Parameter(torch.randn(order, trained) / math.sqrt(order))
         self.C = nn.Parameter(torch.randn(features, order) * math.sqrt(2 / (features * order)))
         self.D = nn.Parameter(torch.randn(features))
 
-    @property
-    def order(self) -> int:
-        return self.B.shape[-2]
+    def options(self) -> dict[str, Any]:
+        return {**super().options(), "canonical": self.canonical}
 
-    def system_tensors(self) -> tuple[str, tuple[Tensor, ...], Tensor, Tensor]:
-        return "rotation", self._rotation(), self.B, self.C
-
-    def _rotation(self) -> tuple[Tensor, Tensor, Tensor]:
-        """(radius, angle, real poles) in float64."""
+    def _radius_and_angle(self) -> tuple[Tensor, Tensor]:
         radius = torch.sigmoid(self.radius_logit.double().clamp(max=_LOGIT_LIMIT))
-        angle = math.pi * torch.sigmoid(self.angle_logit.double())
-        real = torch.tanh(self.real_atanh.double().clamp(-_ATANH_LIMIT, _ATANH_LIMIT))
-        return radius, angle, real
+        return radius, math.pi * torch.sigmoid(self.angle_logit.double())
 
-    def forward(self, u: Tensor) -> Tensor:
-        # Complex arithmetic has no half precision: the layer computes in float32 at least.
-        with torch.autocast(u.device.type, enabled=False):
-            x, B, C, D = self._at_work(u)
-            y = self._states(x @ B.mT) @ C.mT + x * D
-        return y.to(u.dtype)
+    def _pair_values(self, radius: np.ndarray, angle: np.ndarray) -> dict[str, np.ndarray]:
+        return {"radius_logit": _logit(radius), "angle_logit": _logit(angle / np.pi)}
 
-    def _at_work(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(u, B, C, D) in the precision of the computation."""
-        if not u.is_floating_point():
-            raise DtypeError(f"a layer's input must be real floating-point, but is {u.dtype}")
-        dtype = torch.promote_types(self.B.dtype, torch.float32)
-        return u.to(dtype), self.B.to(dtype), self.C.to(dtype), self.D.to(dtype)
+    def _inputs(self) -> Tensor:
+        if not self.canonical:
+            return self.B
+        n, k = self.order, len(self.real_atanh)
+        first = self.B.new_ones(n, 1)
+        first[1 : n - k : 2] = 0
+        return torch.cat([first, self.B], dim=1)
 
-    def _states(self, drive: Tensor) -> Tensor:
-        """(..., L, n) states from B u, each pair as one complex number."""
-        poles, real = self._poles()
-        pairs = 2 * len(poles)
-        drive_pairs = drive[..., :pairs].unflatten(-1, (len(poles), 2)).contiguous()
-        z = linear_recurrence(poles, torch.view_as_complex(drive_pairs))
-        x = linear_recurrence(real, drive[..., pairs:])
-        return torch.cat([torch.view_as_real(z).flatten(-2), x], dim=-1)
+    def _values_of(self, sys: lticore.LTI) -> dict[str, np.ndarray]:
+        values = super()._values_of(sys)
+        if self.canonical:
+            B, C = first_input_scaled(values["B"], values["C"], 2 * len(values["radius_logit"]))
+            values |= {"B": B[:, 1:], "C": C}
+        return values
 
-    def _poles(self) -> tuple[Tensor, Tensor]:
-        """λ = ρ e^{−iα} of the blocks, and the real poles."""
-        radius, angle, real = self._rotation()
-        return torch.polar(radius, -angle), real
+    def _shapes_of(self, stored: Mapping[str, torch.Size]) -> dict[str, tuple[int, ...]]:
+        shapes = super()._shapes_of(stored)
+        return {**shapes, "B": (shapes["B"][0], self.features - self.canonical)}
 
-    def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """One step of the recurrence.
 
-        Parameters
-        ----------
-        u : (..., features) tensor
-        state : (..., n) tensor from the previous step, or None at the start
+def first_input_scaled(B: np.ndarray, C: np.ndarray, paired: int) -> tuple[np.ndarray, np.ndarray]:
+    """(B, C) in coordinates whose first column of B is (1, 0) per pair and 1 per real pole.
 
-        Returns
-        -------
-        y : (..., features),   state : (..., n)
-        """
-        x, B, C, D = self._at_work(u)
-        drive = x @ B.mT
-        if state is None:
-            state = torch.zeros_like(drive)
-        poles, real = self._poles()
-        pairs = 2 * len(poles)
-        z = torch.view_as_complex(state[..., :pairs].unflatten(-1, (len(poles), 2)).contiguous())
-        moved = torch.view_as_real(z * poles.to(z.dtype)).flatten(-2)
-        moved = torch.cat([moved, state[..., pairs:] * real.to(state.dtype)], dim=-1)
-        state = moved + drive
-        return (state @ C.mT + x * D).to(u.dtype), state
+    ``paired`` states, in neighbours, belong to pairs: z → z/β, with β their entries of the column.
 
-    def to_lti(self) -> lticore.LTI:
-        B, C, D = (to_array(x.double()) for x in (self.B, self.C, torch.diag(self.D)))
-        return lticore.LTI(lticore.Rotation(*map(to_array, self._rotation())), B, C, D)
-
-    def _load(self, sys: lticore.LTI) -> None:
-        sys = in_double(lticore.to_rotation(sys))
-        radius, angle, real, B, C = (
-            to_numpy(x) for x in (sys.A.radius, sys.A.angle, sys.A.real_poles, sys.B, sys.C)
+    Raises
+    ------
+    ArgumentError
+        Where the first input does not reach a pair or a real pole.
+    """
+    pairs, real = slice(0, paired), slice(paired, None)
+    b = np.concatenate([B[0:paired:2] + 1j * B[1:paired:2], B[real]])
+    c = np.concatenate([C[:, 0:paired:2] - 1j * C[:, 1:paired:2], C[:, real]], axis=1)
+    first = b[:, 0]
+    if np.any(np.abs(first) <= 1e-12 * np.abs(b).max(initial=0)):
+        raise ArgumentError(
+            "a block is not reached by the first input, so its first column of B cannot be scaled "
+            "to (1, 0): use a layer with canonical=False"
         )
-        D = np.zeros((self.features, self.features)) if sys.D is None else to_numpy(sys.D)
-        if np.any(np.diag(np.diag(D)) != D):
-            raise ArgumentError("the layer's feedthrough is diagonal, but D has other entries")
-
-        # A block turning by 2π − α is one turning by α with its second state reversed.
-        angle = np.mod(angle + np.where(radius < 0, np.pi, 0), 2 * np.pi)
-        flip = np.ones(sys.order)
-        flip[1 : 2 * len(angle) : 2] = np.where(angle > np.pi, -1, 1)
-        angle = np.minimum(angle, 2 * np.pi - angle)
-        with torch.no_grad():
-            new = {
-                "radius_logit": _logit(np.abs(radius)),
-                "angle_logit": _logit(angle / np.pi),
-                "real_atanh": np.arctanh(real).clip(-_ATANH_LIMIT, _ATANH_LIMIT),
-                "B": flip[:, None] * B,
-                "C": C * flip,
-                "D": np.diag(D),
-            }
-            for name, value in new.items():
-                old = getattr(self, name)
-                tensor = torch.tensor(value, dtype=old.dtype, device=old.device)
-                setattr(self, name, nn.Parameter(tensor, requires_grad=old.requires_grad))
-
-    def extra_repr(self) -> str:
-        real = len(self.real_atanh)
-        return f"features={self.features}, order={self.order}, real_poles={real}"
+    b, c = b / first[:, None], c * first
+    q = paired // 2
+    B, C = np.empty_like(B), np.empty_like(C)
+    B[pairs] = np.stack([b[:q].real, b[:q].imag], axis=1).reshape(paired, -1)
+    C[:, pairs] = np.stack([c[:, :q].real, -c[:, :q].imag], axis=-1).reshape(len(C), -1)
+    B[real], C[:, real] = b[q:].real, c[:, q:].real
+    return B, C
 
 
 def _logit(x: np.ndarray) -> np.ndarray:

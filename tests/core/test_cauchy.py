@@ -225,24 +225,24 @@ def test_kernel_takes_threads_for_many_states_only(kernel, monkeypatch):
     """Threads meet after every column, which few states are not worth; the setting comes back."""
     import numba
 
-    from lticore.kernels import cpu
+    from lticore.kernels import cpu_cauchy
 
-    seen, eliminate = [], cpu._eliminate
+    seen, eliminate = [], cpu_cauchy._eliminate
 
     def watched(*arguments):
         seen.append(numba.get_num_threads())
         return eliminate(*arguments)
 
-    monkeypatch.setattr(cpu, "_eliminate", watched)
+    monkeypatch.setattr(cpu_cauchy, "_eliminate", watched)
     threads = numba.get_num_threads()
     arrays = np.full(8, 0.5), np.linspace(0, 1, 8), np.ones((8, 1), dtype=complex)
     alone = kernel(*arrays, 1e-12, 8)
-    monkeypatch.setattr(cpu, "_MANY", 8)
+    monkeypatch.setattr(cpu_cauchy, "_MANY", 8)
     together = kernel(*arrays, 1e-12, 8)
     assert seen == [1, threads]
     assert np.array_equal(alone, together)
-    monkeypatch.setattr(cpu, "_MANY", 9)
-    monkeypatch.setattr(cpu, "_eliminate", lambda *_: 1 // 0)
+    monkeypatch.setattr(cpu_cauchy, "_MANY", 9)
+    monkeypatch.setattr(cpu_cauchy, "_eliminate", lambda *_: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         kernel(*arrays, 1e-12, 8)
     assert numba.get_num_threads() == threads

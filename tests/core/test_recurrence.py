@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import lticore as lti
-from lticore.kernels import cpu
+from lticore.kernels import cpu_recurrence
 from lticore.recurrence import (
     linear_recurrence_reference,
     recurrence_adjoint_reference,
@@ -91,41 +91,47 @@ def test_adjoint_identity():
     assert left == pytest.approx(right, rel=1e-13)
 
 
+@pytest.mark.parametrize("varying", [False, True])
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [((), 1, 1), ((2, 3), 9, 5), ((2,), 40, 300), ((0,), 3, 2)])
-def test_fused_adjoint_is_the_reference(shape, dtype, reverse):
+def test_fused_adjoint_is_the_reference(shape, dtype, reverse, varying):
     batch, length, n = shape
     rng = np.random.default_rng(8)
-    poles = poles_inside(rng, (*batch, n), dtype)
+    poles = poles_inside(rng, (*batch, length if varying else 1, n), dtype)
     states, g = (random_array(rng, (*batch, length, n), dtype) for _ in range(2))
-    back, sums = cpu.recurrence_adjoint(poles, g, states, reverse)
-    wide = [x.astype(np.result_type(dtype, np.float64)) for x in (poles, g, states)]
+    initial = random_array(rng, (*batch, n), dtype)
+    back, g_poles = cpu_recurrence.recurrence_adjoint(poles, g, states, initial, reverse)
+    wide = [x.astype(np.result_type(dtype, np.float64)) for x in (poles, g, states, initial)]
     expected = recurrence_adjoint_reference(*wide, reverse)
     assert back.dtype == dtype
-    for x, y in zip((back, sums), expected, strict=True):
+    for x, y in zip((back, g_poles), expected, strict=True):
         assert x.shape == y.shape
         assert np.abs(x - y).max(initial=0) <= tolerance(dtype) * np.abs(y).max(initial=0)
 
 
+@pytest.mark.parametrize("varying", [False, True])
 @pytest.mark.parametrize("reverse", [False, True])
-def test_adjoint_pairs_with_the_recurrence(reverse):
+def test_adjoint_pairs_with_the_recurrence(reverse, varying):
     """d⟨g, x⟩ = Re⟨v, du⟩ + Re⟨g_λ, dλ⟩ along random directions."""
     rng = np.random.default_rng(9)
-    poles, u, g = (
-        poles_inside(rng, 4, complex),
-        *(random_array(rng, (12, 4), complex) for _ in range(2)),
-    )
-    x = lti.linear_recurrence(poles, u, reverse=reverse)
-    back, sums = cpu.recurrence_adjoint(poles, g, x, reverse)
-    du, dp = random_array(rng, (12, 4), complex), random_array(rng, 4, complex)
+    steps = 12 if varying else 1
+    poles, dp = poles_inside(rng, (steps, 4), complex), random_array(rng, (steps, 4), complex)
+    u, du, g = (random_array(rng, (12, 4), complex) for _ in range(3))
+    initial = random_array(rng, 4, complex)
+
+    def run(poles, u):
+        every = np.broadcast_to(poles, u.shape)
+        return lti.time_varying_recurrence(every, u, initial=initial, reverse=reverse)
+
+    x = run(poles, u)
+    back, g_poles = cpu_recurrence.recurrence_adjoint(poles, g, x, initial, reverse)
 
     def paired(t):
-        moved = lti.linear_recurrence(poles + t * dp, u + t * du, reverse=reverse)
-        return np.vdot(g, moved).real
+        return np.vdot(g, run(poles + t * dp, u + t * du)).real
 
     slope = (paired(1e-6) - paired(-1e-6)) / 2e-6
-    assert (np.vdot(back, du) + np.vdot(sums, dp)).real == pytest.approx(slope, rel=1e-7)
+    assert (np.vdot(back, du) + np.vdot(g_poles, dp)).real == pytest.approx(slope, rel=1e-7)
 
 
 def test_long_single_precision_sequences():

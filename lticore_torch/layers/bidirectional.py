@@ -1,0 +1,68 @@
+"""Two layers that read a sequence from both ends."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+import lticore
+from lticore.errors import ArgumentError
+
+from .base import SSMLayer
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+
+class Bidirectional(nn.Module):
+    """y = S_1 u + (S_2 applied from the last step to the first) u.
+
+    Both systems stay layers of their own: penalties and compression treat each. The feedthrough is
+    that of the first; the second's is zero and not trained.
+
+    Parameters
+    ----------
+    ahead, back : two layers of the same width
+
+    Shapes: forward (..., L, features) → (..., L, features).
+    """
+
+    def __init__(self, ahead: Any, back: Any) -> None:
+        super().__init__()
+        if ahead.features != back.features:
+            raise ArgumentError(
+                f"the two directions have {ahead.features} and {back.features} features: make "
+                "them the same"
+            )
+        self.ahead, self.back = ahead, back
+        with torch.no_grad():
+            back.D.zero_().requires_grad_(False)
+
+    @property
+    def features(self) -> int:
+        return self.ahead.features
+
+    def forward(self, u: Tensor) -> Tensor:
+        return self.ahead(u) + self.back(u, reverse=True)
+
+    def to_lti(self) -> tuple[lticore.LTI, lticore.LTI]:
+        """The systems of the two directions, the one that runs ahead first."""
+        for layer in (self.ahead, self.back):
+            if not isinstance(layer, SSMLayer):
+                raise ArgumentError(
+                    f"{type(layer).__name__} is not time-invariant: it has no to_lti()"
+                )
+        return self.ahead.to_lti(), self.back.to_lti()
+
+    def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Refused: the second direction starts at the end of the sequence.
+
+        Raises
+        ------
+        ArgumentError
+        """
+        raise ArgumentError(
+            "a bidirectional layer cannot stream: its second direction needs the end of the "
+            "sequence first. Call the layer on whole sequences, or train a unidirectional one"
+        )

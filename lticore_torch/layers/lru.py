@@ -1,0 +1,102 @@
+"""The linear recurrent unit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lticore.errors import ArgumentError
+
+from .base import SMALLEST_GAP
+from .modal import ModalSSM
+
+#: Angles of 0 and radii of 0 and 1 have logarithms beyond this, which no map needs.
+_LOG_LIMIT = 30.0
+
+
+class LRU(ModalSSM):
+    """Linear recurrent unit: complex diagonal recurrence with normalised inputs.
+
+        z_k = λ z_{k−1} + γ b u_k,   y_k = Re(c z_k) + D u_k,   λ = exp(−e^ν − i e^θ),   γ = e^g
+
+    (as published up to the sign of the phase, which conjugates z), and signed real poles beside
+    the pairs, tanh(s).
+
+    Parameters
+    ----------
+    features : int
+        Inputs and outputs h.
+    order : int
+        Stored real states n, 2 per complex state: the papers' state dimension N is n/2.
+    real_poles : int, optional
+        How many of the states are real poles. Default: n mod 2.
+    min_radius, max_radius : float
+        Ring of |λ| at initialisation, uniform in area.
+    max_phase : float
+        Phases are uniform in (0, max_phase), at most 2π.
+
+    Initialisation: γ = √(1 − |λ|²); real and imaginary parts of b ~ N(0, 1/(2h)) and of c ~
+    N(0, 2/n); D ~ N(0, 1).
+
+    Source: Orvieto et al., Resurrecting Recurrent Neural Networks for Long Sequences (2023), §3 and
+    Appendix A.
+    """
+
+    PAIR_PARAMETERS = ("nu_log", "theta_log", "gamma_log")
+
+    nu_log: nn.Parameter
+    theta_log: nn.Parameter
+    gamma_log: nn.Parameter
+
+    def __init__(
+        self,
+        features: int,
+        order: int,
+        *,
+        real_poles: int | None = None,
+        min_radius: float = 0.9,
+        max_radius: float = 0.999,
+        max_phase: float = 2 * math.pi,
+    ) -> None:
+        super().__init__(features, order, real_poles)
+        if not 0 <= min_radius < max_radius < 1:
+            raise ArgumentError(
+                f"0 ≤ min_radius < max_radius < 1 is needed, but they are {min_radius}, "
+                f"{max_radius}"
+            )
+        if not 0 < max_phase <= 2 * math.pi:
+            raise ArgumentError(f"max_phase must lie in (0, 2π], but is {max_phase}")
+        inner, outer = min_radius**2, max_radius**2
+        squares = inner + (outer - inner) * torch.rand(self.pairs, dtype=torch.float64)
+        phase = max_phase * torch.rand(self.pairs, dtype=torch.float64).clamp(min=1e-9)
+        values = self._pair_values(squares.sqrt().numpy(), phase.numpy())
+        for name, value in values.items():
+            tensor = torch.tensor(value, dtype=torch.get_default_dtype())
+            setattr(self, name, nn.Parameter(tensor))
+        # Both parts of a pair have the published variance; so has a real pole.
+        self.B = nn.Parameter(torch.randn(order, features) / math.sqrt(2 * features))
+        self.C = nn.Parameter(torch.randn(features, order) / math.sqrt(max(self.pairs, 1)))
+        self.D = nn.Parameter(torch.randn(features))
+
+    def _radius_and_angle(self) -> tuple[Tensor, Tensor]:
+        decay = torch.exp(self.nu_log.double().clamp(max=_LOG_LIMIT))
+        return torch.exp(-decay.clamp(min=SMALLEST_GAP)), torch.exp(self.theta_log.double())
+
+    def _scale(self) -> Tensor:
+        return torch.exp(self.gamma_log.double())
+
+    def _pair_values(self, radius: np.ndarray, angle: np.ndarray) -> dict[str, np.ndarray]:
+        with np.errstate(divide="ignore"):
+            decay = -np.log(radius)
+            return {
+                "nu_log": np.log(decay).clip(-_LOG_LIMIT, _LOG_LIMIT),
+                "theta_log": np.log(angle).clip(-_LOG_LIMIT),
+                "gamma_log": np.log((1 - radius) * (1 + radius)) / 2,
+            }
+
+    def _scale_of(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
+        return np.exp(values["gamma_log"])

@@ -1,0 +1,220 @@
+"""Layers with one system for all features, in rotation blocks and real poles."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import lticore
+from lticore._arrays import to_numpy
+from lticore.systems import in_double
+
+from ..bridge import to_array
+from ..recurrence import linear_recurrence
+from .base import (
+    SMALLEST_GAP,
+    SSMLayer,
+    check_input,
+    check_sizes,
+    diagonal_feedthrough,
+    replace_parameters,
+)
+
+#: 1 − |tanh s| stays above 2e-13.
+_ATANH_LIMIT = 15.0
+
+
+class ModalSSM(SSMLayer):
+    """A layer of rotation blocks (conjugate pairs of poles) and real poles.
+
+        z = λ z + s (b_1 + i b_2) u,   λ = ρ e^{−iα}   per pair, whose states are Re z and Im z
+        x = tanh(r) x + b u                            per real pole
+        y = g C (Re z_1, Im z_1, Re z_2, …, x_1, …) + D u
+
+    Kinds of layers differ in how ρ, α and the scales s come from parameters, and in the gain g.
+    Rows 2j and 2j + 1 of B are b_1 and b_2 of pair j. In the papers' complex notation
+    y = Re(c z) these columns of C are (Re c, −Im c).
+
+    Poles are formed in float64 whatever the parameters' dtype, so radii within float32 rounding of
+    1 stay below 1, and every value of the parameters gives a stable system.
+    """
+
+    #: Parameters with one entry per pair, from which poles and scales are made.
+    PAIR_PARAMETERS: ClassVar[tuple[str, ...]]
+    #: g, which multiplies C.
+    OUTPUT_GAIN: ClassVar[float] = 1.0
+
+    real_atanh: nn.Parameter
+    B: nn.Parameter
+    C: nn.Parameter
+
+    def __init__(self, features: int, order: int, real_poles: int | None) -> None:
+        super().__init__()
+        self.features = features
+        self.pairs, real = check_sizes(features, order, real_poles)
+        self.real_atanh = nn.Parameter(torch.atanh(0.9 * (2 * torch.rand(real) - 1)))
+
+    @property
+    def order(self) -> int:
+        return self.B.shape[-2]
+
+    def options(self) -> dict[str, Any]:
+        return {"real_poles": len(self.real_atanh)}
+
+    @abstractmethod
+    def _radius_and_angle(self) -> tuple[Tensor, Tensor]:
+        """ρ < 1 and α in float64, one per pair."""
+
+    def _scale(self) -> Tensor | None:
+        """s in float64 or complex128, one per pair; None for ones."""
+        return None
+
+    @abstractmethod
+    def _pair_values(self, radius: np.ndarray, angle: np.ndarray) -> dict[str, np.ndarray]:
+        """Values of the pair parameters that make 0 ≤ ρ < 1 and 0 ≤ α ≤ π."""
+
+    def _scale_of(self, values: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """s that these values of the pair parameters make."""
+        return None
+
+    # --- the system -------------------------------------------------------------------------
+
+    def _rotation(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(radius, angle, real poles) in float64."""
+        real = torch.tanh(self.real_atanh.double().clamp(-_ATANH_LIMIT, _ATANH_LIMIT))
+        return *self._radius_and_angle(), real
+
+    def _inputs(self) -> Tensor:
+        """s B, (n, features)."""
+        scale = self._scale()
+        if scale is None:
+            return self.B
+        pairs, real = self.B[: 2 * len(scale)], self.B[2 * len(scale) :]
+        return torch.cat([_times(scale[:, None], pairs, dim=0), real])
+
+    def _outputs(self) -> Tensor:
+        """g C, (features, n)."""
+        return self.C if self.OUTPUT_GAIN == 1 else self.OUTPUT_GAIN * self.C
+
+    def system_tensors(self) -> tuple[str, tuple[Tensor, ...], Tensor, Tensor]:
+        return "rotation", self._rotation(), self._inputs(), self._outputs()
+
+    def to_lti(self) -> lticore.LTI:
+        _, A, B, C = self.system_tensors()
+        B, C, D = (to_array(x.double()) for x in (B, C, torch.diag(self.D)))
+        return lticore.LTI(lticore.Rotation(*map(to_array, A)), B, C, D)
+
+    def _load(self, sys: Any) -> None:
+        D = diagonal_feedthrough(sys, self.features)
+        replace_parameters(self, {**self._values_of(sys), "D": D})
+
+    def _values_of(self, sys: lticore.LTI) -> dict[str, np.ndarray]:
+        """Values of all parameters but D for a real system of any form."""
+        sys = in_double(lticore.to_rotation(sys))
+        radius, angle, real, B, C = (
+            to_numpy(x) for x in (sys.A.radius, sys.A.angle, sys.A.real_poles, sys.B, sys.C)
+        )
+        radius, angle, flip = upper_half(radius, angle)
+        flip = np.concatenate([flip, np.ones(len(real))])
+        pairs = self._pair_values(np.minimum(radius, 1 - SMALLEST_GAP), angle)
+        B, C = flip[:, None] * B, C * flip / self.OUTPUT_GAIN
+        scale = self._scale_of(pairs)
+        if scale is not None:
+            q = len(scale)
+            complex_rows = (B[0 : 2 * q : 2] + 1j * B[1 : 2 * q : 2]) / scale[:, None]
+            B[0 : 2 * q : 2], B[1 : 2 * q : 2] = complex_rows.real, complex_rows.imag
+        limit = np.tanh(_ATANH_LIMIT)
+        return {**pairs, "real_atanh": np.arctanh(real.clip(-limit, limit)), "B": B, "C": C}
+
+    def _shapes_of(self, stored: Mapping[str, torch.Size]) -> dict[str, tuple[int, ...]]:
+        q, k, h = stored[self.PAIR_PARAMETERS[0]][0], stored["real_atanh"][0], self.features
+        n = 2 * q + k
+        pairs = dict.fromkeys(self.PAIR_PARAMETERS, (q,))
+        return {**pairs, "real_atanh": (k,), "B": (n, h), "C": (h, n), "D": (h,)}
+
+    # --- computing --------------------------------------------------------------------------
+
+    def forward(self, u: Tensor, *, reverse: bool = False) -> Tensor:
+        # Complex arithmetic has no half precision: the layer computes in float32 at least.
+        with torch.autocast(u.device.type, enabled=False):
+            x, B, C, D = self._at_work(check_input(u))
+            y = self._outputs_of(self._states(x @ B.mT, reverse), C) + x * D
+        return y.to(u.dtype)
+
+    def _outputs_of(self, states: Tensor, C: Tensor) -> Tensor:
+        """C x, (..., n) → (..., features)."""
+        return states @ C.mT
+
+    def _at_work(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(u, s B, g C, D) in the precision of the computation."""
+        dtype = torch.promote_types(self.B.dtype, torch.float32)
+        B, C = self._inputs(), self._outputs()
+        return u.to(dtype), B.to(dtype), C.to(dtype), self.D.to(dtype)
+
+    def _states(self, drive: Tensor, reverse: bool) -> Tensor:
+        """(..., L, n) states from B u, each pair as one complex number."""
+        poles, real = self._poles()
+        pairs = 2 * len(poles)
+        drive_pairs = drive[..., :pairs].unflatten(-1, (len(poles), 2)).contiguous()
+        z = linear_recurrence(poles, torch.view_as_complex(drive_pairs), reverse=reverse)
+        x = linear_recurrence(real, drive[..., pairs:], reverse=reverse)
+        return torch.cat([torch.view_as_real(z).flatten(-2), x], dim=-1)
+
+    def _poles(self) -> tuple[Tensor, Tensor]:
+        """λ = ρ e^{−iα} of the pairs, and the real poles."""
+        radius, angle, real = self._rotation()
+        return torch.polar(radius, -angle), real
+
+    def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """One step of the recurrence.
+
+        Parameters
+        ----------
+        u : (..., features) tensor
+        state : (..., n) tensor from the previous step, or None at the start
+
+        Returns
+        -------
+        y : (..., features),   state : (..., n)
+        """
+        x, B, C, D = self._at_work(check_input(u))
+        drive = x @ B.mT
+        if state is None:
+            state = torch.zeros_like(drive)
+        poles, real = self._poles()
+        pairs = 2 * len(poles)
+        moved = _times(poles, state[..., :pairs], dim=-1)
+        state = torch.cat([moved, state[..., pairs:] * real.to(state.dtype)], dim=-1) + drive
+        return (self._outputs_of(state, C) + x * D).to(u.dtype), state
+
+    def flops_per_step(self) -> int:
+        h, n, k = self.features, self.order, len(self.real_atanh)
+        return 4 * h * n + 2 * h + 4 * (n - k) + 2 * k
+
+    def extra_repr(self) -> str:
+        real = len(self.real_atanh)
+        return f"features={self.features}, order={self.order}, real_poles={real}"
+
+
+def upper_half(radius: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(ρ ≥ 0, 0 ≤ α ≤ π, flips): the same blocks with signs of their states, (..., 2q).
+
+    A block turning by 2π − α is one turning by α with its second state reversed.
+    """
+    angle = np.mod(angle + np.where(radius < 0, np.pi, 0), 2 * np.pi)
+    flip = np.ones((*angle.shape, 2))
+    flip[..., 1] = np.where(angle > np.pi, -1, 1)
+    folded = np.minimum(angle, 2 * np.pi - angle)
+    return np.abs(radius), folded, flip.reshape(*angle.shape[:-1], -1)
+
+
+def _times(factor: Tensor, pairs: Tensor, dim: int) -> Tensor:
+    """``pairs`` of neighbours along ``dim`` as complex numbers, times ``factor``."""
+    halves = pairs.movedim(dim, -1).unflatten(-1, (-1, 2)).contiguous()
+    z = torch.view_as_complex(halves) * factor.movedim(dim, -1).to(halves.dtype.to_complex())
+    return torch.view_as_real(z).flatten(-2).movedim(-1, dim)

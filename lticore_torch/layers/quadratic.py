@@ -1,0 +1,110 @@
+"""A rotation layer whose outputs are quadratic in the states."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import lticore
+from lticore._arrays import to_numpy
+from lticore.errors import ArgumentError
+from lticore.quadratic import dense_forms
+from lticore.systems import in_double
+
+from ..bridge import to_array
+from .base import replace_parameters
+from .rotation import RotationSSM
+
+
+class QuadraticSSM(RotationSSM):
+    """Rotation layer with linear and quadratic outputs.
+
+        y_i = (C x)_i + xᵀ M_i x + (D u)_i,    M_i = V_i diag(s_i) V_iᵀ
+
+    with V (features, n, c) and s (features, c). A Hankel penalty sees the linear part (A, B, C);
+    compression and :meth:`to_lti` see all of it.
+
+    Parameters
+    ----------
+    features, order, real_poles : as for :class:`RotationSSM`
+    rank : int
+        c, of each quadratic form.
+
+    Initialisation: V ~ N(0, 1/n), s ~ N(0, 1/c)/10, all else as for :class:`RotationSSM`.
+
+    Source: Sakamoto & Sato, A Deep State-Space Model Compression Method using Upper Bound on Output
+    Error (2025); Benner, Goyal & Pontes Duff, IEEE TAC 67 (2022).
+    """
+
+    def __init__(
+        self, features: int, order: int, *, real_poles: int | None = None, rank: int = 2
+    ) -> None:
+        super().__init__(features, order, real_poles=real_poles)
+        if rank < 1:
+            raise ArgumentError(f"rank must be at least 1, but is {rank}")
+        self.V = nn.Parameter(torch.randn(features, order, rank) / math.sqrt(order))
+        self.s = nn.Parameter(torch.randn(features, rank) / (10 * math.sqrt(rank)))
+
+    def options(self) -> dict[str, Any]:
+        return {"real_poles": len(self.real_atanh), "rank": self.s.shape[1]}
+
+    def to_lti(self) -> lticore.QuadraticOutputLTI:  # type: ignore[override]
+        """(A, B, C, M) in float64, M as factors. D is no part of it."""
+        linear = super().to_lti()
+        M = to_array(self.V.double()), to_array(self.s.double())
+        return lticore.QuadraticOutputLTI(linear.A, linear.B, linear.C, M)
+
+    def _load(self, sys: Any) -> None:
+        if isinstance(sys, lticore.LTI):
+            super()._load(sys)
+            h, rank = self.s.shape
+            zeros = {"V": np.zeros((h, self.order, rank)), "s": np.zeros((h, rank))}
+            replace_parameters(self, zeros)
+            return
+        # The rows of all V_i are outputs like those of C: x = T z takes C to C T and V_i to Tᵀ V_i.
+        linear, (V, s) = in_double(sys.linear), self._factors(sys)
+        h, n, rank = V.shape
+        forms = V.transpose(0, 2, 1).reshape(h * rank, n)
+        xp_C = np.concatenate([to_numpy(linear.C), forms])
+        values = self._values_of(
+            lticore.LTI(to_numpy(linear.to_dense().A), to_numpy(linear.B), xp_C)
+        )
+        C, rows = values["C"][:h], values["C"][h:]
+        V = rows.reshape(h, rank, -1).transpose(0, 2, 1)
+        replace_parameters(self, {**values, "C": C, "V": V, "s": s})
+
+    def _factors(self, sys: Any) -> tuple[np.ndarray, np.ndarray]:
+        """(V, s) of at most this layer's rank, which reductions of its systems never exceed."""
+        if isinstance(sys.M, tuple):
+            V, s = (to_numpy(x).astype(np.float64) for x in sys.M)
+        else:
+            s, V = np.linalg.eigh(to_numpy(dense_forms(sys.M)).astype(np.float64))
+        rank = self.s.shape[1]
+        kept = np.argsort(-np.abs(s), axis=1, kind="stable")[:, :rank]
+        lost = np.take_along_axis(np.abs(s), np.argsort(np.abs(s), axis=1), axis=1)[:, :-rank]
+        if lost.size and lost.max() > 1e-10 * np.abs(s).max():
+            raise ArgumentError(
+                f"a layer of rank {rank} cannot hold quadratic forms of higher rank: make one with "
+                "rank= of the system's"
+            )
+        return np.take_along_axis(V, kept[:, None], axis=2), np.take_along_axis(s, kept, axis=1)
+
+    def _shapes_of(self, stored: Mapping[str, torch.Size]) -> dict[str, tuple[int, ...]]:
+        shapes, rank = super()._shapes_of(stored), self.s.shape[1]
+        h, n = shapes["C"]
+        return {**shapes, "V": (h, n, rank), "s": (h, rank)}
+
+    def _outputs_of(self, states: Tensor, C: Tensor) -> Tensor:
+        h, n, rank = self.V.shape
+        V, s = self.V.to(states.dtype), self.s.to(states.dtype)
+        squares = (states @ V.movedim(0, 1).reshape(n, h * rank)).square()
+        return states @ C.mT + (squares.unflatten(-1, (h, rank)) * s).sum(dim=-1)
+
+    def flops_per_step(self) -> int:
+        h, n, rank = self.V.shape
+        return super().flops_per_step() + h * rank * (2 * n + 3)

@@ -1,0 +1,336 @@
+"""The S4D layer: one small system per channel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import lticore
+from lticore._arrays import namespace, to_numpy
+from lticore.errors import ArgumentError, ShapeError
+from lticore.systems import entry, in_double
+
+from ..bridge import to_array
+from ..recurrence import linear_recurrence
+from .base import SMALLEST_GAP, SSMLayer, check_input, check_sizes, replace_parameters
+from .hippo import hippo_normal
+from .modal import upper_half
+from .sampled import continuous, sampled_zoh
+
+_ATANH_LIMIT = 15.0
+
+
+class S4D(SSMLayer):
+    """S4D: every channel has its own diagonal system with one input and one output.
+
+        ż = λ z + u held over steps Δ,   y = 2 Re(c z) + D u,   λ = −e^δ − i ω
+
+    one step Δ = e^τ per channel; pairs of poles and signed real poles tanh(s), the latter in
+    discrete time. b is 1: only the product c b enters the map.
+
+    The modes of all channels lie one after another, with the channel of each beside them, since
+    channels of the same order may differ in how many of their poles are real.
+
+    Parameters
+    ----------
+    features : int
+        Channels h.
+    order : int
+        Stored real states n of each channel.
+    real_poles : int, optional
+        How many of them are real poles. Default: n mod 2.
+    start : "lin", "inv" or "legs"
+        λ_j = −½ + iπj;   −½ + i (N/π)(N/(2j+1) − 1) with N = n;   the HiPPO-LegS normal part.
+    min_step, max_step : float
+        Steps are log-uniform between them at initialisation.
+
+    Initialisation: both parts of c ~ N(0, ½), D ~ N(0, 1).
+
+    Cost: the impulse responses O(L h n), once for a batch, and a convolution by FFT of
+    O(h L log L) for each sequence.
+
+    Source: Gu, Gupta, Goel & Ré, On the Parameterization and Initialization of Diagonal State Space
+    Models (S4D, 2022), Appendix C.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        order: int,
+        *,
+        real_poles: int | None = None,
+        start: Literal["lin", "inv", "legs"] = "lin",
+        min_step: float = 1e-3,
+        max_step: float = 1e-1,
+    ) -> None:
+        super().__init__()
+        q, k = check_sizes(features, order, real_poles)
+        if start not in ("lin", "inv", "legs"):
+            raise ArgumentError(f"start={start!r} is not 'lin', 'inv' or 'legs'")
+        if not 0 < min_step <= max_step:
+            raise ArgumentError(f"0 < min_step ≤ max_step is needed: {min_step}, {max_step}")
+        self.features = features
+        log_range = math.log(min_step), math.log(max_step)
+        omega = torch.tensor(_frequencies(start, q), dtype=torch.get_default_dtype())
+        self.step_log = nn.Parameter(torch.empty(features).uniform_(*log_range))
+        self.decay_log = nn.Parameter(torch.full((features * q,), math.log(0.5)))
+        self.frequency = nn.Parameter(omega.repeat(features))
+        self.C = nn.Parameter(torch.randn(features * q, 2) / math.sqrt(2))
+        self.real_atanh = nn.Parameter(torch.atanh(0.9 * (2 * torch.rand(features * k) - 1)))
+        self.real_C = nn.Parameter(torch.randn(features * k) / math.sqrt(2))
+        self.D = nn.Parameter(torch.randn(features))
+        self.pair_channel: Tensor
+        self.real_channel: Tensor
+        channels = torch.arange(features)
+        self.register_buffer("pair_channel", channels.repeat_interleave(q))
+        self.register_buffer("real_channel", channels.repeat_interleave(k))
+
+    @property
+    def order(self) -> int:
+        return int(self._states_of_channels().max())
+
+    def options(self) -> dict[str, Any]:
+        return {"real_poles": self.order % 2}
+
+    def _states_of_channels(self) -> Tensor:
+        pairs, real = (
+            torch.bincount(x, minlength=self.features)
+            for x in (self.pair_channel, self.real_channel)
+        )
+        return 2 * pairs + real
+
+    # --- the systems ------------------------------------------------------------------------
+
+    def _slots(self) -> tuple[_Slots, _Slots]:
+        """Of the pairs and of the real poles."""
+        return _slots(self.pair_channel, self.features), _slots(self.real_channel, self.features)
+
+    def _pairs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(ρ, α, complex b of the sampled system), one per pair, in double precision."""
+        step = torch.exp(self.step_log.double())[self.pair_channel]
+        return sampled_zoh(torch.exp(self.decay_log.double()), self.frequency.double(), step)
+
+    def _real(self) -> Tensor:
+        return torch.tanh(self.real_atanh.double().clamp(-_ATANH_LIMIT, _ATANH_LIMIT))
+
+    def system_tensors(self) -> tuple[str, tuple[Tensor, ...], Tensor, Tensor]:
+        """As in the base class, with one system per channel. Where channels differ in how many
+        poles are real, poles 0 without input and output fill up: they add zero Hankel values."""
+        radius, angle, b = self._pairs()
+        pair, real = self._slots()
+        rotation = (pair.spread(radius), pair.spread(angle), real.spread(self._real()))
+        b_pairs = pair.spread(torch.view_as_real(b)).flatten(1)
+        c_pairs = pair.spread(2 * self.C.double()).flatten(1)
+        b_real = real.spread(torch.ones_like(self.real_C, dtype=torch.float64))
+        c_real = real.spread(self.real_C.double())
+        B = torch.cat([b_pairs, b_real], dim=1)[..., None]
+        C = torch.cat([c_pairs, c_real], dim=1)[:, None]
+        return "rotation", rotation, B.to(self.C.dtype), C.to(self.C.dtype)
+
+    def to_lti(self) -> lticore.LTI:
+        """A batch of ``features`` systems with one input and output: Rotation where all channels
+        have as many real poles, else dense."""
+        _, A, B, C = self.system_tensors()
+        B, C, D = (to_array(x.double()) for x in (B, C, self.D[:, None, None]))
+        sys = lticore.LTI(lticore.Rotation(*map(to_array, A)), B, C, D)
+        if sys.order == self.order:
+            return sys
+        states = to_array(self._stored_states(A[0].shape[1], sys.order))
+        xp, dense = namespace(B), sys.to_dense()
+        rows, columns = states[:, :, None], states[:, None, :]
+        A = xp.take_along_axis(
+            xp.take_along_axis(dense.A, xp.broadcast_to(rows, (*states.shape, sys.order)), axis=1),
+            xp.broadcast_to(columns, (*states.shape, states.shape[1])),
+            axis=2,
+        )
+        B, C = xp.take_along_axis(B, rows, axis=1), xp.take_along_axis(C, columns, axis=2)
+        return lticore.LTI(A, B, C, D)
+
+    def _stored_states(self, pairs: int, padded: int) -> Tensor:
+        """(h, n): where the states of each channel are among the ``padded`` ones."""
+        filled = torch.zeros(self.features, padded, dtype=torch.bool, device=self.D.device)
+        pair, real = self._slots()
+        for half in (0, 1):
+            filled[pair.channel, 2 * pair.place + half] = True
+        filled[real.channel, 2 * pairs + real.place] = True
+        # Channels of lower order go on with states that fill up.
+        return torch.argsort((~filled).int(), dim=1, stable=True)[:, : self.order]
+
+    def _check_width(self, sys: Any) -> None:
+        if sys.batch_shape != (self.features,) or (sys.inputs, sys.outputs) != (1, 1):
+            raise ShapeError(
+                f"a layer of {self.features} channels cannot hold {sys!r}: it needs a batch of "
+                f"{self.features} systems with one input and one output"
+            )
+
+    def _load(self, sys: lticore.LTI) -> None:
+        self.load_channels([entry(sys, (channel,)) for channel in range(self.features)])
+
+    def load_channels(self, systems: Sequence[lticore.LTI]) -> None:
+        """:meth:`load_lti` from one system per channel, whose orders may differ."""
+        step_log = self.step_log.detach().double().cpu().numpy()
+        modes = [_modes(lticore.to_rotation(in_double(sys))) for sys in systems]
+        (pairs, of_pairs), (real, of_real) = (
+            (np.concatenate(rows), np.repeat(np.arange(len(rows)), list(map(len, rows))))
+            for rows in zip(*modes, strict=True)
+        )
+        radius, angle = np.minimum(pairs[:, 0], 1 - SMALLEST_GAP), pairs[:, 1]
+        step = np.exp(step_log)[of_pairs]
+        decay, frequency = continuous("zoh", radius, angle, step)
+        b = sampled_zoh(*map(torch.tensor, (decay, frequency, step)))[2].numpy()
+        c = (pairs[:, 2] + 1j * pairs[:, 3]) / (2 * b)
+        limit = np.tanh(_ATANH_LIMIT)
+        D = [0.0 if sys.D is None else float(to_numpy(sys.D)[0, 0]) for sys in systems]
+        replace_parameters(
+            self,
+            {
+                "step_log": step_log,
+                "decay_log": np.log(decay),
+                "frequency": frequency,
+                "C": np.column_stack([c.real, -c.imag]),
+                "real_atanh": np.arctanh(real[:, 0].clip(-limit, limit)),
+                "real_C": real[:, 1],
+                "D": np.array(D),
+            },
+        )
+        device = self.pair_channel.device
+        self.pair_channel = torch.tensor(of_pairs, device=device)
+        self.real_channel = torch.tensor(of_real, device=device)
+
+    def _shapes_of(self, stored: Mapping[str, torch.Size]) -> dict[str, tuple[int, ...]]:
+        Q, K, h = stored["decay_log"][0], stored["real_atanh"][0], self.features
+        pairs = dict.fromkeys(("decay_log", "frequency", "pair_channel"), (Q,))
+        real = dict.fromkeys(("real_atanh", "real_C", "real_channel"), (K,))
+        return {**pairs, **real, "C": (Q, 2), "step_log": (h,), "D": (h,)}
+
+    # --- computing --------------------------------------------------------------------------
+
+    def forward(self, u: Tensor, *, reverse: bool = False) -> Tensor:
+        with torch.autocast(u.device.type, enabled=False):
+            x = check_input(u).to(self._dtype())
+            response = self.impulse_response(u.shape[-2]).to(x.dtype)
+            y = _convolved(response, x.flip(-2) if reverse else x)
+            y = (y.flip(-2) if reverse else y) + x * self.D.to(x.dtype)
+        return y.to(u.dtype)
+
+    def _dtype(self) -> torch.dtype:
+        return torch.promote_types(self.C.dtype, torch.float32)
+
+    def impulse_response(self, steps: int) -> Tensor:
+        """(L, features): C A^k B of every channel, without D."""
+        radius, angle, b = self._pairs()
+        dtype = self._dtype()
+        c = torch.complex(self.C[:, 0], -self.C[:, 1]).to(b.dtype)
+        z = linear_recurrence(
+            torch.polar(radius, -angle), _impulse(2 * c * b, steps).to(dtype.to_complex())
+        )
+        x = linear_recurrence(self._real(), _impulse(self.real_C, steps).to(dtype))
+        response = z.new_zeros(self.features, steps, dtype=dtype)
+        response = response.index_add(0, self.pair_channel, z.real.mT)
+        return response.index_add(0, self.real_channel, x.mT).mT
+
+    def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """One step of the recurrence.
+
+        Parameters
+        ----------
+        u : (..., features) tensor
+        state : (..., states) tensor from the previous step, or None at the start: the pairs of all
+            channels as neighbours, then their real poles
+
+        Returns
+        -------
+        y : (..., features),   state : (..., states)
+        """
+        x = check_input(u).to(self._dtype())
+        radius, angle, b = self._pairs()
+        pairs = 2 * len(radius)
+        drive_pairs = torch.view_as_real(x[..., self.pair_channel, None] * b[:, None]).flatten(-3)
+        drive = torch.cat([drive_pairs.to(x.dtype), x[..., self.real_channel]], dim=-1)
+        if state is None:
+            state = torch.zeros_like(drive)
+        z = torch.view_as_complex(state[..., :pairs].unflatten(-1, (-1, 2)).contiguous())
+        moved = torch.view_as_real(z * torch.polar(radius, -angle).to(z.dtype)).flatten(-2)
+        real = state[..., pairs:] * self._real().to(x.dtype)
+        state = torch.cat([moved, real], dim=-1) + drive
+        paired = state[..., :pairs].unflatten(-1, (-1, 2)) * (2 * self.C.to(x.dtype))
+        y = torch.zeros_like(x).index_add(-1, self.pair_channel, paired.sum(dim=-1))
+        y = y.index_add(-1, self.real_channel, state[..., pairs:] * self.real_C.to(x.dtype))
+        return (y + x * self.D.to(x.dtype)).to(u.dtype), state
+
+    def flops_per_step(self) -> int:
+        Q, K = len(self.decay_log), len(self.real_atanh)
+        return 14 * Q + 4 * K + 2 * self.features
+
+    def extra_repr(self) -> str:
+        return f"features={self.features}, order={self.order}"
+
+
+def _frequencies(start: str, q: int) -> np.ndarray:
+    j, n = np.arange(q), 2 * q
+    if start == "lin":
+        return np.pi * j
+    if start == "inv":
+        return n / np.pi * (n / (2 * j + 1) - 1)
+    return hippo_normal(n)[0] if q else np.zeros(0)
+
+
+def _modes(sys: lticore.LTI) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (ρ, α, Re cb, Im cb) of the pairs and (λ, cb) of the real poles, y = Re(c z) + c x.
+
+    Modes without effect are left out, but for one.
+    """
+    radius, angle, real, B, C = (
+        to_numpy(x) for x in (sys.A.radius, sys.A.angle, sys.A.real_poles, sys.B, sys.C)
+    )
+    q = len(radius)
+    radius, angle, flip = upper_half(radius, angle)
+    b = B[: 2 * q, 0].reshape(q, 2) * flip.reshape(q, 2)
+    c = C[0, : 2 * q].reshape(q, 2) * flip.reshape(q, 2)
+    product = (b[:, 0] + 1j * b[:, 1]) * (c[:, 0] - 1j * c[:, 1])
+    pairs = np.column_stack([radius, angle, product.real, product.imag])
+    single = np.column_stack([real, C[0, 2 * q :] * B[2 * q :, 0]])
+    used, used_single = product != 0, single[:, 1] != 0
+    if not used.any() and not used_single.any():
+        return np.zeros((0, 4)), np.zeros((1, 2))
+    return pairs[used], single[used_single]
+
+
+@dataclass(frozen=True)
+class _Slots:
+    """Where the modes of all channels, sorted by channel, lie in an array (channels, places)."""
+
+    channel: Tensor
+    place: Tensor
+    shape: tuple[int, int]
+
+    def spread(self, values: Tensor) -> Tensor:
+        """(channels, places, ...) with zeros where a channel has fewer modes."""
+        empty = values.new_zeros(*self.shape, *values.shape[1:])
+        return empty.index_put((self.channel, self.place), values)
+
+
+def _slots(channel: Tensor, channels: int) -> _Slots:
+    counts = torch.bincount(channel, minlength=channels)
+    starts = torch.cumsum(counts, 0) - counts
+    place = torch.arange(len(channel), device=channel.device) - starts[channel]
+    return _Slots(channel, place, (channels, int(counts.max())))
+
+
+def _impulse(first: Tensor, steps: int) -> Tensor:
+    """(L, n): ``first`` at step 0, zero after it."""
+    return torch.cat([first[None], first.new_zeros(steps - 1, *first.shape)])
+
+
+def _convolved(response: Tensor, u: Tensor) -> Tensor:
+    """y_k = Σ_j response_j u_{k−j} for each channel, over the time axis −2."""
+    length = u.shape[-2]
+    size = 2 * length
+    spectrum = torch.fft.rfft(response, size, dim=-2) * torch.fft.rfft(u, size, dim=-2)
+    return torch.fft.irfft(spectrum, size, dim=-2)[..., :length, :]

@@ -1,0 +1,125 @@
+"""The S5 layer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lticore.errors import ArgumentError
+
+from .hippo import hippo_normal
+from .modal import ModalSSM
+from .sampled import RULES, continuous
+
+
+class S5(ModalSSM):
+    """S5: a continuous-time diagonal system for all features, sampled with learned steps.
+
+        ż = λ z + b u sampled with Δ,   y = 2 Re(c z) + D u,   λ = −e^δ − i ω
+
+    one step Δ = e^τ per pair; conjugate-symmetric, so half of the spectrum is stored. Signed real
+    poles beside the pairs are kept in discrete time, tanh(s): sampling reaches no negative ones.
+
+    Parameters
+    ----------
+    features : int
+        Inputs and outputs h.
+    order : int
+        Stored real states n, 2 per pair.
+    real_poles : int, optional
+        How many of the states are real poles. Default: n mod 2.
+    sampling : "zoh" or "bilinear"
+    blocks : int
+        The initial A has this many equal HiPPO-N blocks; n − real_poles is a multiple of twice it.
+    min_step, max_step : float
+        Steps are log-uniform between them at initialisation.
+
+    Initialisation as published: λ and eigenvectors V of HiPPO-N blocks; b = V⁻¹ B, B ~ N(0, 1/n);
+    c = C V, both parts of C ~ N(0, 1/n); D ~ N(0, 1).
+
+    Source: Smith, Warrington & Linderman, Simplified State Space Layers for Sequence Modeling
+    (S5), §3 and Appendix B.
+    """
+
+    PAIR_PARAMETERS = ("decay_log", "frequency", "step_log")
+    OUTPUT_GAIN = 2.0
+
+    def __init__(
+        self,
+        features: int,
+        order: int,
+        *,
+        real_poles: int | None = None,
+        sampling: Literal["zoh", "bilinear"] = "zoh",
+        blocks: int = 1,
+        min_step: float = 1e-3,
+        max_step: float = 1e-1,
+    ) -> None:
+        super().__init__(features, order, real_poles)
+        if sampling not in RULES:
+            raise ArgumentError(f"sampling={sampling!r} is not one of {sorted(RULES)}")
+        if blocks < 1 or self.pairs % blocks:
+            raise ArgumentError(f"{self.pairs} pairs of states do not fill {blocks} equal blocks")
+        if not 0 < min_step <= max_step:
+            raise ArgumentError(f"0 < min_step ≤ max_step is needed: {min_step}, {max_step}")
+        self.sampling = sampling
+        steps = math.log(min_step) + math.log(max_step / min_step) * torch.rand(self.pairs)
+        omega, b, c = _hippo_start(features, self.pairs, blocks)
+        self.decay_log = nn.Parameter(torch.full((self.pairs,), math.log(0.5)))
+        # e^{−iα} turns the other way than the papers' e^{+iα}: conjugate b and c.
+        self.frequency = nn.Parameter(omega)
+        self.step_log = nn.Parameter(steps)
+        real = torch.randn(len(self.real_atanh), 2 * features) / math.sqrt(order)
+        self.B = nn.Parameter(torch.cat([_interleaved(b.conj()), real[:, :features]]))
+        self.C = nn.Parameter(torch.cat([_interleaved(c.T), real[:, features:]]).T.contiguous())
+        self.D = nn.Parameter(torch.randn(features))
+
+    def options(self) -> dict[str, Any]:
+        return {**super().options(), "sampling": self.sampling}
+
+    def _sampled(self) -> tuple[Tensor, Tensor, Tensor]:
+        decay, step = (torch.exp(x.double()) for x in (self.decay_log, self.step_log))
+        return RULES[self.sampling](decay, self.frequency.double(), step)
+
+    def _radius_and_angle(self) -> tuple[Tensor, Tensor]:
+        return self._sampled()[:2]
+
+    def _scale(self) -> Tensor:
+        return self._sampled()[2]
+
+    def _pair_values(self, radius: np.ndarray, angle: np.ndarray) -> dict[str, np.ndarray]:
+        # One step for all new pairs: states of the old ones no longer exist.
+        old = self.step_log.detach().double()
+        step_log = float(old.mean()) if len(old) else math.log(1e-2)
+        decay, frequency = continuous(self.sampling, radius, angle, np.exp(step_log))
+        steps = np.full(len(radius), step_log)
+        return {"decay_log": np.log(decay), "frequency": frequency, "step_log": steps}
+
+    def _scale_of(self, values: Mapping[str, np.ndarray]) -> np.ndarray:
+        decay, step = (torch.tensor(np.exp(values[x])) for x in ("decay_log", "step_log"))
+        return RULES[self.sampling](decay, torch.tensor(values["frequency"]), step)[2].numpy()
+
+
+def _hippo_start(features: int, pairs: int, blocks: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(ω (q,), b (q, h), c (h, q)) of block-diagonal HiPPO-N and random real B and complex C."""
+    size = 2 * pairs // blocks
+    if size == 0:
+        empty = torch.zeros(0, features, dtype=torch.complex64)
+        return torch.zeros(0), empty, empty.T
+    omega, vectors = hippo_normal(size)
+    V = torch.tensor(vectors, dtype=torch.complex64)
+    B = torch.randn(blocks, size, features) / math.sqrt(2 * pairs)
+    C = torch.view_as_complex(torch.randn(blocks, features, size, 2)) / math.sqrt(2 * pairs)
+    b = (V.mH @ B.to(V.dtype)).reshape(-1, features)
+    c = (C @ V).movedim(0, 1).reshape(features, -1)
+    return torch.tensor(omega, dtype=torch.get_default_dtype()).repeat(blocks), b, c
+
+
+def _interleaved(z: Tensor) -> Tensor:
+    """Rows Re z_1, Im z_1, Re z_2, … of a (q, h) complex tensor."""
+    return torch.stack([z.real, z.imag], dim=1).flatten(0, 1)

@@ -1,0 +1,339 @@
+"""A selective layer: a diagonal system whose step size, inputs and outputs depend on the input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import lticore
+from lticore.errors import ArgumentError, ShapeError
+
+from ..bridge import to_array
+from ..recurrence import time_varying_recurrence
+from .base import SMALLEST_GAP, check_input, check_sizes, replace_parameters, resized_like
+
+
+@dataclass(frozen=True, eq=False)
+class MeanGramians:
+    """Gramians P, Q (n, n) of a selective layer's mean dynamics over data."""
+
+    P: np.ndarray
+    Q: np.ndarray
+
+    @property
+    def order(self) -> int:
+        return len(self.P)
+
+    @cached_property
+    def _decomposition(self) -> tuple[np.ndarray, ...]:
+        """(S, U, σ, Vᵀ, R) with P = R Rᵀ, Q = S Sᵀ, Sᵀ R = U Σ Vᵀ."""
+        R, S = _factor(self.P), _factor(self.Q)
+        return S, *np.linalg.svd(S.T @ R), R
+
+    @property
+    def singular_values(self) -> np.ndarray:
+        """√ of the eigenvalues of P Q, descending."""
+        return self._decomposition[2]
+
+    def projections(self, order: int) -> tuple[np.ndarray, np.ndarray]:
+        """(W, V) of balanced truncation, Wᵀ V = I.
+
+        Raises
+        ------
+        ArgumentError
+        """
+        S, U, sigma, Vh, R = self._decomposition
+        clear = int((sigma > np.finfo(float).eps * len(sigma) * sigma[0]).sum())
+        if not 1 <= order <= max(clear, 1):
+            raise ArgumentError(
+                f"order must lie in 1 … {clear}, the number of states that do something on the "
+                f"data, but is {order}"
+            )
+        scale = 1 / np.sqrt(np.maximum(sigma[:order], np.finfo(float).tiny))
+        return S @ U[:, :order] * scale, R @ Vh[:order].T * scale
+
+
+def _factor(P: np.ndarray) -> np.ndarray:
+    """R with P = R Rᵀ of a positive semidefinite matrix."""
+    values, vectors = np.linalg.eigh((P + P.T) / 2)
+    return vectors * np.sqrt(values.clip(min=0))
+
+
+class SelectiveSSM(nn.Module):
+    """Selective state space: one small system per channel, driven by what it reads.
+
+        Δ_k = softplus(W_Δ u_k + β)           one step per channel, W_Δ of low rank
+        x_k = e^{Δ_k a} x_{k−1} + Δ_k b(u_k) u_k      per channel, n states;   b(u) = W_b u
+        y_k = c(u_k) x_k + D u_k                                              c(u) = W_c u
+
+    The continuous poles a are shared by all channels and have negative real parts: real ones, and
+    conjugate pairs −e^δ − i ω (as in :class:`ModalSSM` in neighbouring states), which a new layer
+    has none of but a compressed one may. b(u) and c(u) are shared by all channels too.
+
+    It is not time-invariant: there are no Hankel values, and no error bound. :meth:`mean_lti`
+    gives the mean system over data, and :meth:`reduce` projects on its dominant states.
+
+    Parameters
+    ----------
+    features : int
+        Channels h.
+    order : int
+        States n of each channel.
+    rank : int, optional
+        Of W_Δ; default ⌈h/16⌉.
+    min_step, max_step : float
+        Steps at u = 0 are log-uniform between them at initialisation.
+
+    Shapes: forward (..., L, features) → (..., L, features).
+
+    Initialisation: a = −1, …, −n; W_b, W_c ~ N(0, 1/h); D = 1.
+
+    Cost: O(L h n), and memory for L h n states.
+
+    Source: Gu & Dao, Mamba: Linear-Time Sequence Modeling with Selective State Spaces (2024), §3,
+    here with one A for all channels.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        order: int,
+        *,
+        rank: int | None = None,
+        min_step: float = 1e-3,
+        max_step: float = 1e-1,
+    ) -> None:
+        super().__init__()
+        check_sizes(features, order, order)
+        rank = math.ceil(features / 16) if rank is None else rank
+        if rank < 1:
+            raise ArgumentError(f"rank must be at least 1, but is {rank}")
+        if not 0 < min_step <= max_step:
+            raise ArgumentError(f"0 < min_step ≤ max_step is needed: {min_step}, {max_step}")
+        self.features = features
+        self.real_log = nn.Parameter(torch.log(torch.arange(1.0, order + 1)))
+        self.decay_log = nn.Parameter(torch.zeros(0))
+        self.frequency = nn.Parameter(torch.zeros(0))
+        self.B = nn.Parameter(torch.randn(order, features) / math.sqrt(features))
+        self.C = nn.Parameter(torch.randn(order, features) / math.sqrt(features))
+        self.step_down = nn.Parameter(torch.randn(rank, features) / math.sqrt(features))
+        self.step_up = nn.Parameter(torch.randn(features, rank) / math.sqrt(rank))
+        steps = torch.empty(features).uniform_(math.log(min_step), math.log(max_step)).exp()
+        self.step_bias = nn.Parameter(steps + torch.log(-torch.expm1(-steps)))  # softplus⁻¹
+        self.D = nn.Parameter(torch.ones(features))
+
+    @property
+    def order(self) -> int:
+        return self.B.shape[0]
+
+    def options(self) -> dict[str, Any]:
+        return {"rank": self.step_down.shape[0]}
+
+    def system_parameters(self) -> list[nn.Parameter]:
+        """All parameters but D."""
+        return [p for name, p in self.named_parameters() if name != "D"]
+
+    # --- computing --------------------------------------------------------------------------
+
+    def forward(self, u: Tensor, *, reverse: bool = False) -> Tensor:
+        with torch.autocast(u.device.type, enabled=False):
+            x = self._widened(u)
+            pair_poles, real_poles, drive, C = self._at(x)
+            q = 2 * len(self.decay_log)
+            pairs = torch.view_as_complex(drive[..., :q].unflatten(-1, (-1, 2)).contiguous())
+            z = _scan(pair_poles, pairs, reverse)
+            states = torch.cat(
+                [
+                    torch.view_as_real(z).flatten(-2),
+                    _scan(real_poles, drive[..., q:], reverse),
+                ],
+                dim=-1,
+            )
+            y = (states @ C[..., None]).squeeze(-1) + x * self.D.to(x.dtype)
+        return y.to(u.dtype)
+
+    def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """One step: (..., features) and the (..., features, n) state, or None at the start."""
+        x = self._widened(u)
+        pair_poles, real_poles, drive, C = self._at(x)
+        if state is None:
+            state = torch.zeros_like(drive)
+        q = 2 * len(self.decay_log)
+        z = torch.view_as_complex(state[..., :q].unflatten(-1, (-1, 2)).contiguous())
+        moved = torch.view_as_real(z * pair_poles).flatten(-2)
+        state = torch.cat([moved, state[..., q:] * real_poles], dim=-1) + drive
+        y = (state @ C[..., None]).squeeze(-1) + x * self.D.to(x.dtype)
+        return y.to(u.dtype), state
+
+    def flops_per_step(self) -> int:
+        h, n, q = self.features, self.order, len(self.decay_log)
+        steps = 4 * h * self.step_down.shape[0] + 10 * h
+        return steps + 4 * n * h + h * (6 * n + 8 * q) + 2 * h
+
+    def _widened(self, u: Tensor) -> Tensor:
+        return check_input(u).to(torch.promote_types(self.B.dtype, torch.float32))
+
+    def _at(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(pair poles, real poles, drive (..., h, n), C (..., n)) for the inputs of each step."""
+        step = self._steps(x)[..., None]
+        real, decay = (torch.exp(p.to(x.dtype)) for p in (self.real_log, self.decay_log))
+        pairs = torch.polar(torch.exp(-step * decay), -step * self.frequency.to(x.dtype))
+        b, c = (x @ W.to(x.dtype).mT for W in (self.B, self.C))
+        return pairs, torch.exp(-step * real), step * b[..., None, :] * x[..., None], c
+
+    def _steps(self, x: Tensor) -> Tensor:
+        """Δ, (..., h)."""
+        W = self.step_up.to(x.dtype) @ self.step_down.to(x.dtype)
+        return functional.softplus(x @ W.mT + self.step_bias.to(x.dtype))
+
+    # --- the mean system --------------------------------------------------------------------
+
+    @torch.no_grad()
+    def mean_lti(self, data: Tensor) -> lticore.LTI:
+        """The system of each channel with its time-varying matrices replaced by their means.
+
+            Ā = E e^{Δ a},   B̄ = E Δ b(u),   C̄ = E c(u)        over all steps of the data
+
+        Parameters
+        ----------
+        data : (..., L, features) inputs of this layer
+
+        Returns
+        -------
+        A batch of ``features`` Rotation systems with one input and one output, and D. They are
+        stable, as means of numbers inside the unit circle are. Where b(u) or c(u) have zero mean,
+        so has the mean system: its Hankel values then say nothing about the layer.
+
+        Source: Chahine et al., CompreSSM, eq. (19).
+        """
+        u = self._flat(data)
+        poles, real, step, b, c = self._means(u)
+        B = (step[..., None] * b[:, None]).mean(dim=0)[..., None]
+        C = c.mean(dim=0).expand(self.features, 1, -1)
+        A = lticore.Rotation(*map(to_array, (poles.abs(), -poles.angle(), real)))
+        D = self.D.double()[:, None, None]
+        return lticore.LTI(A, *map(to_array, (B, C, D)))
+
+    @torch.no_grad()
+    def mean_gramians(self, data: Tensor) -> MeanGramians:
+        """Gramians of the mean dynamics, driven by what b and c did on the data, of all channels.
+
+            Ā P Āᵀ − P + E (Δ u)² b bᵀ = 0,   Āᵀ Q Ā − Q + E cᵀ c = 0,   added over the channels
+
+        Second moments stand for the means of :meth:`mean_lti`, which may vanish.
+
+        Parameters
+        ----------
+        data : (..., L, features) inputs of this layer
+        """
+        u = self._flat(data)
+        poles, real, step, b, c = self._means(u)
+        weights = (step * u).square()
+        driven = torch.stack([b.mT @ (w[:, None] * b) for w in weights.unbind(dim=1)]) / len(u)
+        seen = (c.mT @ c / len(u)).expand_as(driven)
+        largest = 1 - SMALLEST_GAP
+        A = lticore.Rotation(
+            poles.abs().clamp(max=largest).cpu().numpy(),
+            (-poles.angle()).cpu().numpy(),
+            real.clamp(max=largest).cpu().numpy(),
+        )
+        P = lticore.solve_stein(A, driven.cpu().numpy())
+        Q = lticore.solve_stein(A.H, seen.cpu().numpy())
+        return MeanGramians(P.sum(axis=0), Q.sum(axis=0))
+
+    @torch.no_grad()
+    def reduce(self, order: int, gramians: MeanGramians) -> None:
+        """Keep the states that matter most on the data, in all channels the same.
+
+        W, V of balanced truncation for (P, Q) project the generator and the maps, Wᵀ a V, Wᵀ W_b,
+        Vᵀ W_c, and the result is brought to poles again; those in the right half plane are
+        reflected. There is no error bound: how good it is, only data can tell. The parameters are
+        replaced.
+
+        Raises
+        ------
+        ArgumentError
+            For an order outside 1 … n, or above the number of states that do something.
+
+        Source: after Chahine et al., CompreSSM, Appendix A.2.
+        """
+        W, V = gramians.projections(order)
+        a, b, c = self._generator(), *(self._array(x) for x in (self.B, self.C))
+        modal = lticore.to_rotation(lticore.LTI(W.T @ a @ V, W.T @ b, (V.T @ c).T))
+        rate = modal.A.radius * np.exp(-1j * modal.A.angle)
+        floor = np.finfo(np.float32).tiny
+        values = {
+            "decay_log": np.log(np.maximum(np.abs(rate.real), floor)),
+            "frequency": -rate.imag,
+            "real_log": np.log(np.maximum(np.abs(modal.A.real_poles), floor)),
+            "B": modal.B,
+            "C": modal.C.T,
+        }
+        replace_parameters(self, values)
+
+    def _flat(self, data: Tensor) -> Tensor:
+        if data.shape[-1] != self.features:
+            raise ShapeError(f"data has {data.shape[-1]} features, but the layer {self.features}")
+        return check_input(data).flatten(0, -2).double()
+
+    def _means(self, u: Tensor) -> tuple[Tensor, ...]:
+        """(mean pair poles (h, q), mean real poles (h, k), Δ (N, h), b (N, n), c (N, n))."""
+        step = self._steps(u)
+        decay, real = torch.exp(self.decay_log.double()), torch.exp(self.real_log.double())
+        rate = torch.complex(-decay, -self.frequency.double())
+        poles, reals = _mean_exponentials(step, rate), _mean_exponentials(step, -real)
+        return poles, reals, step, u @ self.B.double().mT, u @ self.C.double().mT
+
+    def _generator(self) -> np.ndarray:
+        """a as a real (n, n) block-diagonal matrix."""
+        decay, frequency, real = map(self._array, (self.decay_log, self.frequency, self.real_log))
+        rate = -np.exp(decay) - 1j * frequency
+        return lticore.Rotation(np.abs(rate), -np.angle(rate), -np.exp(real)).to_dense()
+
+    @staticmethod
+    def _array(parameter: Tensor) -> np.ndarray:
+        return parameter.detach().double().cpu().numpy()
+
+    def _shapes_of(self, stored: Mapping[str, torch.Size]) -> dict[str, tuple[int, ...]]:
+        q, k, h = stored["decay_log"][0], stored["real_log"][0], self.features
+        rank = self.step_down.shape[0]
+        return {
+            "decay_log": (q,),
+            "frequency": (q,),
+            "real_log": (k,),
+            "B": (2 * q + k, h),
+            "C": (2 * q + k, h),
+            "D": (h,),
+            "step_down": (rank, h),
+            "step_up": (h, rank),
+            "step_bias": (h,),
+        }
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest: Any) -> None:
+        resized_like(self, state_dict, prefix, self._shapes_of)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+    def extra_repr(self) -> str:
+        return f"features={self.features}, order={self.order}"
+
+
+def _mean_exponentials(step: Tensor, rates: Tensor) -> Tensor:
+    """E e^{Δ a} over the rows of Δ (N, h): (h, n), in the memory of one rate at a time."""
+    means = rates.new_empty(step.shape[1], len(rates))
+    for i, rate in enumerate(rates):
+        means[:, i] = torch.exp(step * rate).mean(dim=0)
+    return means
+
+
+def _scan(poles: Tensor, drive: Tensor, reverse: bool) -> Tensor:
+    """(..., L, h, n) states of all channels at once."""
+    flat = time_varying_recurrence(poles.flatten(-2), drive.flatten(-2), reverse=reverse)
+    return flat.reshape(drive.shape)
