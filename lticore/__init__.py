@@ -10,6 +10,7 @@ reduced = lti.balanced_truncation(sys, order=8)      # .system, .error_bound, â€
 from . import certificate
 from .convert.diagonal import diagonalize, eigenvector_condition
 from .convert.discretize import discretize
+from .convert.layers import from_lru, from_s4d, from_s5
 from .convert.nearby import NearbySystem, well_conditioned
 from .convert.rotation import to_rotation
 from .convert.statespace import from_statespace, to_statespace
@@ -98,6 +99,9 @@ __all__ = [
     "discretize",
     "from_statespace",
     "to_statespace",
+    "from_lru",
+    "from_s5",
+    "from_s4d",
     # errors
     "LticoreError",
     "ShapeError",

@@ -38,6 +38,9 @@ from .regularize import (
     modal_mean,
 )
 from .report import CompressionReport, LayerReport
+from .schedule import InTrainingCompressor, ReductionEvent
+from .storage import ModelFileError, export_arrays, load, save
+from .tracking import HankelRecord, HankelTracker
 
 __all__ = [
     "RotationSSM",
@@ -62,6 +65,14 @@ __all__ = [
     "CompressionReport",
     "LayerReport",
     "output_error_bound",
+    "InTrainingCompressor",
+    "ReductionEvent",
+    "HankelTracker",
+    "HankelRecord",
+    "save",
+    "load",
+    "export_arrays",
+    "ModelFileError",
     "linear_recurrence",
     "time_varying_recurrence",
     "spectral_sum",

@@ -21,8 +21,8 @@ from lticore.systems import in_double
 
 from . import capture, tuning
 from .certify import certifiable, output_error_bound
-from .layers import S4D, SelectiveSSM, SSMLayer, state_space_layers
-from .methods import METHODS, Criteria, Method, channels, choose_orders
+from .layers import SelectiveSSM, SSMLayer, state_space_layers
+from .methods import METHODS, Criteria, Method, channels, choose_orders, load_systems
 from .report import CompressionReport, LayerReport
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -174,7 +174,7 @@ def _reduce_layer(
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             reductions = [method.reduce(x, order, criteria) for x in channels(sys)]
-            _load(layer, reductions)
+            load_systems(layer, [x.system for x in reductions])
             rounding, size = _rounding(layer, reductions)
         bound = _largest([x.error_bound for x in reductions])
         _warn(name, layer, [str(x.message) for x in caught], bound, rounding, size)
@@ -190,13 +190,6 @@ def _reduce_layer(
         flops_before=flops_before,
         flops=layer.flops_per_step(),
     )
-
-
-def _load(layer: SSMLayer, reductions: list[lticore.Reduction]) -> None:
-    if isinstance(layer, S4D):
-        layer.load_channels([x.system for x in reductions])
-    else:
-        layer.load_lti(reductions[0].system)
 
 
 def _rounding(layer: SSMLayer, reductions: list[lticore.Reduction]) -> tuple[float, float]:

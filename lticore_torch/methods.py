@@ -17,6 +17,7 @@ from lticore.reduction.complex_balanced import complex_half
 from lticore.reduction.orders import check_budget, order_for_error
 from lticore.systems import entry
 
+from .layers import S4D, SSMLayer
 from .layers.selective import MeanGramians
 
 
@@ -102,6 +103,15 @@ def channels(sys: Any) -> list[Any]:
     if not sys.batch_shape:
         return [sys]
     return [entry(sys, (channel,)) for channel in range(sys.batch_shape[0])]
+
+
+def load_systems(layer: SSMLayer, systems: list[Any]) -> None:
+    """The inverse of :func:`channels`: a layer takes over its one system, or those of its
+    channels."""
+    if isinstance(layer, S4D):
+        layer.load_channels(systems)
+    else:
+        layer.load_lti(systems[0])
 
 
 def _values(sys: Any, horizon: int | None) -> np.ndarray:

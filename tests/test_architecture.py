@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "cupy", "numba", "matplotlib", "sklearn", "pandas", "control"}
 
 CONVERSIONS = {"convert", *(f"convert.{x}" for x in ("diagonal", "rotation", "discretize"))}
-CONVERSIONS |= {"convert.statespace", "convert.nearby"}
+CONVERSIONS |= {"convert.statespace", "convert.nearby", "convert.layers"}
 
 KERNELS = {f"kernels.{path.stem}" for path in (ROOT / "lticore" / "kernels").glob("[!_]*.py")}
 

@@ -102,7 +102,7 @@ def _fold(sys: LTI, max_condition: float) -> LTI:
     C = xp.take_along_axis(C, xp.broadcast_to(order[..., None, :], C.shape), axis=-1)
     half, real = slice(0, q), slice(q, modal.order - q)
 
-    pairs = _real_rows(B[..., half, :]), _real_columns(2 * C[..., :, half])
+    pairs = real_rows(B[..., half, :]), real_columns(2 * C[..., :, half])
     modes = _real_modes(B[..., real, :], C[..., :, real])
     folded = _from_blocks(poles, q, *pairs, *modes, sys.D)
     if not given_real:
@@ -121,7 +121,7 @@ def _fold_eigenvectors(sys: LTI, max_condition: float) -> LTI:
     order, q = _lower_half_first(_side(poles))
     poles = np.take_along_axis(poles, order, axis=-1)
     V = np.take_along_axis(V, order[..., None, :], axis=-1)
-    pairs, modes = _real_columns(V[..., :q]), real_part(V[..., q : sys.order - q])
+    pairs, modes = real_columns(V[..., :q]), real_part(V[..., q : sys.order - q])
     W = np.concatenate([pairs, modes], axis=-1)
     B, C = np.linalg.solve(W, sys.B), sys.C @ W
     return _from_blocks(
@@ -194,7 +194,7 @@ def _residue_side(B: Array, C: Array) -> Array:
     return xp.where(clear, imaginary, xp.zeros_like(imaginary))
 
 
-def _real_rows(b: Array) -> Array:
+def real_rows(b: Array) -> Array:
     """Rows (Re b, Im b), interleaved: b u enters z = x_1 + i x_2."""
     xp = namespace(b)
     if not is_complex(b):
@@ -204,7 +204,7 @@ def _real_rows(b: Array) -> Array:
     return xp.reshape(xp.stack([xp.real(b), xp.imag(b)], axis=-2), (*batch, 2 * q, m))
 
 
-def _real_columns(c: Array) -> Array:
+def real_columns(c: Array) -> Array:
     """Columns (Re c, −Im c), interleaved: y = Re(c z) in real states."""
     xp = namespace(c)
     if not is_complex(c):
@@ -247,7 +247,7 @@ def _canonical(sys: LTI) -> LTI:
             "of B is zero), so its first column cannot be scaled to (1, 0): the canonical form "
             "does not exist. Permute the inputs, or use canonical=False"
         )
-    B, C = _real_rows(b / first), _real_columns(c * xp.matrix_transpose(first))
+    B, C = real_rows(b / first), real_columns(c * xp.matrix_transpose(first))
     # Roundings of β/β must not leave a trace in the fixed column.
     unit = (xp.arange(B.shape[-2]) % 2 == 0)[:, None]
     column = xp.where(unit, xp.ones_like(B[..., :, :1]), xp.zeros_like(B[..., :, :1]))
