@@ -7,16 +7,17 @@ import os
 # The systems are small: a second BLAS thread costs more than it gives, and fights with torch's.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import json
 import sys
 from pathlib import Path
 
 import tyro
 
-from lticore.errors import ArgumentError, LticoreError
+from lticore.errors import LticoreError
 
+from .config import RunConfig, Runtime
 from .demo import DemoConfig, demo
-from .demo_report import print_table, write_report
+from .demo_report import rebuild
+from .papers.run import PaperConfig, run_paper
 
 app = tyro.extras.SubcommandApp()
 
@@ -27,21 +28,32 @@ def run_demo(config: tyro.conf.OmitArgPrefixes[DemoConfig]) -> None:
     demo(config)
 
 
+@app.command(name="train")
+def run_train(run: RunConfig, runtime: Runtime) -> None:
+    """Train one model in a run folder, or go on where an earlier call was interrupted."""
+    from .runs import run_folder
+    from .train import train
+
+    summary = train(run, runtime)
+    print(f"test accuracy {100 * summary['test_accuracy']:.2f} %, orders {summary['orders']}")
+    print(f"run: {run_folder(run)}")
+
+
+@app.command(name="paper")
+def run_paper_command(
+    name: tyro.conf.Positional[str], config: tyro.conf.OmitArgPrefixes[PaperConfig]
+) -> None:
+    """Run what is missing of a paper (hsvr, compressm, h2) and print published | ours."""
+    run_paper(name, config)
+
+
 @app.command(name="report")
-def rebuild_report(folder: tyro.conf.Positional[Path]) -> None:
-    """Draw the pictures and the HTML page of a finished run again, from its summary.json."""
-    path = folder / "summary.json"
-    try:
-        summary = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ArgumentError(f"{path} is not JSON ({error}): run the demo again") from error
-    try:
-        print_table(summary)
-        write_report(summary, folder)
-    except (KeyError, TypeError) as error:
-        raise ArgumentError(
-            f"{path} is not the summary of a demo run: {error} is missing"
-        ) from error
+def run_report(folder: tyro.conf.Positional[Path | None] = None) -> None:
+    """Without a folder: all results, as one HTML page and as RESULTS.md. With the folder of a demo:
+    draw its pictures and page again."""
+    if folder is not None:
+        rebuild(folder)
+        return
 
 
 def main() -> None:

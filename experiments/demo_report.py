@@ -12,6 +12,8 @@ import jinja2
 import matplotlib
 import numpy as np
 
+from lticore.errors import ArgumentError
+
 from .storage import write_atomically
 
 matplotlib.use("Agg")
@@ -65,6 +67,27 @@ def write_report(summary: dict[str, Any], folder: Path) -> None:
     for name, png in pictures.items():
         write_atomically(folder / name, png)
     write_atomically(folder / "report.html", page)
+
+
+def rebuild(folder: Path) -> None:
+    """Draw the pictures and the page of a finished demo again, from its summary.json.
+
+    Raises
+    ------
+    ArgumentError
+        When there is no summary of a demo in the folder.
+    """
+    path = folder / "summary.json"
+    try:
+        summary = json.loads(path.read_text())
+        print_table(summary)
+        write_report(summary, folder)
+    except json.JSONDecodeError as error:
+        raise ArgumentError(f"{path} is not JSON ({error}): run the demo again") from error
+    except (KeyError, TypeError) as error:
+        raise ArgumentError(
+            f"{path} is not the summary of a demo run: {error} is missing"
+        ) from error
 
 
 def plot_decay(summary: dict[str, Any]) -> bytes:

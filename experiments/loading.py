@@ -25,7 +25,8 @@ def load_data(config: DataConfig) -> SequenceData:
         For an unknown data set or setting of its loader (with the nearest names), pooling of what
         is not an image, or ``validation=False`` where the test set serves for validation.
     """
-    data = load(config.name, **config.options)
+    options: dict[str, Any] = dict(config.options)
+    data = load(config.name, **options)
     if not config.validation:
         both = joined(data.train, data.validation)
         data = replace(data, train=both, validation=both.select(torch.arange(0)))

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 import lticore
 from lticore.errors import ArgumentError
-from lticore_torch import ssm_layers
+from lticore_torch import HankelTracker, ReductionEvent, ssm_layers
 
 from .config import RunConfig, Runtime
 from .loading import describe, load_data
@@ -102,7 +102,7 @@ def train(
     optimizer = torch.optim.AdamW(parameter_groups(model, config.optimizer))
     peaks = [group["lr"] for group in optimizer.param_groups]
     compressor = build_compressor(
-        model, optimizer, config.reduction, lambda m: evaluate(m, data.validation)[1]
+        model, optimizer, config.reduction, lambda: evaluate(model, data.validation)[1]
     )
     tracker = _tracker(model, config)
     half = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(config.optimizer.precision)
@@ -204,14 +204,15 @@ def train(
             events.append(numbers | {"seconds": event.seconds})
             record(numbers)
             if first:
-                log(folder, f"step {now}: orders {numbers['orders_before']} → {numbers['orders']}")
+                log(folder, f"step {now}: orders {event.orders_before} → {event.orders}")
             best["accuracy"] = -1.0
             parallel = _parallel(model, processes, device, runtime)  # it has new parameters
         seconds += time.perf_counter() - clock
 
         # ---- what is written down
         if tracker is not None and (now % config.budget.track_every == 0 or now == total):
-            record({"step": now, "hankel": tracker.record(now)})
+            hankel = {name: one.to_dict() for name, one in tracker.record(now).items()}
+            record({"step": now, "hankel": hankel})
         every = config.budget.evaluate_every
         if every and (now % every == 0 or now == total):
             validation_loss, validation = evaluate(model, data.validation)
@@ -353,21 +354,17 @@ def _parallel(
     return model
 
 
-def _tracker(model: nn.Module, config: RunConfig) -> Any:
-    if not config.budget.track_every:
-        return None
-    from lticore_torch import HankelTracker
-
-    return HankelTracker(model)
+def _tracker(model: nn.Module, config: RunConfig) -> HankelTracker | None:
+    return HankelTracker(model) if config.budget.track_every else None
 
 
-def _event_numbers(event: Any) -> dict[str, Any]:
+def _event_numbers(event: ReductionEvent) -> dict[str, Any]:
     """What a reduction did, without its time."""
     return {
         "step": event.step,
-        "orders_before": list(event.orders_before),
-        "orders": list(event.orders),
-        "energies": list(event.energies),
+        "orders_before": event.orders_before,
+        "orders": event.orders,
+        "energies": event.energies,
         "rolled_back": event.rolled_back,
     }
 

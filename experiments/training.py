@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from lticore.errors import ArgumentError
 from lticore_torch import (
+    InTrainingCompressor,
     Regularizer,
     SequenceClassifier,
     SequenceClassifierConfig,
@@ -30,7 +31,6 @@ from .config import (
     ReductionConfig,
     RegularizerConfig,
     ScheduleConfig,
-    check_name,
 )
 from .data import Batch, Split
 
@@ -45,17 +45,14 @@ _PENALTIES = {
 
 def build_model(config: ModelConfig, data: dict[str, Any]) -> SequenceClassifier:
     """The classifier for data as :func:`experiments.loading.describe` tells of them."""
-    settings = dataclasses.asdict(config)
-    known = {f.name: f.default for f in dataclasses.fields(SequenceClassifierConfig)}
-    asked = {"inputs": data["channels"] or 1, "classes": data["classes"], **settings}
-    if data["vocabulary"] is not None:
-        asked["vocabulary"] = data["vocabulary"]
-    defaults = dataclasses.asdict(ModelConfig())
-    for name in [name for name in asked if name not in known]:
-        if asked[name] != defaults.get(name):
-            check_name("setting of the model", name, known)
-        del asked[name]
-    return SequenceClassifier(SequenceClassifierConfig(**asked))
+    return SequenceClassifier(
+        SequenceClassifierConfig(
+            inputs=data["channels"] or 1,
+            classes=data["classes"],
+            vocabulary=data["vocabulary"],
+            **dataclasses.asdict(config),
+        )
+    )
 
 
 def total_steps(budget: BudgetConfig, examples: int) -> int:
@@ -119,23 +116,22 @@ def build_compressor(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     config: ReductionConfig,
-    validate: Callable[[nn.Module], float],
-) -> Any:
+    validate: Callable[[], float],
+) -> InTrainingCompressor | None:
     """The in-training compressor of ``config``, or None."""
     if config.mode == "none":
         return None
-    from lticore_torch import InTrainingCompressor
-
-    amount = "tolerance" if config.mode == "tolerance" else "fraction"
-    rollback = {"validate": validate, "max_drop": config.max_drop}
+    rollback = config.mode == "rollback"
     return InTrainingCompressor(
         model,
         optimizer,
-        **{amount: config.amount},
-        steps=list(config.steps),
+        steps=config.steps,
+        tolerance=config.amount if config.mode == "tolerance" else None,
+        fraction=None if config.mode == "tolerance" else config.amount,
         selection=config.selection,
         moments=config.moments,
-        **(rollback if config.mode == "rollback" else {}),
+        validate=validate if rollback else None,
+        max_drop=config.max_drop,
     )
 
 
@@ -150,8 +146,11 @@ def on_device(batch: Batch, device: torch.device) -> Batch:
     """The batch, copied to ``device`` (from pinned memory where that is CUDA)."""
     if device.type == "cpu":
         return batch
-    pinned = (None if x is None else x.pin_memory() for x in batch)
-    return Batch(*(None if x is None else x.to(device, non_blocking=True) for x in pinned))
+    inputs, labels = (
+        x.pin_memory().to(device, non_blocking=True) for x in (batch.inputs, batch.labels)
+    )
+    lengths = batch.lengths
+    return Batch(inputs, labels, None if lengths is None else lengths.to(device))
 
 
 @torch.no_grad()
