@@ -9,15 +9,22 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
 from lticore.errors import LticoreError
 
 from .config import RunConfig, Runtime
+from .data import DATASETS, load
 from .demo import DemoConfig, demo
 from .demo_report import rebuild
+from .identification import IdentificationConfig, identify
 from .papers.run import PaperConfig, run_paper
+from .report import ReportConfig, report
+from .runs import run_folder
+from .sweep import SweepConfig, sweep
+from .train import train
 
 app = tyro.extras.SubcommandApp()
 
@@ -31,9 +38,6 @@ def run_demo(config: tyro.conf.OmitArgPrefixes[DemoConfig]) -> None:
 @app.command(name="train")
 def run_train(run: RunConfig, runtime: Runtime) -> None:
     """Train one model in a run folder, or go on where an earlier call was interrupted."""
-    from .runs import run_folder
-    from .train import train
-
     summary = train(run, runtime)
     print(f"test accuracy {100 * summary['test_accuracy']:.2f} %, orders {summary['orders']}")
     print(f"run: {run_folder(run)}")
@@ -47,13 +51,46 @@ def run_paper_command(
     run_paper(name, config)
 
 
-@app.command(name="report")
-def run_report(folder: tyro.conf.Positional[Path | None] = None) -> None:
-    """Without a folder: all results, as one HTML page and as RESULTS.md. With the folder of a demo:
-    draw its pictures and page again."""
-    if folder is not None:
-        rebuild(folder)
+@app.command(name="identify")
+def run_identify(config: tyro.conf.OmitArgPrefixes[IdentificationConfig]) -> None:
+    """Fit data of a system of order 8 with a layer of 64 states, without and with regulariser."""
+    identify(config)
+
+
+@app.command(name="sweep")
+def run_sweep(config: tyro.conf.OmitArgPrefixes[SweepConfig]) -> None:
+    """Train many runs through submitit, on this machine or on SLURM."""
+    sweep(config)
+
+
+@app.command(name="data")
+def run_data(
+    action: tyro.conf.Positional[Literal["list", "show", "download"]],
+    name: tyro.conf.Positional[str] = "",
+    output: Path | None = None,
+) -> None:
+    """List the data sets, draw samples of one, or fetch or generate it."""
+    if action == "list":
+        for known, entry in DATASETS.items():
+            print(f"{known:<14} {entry.summary}")
         return
+    data = load(name)
+    print(f"{data.name}: {len(data.train)} + {len(data.validation)} + {len(data.test)} sequences")
+    if action == "show":
+        print(f"samples: {show(name, output)}")
+
+
+@app.command(name="report")
+def run_report(
+    config: tyro.conf.OmitArgPrefixes[ReportConfig],
+    folder: tyro.conf.Positional[Path | None] = None,
+) -> None:
+    """All results, as one HTML page and as RESULTS.md; with the folder of a demo: draw its pictures
+    and page again."""
+    if folder is None:
+        report(config)
+    else:
+        rebuild(folder)
 
 
 def main() -> None:

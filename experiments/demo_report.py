@@ -23,7 +23,8 @@ from matplotlib import pyplot as plt
 LABELS = {"none": "no regularisation", "hsvr": "Hankel regularisation"}
 COLOURS = {"none": "#D55E00", "hsvr": "#0072B2"}
 
-_STYLE: Any = {
+#: Settings of matplotlib for all figures.
+STYLE: Any = {
     "font.size": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -93,7 +94,7 @@ def rebuild(folder: Path) -> None:
 def plot_decay(summary: dict[str, Any]) -> bytes:
     """Hankel singular values relative to the largest, one panel per layer, one line per seed."""
     depth = len(next(iter(summary["methods"].values()))["singular_values"])
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             1, depth, figsize=(4.6 * depth, 3.6), sharey=True, squeeze=False, layout="constrained"
         )
@@ -112,14 +113,14 @@ def plot_decay(summary: dict[str, Any]) -> bytes:
             axis.set(title=f"layer {layer + 1}", xlabel="state i")
         axes[0, 0].set_ylabel("Hankel singular value σᵢ / σ₁")
         axes[0, 0].legend(loc="lower left")
-        return _png(figure)
+        return png(figure)
 
 
 def plot_accuracy(summary: dict[str, Any]) -> bytes:
     """Test accuracy against the share of states removed: mean line, range over seeds."""
     ratios = _ratios(summary)
     x = 100 * np.array([float(r) for r in ratios])
-    with plt.rc_context(_STYLE):
+    with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
         for name, method in summary["methods"].items():
             seeds = 100 * np.array([method["accuracy_by_seed"][r] for r in ratios])
@@ -133,7 +134,7 @@ def plot_accuracy(summary: dict[str, Any]) -> bytes:
             ylim=(0, 102),
         )
         axis.legend(loc="lower left")
-        return _png(figure)
+        return png(figure)
 
 
 def _ratios(summary: dict[str, Any]) -> list[str]:
@@ -141,7 +142,8 @@ def _ratios(summary: dict[str, Any]) -> list[str]:
     return ["0.0", *map(str, summary["truncation_ratios"])]
 
 
-def _png(figure: Any) -> bytes:
+def png(figure: Any) -> bytes:
+    """The picture of a figure, which is closed."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
     plt.close(figure)

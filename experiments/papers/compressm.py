@@ -132,6 +132,8 @@ _LISTOPS = DataConfig(
     "listops", {"size": (20000, 2000, 2000), "longer_than": 10, "shorter_than": 60}
 )
 
+_AAN = DataConfig("aan", {"length": 1000}, train=5000, test=1000)
+
 #: The digits are not in the paper.
 TASKS = {
     "cifar10": Task(

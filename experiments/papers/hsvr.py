@@ -174,7 +174,7 @@ PAPER_TASKS = ("scifar", "smnist", "imdb", "path", "path-x")
 
 _SMOKE = RunConfig(
     data=DataConfig("digits", train=60, test=40),
-    model=ModelConfig("rotation", 4, 12, 2),
+    model=ModelConfig("rotation", 4, 20, 2),
     budget=BudgetConfig(steps=3, batch_size=25),
 )
 
