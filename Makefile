@@ -9,7 +9,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 ONE_THREAD = OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu lint format bench bench-peers bench-scaling bench-gradient bench-reduction bench-gpu clean
+.PHONY: help setup demo test test-slow test-gpu lint format bench bench-peers bench-scaling bench-gradient bench-reduction bench-compression bench-gpu clean
 
 help:  ## List all targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ bench-gradient: setup  ## Time Hankel-sum gradients and regularised training, in
 
 bench-reduction: setup  ## Compare reduction methods: errors, time, evaluations, into benchmarks/results
 	$(ONE_THREAD) $(BIN)/python benchmarks/bench_reduction.py
+
+bench-compression: setup  ## Compress trained classifiers in every way, after and during training, into benchmarks/results
+	$(ONE_THREAD) OMP_NUM_THREADS=1 $(BIN)/python benchmarks/compression.py
 
 bench-gpu:  ## Time the CUDA kernels and functions on a device, into benchmarks/results
 	$(GPU_PYTHON) benchmarks/gpu.py

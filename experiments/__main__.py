@@ -17,6 +17,7 @@ from lticore.errors import LticoreError
 
 from .config import RunConfig, Runtime
 from .data import DATASETS, load
+from .data.show import describe, draw_samples, sample_text
 from .demo import DemoConfig, demo
 from .demo_report import rebuild
 from .identification import IdentificationConfig, identify
@@ -67,17 +68,20 @@ def run_sweep(config: tyro.conf.OmitArgPrefixes[SweepConfig]) -> None:
 def run_data(
     action: tyro.conf.Positional[Literal["list", "show", "download"]],
     name: tyro.conf.Positional[str] = "",
-    output: Path | None = None,
+    output: Path = Path("samples.png"),
 ) -> None:
-    """List the data sets, draw samples of one, or fetch or generate it."""
+    """List the data sets; show samples of one (pictures go to --output); fetch or generate it."""
     if action == "list":
         for known, entry in DATASETS.items():
             print(f"{known:<14} {entry.summary}")
         return
     data = load(name)
-    print(f"{data.name}: {len(data.train)} + {len(data.validation)} + {len(data.test)} sequences")
-    if action == "show":
-        print(f"samples: {show(name, output)}")
+    print(describe(data))
+    if action == "show" and data.vocabulary is not None:
+        print(sample_text(data))
+    elif action == "show":
+        draw_samples(data, output)
+        print(f"samples: {output}")
 
 
 @app.command(name="report")

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 import lticore
 from lticore._arrays import to_numpy
@@ -53,12 +55,13 @@ def transferred(
 
     First moments (``power`` 1) are averaged gradients and follow :func:`change_of_states`; second
     ones (``power`` 2) follow the squared entries of the same maps, as variances of uncorrelated
-    entries do. Parameters with one entry per mode are averaged by participation factors
+    entries do. Gradients in the radii and in the angles of poles, which parameters are divided into
+    by their derivatives, are averaged by participation factors
 
-        w_ij = tr (T_B)_ji (T_C)_ij / tr 1  over the states of modes j, i,   Σ_i w_ij = 1
+        w_ij ∝ |tr (T_B)_ji (T_C)_ij|,  Σ_i w_ij = 1,  over the states of new mode j, old mode i
 
-    (their magnitudes for second moments), pairs among pairs and real poles among real poles.
-    Parameters that do not belong to states stay as they are.
+    pairs among pairs and real poles among real poles. Parameters that do not belong to states stay
+    as they are.
     """
     move = _of_channels if isinstance(old, S4D) else _of_modal
     return move(old, new, values, power)
@@ -69,6 +72,7 @@ def _of_modal(
 ) -> dict[str, np.ndarray]:
     T_B, T_C = change_of_states(*(mapped(to_numpy, x.to_lti()) for x in (old, new)))
     pairs, reals = _participation(T_B, T_C, _sizes(old), _sizes(new), power)
+    slopes = [_slopes(x, x.PAIR_PARAMETERS, *x._radius_and_angle()) for x in (old, new)]
     if power == 2:
         T_B, T_C = T_B**2, T_C**2
     moved = {}
@@ -84,7 +88,7 @@ def _of_modal(
         elif name == "real_atanh":
             moved[name] = reals @ value
         elif name in old.PAIR_PARAMETERS:
-            moved[name] = pairs @ value
+            moved[name] = _through(value, slopes[0][name], pairs, slopes[1][name], power)
         else:
             moved[name] = value
     return moved
@@ -97,6 +101,8 @@ def _of_channels(
     of_pairs = [x.pair_channel.cpu().numpy() for x in (old, new)]
     of_reals = [x.real_channel.cpu().numpy() for x in (old, new)]
     systems = [channels(mapped(to_numpy, x.to_lti())) for x in (old, new)]
+    coordinates = {"decay_log": "radius", "frequency": "angle"}
+    slopes = [_slopes(x, coordinates, *x._pairs()[:2]) for x in (old, new)]
     for channel, (before, after) in enumerate(zip(*systems, strict=True)):
         pair, real = of_pairs[0] == channel, of_reals[0] == channel
         sizes = [
@@ -113,14 +119,41 @@ def _of_channels(
             C = C @ (T_C**2 if power == 2 else T_C)
             moved["C"].append(C[: 2 * sizes[1][0]].reshape(-1, 2))
             moved["real_C"].append(C[2 * sizes[1][0] :])
-        for name, factors, chosen in (
-            ("decay_log", pairs, pair),
-            ("frequency", pairs, pair),
-            ("real_atanh", reals, real),
-        ):
+        pair_new = of_pairs[1] == channel
+        for name in coordinates:
             if name in values:
-                moved[name].append(factors @ values[name][chosen])
+                inner, outer = slopes[0][name][pair], slopes[1][name][pair_new]
+                moved[name].append(_through(values[name][pair], inner, pairs, outer, power))
+        if "real_atanh" in values:
+            moved["real_atanh"].append(reals @ values["real_atanh"][real])
     return {name: np.concatenate(parts) if parts else values[name] for name, parts in moved.items()}
+
+
+def _slopes(
+    layer: Any, coordinates: Mapping[str, str | None], radius: Tensor, angle: Tensor
+) -> dict[str, np.ndarray]:
+    """Derivatives of ρ or of α folded into [0, π] in each pair parameter; ones for others."""
+    with torch.no_grad():
+        fold = torch.where(torch.remainder(angle, 2 * torch.pi) > torch.pi, -1.0, 1.0)
+    sums = {"radius": radius.sum(), "angle": (fold * angle).sum()}
+    slopes = {}
+    for name, coordinate in coordinates.items():
+        p = getattr(layer, name)
+        if coordinate is None or not p.requires_grad:
+            slopes[name] = np.ones(len(p))
+        else:
+            (slope,) = torch.autograd.grad(sums[coordinate], p, retain_graph=True)
+            slopes[name] = slope.double().cpu().numpy()
+    return slopes
+
+
+def _through(
+    value: np.ndarray, inner: np.ndarray, weights: np.ndarray, outer: np.ndarray, power: int
+) -> np.ndarray:
+    """Averages of gradients in a coordinate, from and to a parameter with these slopes."""
+    with np.errstate(divide="ignore"):
+        inverse = np.where(np.abs(inner) > np.finfo(np.float32).tiny, 1 / inner, 0.0)
+    return (weights @ (value * inverse**power)) * outer**power
 
 
 def _sizes(layer: ModalSSM) -> tuple[int, int]:

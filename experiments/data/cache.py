@@ -28,9 +28,9 @@ def folders(root: Path | str | None = None) -> list[Path]:
     return [Path(chosen), cache] if chosen else [cache]
 
 
-def find(name: str, root: Path | str | None = None) -> Path | None:
-    """The first such file in the data folders."""
-    return next((path for folder in folders(root) if (path := folder / name).exists()), None)
+def find(name: str, root: Path | str | None = None) -> list[Path]:
+    """All such files in the data folders."""
+    return [folder / name for folder in folders(root) if (folder / name).exists()]
 
 
 def writable_folder(root: Path | str | None = None) -> Path:
@@ -62,9 +62,8 @@ def converted(
     DataError
         When the file is absent or damaged and the official ones cannot be had.
     """
-    path = find(name, root)
     refused = ""
-    if path is not None:
+    for path in find(name, root):
         note = path.with_name(f"{name}.sha256")
         found = sha256(path)
         if found == known or (note.exists() and note.read_text().strip() == found):
@@ -90,8 +89,7 @@ def converted(
 
 def generated(name: str, generate: Callable[[], Arrays], root: Path | str | None = None) -> Arrays:
     """Arrays of ``name``, generated and stored if no folder holds it; a damaged file is remade."""
-    path = find(name, root)
-    if path is not None:
+    for path in find(name, root):
         try:
             return _read(path)
         except (zipfile.BadZipFile, ValueError, EOFError) as error:
@@ -131,9 +129,10 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray]) -> None:
 def _official(remote: Remote, folder: Path, root: Path | str | None) -> Path:
     """The official file where it lies already, else downloaded."""
     present = find(remote.name, root)
-    return download(remote, folder if present is None else present.parent)
+    return download(remote, present[0].parent if present else folder)
 
 
 def _read(path: Path) -> Arrays:
-    with np.load(path, allow_pickle=False) as file:
+    # Opened here, because NumPy leaves a damaged file open.
+    with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
         return {key: file[key] for key in file.files}

@@ -33,6 +33,10 @@ class DashTable(NamedTuple):  # which compiled functions can take, unlike a data
     disc : (·, 2) offsets within one margin
     kernels : (360, ·, 2) offsets that must be free for a first dash to be drawn from a pixel; the
         first one is repeated where a dash has fewer
+    usable : (360,) whether a first dash may have this direction. The original dilates the mask with
+        the kernel; where at a border no part of the kernel lies in the picture, OpenCV yields its
+        lowest number, and the original then gives the snake up. So it does for every direction
+        whose kernel does not reach to all four quadrants.
     """
 
     length: int
@@ -44,6 +48,7 @@ class DashTable(NamedTuple):  # which compiled functions can take, unlike a data
     masks: NDArray[np.float64]
     disc: NDArray[np.int64]
     kernels: NDArray[np.int64]
+    usable: NDArray[np.bool_]
 
 
 def dash_table(length: int, thickness: float, margin: int) -> DashTable:
@@ -55,6 +60,7 @@ def dash_table(length: int, thickness: float, margin: int) -> DashTable:
     angles = np.concatenate([degrees, backwards])
     drawn = [_draw_dash(angle, length, thickness, margin) for angle in angles]
     masks = np.array([mask for _, mask in drawn])
+    kernels = _kernels(masks[:360], length + margin)
     return DashTable(
         length=length,
         margin=margin,
@@ -64,7 +70,8 @@ def dash_table(length: int, thickness: float, margin: int) -> DashTable:
         images=np.array([image for image, _ in drawn]),
         masks=masks,
         disc=np.argwhere(_disc(margin)) - margin,
-        kernels=_kernels(masks[:360], length + margin),
+        kernels=kernels,
+        usable=_in_every_quadrant(kernels),
     )
 
 
@@ -104,6 +111,12 @@ def _kernels(masks: NDArray[np.float64], reach: int) -> NDArray[np.int64]:
     kernels = [kernel[(kernel <= reach).all(axis=1)] for kernel in kernels]
     most = max(map(len, kernels))
     return np.array([np.concatenate([k, np.repeat(k[:1], most - len(k), axis=0)]) for k in kernels])
+
+
+def _in_every_quadrant(kernels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    y, x = kernels[..., 0], kernels[..., 1]
+    quadrants = [(a * y >= 0) & (b * x >= 0) for a in (-1, 1) for b in (-1, 1)]
+    return np.all([quadrant.any(axis=1) for quadrant in quadrants], axis=0)
 
 
 def _draw_dash(

@@ -26,7 +26,7 @@ def in_parallel(
 
     Threads, because the kernels release the interpreter's lock; few parts wait at any time.
     """
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or os.cpu_count() or 1
     with ThreadPoolExecutor(workers) as pool, tqdm(total=len(parts), desc=label) as bar:
         rest = iter(parts)
         waiting = [pool.submit(draw, part) for part in islice(rest, 2 * workers)]

@@ -89,6 +89,7 @@ def generate_listops(
 
     first = 0
     while len(texts) < count:
+        before = len(texts)
         parts = range(first, first + -(-(count - len(texts)) // _PART))
         first = parts.stop
         for tokens, offsets, values, tries in in_parallel(
@@ -101,6 +102,11 @@ def generate_listops(
                     seen.add(text)
                     texts.append(text)
                     labels.append(value)
+        if len(texts) == before:
+            raise ArgumentError(
+                f"there seem to be only {before} different trees longer than {longer_than} and "
+                f"shorter than {shorter_than}: ask for fewer than {count}"
+            )
     return {
         "tokens": np.frombuffer(bytearray().join(texts), np.uint8),
         "offsets": np.cumsum([0, *map(len, texts)], dtype=np.int64),

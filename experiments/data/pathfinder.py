@@ -58,9 +58,42 @@ class PathfinderConfig:
 #: The "hard" pictures by their side. Targets have the contrast paddle times snake, distractors
 #: that of the snake alone.
 CONFIGS = {
-    32: PathfinderConfig(32, 7, 1.5, 2, 0.5, (1,), 1.0, 5, 2.0, 1.5),
-    64: PathfinderConfig(64, 12, 2.5, 5, 1.0, (1,), 1.8, 5, 0.8, 0.8),
-    128: PathfinderConfig(128, 20, 3.0, 5, 1.5, (2, 3), 1.8, 8, 0.9, 0.9),
+    32: PathfinderConfig(
+        window=32,
+        distance=7,
+        marker_radius=1.5,
+        dash_length=2,
+        thickness=0.5,
+        margins=(1,),
+        continuity=1.0,
+        distractors=5,
+        distractor_contrast=2.0,
+        target_contrast=1.5,
+    ),
+    64: PathfinderConfig(
+        window=64,
+        distance=12,
+        marker_radius=2.5,
+        dash_length=5,
+        thickness=1.0,
+        margins=(1,),
+        continuity=1.8,
+        distractors=5,
+        distractor_contrast=0.8,
+        target_contrast=0.8,
+    ),
+    128: PathfinderConfig(
+        window=128,
+        distance=20,
+        marker_radius=3.0,
+        dash_length=5,
+        thickness=1.5,
+        margins=(2, 3),
+        continuity=1.8,
+        distractors=8,
+        distractor_contrast=0.9,
+        target_contrast=0.9,
+    ),
 }
 
 
@@ -72,9 +105,9 @@ class Picture:
     label : 1 when the discs mark the two ends of one snake
     margin : free pixels around a dash
     markers : (2, 2) positions (y, x) of the discs
-    targets : (2, dashes, 2) positions of the dashes of the long snakes: the tail of the first, the
-        far ends of the others
-    distractors : the same for each short snake that found room, (dashes, 2)
+    targets : (2, dashes, 3) dashes of the long snakes: position (y, x), which is the tail of the
+        first dash and the far end of the others, and number in the table of dashes
+    distractors : the same for each short snake that found room, (dashes, 3)
     """
 
     pixels: NDArray[np.uint8]
@@ -153,12 +186,12 @@ def draw_picture(config: PathfinderConfig, random: np.random.Generator) -> Pictu
             grow_distractor(mask, snake, config.continuity, table, random) for _ in range(_ATTEMPTS)
         ):
             paint_snake(image, snake, config.distractor_contrast, table)
-            distractors.append(snake[:, :2])
+            distractors.append(snake)
     first = int(random.integers(2))
     markers = np.array([targets[first, 0, :2], targets[first if label else 1 - first, -1, :2]])
     for y, x in markers.tolist():
         image = np.maximum(image, draw_disc(config.window, y, x, config.marker_radius))
-    return Picture(_bytes(image), label, margin, markers, targets[:, :, :2], distractors)
+    return Picture(_bytes(image), label, margin, markers, targets, distractors)
 
 
 #: One table per kind of dash: a snake points in few directions, so that each is drawn once.

@@ -50,7 +50,7 @@ DATASETS = {
     ),
     "path-x": Entry(partial(load_pathfinder, side=128), "the same as pathfinder128"),
     "aan": Entry(load_aan, "pairs of papers, LRA Retrieval (7.7 GB, to be fetched by hand)"),
-    "fsdd": Entry(load_fsdd, "spoken digits, raw audio (16 MB to fetch)"),
+    "fsdd": Entry(load_fsdd, "spoken digits, raw audio (to fetch)"),
 }
 
 

@@ -127,6 +127,8 @@ def _first_dash(
     """A direction and a tail from which the dash is free: (found, y, x, number of the dash)."""
     for _ in range(_TRIES):
         number = int(random.random() * 360)
+        if not table.usable[number]:
+            return False, 0, 0, 0
         found, y, x = _free_tail(mask, band, table.kernels[number], random)
         if not found:
             return False, 0, 0, 0

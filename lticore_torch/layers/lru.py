@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -46,7 +47,11 @@ class LRU(ModalSSM):
     Appendix A.
     """
 
-    PAIR_PARAMETERS = ("nu_log", "theta_log", "gamma_log")
+    PAIR_PARAMETERS: ClassVar[dict[str, str | None]] = {
+        "nu_log": "radius",
+        "theta_log": "angle",
+        "gamma_log": None,
+    }
 
     nu_log: nn.Parameter
     theta_log: nn.Parameter

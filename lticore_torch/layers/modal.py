@@ -44,8 +44,9 @@ class ModalSSM(SSMLayer):
     1 stay below 1, and every value of the parameters gives a stable system.
     """
 
-    #: Parameters with one entry per pair, from which poles and scales are made.
-    PAIR_PARAMETERS: ClassVar[tuple[str, ...]]
+    #: Parameters with one entry per pair, from which poles and scales are made, and which of
+    #: "radius" and "angle" each is there for.
+    PAIR_PARAMETERS: ClassVar[dict[str, str | None]]
     #: g, which multiplies C.
     OUTPUT_GAIN: ClassVar[float] = 1.0
 
@@ -132,7 +133,11 @@ class ModalSSM(SSMLayer):
         return {**pairs, "real_atanh": np.arctanh(real.clip(-limit, limit)), "B": B, "C": C}
 
     def _shapes_of(self, stored: Mapping[str, torch.Size]) -> dict[str, tuple[int, ...]]:
-        q, k, h = stored[self.PAIR_PARAMETERS[0]][0], stored["real_atanh"][0], self.features
+        q, k, h = (
+            stored[next(iter(self.PAIR_PARAMETERS))][0],
+            stored["real_atanh"][0],
+            self.features,
+        )
         n = 2 * q + k
         pairs = dict.fromkeys(self.PAIR_PARAMETERS, (q,))
         return {**pairs, "real_atanh": (k,), "B": (n, h), "C": (h, n), "D": (h,)}

@@ -85,6 +85,8 @@ class QuadraticSSM(RotationSSM):
         else:
             s, V = np.linalg.eigh(to_numpy(dense_forms(sys.M)).astype(np.float64))
         rank = self.s.shape[1]
+        if s.shape[1] == rank:
+            return V, s
         kept = np.argsort(-np.abs(s), axis=1, kind="stable")[:, :rank]
         lost = np.take_along_axis(np.abs(s), np.argsort(np.abs(s), axis=1), axis=1)[:, :-rank]
         if lost.size and lost.max() > 1e-10 * np.abs(s).max():

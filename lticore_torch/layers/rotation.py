@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -46,7 +46,10 @@ class RotationSSM(ModalSSM):
     Source: Schwerdtner et al., HSVR, eq. (6)-(7), Proposition 1 and Appendix B.
     """
 
-    PAIR_PARAMETERS = ("radius_logit", "angle_logit")
+    PAIR_PARAMETERS: ClassVar[dict[str, str | None]] = {
+        "radius_logit": "radius",
+        "angle_logit": "angle",
+    }
 
     def __init__(
         self,

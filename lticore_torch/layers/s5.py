@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -46,7 +46,11 @@ class S5(ModalSSM):
     (S5), §3 and Appendix B.
     """
 
-    PAIR_PARAMETERS = ("decay_log", "frequency", "step_log")
+    PAIR_PARAMETERS: ClassVar[dict[str, str | None]] = {
+        "decay_log": "radius",
+        "frequency": "angle",
+        "step_log": None,
+    }
     OUTPUT_GAIN = 2.0
 
     def __init__(
