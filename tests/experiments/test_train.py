@@ -150,7 +150,7 @@ def test_loss_that_is_not_finite_stops_the_run_for_good(tiny, quiet, monkeypatch
         return predict(model, batch) * (float("nan") if len(calls) == 4 else 1.0)
 
     monkeypatch.setattr(train_module, "predict", poisoned)
-    with pytest.raises(FloatingPointError, match="nan .* in step 4, epoch 2"):
+    with pytest.raises(FloatingPointError, match=r"nan .* in step 4, epoch 2"):
         train(tiny, runtime)
     folder = run_folder(tiny)
     state = load_checkpoint(folder)
@@ -173,7 +173,7 @@ def test_full_disk_keeps_the_checkpoint_before(tiny, quiet, monkeypatch):
         fsync(handle)
 
     monkeypatch.setattr("experiments.storage.os.fsync", full)
-    with pytest.raises(OSError, match="No space left on device: checkpoint.pt of step"):
+    with pytest.raises(OSError, match=r"No space left on device: checkpoint\.pt of step"):
         train(tiny, runtime)
     folder = run_folder(tiny)
     before = load_checkpoint(folder)["step"]
