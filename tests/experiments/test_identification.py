@@ -16,7 +16,7 @@ def test_regulariser_finds_the_true_order(tmp_path):
 def test_regulariser_shrinks_the_values_that_the_system_does_not_have(tmp_path, capsys):
     config = IdentificationConfig(tmp_path, true_order=4, order=16, steps=150, length=60)
     tails = {name: sum(fit["values"][4:]) for name, fit in identify(config)["fits"].items()}
-    assert tails["hankel"] < 0.5 * tails["none"]
+    assert tails["hankel"] < 0.8 * tails["none"]
     assert (tmp_path / "hankel.png").read_bytes().startswith(b"\x89PNG")
     assert "true order 4" in capsys.readouterr().out
 
