@@ -7,16 +7,25 @@ import os
 # The systems are small: a second BLAS thread costs more than it gives, and fights with torch's.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import json
 import sys
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
-from lticore.errors import ArgumentError, LticoreError
+from lticore.errors import LticoreError
 
+from .config import RunConfig, Runtime
+from .data import DATASETS, load
+from .data.show import describe, draw_samples, sample_text
 from .demo import DemoConfig, demo
-from .report import print_table, write_report
+from .demo_report import rebuild
+from .identification import IdentificationConfig, identify
+from .papers.run import PaperConfig, run_paper
+from .report import ReportConfig, report
+from .runs import run_folder
+from .sweep import SweepConfig, sweep
+from .train import train
 
 app = tyro.extras.SubcommandApp()
 
@@ -27,21 +36,65 @@ def run_demo(config: tyro.conf.OmitArgPrefixes[DemoConfig]) -> None:
     demo(config)
 
 
+@app.command(name="train")
+def run_train(run: RunConfig, runtime: Runtime) -> None:
+    """Train one model in a run folder, or go on where an earlier call was interrupted."""
+    summary = train(run, runtime)
+    print(f"test accuracy {100 * summary['test_accuracy']:.2f} %, orders {summary['orders']}")
+    print(f"run: {run_folder(run)}")
+
+
+@app.command(name="paper")
+def run_paper_command(
+    name: tyro.conf.Positional[str], config: tyro.conf.OmitArgPrefixes[PaperConfig]
+) -> None:
+    """Run what is missing of a paper (hsvr, compressm, h2) and print published | ours."""
+    run_paper(name, config)
+
+
+@app.command(name="identify")
+def run_identify(config: tyro.conf.OmitArgPrefixes[IdentificationConfig]) -> None:
+    """Fit data of a system of order 8 with a layer of 64 states, without and with regulariser."""
+    identify(config)
+
+
+@app.command(name="sweep")
+def run_sweep(config: tyro.conf.OmitArgPrefixes[SweepConfig]) -> None:
+    """Train many runs through submitit, on this machine or on SLURM."""
+    sweep(config)
+
+
+@app.command(name="data")
+def run_data(
+    action: tyro.conf.Positional[Literal["list", "show", "download"]],
+    name: tyro.conf.Positional[str] = "",
+    output: Path = Path("samples.png"),
+) -> None:
+    """List the data sets; show samples of one (pictures go to --output); fetch or generate it."""
+    if action == "list":
+        for known, entry in DATASETS.items():
+            print(f"{known:<14} {entry.summary}")
+        return
+    data = load(name)
+    print(describe(data))
+    if action == "show" and data.vocabulary is not None:
+        print(sample_text(data))
+    elif action == "show":
+        draw_samples(data, output)
+        print(f"samples: {output}")
+
+
 @app.command(name="report")
-def rebuild_report(folder: tyro.conf.Positional[Path]) -> None:
-    """Draw the pictures and the HTML page of a finished run again, from its summary.json."""
-    path = folder / "summary.json"
-    try:
-        summary = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ArgumentError(f"{path} is not JSON ({error}): run the demo again") from error
-    try:
-        print_table(summary)
-        write_report(summary, folder)
-    except (KeyError, TypeError) as error:
-        raise ArgumentError(
-            f"{path} is not the summary of a demo run: {error} is missing"
-        ) from error
+def run_report(
+    config: tyro.conf.OmitArgPrefixes[ReportConfig],
+    folder: tyro.conf.Positional[Path | None] = None,
+) -> None:
+    """All results, as one HTML page and as RESULTS.md; with the folder of a demo: draw its pictures
+    and page again."""
+    if folder is None:
+        report(config)
+    else:
+        rebuild(folder)
 
 
 def main() -> None:

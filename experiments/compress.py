@@ -10,7 +10,7 @@ from torch import nn
 from lticore_torch import CompressionReport, compress
 
 from .data import SequenceData
-from .train import accuracy
+from .training import evaluate
 
 
 @dataclass(frozen=True)
@@ -34,5 +34,5 @@ def truncation_sweep(
     for ratio in (0.0, *ratios):
         small, report = compress(model, ratio=ratio, method=method)
         tested = small if ratio else model
-        points.append(TruncationPoint(ratio, accuracy(tested, data.test), report))
+        points.append(TruncationPoint(ratio, evaluate(tested, data.test)[1], report))
     return points

@@ -15,15 +15,44 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from lticore.errors import ArgumentError
-from lticore_torch import HankelRegularizer, SequenceClassifier, SequenceClassifierConfig
 
 from .compress import TruncationPoint, truncation_sweep
-from .data import SequenceData, joined, load_digits
-from .report import print_table, write_report
-from .train import TrainConfig, steps, train
+from .config import (
+    BudgetConfig,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RegularizerConfig,
+    RunConfig,
+    Runtime,
+    ScheduleConfig,
+)
+from .demo_report import print_table, write_report
+from .loading import load_data
+from .train import load_trained, train
+
+#: The demo has no use for a validation split: its settings are fixed.
+_DATA = DataConfig("digits", validation=False)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How to train."""
+
+    epochs: int = 40
+    """Passes over the training data."""
+    batch_size: int = 50
+    """Sequences per step; the last, incomplete batch of an epoch is used too."""
+    learning_rate: float = 4e-3
+    """Peak, after a linear warm-up and before a cosine decay to zero."""
+    warmup: float = 0.1
+    """Share of the steps that warm up."""
+    weight_decay: float = 0.05
+    """Of all parameters but A, B and C of the state-space layers."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +79,13 @@ class DemoConfig:
     """Settings of every training run."""
 
     def __post_init__(self) -> None:
+        if not self.hankel_weight > 0:
+            raise ArgumentError(f"hankel_weight must be positive, but is {self.hankel_weight}")
+        _run(self, self.hankel_weight, 0)  # refuses what runs refuse, now
         if not self.seeds:
             raise ArgumentError("seeds is empty: there is nothing to train")
         if len(set(self.seeds)) < len(self.seeds):
             raise ArgumentError(f"a seed is given twice: {self.seeds}")
-        if not self.hankel_weight > 0:
-            raise ArgumentError(f"hankel_weight must be positive, but is {self.hankel_weight}")
         for ratio in self.truncation_ratios:
             if not 0 < ratio < 1:
                 raise ArgumentError(f"truncation ratios must lie in (0, 1), but one is {ratio}")
@@ -70,14 +100,16 @@ def demo(config: DemoConfig) -> dict[str, Any]:
     """Train, compress, and write table, pictures and report; returns the summary."""
     start = time.perf_counter()
     config.output.mkdir(parents=True, exist_ok=True)  # fails now rather than after training
-    data = load_digits()
+    data = load_data(_DATA)
     weights = {"none": 0.0, "hsvr": config.hankel_weight}
     methods = {}
     for method, weight in weights.items():
         sweeps = []
         for seed in config.seeds:
-            label = f"{method}, seed {seed}"
-            model = _trained(data, config, HankelRegularizer(weight), seed, label)
+            run = _run(config, weight, seed)
+            folder = config.output / "runs" / run.slug
+            train(run, Runtime(tensorboard=False), folder)
+            model = load_trained(folder, run)
             sweeps.append(truncation_sweep(model, data, config.truncation_ratios))
         methods[method] = _summarise(sweeps)
     summary = {
@@ -88,7 +120,7 @@ def demo(config: DemoConfig) -> dict[str, Any]:
         "data": {
             "name": data.name,
             "length": data.length,
-            "train": len(data.train) + len(data.validation),
+            "train": len(data.train),
             "test": len(data.test),
         },
         "config": json.loads(json.dumps(asdict(config), default=str)),
@@ -100,39 +132,27 @@ def demo(config: DemoConfig) -> dict[str, Any]:
     return summary
 
 
-def _trained(
-    data: SequenceData, config: DemoConfig, regularizer: HankelRegularizer, seed: int, label: str
-) -> SequenceClassifier:
-    torch.manual_seed(seed)
-    training = joined(data.train, data.validation)  # nothing is chosen on the validation split
-    assert data.channels is not None
-    model = SequenceClassifier(
-        SequenceClassifierConfig(
-            inputs=data.channels,
-            classes=data.classes,
+def _run(config: DemoConfig, weight: float, seed: int) -> RunConfig:
+    """One training run of the demo."""
+    settings = config.train
+    return RunConfig(
+        data=_DATA,
+        model=ModelConfig(
             features=config.features,
             order=config.order,
             depth=config.depth,
             dropout=config.dropout,
-        )
+        ),
+        optimizer=OptimizerConfig(
+            learning_rate=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            clip=settings.clip,
+        ),
+        schedule=ScheduleConfig(warmup=settings.warmup),
+        regularizer=RegularizerConfig("hankel", weight) if weight else RegularizerConfig(),
+        budget=BudgetConfig(epochs=settings.epochs, batch_size=settings.batch_size),
+        seed=seed,
     )
-    with tqdm(
-        total=steps(training, config.train),
-        desc=f"training {label:<12}",
-        unit="step",
-        mininterval=0.5,
-    ) as bar:
-
-        def progress(numbers: dict[str, float]) -> None:
-            bar.set_postfix_str(
-                f"epoch {numbers['epoch']}/{config.train.epochs}, loss {numbers['loss']:.3f}, "
-                f"accuracy {numbers['accuracy']:.2f}",
-                refresh=False,
-            )
-            bar.update()
-
-        train(model, training, regularizer, config.train, seed, progress)
-    return model
 
 
 def _summarise(sweeps: list[list[TruncationPoint]]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.optimize import linear_sum_assignment
 from torch import nn
 
@@ -76,6 +77,14 @@ class HankelTracker:
         for name, record in records.items():
             self.history.setdefault(name, []).append(record)
         return records
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next record needs of the last one, as tensors; the history is not in it."""
+        return {name: [torch.from_numpy(x.copy()) for x in last] for name, last in self._last.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on as the tracker that ``state`` was taken from."""
+        self._last = {name: tuple(x.numpy() for x in last) for name, last in state.items()}
 
     def _layers(self) -> dict[str, SSMLayer]:
         return ssm_layers(self.model)

@@ -1,0 +1,296 @@
+"""What defines a run: frozen dataclasses, to JSON and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from lticore.errors import ArgumentError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which data, and how much of it."""
+
+    name: str = "digits"
+    """A data set; `python -m experiments data list` shows them."""
+    options: dict[str, int | str | tuple[int, ...]] = field(default_factory=dict)
+    """Settings of its loader or generator."""
+    pool: int = 1
+    """Average pool × pool pixels of an image before it becomes a sequence."""
+    length: int | None = None
+    """Only the first steps of each sequence."""
+    train: int | None = None
+    """Only so many training sequences, always the same ones."""
+    test: int | None = None
+    """Only so many sequences in each of the other splits, always the same ones."""
+    validation: bool = True
+    """Hold out the validation split; otherwise it is trained on."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "pool", "length", "train", "test")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the classifier; what the data decide (inputs, classes, vocabulary) is not here."""
+
+    layer: str = "rotation"
+    """Kind of state-space layer."""
+    features: int = 32
+    """Width of the blocks."""
+    order: int = 64
+    """Stored real states of each layer (2 per conjugate pair)."""
+    depth: int = 2
+    """Number of blocks."""
+    dropout: float = 0.0
+    """Dropout probability."""
+    norm: str = "batch"
+    """Normalisation before each layer."""
+    gate: str = "half-glu"
+    """Nonlinearity after each layer."""
+    bidirectional: bool = False
+    """Scan in both directions."""
+    layer_options: dict[str, float] = field(default_factory=dict)
+    """Keyword arguments of the layer."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "features", "order", "depth")
+        if not 0 <= self.dropout < 1:
+            raise ArgumentError(f"dropout must lie in [0, 1), but is {self.dropout}")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW in two groups: parameters of the linear systems without decay, the rest with it."""
+
+    learning_rate: float = 4e-3
+    """Peak."""
+    weight_decay: float = 0.05
+    """Of everything outside the system group."""
+    system: Literal["ABC", "AB"] = "ABC"
+    """The system group: all of A, B, C, or (as for LRU) all but C. D always decays."""
+    system_rate: float = 1.0
+    """Learning rate of the system group as a multiple of the other."""
+    clip: float = 1.0
+    """Largest norm of the gradient; 0: no clipping."""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of everything but the state-space layers (automatic mixed precision)."""
+
+    def __post_init__(self) -> None:
+        _choices(self)
+        for name in ("learning_rate", "system_rate"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ArgumentError(f"{name} must be positive, but is {getattr(self, name)}")
+        _at_least(self, 0, "weight_decay", "clip")
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Linear warm-up from `first` to 1 times the peak, then constant or cosine down to `last`."""
+
+    shape: Literal["cosine", "constant"] = "cosine"
+    """After the warm-up."""
+    warmup: float = 0.1
+    """Share of the steps that warm up."""
+    first: float = 1e-2
+    """Factor at the first step."""
+    last: float = 0.0
+    """Factor at the last step of a cosine."""
+
+    def __post_init__(self) -> None:
+        _choices(self)
+        if not 0 <= self.warmup < 1:
+            raise ArgumentError(f"warmup must lie in [0, 1), but is {self.warmup}")
+
+
+@dataclass(frozen=True)
+class RegularizerConfig:
+    """A penalty on the state-space layers, added to the loss."""
+
+    kind: Literal["none", "hankel", "hankel-mean", "modal", "l1"] = "none"
+    """Sum or mean of the Hankel singular values, mean |λ|, or sum of the block magnitudes."""
+    weight: float = 0.0
+    """Regularisation magnitude."""
+    every: int = 1
+    """Compute it in every k-th step, k times as large."""
+
+    def __post_init__(self) -> None:
+        _choices(self)
+        _at_least(self, 1, "every")
+        _at_least(self, 0, "weight")
+        if (self.kind == "none") != (self.weight == 0):
+            raise ArgumentError(
+                f"kind={self.kind!r} with weight={self.weight}: a penalty needs a positive weight, "
+                "and no penalty the weight 0"
+            )
+
+
+@dataclass(frozen=True)
+class ReductionConfig:
+    """Reductions of the layers in the course of training (CompreSSM)."""
+
+    mode: Literal["none", "tolerance", "fraction", "rollback"] = "none"
+    """By energy given up, by a share of the states, or by a share unless validation drops."""
+    amount: float = 0.0
+    """The tolerance τ (share of Σσ given up) or the share of states removed each time."""
+    steps: tuple[int, ...] = ()
+    """After which steps a reduction is attempted."""
+    selection: Literal["largest", "smallest", "random"] = "largest"
+    """Which balanced states stay; all but "largest" are ablations."""
+    moments: Literal["transform", "reset"] = "transform"
+    """What becomes of Adam's moments."""
+    max_drop: float = 0.0
+    """Drop of validation accuracy beyond which mode "rollback" takes a reduction back."""
+
+    def __post_init__(self) -> None:
+        _choices(self)
+        if self.mode == "none":
+            return
+        if not 0 < self.amount < 1:
+            raise ArgumentError(f"amount must lie in (0, 1), but is {self.amount}")
+        if not self.steps or list(self.steps) != sorted(set(self.steps)) or self.steps[0] < 1:
+            raise ArgumentError(f"steps must be ascending positive numbers, but are {self.steps}")
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """How long to train: either epochs or steps."""
+
+    epochs: int | None = None
+    """Passes over the training data."""
+    steps: int | None = None
+    """Optimizer steps."""
+    batch_size: int = 50
+    """Sequences per step over all processes; the last, incomplete batch is used too."""
+    evaluate_every: int = 0
+    """Steps between evaluations on the validation split; 0: none."""
+    keep: Literal["last", "best"] = "last"
+    """Test the last model, or the best on the validation split since the last reduction."""
+    track_every: int = 0
+    """Steps between records of all Hankel singular values; 0: none."""
+
+    def __post_init__(self) -> None:
+        _choices(self)
+        if (self.epochs is None) == (self.steps is None):
+            raise ArgumentError(
+                f"give either epochs or steps, but they are {self.epochs} and {self.steps}"
+            )
+        _at_least(self, 1, "epochs", "steps", "batch_size")
+        _at_least(self, 0, "evaluate_every", "track_every")
+        if self.keep == "best" and not self.evaluate_every:
+            raise ArgumentError('keep="best" needs evaluate_every')
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that decides the result of a run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    regularizer: RegularizerConfig = field(default_factory=RegularizerConfig)
+    reduction: ReductionConfig = field(default_factory=ReductionConfig)
+    budget: BudgetConfig = field(default_factory=lambda: BudgetConfig(epochs=40))
+    seed: int = 0
+
+    @property
+    def slug(self) -> str:
+        """A name for people and folders; the digest keeps apart what it does not tell."""
+        parts = [self.model.layer, f"{self.model.depth}x{self.model.order}"]
+        if self.regularizer.kind != "none":
+            parts.append(f"{self.regularizer.kind}{self.regularizer.weight:g}")
+        if self.reduction.mode != "none":
+            parts.append(f"{self.reduction.mode}{self.reduction.amount:g}")
+        parts.append(f"seed{self.seed}")
+        digest = hashlib.sha256(json.dumps(to_json(self), sort_keys=True).encode()).hexdigest()
+        return f"{self.data.name}/{'-'.join(parts)}-{digest[:8]}"
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How a run is carried out; none of it belongs to the experiment."""
+
+    device: str = "auto"
+    """"auto" (CUDA where there is one), "cpu", "cuda" or "cuda:1"."""
+    compile: bool = False
+    """Compile the model with torch.compile."""
+    threads: int = 0
+    """CPU threads of torch; 0: its own choice."""
+    checkpoint_minutes: float = 5.0
+    """Minutes between checkpoints; 0: after every step."""
+    log_every: int = 50
+    """Steps between lines of metrics.jsonl."""
+    progress: bool = True
+    """Show a bar."""
+    tensorboard: bool = True
+    """Write event files for tensorboard."""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "log_every")
+        _at_least(self, 0, "threads", "checkpoint_minutes")
+
+
+def to_json(config: Any) -> dict[str, Any]:
+    """Built-in types only; :func:`from_json` gives the config back."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_json(kind: type[T], values: Mapping[str, Any]) -> T:
+    """The dataclass ``kind`` from :func:`to_json`; missing fields take their defaults.
+
+    Raises
+    ------
+    ArgumentError
+        For a field that ``kind`` does not have, with the nearest ones.
+    """
+    hints = typing.get_type_hints(kind)
+    names = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for name in values:
+        check_name(f"field of {kind.__name__}", name, names)
+    return kind(**{name: _convert(hints[name], value) for name, value in values.items()})
+
+
+def check_name(what: str, name: str, known: Iterable[str]) -> None:
+    """Raise an ArgumentError with the nearest known names unless ``name`` is one of them."""
+    known = sorted(known)
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
+    raise ArgumentError(f"unknown {what} {name!r}: {hint}")
+
+
+def _convert(hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ArgumentError(f"{value!r} is not a table of fields")
+        return from_json(typing.cast(type, hint), value)
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, dict):
+        return {key: _convert(Any, entry) for key, entry in value.items()}
+    return value
+
+
+def _choices(config: Any) -> None:
+    """Every field with a Literal type holds one of its values."""
+    for name, hint in typing.get_type_hints(type(config)).items():
+        if typing.get_origin(hint) is Literal:
+            check_name(f"value of {name},", getattr(config, name), typing.get_args(hint))
+
+
+def _at_least(config: Any, minimum: float, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value >= minimum:
+            raise ArgumentError(f"{name} must be at least {minimum}, but is {value}")

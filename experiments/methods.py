@@ -1,0 +1,113 @@
+"""What is compared: variants of a run, and what is done to its model after training.
+
+Variants are configs, so each is a run of its own. What needs no training shares the run of the
+trained model and is kept beside it, in after.json:
+
+    truncations       method → ratio → accuracy, orders, parameters, error bounds
+    singular_values   of each layer
+    inference         ratio → seconds for the test batches
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lticore_torch import compress
+
+from .config import ReductionConfig, RegularizerConfig, RunConfig
+from .data import SequenceData
+from .loading import load_data
+from .runs import read_json, write_json
+from .train import load_trained
+from .training import evaluate, predict
+
+#: Methods of :func:`lticore_torch.compress` that count steps; they take the data's length.
+_TIMED = ("tlbt", "tlh2")
+
+
+# ---- variants of a run -------------------------------------------------------------------------
+
+
+def regularised(config: RunConfig, kind: str, weight: float) -> RunConfig:
+    """With a penalty: "hankel" (HSVR), "hankel-mean", "modal" or "l1"."""
+    return replace(config, regularizer=RegularizerConfig(kind, weight))  # type: ignore[arg-type]
+
+
+def reduced_in_training(config: RunConfig, tolerance: float, steps: Sequence[int]) -> RunConfig:
+    """CompreSSM: give up the share ``tolerance`` of Σσ at each of the steps."""
+    return replace(config, reduction=ReductionConfig("tolerance", tolerance, tuple(steps)))
+
+
+def from_scratch(config: RunConfig, order: int) -> RunConfig:
+    """The same model, small from the start."""
+    return replace(config, model=replace(config.model, order=order))
+
+
+def seeds(config: RunConfig, count: int) -> tuple[RunConfig, ...]:
+    """The same run with seeds 0, 1, …"""
+    return tuple(replace(config, seed=seed) for seed in range(count))
+
+
+# ---- after training ----------------------------------------------------------------------------
+
+
+def after_of(folder: Path) -> dict[str, Any]:
+    """What has been done to the trained model so far."""
+    path = folder / "after.json"
+    return read_json(path) if path.exists() else {}
+
+
+def truncate(folder: Path, config: RunConfig, method: str, ratios: Sequence[float]) -> None:
+    """Compress the trained model at each ratio, nothing retrained, and test it.
+
+    What after.json holds already is not done again.
+    """
+    after = after_of(folder)
+    done = after.setdefault("truncations", {}).setdefault(method, {})
+    missing = [ratio for ratio in ratios if f"{ratio:g}" not in done]
+    if not missing:
+        return
+    model, data = load_trained(folder, config), load_data(config.data)
+    horizon = data.length if method in _TIMED else None
+    for ratio in missing:
+        small, report = compress(model, ratio=ratio, method=method, horizon=horizon)
+        done[f"{ratio:g}"] = {
+            "accuracy": evaluate(small, data.test)[1],
+            "orders": report.orders,
+            "parameters": report.parameters_after,
+            "error_bounds": report.error_bounds,
+        }
+        sigmas = [list(layer.singular_values) for layer in report.layers]
+        if method == "balanced" and all(sigmas):
+            after["singular_values"] = sigmas
+        write_json(folder / "after.json", after)
+
+
+def time_inference(folder: Path, config: RunConfig, ratios: Sequence[float]) -> None:
+    """Seconds of the trained (ratio 0) and of truncated models for the same test batches."""
+    after = after_of(folder)
+    done = after.setdefault("inference", {})
+    if all(f"{ratio:g}" in done for ratio in (0, *ratios)):
+        return
+    model, data = load_trained(folder, config), load_data(config.data)
+    models = {0.0: model} | {ratio: compress(model, ratio=ratio)[0] for ratio in ratios}
+    # All models take turns, so that another load on the machine meets them alike.
+    rounds = [{ratio: _seconds(m, data) for ratio, m in models.items()} for _ in range(5)]
+    for ratio in models:
+        done[f"{ratio:g}"] = min(seconds[ratio] for seconds in rounds)
+    write_json(folder / "after.json", after)
+
+
+@torch.no_grad()
+def _seconds(model: nn.Module, data: SequenceData) -> float:
+    batch = data.test.batch(torch.arange(min(50, len(data.test))))
+    start = time.perf_counter()
+    predict(model, batch)
+    return time.perf_counter() - start

@@ -1,0 +1,503 @@
+"""Chahine, Nazari, Rus & Rusch: The Curious Case of In-Training Compression of State Space Models.
+
+Expected: LRU models that shrink while they train beat models that are as small from the start,
+where accuracy depends on the number of states at all.
+Command: python -m experiments paper compressm --table 1 --preset small
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ..config import (
+    BudgetConfig,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+    ScheduleConfig,
+)
+from ..methods import from_scratch, reduced_in_training, seeds
+from ..results import find_result
+from .tables import (
+    NOT_IN_PAPER,
+    Cell,
+    FinalOrder,
+    Preset,
+    Statistic,
+    Table,
+    best,
+    check_tasks,
+    mean_and_deviation,
+    top_three,
+)
+
+TITLE = "CompreSSM: The Curious Case of In-Training Compression of State Space Models"
+TABLES = ("1", "2", "3")
+FIGURES = ("2", "3", "4", "5", "6", "7", "8")
+
+NOTES = (
+    "Eq. (8) keeps the share τ of Σσ; the τ of the tables (0.15 … 0.001) is the share given up, as "
+    "in the authors' code, whose tol is 1 − τ. Ours is the share given up.",
+    "The first MNIST column is τ = 4e-2 with 12.7 states in Table 1, and τ = 3e-2 with 0.0 states "
+    "and accuracy 0.0 in Table 3. Both are transcribed; ours runs 4e-2.",
+    "MNIST at τ = 2e-2: the best CompreSSM run of Table 3 (96.2) is below the mean of the best "
+    "three in Table 1 (96.9); it may be interchanged with the baseline's 96.9 beside it. "
+    "Transcribed as printed.",
+    "The paper attempts four reductions in the warm-up; the authors' code reduces only at common "
+    "multiples of two intervals: MNIST 2 times instead of 10, CIFAR10 once. Preset paper: four in "
+    "the warm-up, on MNIST ten over all of training, on IMDB at 2 000 and 3 000 steps.",
+    "The authors' Hankel singular values are those of the complex system; ours are those of the "
+    "real map Re(Cx), whose truncation has a bound. State dimensions are counted in complex "
+    "states, as the paper does: half of the stored real states.",
+    "The authors validate IMDB on its test set; here the validation split is a tenth of the "
+    "training set, and the model tested is the best on it since the last reduction.",
+    "The text calls both CIFAR10 and MNIST cases where accuracy grows with the state dimension, "
+    "but numbers MNIST as entry 5 of Table 1, which is Pathfinder.",
+)
+
+TAUS = (0.15, 0.1, 0.07, 0.05, 0.03, 0.02)
+MNIST_TAUS = (0.04, 0.02, 0.01, 0.005, 0.002, 0.001)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set of the paper.
+
+    paper, small : unreduced runs of the two presets
+    attempts, small_attempts : after which steps reductions are attempted
+    small_taus : the tolerances that preset small runs
+    label : what the small preset is, for the tables
+    """
+
+    paper: RunConfig
+    attempts: tuple[int, ...]
+    small: RunConfig
+    small_attempts: tuple[int, ...]
+    small_taus: tuple[float, ...]
+    label: str
+
+
+def _paper(
+    data: str,
+    depth: int,
+    features: int,
+    order: int,
+    steps: int,
+    batch: int,
+    factor: float,
+    dropout: float,
+) -> RunConfig:
+    """A row of Table 2; ``order`` counts complex states."""
+    return RunConfig(
+        data=DataConfig(data),
+        model=ModelConfig(
+            "lru", features, 2 * order, depth, dropout, norm="batch-plain", gate="glu"
+        ),
+        optimizer=OptimizerConfig(1e-3, 0.05, system="AB", system_rate=factor, clip=0.0),
+        schedule=ScheduleConfig("cosine", warmup=0.1, first=1e-4, last=1e-4),
+        budget=BudgetConfig(steps=steps, batch_size=batch, evaluate_every=steps // 50, keep="best"),
+    )
+
+
+def _in_warmup(steps: int) -> tuple[int, ...]:
+    """Four equidistant steps, the last at the end of the warm-up."""
+    return tuple(steps * k // 40 for k in (1, 2, 3, 4))
+
+
+def _over_all(steps: int) -> tuple[int, ...]:
+    """Ten equidistant steps with training after each."""
+    return tuple(steps * k // 11 for k in range(1, 11))
+
+
+def _mnist(data: DataConfig, order: int, steps: int, rate: float) -> RunConfig:
+    return RunConfig(
+        data=data,
+        model=ModelConfig("lru", 8, 2 * order, 1, 0.1, norm="batch-plain", gate="glu"),
+        optimizer=OptimizerConfig(rate, 0.0, system="AB", clip=0.0),
+        schedule=ScheduleConfig("constant", warmup=0.0),
+        budget=BudgetConfig(steps=steps, batch_size=50, evaluate_every=steps // 20, keep="best"),
+    )
+
+
+def _small(
+    data: DataConfig, depth: int, features: int, order: int, steps: int, batch: int, factor: float
+) -> RunConfig:
+    run = _paper("digits", depth, features, order, steps, batch, factor, 0.1)
+    budget = replace(run.budget, evaluate_every=steps // 20)
+    optimizer = replace(run.optimizer, learning_rate=4e-3)
+    return replace(run, data=data, budget=budget, optimizer=optimizer)
+
+
+_LISTOPS = DataConfig(
+    "listops", {"size": (20000, 2000, 2000), "longer_than": 10, "shorter_than": 60}
+)
+
+_AAN = DataConfig("aan", {"length": 1000}, train=5000, test=1000)
+
+#: The digits are not in the paper.
+TASKS = {
+    "cifar10": Task(
+        _paper("scifar", 6, 512, 384, 180_000, 50, 0.25, 0.1),
+        _in_warmup(180_000),
+        _small(DataConfig("scifar-gray", pool=2, test=5000), 2, 64, 64, 3000, 50, 0.25),
+        _in_warmup(3000),
+        (0.15, 0.05),
+        "grey images averaged to 16 × 16 = 256 steps, LRU 2 × 64, width 64, 3 000 steps of 50",
+    ),
+    "listops": Task(
+        _paper("listops", 6, 128, 256, 80_000, 32, 0.5, 0.0),
+        _in_warmup(80_000),
+        _small(_LISTOPS, 2, 32, 64, 3000, 50, 0.5),
+        _in_warmup(3000),
+        (0.15, 0.05),
+        "expressions of 11–59 tokens, LRU 2 × 64 complex states, width 32, 3 000 steps of 50",
+    ),
+    "aan": Task(
+        _paper("aan", 6, 128, 256, 100_000, 64, 0.5, 0.1),
+        _in_warmup(100_000),
+        _small(
+            DataConfig("aan", {"length": 1000}, train=5000, test=1000), 2, 32, 64, 1000, 32, 0.5
+        ),
+        _in_warmup(1000),
+        (0.15, 0.05),
+        "first 1 000 characters, 5 000 pairs, LRU 2 × 64, width 32, 1 000 steps of 32",
+    ),
+    "imdb": Task(
+        _paper("imdb-min15", 1, 256, 192, 50_000, 32, 0.1, 0.1),
+        (2000, 3000),
+        _small(DataConfig("imdb-min15", {"length": 1024}, test=2500), 1, 64, 64, 1500, 32, 0.5),
+        (200, 400),
+        (0.15, 0.05),
+        "first 1 024 characters, LRU 1 × 64 complex states, width 64, 1 500 steps of 32, 2 500 "
+        "test reviews",
+    ),
+    "pathfinder": Task(
+        _paper("pathfinder", 6, 192, 256, 500_000, 64, 0.25, 0.0),
+        _in_warmup(500_000),
+        _small(DataConfig("pathfinder", train=10000, test=2000), 2, 32, 64, 2000, 32, 0.25),
+        _in_warmup(2000),
+        (0.15, 0.05),
+        "10 000 training images, LRU 2 × 64, width 32, 2 000 steps of 32",
+    ),
+    "mnist": Task(
+        _mnist(DataConfig("smnist"), 256, 200_000, 4e-4),
+        _over_all(200_000),
+        _mnist(DataConfig("smnist", pool=2), 64, 3000, 4e-3),
+        _over_all(3000),
+        (0.04, 0.01),
+        "images averaged to 14 × 14 = 196 steps, LRU 1 × 64 complex states, width 8, 3 000 steps "
+        "of 50, learning rate 4e-3",
+    ),
+    "digits": Task(
+        _mnist(DataConfig("digits"), 64, 2000, 4e-3),
+        _over_all(2000),
+        _mnist(DataConfig("digits"), 64, 2000, 4e-3),
+        _over_all(2000),
+        (0.04, 0.01),
+        "8 × 8 images = 64 steps (not in the paper), LRU 1 × 64 complex states, width 8, 2 000 "
+        "steps of 50",
+    ),
+}
+
+_SMOKE = RunConfig(
+    data=DataConfig("digits", train=60, test=40),
+    model=ModelConfig("lru", 4, 24, 2, norm="batch-plain", gate="glu"),
+    optimizer=OptimizerConfig(system="AB"),
+    budget=BudgetConfig(steps=4, batch_size=25, evaluate_every=2, keep="best"),
+)
+
+#: Runs per cell.
+SEEDS: dict[Preset, int] = {"smoke": 2, "small": 2, "paper": 5}
+
+# ---- published numbers -------------------------------------------------------------------------
+
+#: Table 1: task → state dimensions, CompreSSM, baseline for each τ; last τ = 0.
+TABLE_1 = {
+    "cifar10": (
+        "57.4 ± 1.5|92.6 ± 4.2|126.0 ± 4.0|160.8 ± 5.4|213.6 ± 6.1|327.2 ± 16.0|384",
+        "84.4 ± 0.2|85.7 ± 0.1|86.0 ± 0.1|85.8 ± 0.1|86.0 ± 0.2|86.1 ± 0.2|-",
+        "78.2 ± 0.7|81.8 ± 0.3|83.7 ± 0.2|84.2 ± 0.5|84.9 ± 0.0|86.0 ± 0.1|86.5 ± 0.3",
+    ),
+    "listops": (
+        "56.8 ± 3.4|81.8 ± 4.9|109.8 ± 3.9|135.4 ± 6.8|167.6 ± 5.7|213.8 ± 28.0|256",
+        "48.3 ± 0.7|51.8 ± 0.9|48.2 ± 1.1|47.5 ± 1.6|49.2 ± 0.3|47.1 ± 1.4|-",
+        "43.4 ± 0.4|46.3 ± 0.5|49.4 ± 1.8|49.2 ± 0.7|48.2 ± 2.1|47.6 ± 1.7|49.7 ± 0.8",
+    ),
+    "aan": (
+        "53.6 ± 1.9|84.4 ± 1.4|111.0 ± 2.0|136.6 ± 2.9|170.0 ± 2.4|203.2 ± 13.7|256",
+        "87.2 ± 0.3|87.5 ± 0.1|87.4 ± 0.3|87.2 ± 0.0|87.6 ± 0.3|87.9 ± 0.2|-",
+        "87.5 ± 0.3|87.9 ± 0.3|87.8 ± 0.2|87.8 ± 0.5|87.3 ± 0.4|87.4 ± 0.5|87.3 ± 0.3",
+    ),
+    "imdb": (
+        "95.0 ± 2.3|119.6 ± 2.2|136.8 ± 1.9|150.4 ± 1.2|165.0 ± 1.3|192.0 ± 0.0|192.0",
+        "82.2 ± 0.2|82.8 ± 0.1|83.7 ± 0.4|83.8 ± 0.3|84.1 ± 0.4|84.4 ± 0.2|-",
+        "82.7 ± 0.1|83.5 ± 0.1|83.7 ± 0.0|84.0 ± 0.4|84.3 ± 0.0|84.5 ± 0.1|84.7 ± 0.1",
+    ),
+    "pathfinder": (
+        "34.6 ± 1.9|51.2 ± 1.7|65.6 ± 2.3|81.2 ± 1.6|105.0 ± 2.1|129.8 ± 5.2|256",
+        "96.6 ± 1.3|97.9 ± 0.1|97.6 ± 0.5|97.8 ± 0.4|98.0 ± 0.0|98.0 ± 0.1|-",
+        "97.3 ± 0.2|97.9 ± 0.1|98.0 ± 0.1|98.1 ± 0.0|98.2 ± 0.0|98.1 ± 0.1|98.3 ± 0.1",
+    ),
+    "mnist": (
+        "12.7 ± 3.0|27.6 ± 1.8|46.8 ± 3.2|76.3 ± 7.5|148.1 ± 9.8|191.4 ± 4.7|256",
+        "95.9 ± 0.2|96.9 ± 0.0|96.9 ± 0.1|96.9 ± 0.1|97.0 ± 0.1|97.2 ± 0.3|-",
+        "92.6 ± 0.5|96.0 ± 0.2|95.9 ± 0.1|96.4 ± 0.2|97.3 ± 0.2|97.3 ± 0.1|97.3 ± 0.1",
+    ),
+}
+
+#: Table 3: the same with the best run instead of the mean of three.
+TABLE_3 = {
+    "cifar10": (
+        TABLE_1["cifar10"][0],
+        "84.6|85.8|86.1|85.9|86.2|86.4|-",
+        "78.7|82.2|84.0|84.8|85.0|86.2|86.9",
+    ),
+    "listops": (
+        "56.8 ± 3.4|81.8 ± 4.9|109.8 ± 3.9|135.4 ± 6.8|167.6 ± 5.7|213.8 ± 28.0|256.0 ± 0.0",
+        "48.9|53.0|49.7|49.7|49.5|49.2|-",
+        "43.8|46.9|50.8|49.7|51.1|50.0|50.7",
+    ),
+    "aan": (
+        TABLE_1["aan"][0],
+        "87.6|87.6|87.8|87.3|88.0|88.1|-",
+        "87.8|88.2|88.1|88.2|87.9|88.1|87.5",
+    ),
+    "imdb": (
+        "95.0 ± 2.3|119.6 ± 2.2|136.8 ± 1.9|150.4 ± 1.2|165.0 ± 1.3|192.0 ± 0.0|192",
+        "82.3|82.9|84.1|84.1|84.6|84.7|-",
+        "82.9|83.6|83.7|84.3|84.4|84.7|84.7",
+    ),
+    "pathfinder": (
+        TABLE_1["pathfinder"][0],
+        "98.1|98.0|98.0|98.1|98.1|98.1|-",
+        "97.5|98.0|98.1|98.1|98.2|98.3|98.4",
+    ),
+    "mnist": (
+        "0.0 ± 0.0 (τ = 3e-2)|27.6 ± 1.8|46.8 ± 3.2|76.3 ± 7.5|148.1 ± 9.8|191.4 ± 4.7|256",
+        "0.0 (τ = 3e-2)|96.2|97.0|96.9|97.2|97.6|-",
+        "0.0 (τ = 3e-2)|96.9|96.1|96.6|97.5|97.6|97.3",
+    ),
+}
+
+#: Table 2: task → depth, h, n, steps, batch, learning-rate factor, weight decay, dropout.
+TABLE_2 = {
+    "mnist": ("1", "8", "256", "200k", "50", "-", "-", "0.1"),
+    "cifar10": ("6", "512", "384", "180k", "50", "0.25", "0.05", "0.1"),
+    "listops": ("6", "128", "256", "80k", "32", "0.5", "0.05", "0.0"),
+    "imdb": ("1", "256", "192", "50k", "32", "0.1", "0.05", "0.1"),
+    "aan": ("6", "128", "256", "100k", "64", "0.5", "0.05", "0.1"),
+    "pathfinder": ("6", "192", "256", "500k", "64", "0.25", "0.05", "0.0"),
+}
+
+
+# ---- configurations ----------------------------------------------------------------------------
+
+
+def taus(task: str) -> tuple[float, ...]:
+    """The tolerances of a task's row."""
+    return MNIST_TAUS if task in ("mnist", "digits") else TAUS
+
+
+def plain_run(task: str, preset: Preset) -> RunConfig:
+    """The unreduced run of a task (τ = 0)."""
+    if preset == "smoke":
+        return _SMOKE
+    return TASKS[task].paper if preset == "paper" else TASKS[task].small
+
+
+def reduced_run(task: str, preset: Preset, tau: float) -> RunConfig:
+    """The run that is reduced in training with tolerance τ."""
+    attempts = {
+        "smoke": (1, 2),
+        "small": TASKS[task].small_attempts,
+        "paper": TASKS[task].attempts,
+    }[preset]
+    return reduced_in_training(plain_run(task, preset), tau, attempts)
+
+
+def _reduced(task: str, preset: Preset, tau: float) -> Callable[[], Sequence[RunConfig]]:
+    """One run per seed; none for tolerances that the preset leaves out."""
+    if preset == "small" and tau not in TASKS[task].small_taus:
+        return tuple
+    if preset == "smoke" and tau != taus(task)[0]:
+        return tuple
+    return lambda: seeds(reduced_run(task, preset, tau), SEEDS[preset])
+
+
+def _baseline(task: str, preset: Preset, tau: float) -> Callable[[], Sequence[RunConfig]]:
+    """Runs as small from the start as the reduced ones became on average, once those exist."""
+
+    def runs() -> Sequence[RunConfig]:
+        results = [find_result(config) for config in _reduced(task, preset, tau)()]
+        orders = [statistics.mean(r.summary["orders"]) for r in results if r is not None]
+        if not orders or len(orders) < len(results):
+            return ()
+        order = 2 * max(round(statistics.mean(orders) / 2), 1)
+        return seeds(from_scratch(plain_run(task, preset), order), SEEDS[preset])
+
+    return runs
+
+
+# ---- tables ------------------------------------------------------------------------------------
+
+
+def table(number: str, preset: Preset, tasks: Sequence[str] = ()) -> Table:
+    """A table of the paper with our runs of ``preset``; ``tasks`` leaves others out.
+
+    Raises
+    ------
+    ArgumentError
+        For an unknown task, with the nearest names.
+    """
+    check_tasks(tasks, tuple(TASKS))
+    if number == "2":
+        made = _table_2(preset, tasks)
+    elif number == "1":
+        made = _accuracies(preset, tasks, "1", TABLE_1, top_three)
+    else:
+        made = _accuracies(preset, tasks, "3", TABLE_3, best)
+    return replace(made, notes=(*made.notes, *budgets(preset, tasks)))
+
+
+def budgets(preset: Preset, tasks: Sequence[str] = ()) -> tuple[str, ...]:
+    """What the preset's runs are."""
+    if preset == "smoke":
+        return ("preset smoke: four steps on 60 digits stand for every task",)
+    if preset == "paper":
+        return ("preset paper: settings of Table 2",)
+    chosen = check_tasks(tasks, tuple(TASKS))
+    return tuple(f"preset small, {task}: {TASKS[task].label}" for task in chosen)
+
+
+def _accuracies(
+    preset: Preset,
+    tasks: Sequence[str],
+    number: str,
+    published: dict[str, tuple[str, str, str]],
+    statistic: Statistic,
+) -> Table:
+    rows = []
+    for task in check_tasks(tasks, tuple(TASKS)):
+        blank = "|".join([NOT_IN_PAPER] * 7)
+        dims, reduced, baseline = (x.split("|") for x in published.get(task, (blank,) * 3))
+        whole = plain_run(task, preset)
+
+        def unreduced(config: RunConfig = whole) -> Sequence[RunConfig]:
+            return seeds(config, SEEDS[preset])
+
+        listed = tuple(zip(taus(task), dims, reduced, baseline, strict=False))
+        rows.append(
+            (
+                f"{task}: τ",
+                (*(Cell(f"{tau:g}", ours=f"{tau:g}") for tau in taus(task)), Cell("0", ours="0")),
+            )
+        )
+        rows.append(
+            (
+                f"{task}: state dim",
+                (
+                    *(
+                        Cell(d, _reduced(task, preset, t), FinalOrder(), mean_and_deviation)
+                        for t, d, _, _ in listed
+                    ),
+                    Cell(dims[-1], unreduced, FinalOrder(), mean_and_deviation),
+                ),
+            )
+        )
+        rows.append(
+            (
+                f"{task}: CompreSSM",
+                (
+                    *(
+                        Cell(r, _reduced(task, preset, t), statistic=statistic)
+                        for t, _, r, _ in listed
+                    ),
+                    Cell(reduced[-1], ours="-"),
+                ),
+            )
+        )
+        rows.append(
+            (
+                f"{task}: small from scratch",
+                (
+                    *(
+                        Cell(b, _baseline(task, preset, t), statistic=statistic)
+                        for t, _, _, b in listed
+                    ),
+                    Cell(baseline[-1], unreduced, statistic=statistic),
+                ),
+            )
+        )
+    name = "mean of the top 3 runs" if number == "1" else "best run"
+    return Table(
+        f"CompreSSM Table {number}",
+        f"final state dimension (complex states) and test accuracy (%), {name}",
+        (*(f"τ{i}" for i in range(1, 7)), "τ = 0"),
+        tuple(rows),
+        NOTES,
+        SEEDS[preset],
+    )
+
+
+def _table_2(preset: Preset, tasks: Sequence[str]) -> Table:
+    rows = []
+    for task in check_tasks(tasks, tuple(TABLE_2)):
+        run = plain_run(task, preset)
+        ours = (
+            run.model.depth,
+            run.model.features,
+            run.model.order // 2,
+            run.budget.steps,
+            run.budget.batch_size,
+            run.optimizer.system_rate,
+            run.optimizer.weight_decay,
+            run.model.dropout,
+        )
+        printed = TABLE_2.get(task, (NOT_IN_PAPER,) * 8)
+        rows.append((task, tuple(Cell(p, ours=str(o)) for p, o in zip(printed, ours, strict=True))))
+    names = ("depth", "h", "n", "steps", "batch", "LR factor", "weight decay", "dropout")
+    return Table("CompreSSM Table 2", "hyperparameters of the LRU experiments", names, tuple(rows))
+
+
+# ---- figures -----------------------------------------------------------------------------------
+
+#: Figures that follow Hankel singular values in training: task, blocks, complex states.
+TRACKED = {
+    "2": ("mnist", 1, 8),
+    "5": ("mnist", 1, 64),
+    "6": ("imdb", 1, 64),
+    "7": ("cifar10", 6, 57),
+    "8": ("listops", 6, 56),
+}
+
+
+def tracked_run(number: str, preset: Preset) -> RunConfig:
+    """The run of a figure of trajectories. Figure 2 looks at each of 25 000 steps, the others
+    every few thousand; presets smoke and small record 100 times or at every step."""
+    task, depth, order = TRACKED[number]
+    run = plain_run(task, preset)
+    steps = run.budget.steps or 0
+    every = max(steps // 100, 1)
+    if preset == "paper":
+        depth_used = depth
+        if number == "2":
+            run = replace(run, budget=replace(run.budget, steps=25_000, evaluate_every=500))
+            every = 1
+    else:
+        depth_used = min(depth, 2)
+    model = replace(run.model, depth=depth_used, order=2 * order if preset != "smoke" else 8)
+    return replace(run, model=model, budget=replace(run.budget, track_every=every))
+
+
+def figure_cells(number: str, preset: Preset, tasks: Sequence[str] = ()) -> tuple[Cell, ...]:
+    """What the report needs to draw a figure: 3 (CIFAR10) and 4 accuracy against final state
+    dimension and training time, 2 and 5–8 trajectories of Hankel singular values."""
+    if number in TRACKED:
+        return (Cell(NOT_IN_PAPER, lambda: (tracked_run(number, preset),)),)
+    known = ("cifar10",) if number == "3" else tuple(TABLE_1)
+    chosen = check_tasks(tasks, tuple(TASKS)) if tasks else known
+    made = _accuracies(preset, chosen, "1", TABLE_1, top_three)
+    return tuple(cell for _, cells in made.rows for cell in cells)

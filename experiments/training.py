@@ -1,0 +1,180 @@
+"""What the training loop is made of: model, parameter groups, learning rates, penalties."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lticore.errors import ArgumentError
+from lticore_torch import (
+    InTrainingCompressor,
+    Regularizer,
+    SequenceClassifier,
+    SequenceClassifierConfig,
+    hankel_mean,
+    hankel_sum,
+    magnitude_sum,
+    modal_mean,
+    ssm_layers,
+)
+
+from .config import (
+    BudgetConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ReductionConfig,
+    RegularizerConfig,
+    ScheduleConfig,
+)
+from .data import Batch, Split
+
+_PENALTIES = {
+    "none": hankel_sum,
+    "hankel": hankel_sum,
+    "hankel-mean": hankel_mean,
+    "modal": modal_mean,
+    "l1": magnitude_sum,
+}
+
+
+def build_model(config: ModelConfig, data: dict[str, Any]) -> SequenceClassifier:
+    """The classifier for data as :func:`experiments.loading.describe` tells of them."""
+    return SequenceClassifier(
+        SequenceClassifierConfig(
+            inputs=data["channels"] or 1,
+            classes=data["classes"],
+            vocabulary=data["vocabulary"],
+            **dataclasses.asdict(config),
+        )
+    )
+
+
+def total_steps(budget: BudgetConfig, examples: int) -> int:
+    """Optimizer steps of a run."""
+    if budget.steps is not None:
+        return budget.steps
+    assert budget.epochs is not None
+    return budget.epochs * steps_per_epoch(budget, examples)
+
+
+def steps_per_epoch(budget: BudgetConfig, examples: int) -> int:
+    """Batches of one pass; the last may be smaller."""
+    return math.ceil(examples / budget.batch_size)
+
+
+def epoch_order(seed: int, epoch: int, examples: int) -> Tensor:
+    """The examples in the order of an epoch: one generator, drawn from once per epoch."""
+    shuffle = torch.Generator().manual_seed(seed)
+    for _ in range(epoch):
+        torch.randperm(examples, generator=shuffle)
+    return torch.randperm(examples, generator=shuffle)
+
+
+def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict]:
+    """Weight decay for everything but the linear systems, which have a learning rate of their own.
+
+    Decaying A, B, C would pull the poles towards the middle of their range, and would be a second,
+    coordinate-dependent regulariser beside the Hankel one.
+    """
+    system = {
+        id(p)
+        for layer in ssm_layers(model).values()
+        for name, p in layer.named_parameters()
+        if name != "D" and not (config.system == "AB" and name.startswith("C"))
+    }
+    decayed: list[Tensor] = [p for p in model.parameters() if id(p) not in system]
+    free: list[Tensor] = [p for p in model.parameters() if id(p) in system]
+    rate = config.learning_rate
+    return [
+        {"params": decayed, "weight_decay": config.weight_decay, "lr": rate},
+        {"params": free, "weight_decay": 0.0, "lr": rate * config.system_rate},
+    ]
+
+
+def rate_factor(config: ScheduleConfig, share: float) -> float:
+    """Learning rate as a multiple of the peak, after this share of the steps."""
+    if share < config.warmup:
+        return config.first + (1 - config.first) * share / config.warmup
+    if config.shape == "constant":
+        return 1.0
+    falling = 0.5 * (1 + math.cos(math.pi * (share - config.warmup) / (1 - config.warmup)))
+    return config.last + (1 - config.last) * falling
+
+
+def build_regularizer(config: RegularizerConfig) -> Regularizer:
+    """The penalty, with its weight."""
+    return Regularizer(config.weight, _PENALTIES[config.kind], every=config.every)
+
+
+def build_compressor(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    config: ReductionConfig,
+    validate: Callable[[], float],
+) -> InTrainingCompressor | None:
+    """The in-training compressor of ``config``, or None."""
+    if config.mode == "none":
+        return None
+    rollback = config.mode == "rollback"
+    return InTrainingCompressor(
+        model,
+        optimizer,
+        steps=config.steps,
+        tolerance=config.amount if config.mode == "tolerance" else None,
+        fraction=None if config.mode == "tolerance" else config.amount,
+        selection=config.selection,
+        moments=config.moments,
+        validate=validate if rollback else None,
+        max_drop=config.max_drop,
+    )
+
+
+def predict(model: nn.Module, batch: Batch) -> Tensor:
+    """Logits; lengths are given to the model where sequences are padded."""
+    if batch.lengths is None:
+        return model(batch.inputs)
+    return model(batch.inputs, batch.lengths)
+
+
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch, copied to ``device`` (from pinned memory where that is CUDA)."""
+    if device.type == "cpu":
+        return batch
+    inputs, labels = (
+        x.pin_memory().to(device, non_blocking=True) for x in (batch.inputs, batch.labels)
+    )
+    lengths = batch.lengths
+    return Batch(inputs, labels, None if lengths is None else lengths.to(device))
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, split: Split, batch_size: int = 256) -> tuple[float, float]:
+    """(cross-entropy, accuracy in 0–1) in evaluation mode; the model's mode is restored.
+
+    Sequences are taken in the order of their lengths, so that little is padded.
+
+    Raises
+    ------
+    ArgumentError
+        For an empty split.
+    """
+    if not len(split):
+        raise ArgumentError("there is nothing to evaluate on: the split is empty")
+    device = next(model.parameters()).device
+    mode = model.training
+    model.eval()
+    loss, right = 0.0, 0
+    lengths = split.lengths.reshape(len(split), -1).sum(1)
+    for indices in lengths.argsort(stable=True).split(batch_size):
+        batch = on_device(split.batch(indices), device)
+        logits = predict(model, batch).float()
+        loss += float(functional.cross_entropy(logits, batch.labels, reduction="sum"))
+        right += int((logits.argmax(-1) == batch.labels).sum())
+    model.train(mode)
+    return loss / len(split), right / len(split)

@@ -1,0 +1,64 @@
+"""Configs: round trip, refusal of what cannot be, nearest names."""
+
+from dataclasses import replace
+
+import pytest
+
+from experiments.config import (
+    BudgetConfig,
+    DataConfig,
+    OptimizerConfig,
+    ReductionConfig,
+    RegularizerConfig,
+    RunConfig,
+    ScheduleConfig,
+    from_json,
+    to_json,
+)
+from lticore.errors import ArgumentError
+
+
+def test_json_round_trip():
+    config = RunConfig(
+        data=DataConfig("digits", options={"seed": 3, "size": (1, 2)}, train=100),
+        reduction=ReductionConfig("tolerance", 0.1, steps=(2, 4)),
+        regularizer=RegularizerConfig("hankel", 1e-3),
+        budget=BudgetConfig(steps=7, evaluate_every=2, keep="best"),
+    )
+    assert from_json(RunConfig, to_json(config)) == config
+
+
+def test_every_setting_changes_the_folder_and_the_same_config_keeps_it():
+    config = RunConfig()
+    assert config.slug == from_json(RunConfig, to_json(config)).slug
+    changes = [
+        {"seed": 1},
+        {"data": DataConfig(train=9)},
+        {"optimizer": OptimizerConfig(clip=0.5)},
+        {"schedule": ScheduleConfig(shape="constant")},
+    ]
+    assert len({config.slug, *(replace(config, **change).slug for change in changes)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: DataConfig(train=0), "train must be at least 1"),
+        (lambda: OptimizerConfig(learning_rate=float("nan")), "learning_rate must be positive"),
+        (lambda: OptimizerConfig(precision="bfloat"), "did you mean bfloat16"),
+        (lambda: ScheduleConfig(shape="cosin"), "did you mean cosine"),
+        (lambda: RegularizerConfig("hankel"), "needs a positive weight"),
+        (lambda: RegularizerConfig(weight=1.0), "no penalty the weight 0"),
+        (lambda: ReductionConfig("tolerance", 1.5, (1,)), r"amount must lie in \(0, 1\)"),
+        (lambda: ReductionConfig("tolerance", 0.1, (3, 2)), "ascending"),
+        (lambda: BudgetConfig(), "either epochs or steps"),
+        (lambda: BudgetConfig(epochs=1, steps=1), "either epochs or steps"),
+        (lambda: BudgetConfig(steps=1, keep="best"), "needs evaluate_every"),
+        (lambda: from_json(RunConfig, {"modell": {}}), "did you mean model"),
+        (lambda: from_json(RunConfig, {"model": {"ordr": 3}}), "did you mean order"),
+        (lambda: from_json(RunConfig, {"model": 3}), "not a table"),
+    ],
+)
+def test_what_cannot_be_is_refused(make, message):
+    with pytest.raises(ArgumentError, match=message):
+        make()
