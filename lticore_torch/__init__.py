@@ -40,8 +40,8 @@ from .regularize import (
 )
 from .report import CompressionReport, LayerReport
 from .schedule import InTrainingCompressor, ReductionEvent
-from .state_space_map import state_space_map
 from .storage import ModelFileError, export_arrays, load, save
+from .system_map import state_space_map
 from .tracking import HankelRecord, HankelTracker
 
 __all__ = [

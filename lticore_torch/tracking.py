@@ -80,7 +80,9 @@ class HankelTracker:
 
     def state_dict(self) -> dict[str, Any]:
         """What the next record needs of the last one, as tensors; the history is not in it."""
-        return {name: [torch.from_numpy(x.copy()) for x in last] for name, last in self._last.items()}
+        return {
+            name: [torch.from_numpy(x.copy()) for x in last] for name, last in self._last.items()
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on as the tracker that ``state`` was taken from."""

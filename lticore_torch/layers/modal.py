@@ -14,7 +14,7 @@ import lticore
 from lticore._arrays import to_numpy
 from lticore.systems import in_double
 
-from ..state_space_map import state_space_map
+from ..system_map import state_space_map
 from .base import (
     SMALLEST_GAP,
     SSMLayer,

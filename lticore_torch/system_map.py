@@ -219,8 +219,9 @@ def _map_adjoint(
             g_poles[i] += adjoint_in_place(
                 part.poles, part.numbers(v), part.numbers(x), part.numbers(start), reverse
             )
+            # Compiled graphs call operators where lazy conjugation is not resolved.
             leaving = part.numbers(v[:, first].contiguous())
-            passed[i] = part.reals((part.poles.conj() * leaving).to(leaving.dtype))
+            passed[i] = part.reals((part.poles.conj_physical() * leaving).to(leaving.dtype))
             _add_products(g_parts[i], v, x, u[:, span], g[:, span])
             _assign(g_u[:, span], v, part.B, add=part is not present[0][1])
     return g_poles[0], g_poles[1], g_B, g_C, g_u
