@@ -178,15 +178,20 @@ def _by_parts(
     reverse: bool,
 ) -> tuple[Tensor, Tensor]:
     """(v, g_λ) by a recurrence and a product."""
-    # Compiled graphs call operators where lazy conjugation is not resolved.
-    conj, first = poles.conj_physical(), initial.unsqueeze(-2)
+    conj, first = _conjugate(poles), initial.unsqueeze(-2)
     changes = poles.shape[-2] != 1
     if changes:  # the last step has none after it: it starts from zero, with any pole
         conj = conj.roll(1 if reverse else -1, dims=-2)
     back = run(conj, cotangent, torch.zeros_like(initial), not reverse)
     previous = (states[..., 1:, :], first) if reverse else (first, states[..., :-1, :])
-    products = back * torch.cat(previous, dim=-2).conj_physical()
+    products = back * _conjugate(torch.cat(previous, dim=-2))
     return back, products if changes else products.sum(dim=-2, keepdim=True)
+
+
+def _conjugate(x: Tensor) -> Tensor:
+    """conj(x), formed at once: compiled graphs call operators where lazy conjugation is not
+    resolved."""
+    return torch.complex(x.real, -x.imag) if x.is_complex() else x
 
 
 @torch.library.custom_op("lticore::recurrence", mutates_args=())
