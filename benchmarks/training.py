@@ -17,16 +17,27 @@ import machine
 import numba
 import torch
 import tyro
-from recurrence import convolution, log_step_scan
+from recurrence import convolution, log_step_scan, odd_even_scan
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-import lticore_torch.layers.rotation as rotation
-from lticore_torch import SequenceClassifier, SequenceClassifierConfig, half_glu, state_space_map
+from lticore_torch import (
+    RotationSSM,
+    SequenceClassifier,
+    SequenceClassifierConfig,
+    half_glu,
+    linear_recurrence,
+    state_space_map,
+)
+from lticore_torch.layers.modal import ModalSSM
 
 BATCH, LENGTH = 50, 784
-#: name → (features, states, depth), and milliseconds of the peers' steps elsewhere.
-MODELS = {"lru": (8, 256, 1), "rotation": (128, 128, 4)}
+#: The peers' models, 256 complex states being 512 real ones, and milliseconds of their steps
+#: elsewhere.
+MODELS = {
+    "lru": SequenceClassifierConfig(1, 10, 8, 512, 1, "lru", norm="batch-plain", gate="glu"),
+    "rotation": SequenceClassifierConfig(1, 10, 128, 128, 4, "rotation"),
+}
 PEERS = {"lru": [847], "rotation": [1964, 2111]}
 #: Times faster than the peers.
 BARS = {"lru": 5.0, "rotation": 3.0}
@@ -46,7 +57,7 @@ def plain(recurrence: Callable[[Tensor, Tensor], Tensor]) -> AbstractContextMana
             return inputs
         return recurrence(poles.to(inputs.dtype), inputs)
 
-    def states(self: rotation.RotationSSM, u: Tensor) -> Tensor:
+    def states(self: ModalSSM, u: Tensor) -> Tensor:
         x, B, C, D = self._at_work(u)
         poles, real = self._poles()
         drive, pairs = x @ B.mT, 2 * len(poles)
@@ -54,20 +65,21 @@ def plain(recurrence: Callable[[Tensor, Tensor], Tensor]) -> AbstractContextMana
         z = torch.view_as_real(run(poles, torch.view_as_complex(blocks))).flatten(-2)
         return torch.cat([z, run(real, drive[..., pairs:])], dim=-1) @ C.mT + x * D
 
-    return mock.patch.object(rotation.RotationSSM, "forward", states)
+    return mock.patch.object(ModalSSM, "forward", states)
 
 
 CONTESTANTS: dict[str, Callable[[], AbstractContextManager]] = {
     "lticore": nullcontext,
     "log_step_scan": partial(plain, log_step_scan),
+    "odd_even_scan": partial(plain, odd_even_scan),
     "fft_convolution": partial(plain, convolution),
 }
 
 
 def step_row(name: str, rounds: int) -> dict:
-    features, order, depth = MODELS[name]
+    config = MODELS[name]
+    features, order, depth = config.features, config.order, config.depth
     torch.manual_seed(0)
-    config = SequenceClassifierConfig(1, 10, features=features, order=order, depth=depth)
     model = SequenceClassifier(config)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     inputs, labels = torch.rand(BATCH, LENGTH, 1), torch.arange(BATCH) % 10
@@ -93,7 +105,7 @@ def step_row(name: str, rounds: int) -> dict:
             **{f"{k}_fastest_milliseconds": round(1e3 * min(t), 1) for k, t in turns.items()},
             **{
                 f"times_faster_than_{k}": round(medians[k] / medians["lticore"], 2)
-                for k in ("log_step_scan", "fft_convolution")
+                for k in ("log_step_scan", "odd_even_scan", "fft_convolution")
             },
             "peer_milliseconds_elsewhere": PEERS[name],
             "times_faster_than_peer": round(peer / (1e3 * medians["lticore"]), 2),
@@ -119,9 +131,9 @@ def matmuls(features: int, order: int, depth: int) -> Callable[[], object]:
 
 def part_row(name: str, rounds: int) -> dict:
     """Parts of a block, forward and backward, as one operation and as several."""
-    features, order, _ = MODELS[name]
+    features, order = MODELS[name].features, MODELS[name].order
     torch.manual_seed(0)
-    layer = rotation.RotationSSM(features, order)
+    layer = RotationSSM(features, order)
     u = torch.rand(BATCH, LENGTH, features, requires_grad=True)
     gate = torch.nn.Linear(features, features)
 
@@ -132,8 +144,8 @@ def part_row(name: str, rounds: int) -> dict:
         poles, real = layer._poles()
         drive, pairs = u @ layer.B.mT, 2 * len(poles)
         z = torch.view_as_complex(drive[..., :pairs].unflatten(-1, (-1, 2)).contiguous())
-        x = rotation.linear_recurrence(real, drive[..., pairs:])
-        z = torch.view_as_real(rotation.linear_recurrence(poles, z)).flatten(-2)
+        x = linear_recurrence(real, drive[..., pairs:])
+        z = torch.view_as_real(linear_recurrence(poles, z)).flatten(-2)
         return torch.cat([z, x], dim=-1) @ layer.C.mT
 
     def gate_in_parts() -> Tensor:
