@@ -40,7 +40,7 @@ class SSMLayer(nn.Module, ABC):
     """
 
     #: What :meth:`load_lti` takes.
-    SYSTEMS: ClassVar[tuple[type, ...]] = (lticore.LTI,)
+    SYSTEMS: ClassVar[Any] = (lticore.LTI,)
 
     features: int
     D: nn.Parameter

@@ -243,9 +243,7 @@ class S4D(SSMLayer):
         dtype = self._dtype()
         narrow = torch.promote_types(dtype, torch.complex64)
         c = torch.complex(self.C[:, 0].double(), -self.C[:, 1].double())
-        z = linear_recurrence(
-            torch.polar(radius, -angle), _impulse(2 * c * b, steps).to(narrow)
-        )
+        z = linear_recurrence(torch.polar(radius, -angle), _impulse(2 * c * b, steps).to(narrow))
         x = linear_recurrence(self._real(), _impulse(self.real_C, steps).to(dtype))
         response = z.new_zeros(self.features, steps, dtype=dtype)
         response = response.index_add(0, self.pair_channel, z.real.mT)

@@ -142,7 +142,7 @@ def test_mixtures_with_selective_and_quadratic_layers():
 def test_methods_that_do_not_apply_are_refused(layer, method, message):
     u = torch.randn(2, 9, 2)
     if message is None:
-        with pytest.raises(lti.ArgumentError, match="is selective.* give calibration="):
+        with pytest.raises(lti.ArgumentError, match=r"is selective.* give calibration="):
             compress(layer(), ratio=0.5, method=method)
         with pytest.raises(lti.ArgumentError, match="error= has no meaning"):
             compress(layer(), error=0.5, method=method, calibration=u)
@@ -229,8 +229,7 @@ def test_refitting_never_worsens_the_layers_answer(kind):
         back = {"reverse": True} if name == "back" else {}
         target = original(u, **back)
         errors = [
-            (ssm_layers(small)[name](u, **back) - target).norm().item()
-            for small in (plain, fitted)
+            (ssm_layers(small)[name](u, **back) - target).norm().item() for small in (plain, fitted)
         ]
         assert errors[1] <= errors[0] * (1 + 1e-9)
 
@@ -301,7 +300,7 @@ def test_outputs_change_less_than_certified(layer, norm, gate, bidirectional):
     bound = output_error_bound(model, small, x)
     change = (small(*x) - model(*x)).norm(dim=1).detach().numpy()
     assert bound.shape == (3,)
-    assert np.all((0 < change) & (change <= bound))
+    assert np.all((change > 0) & (change <= bound))
     assert report.largest_output_change <= report.output_bound == bound.max()
 
 

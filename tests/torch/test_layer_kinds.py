@@ -378,7 +378,7 @@ def test_lru_starts_uniformly_in_its_ring():
     poles = layer.to_lti().A
     squares = (poles.radius**2 - 0.36) / (0.81 - 0.36)
     for values in (squares, poles.angle / 1.5):
-        assert 0 <= values.min()
+        assert values.min() >= 0
         assert values.max() <= 1
         # Of uniform numbers: mean ½ ± 4 √(1/12 N), mean square ⅓.
         assert abs(values.mean() - 0.5) < 4 / math.sqrt(12 * 10_000)

@@ -120,7 +120,7 @@ def test_every_damage_is_a_clear_error(tmp_path):
         cases.append(bytes(changed))
     for case in cases:
         path.write_bytes(case)
-        with pytest.raises(ModelFileError, match="damaged|was not written by"):
+        with pytest.raises(ModelFileError, match=r"damaged|was not written by"):
             load(path)
     path.write_bytes(whole)
     load(path)
@@ -165,7 +165,7 @@ def test_files_of_others_and_missing_ones(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         load(path)
     path.write_bytes(to_bytes({"x": torch.zeros(2)}))
-    with pytest.raises(ModelFileError, match="was not written by lticore_torch.save"):
+    with pytest.raises(ModelFileError, match=r"was not written by lticore_torch\.save"):
         load(path)
     with pytest.raises(ModelFileError, match="cannot be loaded"):
         load(tmp_path)
