@@ -151,9 +151,7 @@ def _stored_options(model: SequenceClassifier) -> dict[str, Any]:
     layers = list(state_space_layers(model).values())
     options = [{k: v for k, v in x.options().items() if k != "real_poles"} for x in layers]
     kind = LAYERS[model.config.layer]
-    if not all(
-        type(x) is kind and own == options[0] for x, own in zip(layers, options, strict=True)
-    ):
+    if {type(x) for x in layers} != {kind} or any(own != options[0] for own in options):
         raise ModelFileError(
             f"the classifier's layers are not all {kind.__name__} of the same options, so its "
             "configuration does not describe them: save its state_dict() instead"

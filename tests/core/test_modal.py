@@ -9,6 +9,7 @@ from strategies import build_system, systems
 
 import lticore as lti
 from lticore import allocate_modal_orders, modal_truncation
+from lticore.systems import entry
 
 anything_goes = pytest.mark.filterwarnings("ignore::lticore.PrecisionWarning")
 STRUCTURED = ("real diagonal", "complex diagonal", "rotation", "rotation with real poles")
@@ -247,6 +248,67 @@ def test_uniform_orders_meet_the_budget_and_their_shares(sizes, share):
     # Nobody is above the common share by more than a mode, but for the first one.
     above = orders - budget * full / full.sum()
     assert np.all((above < 2) | (orders == steps))
+
+
+def ranked(sys):
+    """h∞ scores of the blocks and real poles, from the residues, descending."""
+    q = 2 * sys.A.blocks
+    b, c = sys.B[:q, 0].reshape(-1, 2), sys.C[0, :q].reshape(-1, 2)
+    # ‖c_i‖‖b_i‖ of the complex modes of a block, x_1 ± i x_2: |b||c|/2.
+    pairs = np.linalg.norm(b, axis=1) * np.linalg.norm(c, axis=1) / 2 / (1 - abs(sys.A.radius))
+    reals = np.abs(sys.B[q:, 0] * sys.C[0, q:]) / (1 - np.abs(sys.A.real_poles))
+    return pairs, reals
+
+
+@pytest.mark.parametrize("rule", ["last", "global", "uniform"])
+def test_batches_count_as_one_layer_with_common_scores(rule):
+    """A batch of pairs and a single system whose scores are the root of the summed squares."""
+    rng = np.random.default_rng(7)
+    first = build_system(rng, "rotation", batch=(5,), n=8, m=1, p=1)
+    other = build_system(rng, "rotation", n=8)
+    added = np.sqrt(sum(np.sort(ranked(entry(first, (i,)))[0])[::-1] ** 2 for i in range(5)))
+    gap = 1 - np.linspace(0.2, 0.8, 4)
+    strength = np.sqrt(2 * added * gap)
+    A = lti.Rotation(1 - gap, np.linspace(0.5, 2, 4))
+    single = np.column_stack([strength, np.zeros(4)]).ravel()
+    alone = lti.LTI(A, single[:, None], single[None])
+    for budget in range(4, 17, 3):
+        orders = allocate_modal_orders([first, other], budget=budget, rule=rule)
+        assert orders == allocate_modal_orders([alone, other], budget=budget, rule=rule)
+        assert sum(orders) <= budget
+        assert all(order % 2 == 0 for order in orders)
+
+
+def test_batches_with_real_poles_count_states_one_by_one():
+    rng = np.random.default_rng(8)
+    batch = build_system(rng, "rotation with real poles", batch=(3,), n=7, m=1, p=1)
+    squares = np.zeros(7)
+    for index in range(3):
+        pairs, reals = ranked(entry(batch, (index,)))
+        squares += np.sort(np.concatenate([np.repeat(pairs, 2), reals]))[::-1] ** 2
+    single = lti.LTI(lti.Diagonal(np.zeros(7)), squares[:, None] ** 0.25, squares[None] ** 0.25)
+    other = build_system(rng, "real diagonal", n=7)
+    for budget in (2, 5, 9, 13):
+        for rule in ("last", "global", "uniform"):
+            orders = allocate_modal_orders([batch, other], budget=budget, rule=rule)
+            assert orders == allocate_modal_orders([single, other], budget=budget, rule=rule)
+
+
+def test_dense_batches_may_differ_in_their_pairs():
+    rng = np.random.default_rng(9)
+    pair, real = build_system(rng, "rotation", n=4), build_system(rng, "real diagonal", n=4)
+    both = [pair.to_dense(), real.to_dense()]
+    batch = lti.LTI(
+        *(np.stack([getattr(sys, name) for sys in both]).real for name in ("A", "B", "C"))
+    )
+    assert allocate_modal_orders([batch], budget=3) == [3]
+    assert allocate_modal_orders([batch], ratio=0.0) == [4]
+
+
+def test_empty_batches_hold_no_orders():
+    A = lti.Rotation(np.zeros((0, 2)), np.zeros((0, 2)))
+    with pytest.raises(lti.ShapeError, match="holds no system"):
+        allocate_modal_orders([lti.LTI(A, np.zeros((0, 4, 1)), np.zeros((0, 1, 4)))], budget=2)
 
 
 def test_bad_budgets():

@@ -77,19 +77,6 @@ def test_model_overfits_a_small_problem():
     assert (model(x).argmax(-1) == y).all()
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"depth": 0}, "depth must be at least 1"),
-        ({"dropout": 1.0}, "dropout must lie in"),
-        ({"layer": "mamba"}, r"layer='mamba' is not one of \['rotation'\]"),
-    ],
-)
-def test_config_refuses(change, message):
-    with pytest.raises(lti.ArgumentError, match=message):
-        dataclasses.replace(CONFIG, **change)
-
-
 def test_hankel_sum_adds_the_layers():
     model = make_model(depth=3)
     with torch.no_grad():

@@ -1,12 +1,15 @@
 """Selective layers: mean systems over data, their Gramians, and reduction by them."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from layer_kinds import make
 
 import lticore as lti
-from lticore_torch import compress
+from lticore_torch import SelectiveSSM, compress
+from lticore_torch.layers.selective import MeanGramians
 
 
 @pytest.fixture
@@ -108,6 +111,27 @@ def test_means_of_symmetric_inputs_say_nothing(layer, data):
     assert sigma[0] > 0
     half = layer.mean_gramians(data)
     np.testing.assert_allclose(sigma, half.singular_values, rtol=1e-8, atol=1e-12 * sigma[0])
+
+
+def mean_system_gramians(layer, data):
+    """CompreSSM A.2 to the letter: Gramians of the mean systems, added over the channels."""
+    sys = layer.mean_lti(data)
+    P, Q = lti.controllability_gramian(sys), lti.observability_gramian(sys)
+    return MeanGramians(P.sum(axis=0), Q.sum(axis=0))
+
+
+def test_second_moments_choose_better_states_than_means():
+    """At half of the states: 11 % of the states' answer against 77 %."""
+    torch.manual_seed(0)
+    layer = SelectiveSSM(4, 8).double()
+    data, fresh = torch.randn(2, 8, 100, 4, dtype=torch.float64).unbind()
+    answer, errors = layer(fresh) - layer.D * fresh, []
+    for gramians in (layer.mean_gramians(data), mean_system_gramians(layer, data)):
+        small = copy.deepcopy(layer)
+        small.reduce(4, gramians)
+        errors.append(((small(fresh) - layer(fresh)).norm() / answer.norm()).item())
+    assert errors[0] < 0.15
+    assert errors[1] > 0.5
 
 
 def test_silent_data_leave_one_state(layer):
