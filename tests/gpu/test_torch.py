@@ -76,3 +76,72 @@ def test_regulariser_runs_on_the_current_stream(cupy):
             torch.cuda._sleep(50_000_000)
             layer.B.mul_(2)
         assert hankel_sum(layer).item() == pytest.approx(2 * expected, rel=1e-5)
+
+
+KINDS = ("rotation", "lru", "s5", "s4d", "quadratic", "selective")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_on_the_device_are_those_of_the_host(cupy, kind):
+    """Outputs, gradients, streaming and compression agree between the two."""
+    torch = pytest.importorskip("torch")
+    from lticore_torch import compress
+    from lticore_torch.layers import LAYERS
+
+    torch.manual_seed(0)
+    layer = LAYERS[kind](6, 8)
+    u = torch.randn(3, 70, 6)
+    sides = {}
+    for device in ("cpu", "cuda"):
+        layer.to(device).zero_grad()
+        x = u.to(device).requires_grad_()
+        y = layer(x, reverse=True) + layer(x)
+        y.square().sum().backward()
+        streamed, state = [], None
+        for step in range(5):
+            out, state = layer.step(x[:, step], state)
+            streamed.append(out)
+        torch.testing.assert_close(torch.stack(streamed, 1), layer(x[:, :5]), rtol=1e-4, atol=1e-5)
+        small, report = compress(layer, ratio=0.5, calibration=x.detach())
+        gradients = {name: p.grad.cpu() for name, p in layer.named_parameters()}
+        sides[device] = y.detach().cpu(), x.grad.cpu(), gradients, report.orders, small(x).cpu()
+    for host, device in zip(*sides.values(), strict=True):
+        torch.testing.assert_close(device, host, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("keep_states", [True, False])
+def test_layers_with_and_without_their_states(cupy, keep_states):
+    torch = pytest.importorskip("torch")
+    from lticore_torch import LRU
+
+    torch.manual_seed(0)
+    layer, u = LRU(8, 16), torch.randn(2, 200, 8)
+    expected = layer(u)
+    expected.sum().backward()
+    gradient = layer.B.grad.clone()
+    layer.cuda().zero_grad()
+    layer.keep_states = keep_states
+    found = layer(u.cuda())
+    found.sum().backward()
+    torch.testing.assert_close(found.cpu(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(layer.B.grad.cpu(), gradient, rtol=1e-3, atol=1e-4)
+
+
+def test_reduction_in_training_on_the_device(cupy):
+    torch = pytest.importorskip("torch")
+    from lticore_torch import InTrainingCompressor, SequenceClassifier, SequenceClassifierConfig
+
+    torch.manual_seed(0)
+    config = SequenceClassifierConfig(1, 3, features=6, order=16, depth=2, layer="lru")
+    model = SequenceClassifier(config).cuda()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    compressor = InTrainingCompressor(model, optimizer, fraction=0.5, steps=[2])
+    x = torch.randn(8, 40, 1, device="cuda")
+    for _ in range(4):
+        optimizer.zero_grad()
+        model(x).square().sum().backward()
+        optimizer.step()
+        compressor.step()
+    assert [block.ssm.order for block in model.blocks] == [8, 8]
+    assert all(p.device.type == "cuda" for p in model.parameters())
+    assert all(p.isfinite().all() for p in model.parameters())
