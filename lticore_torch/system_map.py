@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any
 
 import torch
@@ -152,7 +154,19 @@ def _adjoint_by_parts(tensors: list[Tensor], g: Tensor, reverse: bool) -> tuple[
     return (*g_poles, torch.cat(g_B), torch.cat(g_C, dim=1), g_u)
 
 
+def _in_given_precision(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Operators mix their arguments with arrays of their own: autocast must not cast some."""
+
+    @wraps(function)
+    def run(*arguments: Any) -> Any:
+        with torch.autocast(arguments[2].device.type, enabled=False):
+            return function(*arguments)
+
+    return run
+
+
 @torch.library.custom_op("lticore::state_space_map", mutates_args=())
+@_in_given_precision
 def _map(
     poles: Tensor, real_poles: Tensor, B: Tensor, C: Tensor, u: Tensor, reverse: bool, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -187,6 +201,7 @@ def _(
 
 
 @torch.library.custom_op("lticore::state_space_map_adjoint", mutates_args=())
+@_in_given_precision
 def _map_adjoint(
     poles: Tensor,
     real_poles: Tensor,

@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -219,7 +220,11 @@ def test_autocast_does_not_touch_the_sum(dtype):
 
 def _train_one_step(rank, world, folder, depth):
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world
+        "gloo",
+        init_method=f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=world,
+        timeout=timedelta(minutes=2),
     )
     model = torch.nn.parallel.DistributedDataParallel(make_model(depth=depth, dropout=0.0))
     computed = []

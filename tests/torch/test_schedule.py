@@ -2,6 +2,7 @@
 
 import copy
 import math
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -414,7 +415,11 @@ def test_models_without_linear_layers_are_refused():
 def _process(rank, folder):
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
+        "gloo",
+        init_method=f"file://{folder}/rendezvous",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(minutes=2),
     )
     model = torch.nn.parallel.DistributedDataParallel(make_model("rotation", dropout=0.1))
     optimizer = torch.optim.AdamW(model.module.parameters(), lr=3e-3)
