@@ -67,6 +67,14 @@ def pairs_only(xp):
     return lti.LTI(A, xp.asarray(arrays[0]), xp.asarray(arrays[1].T))
 
 
+def layer_arrays(xp):
+    """(λ continuous, B, C) of four pairs."""
+    rng = np.random.default_rng(7)
+    poles = -rng.random(4) + 1j * rng.normal(size=4)
+    b, c = rng.normal(size=(2, 4, 2)) + 1j * rng.normal(size=(2, 4, 2))
+    return xp.asarray(poles), xp.asarray(b), xp.asarray(c.T)
+
+
 def right_side(xp, sys):
     shape = (*sys.batch_shape, sys.order, sys.order)
     return xp.asarray(np.random.default_rng(3).normal(size=shape))
@@ -140,6 +148,11 @@ CALLS = {
     ),
     "eigenvector_condition": lambda xp, sys: lti.eigenvector_condition(sys),
     "well_conditioned": lambda xp, sys: response(lti.well_conditioned(sys).system),
+    "from_lru": lambda xp, sys: lti.from_lru(layer_arrays(xp)[0] / 9, *layer_arrays(xp)[1:]),
+    "from_s5": lambda xp, sys: lti.from_s5(*layer_arrays(xp), step=0.1),
+    "from_s4d": lambda xp, sys: lti.from_s4d(
+        layer_arrays(xp)[0], layer_arrays(xp)[2], step=0.1, sampling="bilinear"
+    ),
     "poles": lambda xp, sys: abs(xp.sort_complex(sys.poles)) if not sys.batch_shape else sys.B,
     "to_dense": lambda xp, sys: sys.to_dense(),
 }
