@@ -73,7 +73,7 @@ class DemoConfig:
     """Real states of each layer."""
     depth: int = 2
     """Number of layers."""
-    dropout: float = 0.1
+    dropout: float = 0.0
     """Dropout probability."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """Settings of every training run."""
