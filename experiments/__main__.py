@@ -9,7 +9,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -40,6 +40,8 @@ def run_demo(config: tyro.conf.OmitArgPrefixes[DemoConfig]) -> None:
 def run_train(run: RunConfig, runtime: Runtime) -> None:
     """Train one model in a run folder, or go on where an earlier call was interrupted."""
     summary = train(run, runtime)
+    if os.environ.get("RANK", "0") != "0":  # of several processes only the first speaks
+        return
     print(f"test accuracy {100 * summary['test_accuracy']:.2f} %, orders {summary['orders']}")
     print(f"run: {run_folder(run)}")
 
@@ -59,7 +61,7 @@ def run_identify(config: tyro.conf.OmitArgPrefixes[IdentificationConfig]) -> Non
 
 
 @app.command(name="sweep")
-def run_sweep(config: tyro.conf.OmitArgPrefixes[SweepConfig]) -> None:
+def run_sweep(config: Annotated[SweepConfig, tyro.conf.arg(name="")]) -> None:
     """Train many runs through submitit, on this machine or on SLURM."""
     sweep(config)
 
