@@ -9,7 +9,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -40,6 +40,8 @@ def run_demo(config: tyro.conf.OmitArgPrefixes[DemoConfig]) -> None:
 def run_train(run: RunConfig, runtime: Runtime) -> None:
     """Train one model in a run folder, or go on where an earlier call was interrupted."""
     summary = train(run, runtime)
+    if os.environ.get("RANK", "0") != "0":  # of several processes only the first speaks
+        return
     print(f"test accuracy {100 * summary['test_accuracy']:.2f} %, orders {summary['orders']}")
     print(f"run: {run_folder(run)}")
 
@@ -59,7 +61,7 @@ def run_identify(config: tyro.conf.OmitArgPrefixes[IdentificationConfig]) -> Non
 
 
 @app.command(name="sweep")
-def run_sweep(config: tyro.conf.OmitArgPrefixes[SweepConfig]) -> None:
+def run_sweep(config: Annotated[SweepConfig, tyro.conf.arg(name="")]) -> None:
     """Train many runs through submitit, on this machine or on SLURM."""
     sweep(config)
 
@@ -68,14 +70,27 @@ def run_sweep(config: tyro.conf.OmitArgPrefixes[SweepConfig]) -> None:
 def run_data(
     action: tyro.conf.Positional[Literal["list", "show", "download"]],
     name: tyro.conf.Positional[str] = "",
+    options: dict[str, int | str | tuple[int, ...]] = {},  # noqa: B006
     output: Path = Path("samples.png"),
 ) -> None:
-    """List the data sets; show samples of one (pictures go to --output); fetch or generate it."""
+    """List the data sets; show samples of one (pictures go to --output); fetch or generate it.
+
+    Parameters
+    ----------
+    action
+        What to do.
+    name
+        A data set of the list.
+    options
+        Settings of its loader or generator, such as: size 1000 seed 1.
+    output
+        Where pictures are drawn.
+    """
     if action == "list":
         for known, entry in DATASETS.items():
             print(f"{known:<14} {entry.summary}")
         return
-    data = load(name)
+    data = load(name, **options)
     print(describe(data))
     if action == "show" and data.vocabulary is not None:
         print(sample_text(data))

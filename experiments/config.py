@@ -182,7 +182,8 @@ class BudgetConfig:
         _choices(self)
         if (self.epochs is None) == (self.steps is None):
             raise ArgumentError(
-                f"give either epochs or steps, but they are {self.epochs} and {self.steps}"
+                "give either epochs or steps, and None for the other, but they are "
+                f"{self.epochs} and {self.steps}"
             )
         _at_least(self, 1, "epochs", "steps", "batch_size")
         _at_least(self, 0, "evaluate_every", "track_every")

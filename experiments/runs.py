@@ -9,6 +9,7 @@ log.txt           what happened, for people    tensorboard/    event files
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import io
 import json
@@ -16,6 +17,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -60,7 +62,27 @@ def open_run(folder: Path, config: RunConfig) -> None:
         )
     for leftover in folder.glob(".*.*"):  # of writes that a kill interrupted
         if leftover.is_file():
-            leftover.unlink()
+            leftover.unlink(missing_ok=True)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """No other process trains here meanwhile; the system ends the claim of a killed process.
+
+    Raises
+    ------
+    ArgumentError
+        When another process is at work here, such as a job that outlived its sweep.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log.txt").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ArgumentError(
+                f"another process trains in {folder}: wait until it ends, or stop it"
+            ) from error
+        yield
 
 
 def read_config(folder: Path) -> RunConfig:

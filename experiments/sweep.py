@@ -24,6 +24,9 @@ from .results import find_result
 from .runs import runs_root
 from .train import train
 
+#: What submitit writes above and below the traceback of a failed job.
+_TRACE_BORDER = "-" * 22
+
 
 @dataclass(frozen=True)
 class SweepConfig:
@@ -124,7 +127,8 @@ def sweep(config: SweepConfig) -> dict[str, str]:
             outcomes[run.slug] = f"had finished: {100 * result.summary['test_accuracy']:.2f} %"
     print(f"{len(missing)} of {len(missing) + len(outcomes)} runs to do, on {config.cluster}")
     processes = max(config.gpus, 1) * config.nodes
-    jobs = [Job(run, config.runtime, processes) for run in missing]
+    runtime = replace(config.runtime, threads=config.runtime.threads or config.cpus)
+    jobs = [Job(run, runtime, processes) for run in missing]
     outcomes |= _outcomes(jobs, _executor(config), config)
     for slug, outcome in sorted(outcomes.items()):
         print(f"  {slug}  {outcome}")
@@ -178,10 +182,14 @@ def _outcomes(
 
 
 def _outcome(submit: Callable[[], submitit.Job[Any]]) -> str:
+    job = submit()
     try:
-        return f"finished: {100 * submit().results()[0]:.2f} %"
+        return f"finished: {100 * job.results()[0]:.2f} %"
     except submitit.core.utils.FailedJobError as error:
-        lines = str(error).strip().splitlines()
-        return f"failed: {lines[-1] if lines else error}"
-    except submitit.core.utils.UncompletedJobError as error:
-        return f"failed: {str(error).strip().splitlines()[0]}"
+        trace = str(error).split(_TRACE_BORDER)[1]
+        return f"failed: {trace.strip().splitlines()[-1]}"
+    except submitit.core.utils.UncompletedJobError:
+        return (
+            f"failed: the job ended without a result, as when killed (log: {job.paths.stderr}); "
+            "the same command goes on from its checkpoint"
+        )

@@ -9,6 +9,7 @@ checkpoint and, on the CPU, writes the same metrics, bit for bit. A finished run
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
@@ -31,6 +32,7 @@ from .config import RunConfig, Runtime
 from .loading import describe, load_data
 from .runs import (
     MetricsLog,
+    claimed,
     failure_of,
     load_checkpoint,
     log,
@@ -63,6 +65,8 @@ def train(
 
     Raises
     ------
+    ArgumentError
+        For a device that is not there, or while another process trains in the same folder.
     FloatingPointError
         When loss or gradient is no longer finite: the last checkpoint is kept, failed.json and
         log.txt give the reason, and calling again raises again.
@@ -74,12 +78,24 @@ def train(
         return done
     if (failure := failure_of(folder)) is not None:
         raise FloatingPointError(f"{failure['reason']} (remove {folder} to try again)")
-
-    # ---- processes, devices, seeds
     rank, processes, device = _start_process(runtime)
-    first = rank == 0
-    if first:
+    if rank > 0:
+        return _train(config, runtime, folder, rank, processes, device)
+    with claimed(folder):
         open_run(folder, config)
+        return _train(config, runtime, folder, rank, processes, device)
+
+
+def _train(
+    config: RunConfig,
+    runtime: Runtime,
+    folder: Path,
+    rank: int,
+    processes: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    # ---- threads, seeds
+    first = rank == 0
     _set_threads(runtime.threads or torch.get_num_threads())
     random.seed(config.seed)
     np.random.seed(config.seed)  # noqa: NPY002
@@ -170,16 +186,20 @@ def train(
 
         size = config.budget.batch_size
         indices = order[position * size : (position + 1) * size]
-        batch = on_device(data.train.batch(indices[rank::processes]), device)
+        # All processes take part in every step; one without an example takes one that counts 0.
+        mine = indices[rank::processes] if rank < len(indices) else indices[:1]
+        batch = on_device(data.train.batch(mine), device)
         with torch.autocast(device.type, half) if half else nullcontext():
             logits = predict(parallel, batch)
             # Each process's share of the batch counts by its size; gradients are then averaged.
             loss = functional.cross_entropy(logits.float(), batch.labels, reduction="sum")
-            loss = loss * processes / len(indices)
+            loss = loss * (processes / len(indices) if rank < len(indices) else 0.0)
         penalty = regularizer(parallel)
-        if not torch.isfinite(loss + penalty):
+        right = (logits.argmax(-1) == batch.labels).sum() * (rank < len(indices))
+        step_loss, step_penalty, step_right = _average([loss, penalty, right], processes)
+        if not math.isfinite(step_loss + step_penalty):
             raise fail(
-                f"the loss became {loss.item()} + {penalty.item()} (penalty) in step {step + 1}, "
+                f"the loss became {step_loss} + {step_penalty} (penalty) in step {step + 1}, "
                 f"epoch {epoch + 1}: lower the learning rate or the regularisation"
             )
         optimizer.zero_grad()
@@ -191,10 +211,10 @@ def train(
         scaler.step(optimizer)
         scaler.update()
 
-        sums["loss"] += loss.item()
-        sums["penalty"] += penalty.item()
-        sums["right"] += int((logits.argmax(-1) == batch.labels).sum())
-        sums["seen"] += len(batch.labels)
+        sums["loss"] += step_loss
+        sums["penalty"] += step_penalty
+        sums["right"] += round(step_right * processes)
+        sums["seen"] += len(indices)
         sums["steps"] += 1
         now = step + 1
 
@@ -204,7 +224,8 @@ def train(
             events.append(numbers | {"seconds": event.seconds})
             record(numbers)
             if first:
-                log(folder, f"step {now}: orders {event.orders_before} → {event.orders}")
+                what = "rolled back, orders" if event.rolled_back else "orders"
+                log(folder, f"step {now}: {what} {event.orders_before} → {event.orders}")
             best["accuracy"] = -1.0
             parallel = _parallel(model, processes, device, runtime)  # it has new parameters
         seconds += time.perf_counter() - clock
@@ -325,8 +346,16 @@ def _start_process(runtime: Runtime) -> tuple[int, int, torch.device]:
         )
     name = ("cuda" if cuda else "cpu") if runtime.device == "auto" else runtime.device
     processes = int(os.environ.get("WORLD_SIZE", "1"))
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ArgumentError(f'device="{name}" is not "auto", "cpu", "cuda" or "cuda:1"') from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ArgumentError(
+            f'device="{name}", but torch sees {torch.cuda.device_count()} CUDA devices, from 0 on'
+        )
     if processes == 1:
-        return 0, 1, torch.device(name)
+        return 0, 1, device
     if name == "cuda":
         name = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(name)
@@ -352,6 +381,15 @@ def _parallel(
     if runtime.compile:
         model.compile()
     return model
+
+
+def _average(values: list[Tensor], processes: int) -> list[float]:
+    """Each of the numbers, averaged over the processes; waits for the device once."""
+    stacked = torch.stack([value.detach().double() for value in values])
+    if processes > 1:
+        torch.distributed.all_reduce(stacked)
+        stacked /= processes
+    return stacked.tolist()
 
 
 def _tracker(model: nn.Module, config: RunConfig) -> HankelTracker | None:

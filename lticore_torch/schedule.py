@@ -72,8 +72,8 @@ class InTrainingCompressor:
         if compressor.step():
             model = DistributedDataParallel(model.module)
 
-    All processes take the orders of the first. To resume, load the model's state, make the
-    optimizer and load its state, and load this one's.
+    All processes take the orders and the score of the first. To resume, load the model's state,
+    make the optimizer and load its state, and load this one's.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ class InTrainingCompressor:
         if self.count not in self.steps or self._finished:
             return None
         start = time.perf_counter()
-        score = None if self.validate is None else float(self.validate())
+        score = None if self.validate is None else _of_first_process(float(self.validate()))
         undo = self._undo
         if score is not None and undo is not None and not score >= undo["score"] - self.max_drop:
             return self._rolled_back(undo, start, score)
@@ -335,10 +335,10 @@ def _states(balanced: Any, kept: np.ndarray) -> Any:
     return lticore.LTI(A, B, C, None if balanced.D is None else to_numpy(balanced.D))
 
 
-def _of_first_process(orders: list[int]) -> list[int]:
+def _of_first_process(value: Any) -> Any:
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return orders
-    shared = [orders]
+        return value
+    shared = [value]
     torch.distributed.broadcast_object_list(shared, src=0)
     return shared[0]
 

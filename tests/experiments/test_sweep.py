@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,23 +49,75 @@ def test_bad_settings(tiny, change, message):
         SweepConfig(tiny, **change)
 
 
+def local_sweep(folder, *arguments):
+    """The command, for two seeds of a tiny run, two at the same time; in a process of its own, for
+    submitit's threads and files outlive a test."""
+    command = [sys.executable, "-m", "experiments", "sweep", "--seeds", "0", "1", "--workers", "2"]
+    command += ["--cpus", "1", "--run.data.train", "60", "--run.data.test", "40"]
+    command += ["--run.model.features", "4", "--run.model.order", "8"]
+    command += ["--run.budget.epochs", "None", "--run.budget.steps", "100"]
+    command += ["--runtime.checkpoint-minutes", "0", "--runtime.log-every", "1"]
+    command += ["--runtime.no-tensorboard", "--runtime.no-progress", *arguments]
+    environment = os.environ | {"LTICORE_RUNS": str(folder)}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+def kill_a_job(folder, lines):
+    """kill -9 a job once its run has written so many lines; returns the folder of the run.
+
+    The number of a local job is that of the process that looks after it.
+    """
+    while not (busy := [x for x in folder.glob("digits/*/metrics.jsonl") if count(x) >= lines]):
+        time.sleep(0.01)
+    parents = {path.name.split("_")[0] for path in folder.glob("submitit/*_submitted.pkl")}
+    # Which of the jobs holds the log of this run open?
+    jobs = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", ",".join(parents)], capture_output=True, text=True
+    ).stdout.split()
+    log = (busy[0].parent / "log.txt").stat().st_ino
+    (job,) = [j for j in jobs if log in {x.stat().st_ino for x in Path(f"/proc/{j}/fd").iterdir()}]
+    os.kill(int(job), signal.SIGKILL)
+    return busy[0].parent
+
+
+def count(path):
+    return path.read_bytes().count(b"\n")
+
+
 @pytest.mark.slow
-def test_local_jobs_train_and_failures_are_listed(tmp_path):
-    """In a process of its own: submitit's threads and files outlive a test."""
-    command = [sys.executable, "-m", "experiments", "sweep", "--seeds", "0", "1"]
-    command += ["--run.data.train", "60", "--run.data.test", "40"]
-    command += ["--run.budget.steps", "3", "--run.budget.epochs", "None"]
-    command += ["--runtime.no-tensorboard", "--runtime.no-progress", "--workers", "2"]
-    environment = os.environ | {"LTICORE_RUNS": str(tmp_path)}
-    first = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert first.returncode == 0, first.stderr
-    assert "2 of 2 runs to do" in first.stdout
+def test_local_jobs_train_and_go_on_after_a_kill(tmp_path):
+    grid = ("--tolerances", "0.1", "0.3", "--run.reduction.steps", "2")
+    first = local_sweep(tmp_path, *grid)
+    killed = kill_a_job(tmp_path, lines=10)
+    output, errors = first.communicate()
+    assert first.returncode == 1
+    assert "4 of 4 runs to do" in output
+    assert "1 runs failed" in errors
+    assert f"digits/{killed.name}: failed: the job ended without a result" in errors
+    assert len(list(tmp_path.glob("digits/*/summary.json"))) == 3
+
+    second = local_sweep(tmp_path, *grid)
+    output, errors = second.communicate()
+    assert second.returncode == 0, errors
+    assert "1 of 4 runs to do" in output
+    assert output.count("had finished") == 3
+    assert "resumed at step" in (killed / "log.txt").read_text()
     summaries = [json.loads(p.read_text()) for p in tmp_path.glob("digits/*/summary.json")]
-    assert len(summaries) == 2
-    again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert "0 of 2 runs to do" in again.stdout
-    bad = [*command, "--run.data.name", "digts"]
-    failed = subprocess.run(bad, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert failed.returncode != 0
-    assert "2 runs failed" in failed.stderr
-    assert "did you mean digits" in failed.stderr
+    assert len(summaries) == 4
+    assert all(summary["orders"] < [8, 8] for summary in summaries)
+
+    third = local_sweep(tmp_path, *grid)
+    assert "0 of 4 runs to do" in third.communicate()[0]
+    assert third.returncode == 0
+
+
+@pytest.mark.slow
+def test_failures_are_listed_with_their_reasons(tmp_path):
+    diverging = local_sweep(tmp_path, "--run.optimizer.learning-rate", "1e30")
+    output, errors = diverging.communicate()
+    assert diverging.returncode == 1
+    assert "2 of 2 runs to do" in output
+    assert "2 runs failed" in errors
+    assert errors.count("failed: FloatingPointError: the ") == 2
+    assert all((p / "failed.json").exists() for p in tmp_path.glob("digits/*"))
