@@ -19,6 +19,7 @@ from experiments.config import (
     DataConfig,
     ModelConfig,
     OptimizerConfig,
+    ReductionConfig,
     RegularizerConfig,
     Runtime,
     ScheduleConfig,
@@ -26,7 +27,7 @@ from experiments.config import (
 )
 from experiments.data import DATASETS
 from experiments.loading import describe, load_data
-from experiments.runs import load_checkpoint, read_json, read_lines, run_folder, summary_of
+from experiments.runs import claimed, load_checkpoint, read_json, read_lines, run_folder, summary_of
 from experiments.train import load_trained, train
 from experiments.training import (
     build_model,
@@ -118,21 +119,109 @@ def test_killed_and_resumed_run_writes_the_same_bytes(tiny, tmp_path):
     assert first == second
 
 
+def stop_after(checkpoints, monkeypatch):
+    """Stop the run, as Ctrl-C does, once it has written so many checkpoints."""
+    save, saved = train_module.save_checkpoint, []
+
+    def save_and_stop(*arguments):
+        save(*arguments)
+        saved.append(None)
+        if len(saved) == checkpoints:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_module, "save_checkpoint", save_and_stop)
+
+
+# The reduction comes after step 4: checkpoints just before it, just after it, and later.
+@pytest.mark.parametrize("stop", [3, 4, 7])
+@pytest.mark.parametrize("mode", ["tolerance", "rollback"])
+def test_resumed_across_a_reduction_with_tracking(tiny, quiet, monkeypatch, tmp_path, mode, stop):
+    config = replace(
+        tiny,
+        model=replace(tiny.model, order=8),
+        regularizer=RegularizerConfig("hankel", 1e-2, every=2),
+        reduction=ReductionConfig(mode, 0.3, (4, 8)),
+        budget=replace(tiny.budget, steps=10, track_every=2, evaluate_every=3, keep="best"),
+    )
+    runtime = replace(quiet, checkpoint_minutes=0)
+    whole = train(config, runtime, tmp_path / "whole")
+    assert whole["orders"] != [8, 8] or whole["reductions"][-1]["rolled_back"]
+    with monkeypatch.context() as patch:
+        stop_after(stop, patch)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, runtime, tmp_path / "broken")
+    again = train(config, runtime, tmp_path / "broken")
+    names = ("broken", "whole")
+    broken_metrics, metrics = ((tmp_path / x / "metrics.jsonl").read_bytes() for x in names)
+    assert broken_metrics == metrics
+    assert b'"weyl_bound"' in metrics
+    assert again["test_loss"] == whole["test_loss"]
+
+
+def test_rollback_takes_a_harmful_reduction_back(tiny, quiet, monkeypatch):
+    """The first look is before any reduction, the second sees it fail."""
+    scores = iter([0.9, 0.1])
+    evaluate_split = train_module.evaluate
+
+    def evaluated(model, split):
+        loss, accuracy = evaluate_split(model, split)
+        return loss, next(scores, accuracy)
+
+    monkeypatch.setattr(train_module, "evaluate", evaluated)
+    config = replace(tiny, reduction=ReductionConfig("rollback", 0.5, (2, 4, 5), max_drop=0.01))
+    summary = train(config, quiet)
+    events = summary["reductions"]
+    assert [event["rolled_back"] for event in events] == [False, True]
+    assert list(events[0]["orders"].values()) == [2, 2]
+    assert summary["orders"] == [4, 4]
+    assert "step 4: rolled back" in (run_folder(config) / "log.txt").read_text()
+
+
+def test_fraction_halves_the_states_at_each_step(tiny, quiet):
+    config = replace(tiny, reduction=ReductionConfig("fraction", 0.5, (2, 4)))
+    summary = train(config, quiet)
+    assert [list(x["orders"].values()) for x in summary["reductions"]] == [[2, 2], [1, 1]]
+    model = load_trained(run_folder(config), config)
+    assert evaluate(model, load_data(config.data).test)[0] == summary["test_loss"]
+
+
+def test_a_folder_is_claimed_by_one_process(tiny, quiet):
+    with claimed(run_folder(tiny)), pytest.raises(ArgumentError, match="another process trains in"):
+        train(tiny, quiet)
+    train(tiny, quiet)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_mixed_precision(tiny, quiet, precision):
+    config = replace(tiny, optimizer=OptimizerConfig(precision=precision))
+    summary = train(replace(config, reduction=ReductionConfig("fraction", 0.5, (3,))), quiet)
+    plain = train(tiny, quiet, run_folder(tiny).parent / "plain")
+    assert summary["orders"] == [2, 2]
+    assert summary["test_loss"] == pytest.approx(plain["test_loss"], rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Torchinductor does not support code generation for complex")
+def test_compiled_training(tiny, quiet):
+    """Through a reduction: the model is compiled again for its new shapes."""
+    config = replace(
+        tiny,
+        model=replace(tiny.model, dropout=0.0),
+        reduction=ReductionConfig("fraction", 0.5, (3,)),
+    )
+    plain = train(config, quiet, run_folder(tiny).parent / "plain")
+    compiled = train(config, replace(quiet, compile=True))
+    assert compiled["orders"] == plain["orders"] == [2, 2]
+    assert compiled["test_loss"] == pytest.approx(plain["test_loss"], rel=1e-3)
+
+
 def test_interrupted_and_resumed_in_one_process(tiny, quiet, monkeypatch):
     """Also with checkpoints between the lines of the log."""
     runtime = replace(quiet, log_every=4, checkpoint_minutes=0)
     whole = train(replace(tiny, seed=3), runtime)
     whole_metrics = (run_folder(replace(tiny, seed=3)) / "metrics.jsonl").read_text()
     config, folder = replace(tiny, seed=3), run_folder(tiny).parent / "other"
-    save, saved = train_module.save_checkpoint, []
-
-    def stop_after_two(*arguments):
-        save(*arguments)
-        saved.append(None)
-        if len(saved) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(train_module, "save_checkpoint", stop_after_two)
+    stop_after(2, monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         train(config, runtime, folder)
     assert load_checkpoint(folder)["step"] == 2
@@ -182,6 +271,33 @@ def test_full_disk_keeps_the_checkpoint_before(tiny, quiet, monkeypatch):
     monkeypatch.undo()
     train(tiny, runtime, folder)
     assert len(list(read_lines(folder / "metrics.jsonl"))) == 6
+
+
+def test_full_disk_at_the_rename_keeps_the_checkpoint_before(tiny, quiet, monkeypatch):
+    runtime = replace(quiet, checkpoint_minutes=0)
+    rename = os.replace
+
+    def full(source, target):
+        if Path(target).name == "checkpoint.pt" and Path(target).exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        rename(source, target)
+
+    folder = run_folder(tiny)
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.storage.os.replace", full)
+        with pytest.raises(OSError, match="step 2 was not written; the one before it is kept"):
+            train(tiny, runtime)
+    assert load_checkpoint(folder)["step"] == 1
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+    train(tiny, runtime)
+    assert [line["step"] for line in read_lines(folder / "metrics.jsonl")] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:99"])
+def test_unknown_device_is_said(tiny, quiet, device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ArgumentError, match=f'device="{device}"'):
+        train(tiny, replace(quiet, device=device))
 
 
 def test_missing_cuda_is_said(tiny, quiet, monkeypatch):
