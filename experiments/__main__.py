@@ -9,7 +9,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -70,14 +70,28 @@ def run_sweep(config: Annotated[SweepConfig, tyro.conf.arg(name="")]) -> None:
 def run_data(
     action: tyro.conf.Positional[Literal["list", "show", "download"]],
     name: tyro.conf.Positional[str] = "",
+    options: dict[str, int | str | tuple[int, ...]] = {},  # noqa: B006
     output: Path = Path("samples.png"),
 ) -> None:
-    """List the data sets; show samples of one (pictures go to --output); fetch or generate it."""
+    """List the data sets; show samples of one (pictures go to --output); fetch or generate it.
+
+    Parameters
+    ----------
+    action
+        What to do.
+    name
+        A data set of the list.
+    options
+        Settings of its loader or generator, such as: size 1000 seed 1.
+    output
+        Where pictures are drawn.
+    """
     if action == "list":
         for known, entry in DATASETS.items():
             print(f"{known:<14} {entry.summary}")
         return
-    data = load(name)
+    chosen: dict[str, Any] = dict(options)
+    data = load(name, **chosen)
     print(describe(data))
     if action == "show" and data.vocabulary is not None:
         print(sample_text(data))
