@@ -9,7 +9,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -90,7 +90,8 @@ def run_data(
         for known, entry in DATASETS.items():
             print(f"{known:<14} {entry.summary}")
         return
-    data = load(name, **options)
+    chosen: dict[str, Any] = dict(options)
+    data = load(name, **chosen)
     print(describe(data))
     if action == "show" and data.vocabulary is not None:
         print(sample_text(data))

@@ -120,8 +120,18 @@ class _StateSpaceMap(Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(*arguments: Any) -> tuple[Tensor, ...]:
-        return _map(*arguments)
+    def forward(
+        poles: Tensor,
+        real_poles: Tensor,
+        B: Tensor,
+        C: Tensor,
+        u: Tensor,
+        reverse: bool,
+        keep: bool,
+    ) -> tuple[Tensor, ...]:
+        # Arguments by name: without gradients torch.compile counts them to tell whether the
+        # context comes first.
+        return _map(poles, real_poles, B, C, u, reverse, keep)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
