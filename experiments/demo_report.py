@@ -13,8 +13,7 @@ import matplotlib
 import numpy as np
 
 from lticore.errors import ArgumentError
-
-from .storage import write_atomically
+from lticore_torch.files import write_atomically
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

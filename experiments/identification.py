@@ -20,8 +20,7 @@ from tqdm import tqdm
 
 import lticore
 from lticore_torch import HankelRegularizer, RotationSSM
-
-from .storage import write_atomically
+from lticore_torch.files import write_atomically
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

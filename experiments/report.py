@@ -17,12 +17,13 @@ import jinja2
 import matplotlib
 import numpy as np
 
+from lticore_torch.files import write_atomically
+
 from .demo_report import STYLE, png
 from .papers import PAPERS
 from .papers.tables import Table, markdown, our_text, table_runs
 from .results import Result, all_results, commit_results
 from .runs import runs_root
-from .storage import write_atomically
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt

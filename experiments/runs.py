@@ -26,9 +26,9 @@ from typing import Any
 import torch
 
 from lticore.errors import ArgumentError
+from lticore_torch.files import write_atomically
 
 from .config import RunConfig, from_json, to_json
-from .storage import write_atomically
 
 #: Packages whose versions can change a result.
 _PACKAGES = ("lticore", "torch", "numpy", "scipy", "numba")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from lticore.errors import ArgumentError, LticoreError
 from lticore.quadratic import mapped
 
 from .blocks import SequenceClassifier, SequenceClassifierConfig
+from .files import write_atomically
 from .layers import LAYERS, Bidirectional, SelectiveSSM, SSMLayer, state_space_layers
 
 _FORMAT = "lticore-1"
@@ -47,7 +46,7 @@ def save(model: nn.Module, path: str | Path) -> None:
     described = json.dumps(_description(model))
     tensors = {name: x.detach().cpu().contiguous() for name, x in model.state_dict().items()}
     header = {"format": _FORMAT, "model": described, "sha256": _digest(described, tensors)}
-    _write(Path(path), to_bytes(tensors, header))
+    write_atomically(Path(path), to_bytes(tensors, header))
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> Any:
@@ -179,17 +178,3 @@ def _digest(described: str, tensors: dict[str, Tensor]) -> str:
         if x.numel() > 0:
             digest.update(x.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _write(path: Path, data: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

@@ -13,8 +13,8 @@ from experiments import demo as demo_module
 from experiments.__main__ import app, main
 from experiments.demo import DemoConfig, TrainConfig, demo
 from experiments.demo_report import write_report
-from experiments.storage import write_atomically
 from lticore.errors import ArgumentError
+from lticore_torch.files import write_atomically
 
 TOY = {
     "features": 6,
@@ -103,7 +103,7 @@ def test_interrupted_writing_keeps_the_old_file(tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("experiments.storage.os.fsync", interrupt)
+    monkeypatch.setattr("lticore_torch.files.os.fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_atomically(path, "new")
     assert [p.name for p in tmp_path.iterdir()] == ["result.json"]

@@ -261,7 +261,7 @@ def test_full_disk_keeps_the_checkpoint_before(tiny, quiet, monkeypatch):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         fsync(handle)
 
-    monkeypatch.setattr("experiments.storage.os.fsync", full)
+    monkeypatch.setattr("lticore_torch.files.os.fsync", full)
     with pytest.raises(OSError, match=r"No space left on device: checkpoint\.pt of step"):
         train(tiny, runtime)
     folder = run_folder(tiny)
@@ -284,7 +284,7 @@ def test_full_disk_at_the_rename_keeps_the_checkpoint_before(tiny, quiet, monkey
 
     folder = run_folder(tiny)
     with monkeypatch.context() as patch:
-        patch.setattr("experiments.storage.os.replace", full)
+        patch.setattr("lticore_torch.files.os.replace", full)
         with pytest.raises(OSError, match="step 2 was not written; the one before it is kept"):
             train(tiny, runtime)
     assert load_checkpoint(folder)["step"] == 1

@@ -22,6 +22,7 @@ from lticore_torch import (
     SequenceClassifierConfig,
     compress,
     export_arrays,
+    files,
     load,
     save,
     storage,
@@ -208,7 +209,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     def no_space(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(storage.os, "fsync", no_space)
+    monkeypatch.setattr(files.os, "fsync", no_space)
     with pytest.raises(OSError, match="No space left"):
         save(make("s5"), path)
     assert path.read_bytes() == before
