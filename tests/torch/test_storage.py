@@ -216,9 +216,10 @@ def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_is_missing_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        save(make("lru"), tmp_path / "nowhere" / "model")
+def test_missing_folders_are_made(tmp_path):
+    path = tmp_path / "runs" / "first" / "model.safetensors"
+    save(make("lru"), path)
+    assert isinstance(load(path), LAYERS["lru"])
 
 
 # --- plain arrays -----------------------------------------------------------------------------
