@@ -35,7 +35,8 @@ def save(model: nn.Module, path: str | Path) -> None:
     """Write a :class:`SequenceClassifier` or a single layer, compressed or not, to one file.
 
     Tensors as safetensors, the configuration as JSON in the header. The file is written beside its
-    place and then moved there, missing folders are made: whatever interrupts it, ``path`` is the old file or the new one.
+    place and then moved there: whatever interrupts it, ``path`` is the old file or the new one.
+    Missing folders are made.
 
     Raises
     ------
