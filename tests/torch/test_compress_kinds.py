@@ -304,6 +304,13 @@ def test_outputs_change_less_than_certified(layer, norm, gate, bidirectional):
     assert report.largest_output_change <= report.output_bound == bound.max()
 
 
+def test_certificates_hold_after_refitting_too():
+    model, x = make_model(norm="layer"), torch.randn(6, 20, 2)
+    _, report = compress(model, ratio=0.6, calibration=x, refit=True)
+    assert report.largest_output_change <= report.output_bound
+    assert report.error_bounds == [None, None]
+
+
 @pytest.mark.parametrize("layer", ["selective", "quadratic"])
 def test_no_certificate_without_lipschitz_constants(layer):
     model, x = make_model(layer=layer), torch.randn(3, 15, 2)
