@@ -39,6 +39,12 @@ def test_a_table_runs_and_prints(quiet, capsys, paper, number, tasks):
     assert capsys.readouterr().out == text
 
 
+@pytest.fixture(autouse=True)
+def nothing_committed(tmp_path, monkeypatch):
+    """Results that are part of the repository are not those of the tests."""
+    monkeypatch.setattr("experiments.results.COMMITTED", tmp_path / "committed")
+
+
 def test_report_only_runs_nothing(capsys):
     run_paper("hsvr", PaperConfig(table="1", preset="small", report_only=True))
     text = capsys.readouterr().out
