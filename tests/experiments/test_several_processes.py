@@ -33,6 +33,7 @@ def in_two_processes(config, folder):
         env=environment,
         capture_output=True,
         text=True,
+        timeout=240,
     )
     return ended, folder / config.slug
 
