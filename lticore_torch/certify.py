@@ -14,6 +14,7 @@ from lticore._arrays import to_numpy
 from lticore.certificate import LayerConstants
 from lticore.errors import ArgumentError
 from lticore.quadratic import mapped
+from lticore.reduction._split import join
 
 from . import capture
 from .blocks import SequenceBlock, SequenceClassifier
@@ -169,12 +170,5 @@ def _difference(first: Any, second: Any) -> lticore.LTI:
         )
         C = np.concatenate([c[..., : q[0]], c2[..., : q[1]], c[..., q[0] :], c2[..., q[1] :]], -1)
         return lticore.LTI(A, B, C)
-    dense = [sys.to_dense() for sys in systems]
-    n = [sys.order for sys in dense]
-    blocks = np.zeros((*dense[0].batch_shape, sum(n), sum(n)))
-    blocks[..., : n[0], : n[0]], blocks[..., n[0] :, n[0] :] = dense[0].A, dense[1].A
-    return lticore.LTI(
-        blocks,
-        np.concatenate([sys.B for sys in dense], axis=-2),
-        np.concatenate([dense[0].C, -dense[1].C], axis=-1),
-    )
+    full, cut = systems
+    return join(full, lticore.LTI(cut.A, cut.B, -cut.C))

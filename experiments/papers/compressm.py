@@ -158,9 +158,7 @@ TASKS = {
     "aan": Task(
         _paper("aan", 6, 128, 256, 100_000, 64, 0.5, 0.1),
         _in_warmup(100_000),
-        _small(
-            DataConfig("aan", {"length": 1000}, train=5000, test=1000), 2, 32, 64, 1000, 32, 0.5
-        ),
+        _small(_AAN, 2, 32, 64, 1000, 32, 0.5),
         _in_warmup(1000),
         (0.15, 0.05),
         "first 1 000 characters, 5 000 pairs, LRU 2 × 64, width 32, 1 000 steps of 32",

@@ -43,6 +43,11 @@ class TestAccuracy:
         return 100 * result.summary["test_accuracy"]
 
 
+def _truncated(result: Result, method: str, ratio: float) -> dict[str, Any] | None:
+    """What a truncation left of the trained model; None where it was not made."""
+    return result.after.get("truncations", {}).get(method, {}).get(f"{ratio:g}")
+
+
 @dataclass(frozen=True)
 class Truncated:
     """Test accuracy in per cent after truncation, nothing retrained."""
@@ -54,7 +59,7 @@ class Truncated:
         truncate(folder, config, self.method, [self.ratio])
 
     def read(self, result: Result) -> float | None:
-        done = result.after.get("truncations", {}).get(self.method, {}).get(f"{self.ratio:g}")
+        done = _truncated(result, self.method, self.ratio)
         return None if done is None else 100 * done["accuracy"]
 
 
@@ -69,7 +74,7 @@ class RemovedParameters:
         truncate(folder, config, self.method, [self.ratio])
 
     def read(self, result: Result) -> float | None:
-        done = result.after.get("truncations", {}).get(self.method, {}).get(f"{self.ratio:g}")
+        done = _truncated(result, self.method, self.ratio)
         if done is None:
             return None
         return 100 * (1 - done["parameters"] / result.summary["parameters"])

@@ -100,14 +100,19 @@ def _fold_descriptor(sys: LTI, E: Array) -> LTI:
 
 
 def _zoh_diagonal(sys: LTI, delta: Array) -> LTI:
-    xp = namespace(sys.B)
-    poles, delta = sys.A.poles, delta[..., None]
+    poles, held = held_inputs(sys.A.poles, delta[..., None])
+    return LTI(Diagonal(poles), held[..., None] * sys.B, sys.C, sys.D)
+
+
+def held_inputs(poles: Array, delta: Array) -> tuple[Array, Array]:
+    """(e^{λΔ}, (e^{λΔ} − 1)/λ): poles, and factors of the inputs, under a zero-order hold."""
+    xp = namespace(poles)
     zero = poles == 0
     exponent = xp.expm1(poles * delta)
     held = xp.where(
         zero, delta + xp.zeros_like(poles), exponent / xp.where(zero, xp.ones_like(poles), poles)
     )
-    return LTI(Diagonal(xp.exp(poles * delta)), held[..., None] * sys.B, sys.C, sys.D)
+    return xp.exp(poles * delta), held
 
 
 def _bilinear_diagonal(sys: LTI, delta: Array) -> LTI:

@@ -11,6 +11,7 @@ from .._modes import phase
 from ..errors import ArgumentError, ShapeError
 from ..structure import Rotation
 from ..systems import LTI
+from .discretize import held_inputs
 from .rotation import real_columns, real_rows
 
 
@@ -180,9 +181,7 @@ def _sampled(poles: Array, step: Array | float, sampling: str) -> tuple[Array, A
         return (1 + poles * delta / 2) / gap, delta / gap
     if sampling != "zoh":
         raise ArgumentError(f"sampling={sampling!r} is not 'zoh' or 'bilinear'")
-    zero = poles == 0
-    held = xp.expm1(poles * delta) / xp.where(zero, xp.ones_like(poles), poles)
-    return xp.exp(poles * delta), xp.where(zero, delta + xp.zeros_like(poles), held)
+    return held_inputs(poles, delta)
 
 
 def _real_system(poles: Array, b: Array, c: Array, D: Array | None) -> LTI:

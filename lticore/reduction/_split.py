@@ -47,10 +47,10 @@ def split_unstable(sys: LTI) -> tuple[LTI | None, LTI | None]:
 
 
 def join(first: LTI, second: LTI) -> LTI:
-    """The sum of two systems, dense, with the D of the first."""
+    """The sum of two systems of one batch shape, dense, with the D of the first."""
     xp = namespace(first.B, second.B)
     A, A_2 = first.to_dense().A, second.to_dense().A
-    zeros = xp.zeros((A.shape[-1], A_2.shape[-1]), dtype=A.dtype)
+    zeros = xp.zeros((*A.shape[:-1], A_2.shape[-1]), dtype=A.dtype)
     A = xp.concat(
         [xp.concat([A, zeros], axis=-1), xp.concat([xp.matrix_transpose(zeros), A_2], axis=-1)],
         axis=-2,
