@@ -3,30 +3,27 @@
 Variants are configs, so each is a run of its own. What needs no training shares the run of the
 trained model and is kept beside it, in after.json:
 
-    truncations       method → ratio → accuracy, orders, parameters, error bounds
+    truncations       method → ratio → accuracy on the test split and, where one was held out, the
+                      validation split; orders, parameters, error bounds
     singular_values   of each layer
-    inference         ratio → seconds for the test batches
+    inference         ratio → seconds for a test batch (timing.py)
+    training          penalty → seconds of a step (timing.py)
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from lticore_torch import compress
 
 from .config import ReductionConfig, RegularizerConfig, RunConfig
-from .data import SequenceData
 from .loading import load_data
 from .runs import read_json, write_json
 from .train import load_trained
-from .training import evaluate, predict
+from .training import evaluate
 
 #: Methods of :func:`lticore_torch.compress` that count steps; they take the data's length.
 _TIMED = ("tlbt", "tlh2")
@@ -76,10 +73,12 @@ def truncate(folder: Path, config: RunConfig, method: str, ratios: Sequence[floa
         return
     model, data = load_trained(folder, config), load_data(config.data)
     horizon = data.length if method in _TIMED else None
+    held_out = len(data.validation) > 0
     for ratio in missing:
         small, report = compress(model, ratio=ratio, method=method, horizon=horizon)
         done[f"{ratio:g}"] = {
             "accuracy": evaluate(small, data.test)[1],
+            "validation_accuracy": evaluate(small, data.validation)[1] if held_out else None,
             "orders": report.orders,
             "parameters": report.parameters_after,
             "error_bounds": report.error_bounds,
@@ -88,26 +87,3 @@ def truncate(folder: Path, config: RunConfig, method: str, ratios: Sequence[floa
         if method == "balanced" and all(sigmas):
             after["singular_values"] = sigmas
         write_json(folder / "after.json", after)
-
-
-def time_inference(folder: Path, config: RunConfig, ratios: Sequence[float]) -> None:
-    """Seconds of the trained (ratio 0) and of truncated models for the same test batches."""
-    after = after_of(folder)
-    done = after.setdefault("inference", {})
-    if all(f"{ratio:g}" in done for ratio in (0, *ratios)):
-        return
-    model, data = load_trained(folder, config), load_data(config.data)
-    models = {0.0: model} | {ratio: compress(model, ratio=ratio)[0] for ratio in ratios}
-    # All models take turns, so that another load on the machine meets them alike.
-    rounds = [{ratio: _seconds(m, data) for ratio, m in models.items()} for _ in range(5)]
-    for ratio in models:
-        done[f"{ratio:g}"] = min(seconds[ratio] for seconds in rounds)
-    write_json(folder / "after.json", after)
-
-
-@torch.no_grad()
-def _seconds(model: nn.Module, data: SequenceData) -> float:
-    batch = data.test.batch(torch.arange(min(50, len(data.test))))
-    start = time.perf_counter()
-    predict(model, batch)
-    return time.perf_counter() - start

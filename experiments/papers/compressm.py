@@ -357,17 +357,16 @@ def table(number: str, preset: Preset, tasks: Sequence[str] = ()) -> Table:
         made = _accuracies(preset, tasks, "1", TABLE_1, top_three)
     else:
         made = _accuracies(preset, tasks, "3", TABLE_3, best)
-    return replace(made, notes=(*made.notes, *budgets(preset, tasks)))
+    return replace(made, notes=(*made.notes, *budgets(preset, made.tasks)))
 
 
-def budgets(preset: Preset, tasks: Sequence[str] = ()) -> tuple[str, ...]:
+def budgets(preset: Preset, tasks: Sequence[str]) -> tuple[str, ...]:
     """What the preset's runs are."""
     if preset == "smoke":
         return ("preset smoke: four steps on 60 digits stand for every task",)
     if preset == "paper":
         return ("preset paper: settings of Table 2",)
-    chosen = check_tasks(tasks, tuple(TASKS))
-    return tuple(f"preset small, {task}: {TASKS[task].label}" for task in chosen)
+    return tuple(f"preset small, {task}: {TASKS[task].label}" for task in tasks)
 
 
 def _accuracies(
@@ -378,7 +377,8 @@ def _accuracies(
     statistic: Statistic,
 ) -> Table:
     rows = []
-    for task in check_tasks(tasks, tuple(TASKS)):
+    chosen = check_tasks(tasks, tuple(TASKS))
+    for task in chosen:
         blank = "|".join([NOT_IN_PAPER] * 7)
         dims, reduced, baseline = (x.split("|") for x in published.get(task, (blank,) * 3))
         whole = plain_run(task, preset)
@@ -435,6 +435,7 @@ def _accuracies(
         f"final state dimension (complex states) and test accuracy (%), {name}",
         (*(f"τ{i}" for i in range(1, 7)), "τ = 0"),
         tuple(rows),
+        chosen,
         NOTES,
         SEEDS[preset],
     )
@@ -442,7 +443,8 @@ def _accuracies(
 
 def _table_2(preset: Preset, tasks: Sequence[str]) -> Table:
     rows = []
-    for task in check_tasks(tasks, tuple(TABLE_2)):
+    chosen = check_tasks(tasks, tuple(TABLE_2))
+    for task in chosen:
         run = plain_run(task, preset)
         ours = (
             run.model.depth,
@@ -457,7 +459,8 @@ def _table_2(preset: Preset, tasks: Sequence[str]) -> Table:
         printed = TABLE_2.get(task, (NOT_IN_PAPER,) * 8)
         rows.append((task, tuple(Cell(p, ours=str(o)) for p, o in zip(printed, ours, strict=True))))
     names = ("depth", "h", "n", "steps", "batch", "LR factor", "weight decay", "dropout")
-    return Table("CompreSSM Table 2", "hyperparameters of the LRU experiments", names, tuple(rows))
+    caption = "hyperparameters of the LRU experiments"
+    return Table("CompreSSM Table 2", caption, names, tuple(rows), chosen)
 
 
 # ---- figures -----------------------------------------------------------------------------------

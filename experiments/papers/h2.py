@@ -118,6 +118,7 @@ def table(number: str, preset: Preset, tasks: Sequence[str] = ()) -> Table:
         "test accuracy (%) by share of states removed, nothing retrained, median",
         ("0%", *(f"{ratio:g}" for ratio in RATIOS)),
         tuple(rows),
+        TASKS,
         (*NOTES, _BUDGETS[preset]),
         SEEDS[preset],
     )

@@ -11,9 +11,10 @@ from typing import Any, Literal, Protocol
 from lticore.errors import ArgumentError
 
 from ..config import RunConfig, Runtime
-from ..methods import time_inference, truncate
+from ..methods import truncate
 from ..results import Result, find_result
 from ..runs import log, run_folder
+from ..timing import time_inference, time_training
 from ..train import train
 
 Preset = Literal["smoke", "small", "paper"]
@@ -50,17 +51,21 @@ def _truncated(result: Result, method: str, ratio: float) -> dict[str, Any] | No
 
 @dataclass(frozen=True)
 class Truncated:
-    """Test accuracy in per cent after truncation, nothing retrained."""
+    """Accuracy in per cent after truncation, nothing retrained."""
 
     method: str
     ratio: float
+    split: Literal["test", "validation"] = "test"
 
     def prepare(self, folder: Path, config: RunConfig) -> None:
         truncate(folder, config, self.method, [self.ratio])
 
     def read(self, result: Result) -> float | None:
         done = _truncated(result, self.method, self.ratio)
-        return None if done is None else 100 * done["accuracy"]
+        key = "accuracy" if self.split == "test" else "validation_accuracy"
+        if done is None or done.get(key) is None:
+            return None
+        return 100 * done[key]
 
 
 @dataclass(frozen=True)
@@ -111,14 +116,18 @@ class InferenceTime:
 
 
 @dataclass(frozen=True)
-class TrainingTime:
-    """Seconds of training per step."""
+class StepTime:
+    """Time of a training step with a penalty as a multiple of one without; measured in an extra
+    run, all in turns. None where memory does not allow the naive one."""
+
+    penalty: Literal["none", "blocked", "naive"]
 
     def prepare(self, folder: Path, config: RunConfig) -> None:
-        pass
+        time_training(folder, config)
 
     def read(self, result: Result) -> float | None:
-        return result.summary["training_seconds"] / result.summary["steps"]
+        seconds = result.after.get("training", {})
+        return seconds[self.penalty] / seconds["none"] if self.penalty in seconds else None
 
 
 Statistic = Callable[[Sequence[float]], str]
@@ -168,12 +177,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A published table."""
+    """A published table.
+
+    tasks : the data sets whose runs it shows
+    seeds : runs in each cell; 0 where it shows no results
+    """
 
     name: str
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+    tasks: tuple[str, ...]
     notes: tuple[str, ...] = ()
     seeds: int = 0
 
@@ -254,10 +268,10 @@ def table_runs(table: Table) -> list[RunConfig]:
     return list(found.values())
 
 
-def check_tasks(tasks: Sequence[str], known: Sequence[str]) -> Any:
+def check_tasks(tasks: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
     """The tasks asked for, or all."""
     from ..config import check_name
 
     for task in tasks:
         check_name("task", task, known)
-    return tasks or known
+    return tuple(tasks or known)

@@ -18,7 +18,10 @@ from lticore.errors import ArgumentError
     [
         ("hsvr", "1", ("smnist",)),
         ("hsvr", "2", ()),
+        ("hsvr", "3", ("smnist",)),
+        ("hsvr", "4", ("smnist",)),
         ("hsvr", "5", ("imdb",)),
+        ("hsvr", "magnitudes", ("imdb",)),
         ("compressm", "1", ("mnist",)),
         ("compressm", "2", ()),
         pytest.param("h2", "1", (), marks=pytest.mark.slow),
