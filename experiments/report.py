@@ -17,7 +17,9 @@ import jinja2
 import matplotlib
 import numpy as np
 
+from lticore_torch import HankelRecord
 from lticore_torch.files import write_atomically
+from lticore_torch.tracking import plot_hankel_records
 
 from .demo_report import STYLE, png
 from .papers import PAPERS
@@ -120,10 +122,7 @@ def figures(results: Sequence[Result]) -> list[tuple[str, bytes]]:
     for task, members in sorted(by_task.items()):
         for title, draw in _FIGURES:
             with plt.rc_context(STYLE):
-                figure = draw(members)
-                if figure is not None:
-                    figure.suptitle(task)
-                    drawn.append((f"{task}: {title}", png(figure)))
+                drawn += [(f"{task}: {title}", png(figure)) for figure in draw(members)]
     return drawn
 
 
@@ -138,22 +137,43 @@ def _kind(result: Result) -> str:
 
 
 def _groups(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """By kind; penalties by their weight."""
     groups: dict[str, list[Result]] = defaultdict(list)
-    for result in results:
+    for result in sorted(results, key=lambda r: (r.config.regularizer.weight, r.summary["slug"])):
         groups[_kind(result)].append(result)
-    return dict(sorted(groups.items()))
+    return dict(groups)
 
 
-def _hankel_decay(results: Sequence[Result]) -> Any:
+def _shades(count: int, name: str = "viridis") -> list[Any]:
+    """Colours in an order, none of them close to white."""
+    return [plt.get_cmap(name)(x) for x in np.linspace(0.9, 0.25, count)]
+
+
+def _penalised(results: Sequence[Result], kind: str) -> list[Result]:
+    return [
+        r
+        for r in results
+        if r.config.regularizer.kind == kind and r.config.reduction.mode == "none"
+    ]
+
+
+def _hankel_decay(results: Sequence[Result]) -> list[Any]:
     """One panel per layer, one line per run (HSVR Figures 1 and 3)."""
     shown = [r for r in results if r.after.get("singular_values")]
-    if not shown:
-        return None
-    depth = max(len(r.after["singular_values"]) for r in shown)
+    drawn = []
+    for penalty in ("hankel", "l1"):
+        groups = _groups(_penalised(shown, "none") + _penalised(shown, penalty))
+        if shown and (penalty == "hankel" or len(groups) > 1):
+            drawn.append(_decay_of(groups))
+    return drawn
+
+
+def _decay_of(groups: dict[str, list[Result]]) -> Any:
+    depth = max(len(r.after["singular_values"]) for members in groups.values() for r in members)
     figure, axes = plt.subplots(
         1, depth, figsize=(4.4 * depth, 3.6), sharey=True, squeeze=False, layout="constrained"
     )
-    for colour, (kind, members) in zip(_COLOURS, _groups(shown).items(), strict=False):
+    for colour, (kind, members) in zip(_shades(len(groups)), groups.items(), strict=True):
         for index, result in enumerate(members):
             for axis, values in zip(axes[0], result.after["singular_values"], strict=False):
                 sigma = np.maximum(np.array(values) / max(values[0], 1e-300), 1e-16)
@@ -170,35 +190,71 @@ def _hankel_decay(results: Sequence[Result]) -> Any:
     return figure
 
 
-def _truncation(results: Sequence[Result]) -> Any:
-    """Mean over seeds, range shaded (HSVR Figures 1, 2 and 4)."""
-    lines: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for result in results:
-        for method, points in result.after.get("truncations", {}).items():
-            kind = _kind(result) if method == "balanced" else f"{_kind(result)}: {method}"
-            lines[kind][0.0].append(100 * result.summary["test_accuracy"])
-            for ratio, done in points.items():
-                lines[kind][float(ratio)].append(100 * done["accuracy"])
+def _truncation(results: Sequence[Result]) -> list[Any]:
+    """Ways to truncate the model without penalty beside the best Hankel one, then all magnitudes of
+    each penalty (HSVR Figures 1, 2 and 4, Tables 6-8)."""
+    plain = _truncation_lines(_penalised(results, "none"))
+    hankel = _truncation_lines(_penalised(results, "hankel"), "balanced")
+    l1 = _truncation_lines(_penalised(results, "l1"), "balanced")
+    panels = {"methods": plain | _best(hankel), "Hankel penalty": hankel, "ℓ1 penalty": l1}
+    panels = {title: lines for title, lines in panels.items() if lines}
+    if not panels:
+        return []
+    figure, axes = plt.subplots(
+        1,
+        len(panels),
+        figsize=(5.2 * len(panels) + 1, 4.0),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis, (title, lines) in zip(axes[0], panels.items(), strict=True):
+        colours = _COLOURS if title == "methods" else _shades(len(lines))
+        for colour, (label, points) in zip(colours, lines.items(), strict=False):
+            x = sorted(points)
+            low, high = [min(points[r]) for r in x], [max(points[r]) for r in x]
+            removed = [100 * r for r in x]
+            axis.fill_between(removed, low, high, color=colour, alpha=0.15)
+            axis.plot(removed, [np.mean(points[r]) for r in x], "o-", color=colour, label=label)
+        axis.set(title=title, xlabel="states removed (%)", ylim=(0, 101))
+        axis.legend(fontsize=8, loc="lower left")
+    axes[0, 0].set_ylabel("test accuracy (%)")
+    return [figure]
+
+
+#: What a line of accuracies is made of: share of states removed → accuracy of each seed.
+_Line = dict[float, list[float]]
+
+
+def _truncation_lines(results: Sequence[Result], *methods: str) -> dict[str, _Line]:
+    """Kind and method → line, of these methods or of all."""
+    lines: dict[str, _Line] = {}
+    for kind, members in _groups(results).items():
+        for result in members:
+            for method, points in result.after.get("truncations", {}).items():
+                if methods and method not in methods:
+                    continue
+                label = kind if method == "balanced" else f"{kind}: {method}"
+                line = lines.setdefault(label, defaultdict(list))
+                line[0.0].append(100 * result.summary["test_accuracy"])
+                for ratio, done in points.items():
+                    line[float(ratio)].append(100 * done["accuracy"])
+    return lines
+
+
+def _best(lines: dict[str, _Line]) -> dict[str, _Line]:
+    """The line of most seeds: magnitudes are chosen with one."""
     if not lines:
-        return None
-    figure, axis = plt.subplots(figsize=(6.8, 4.0), layout="constrained")
-    for index, (kind, points) in enumerate(sorted(lines.items())):
-        x = sorted(points)
-        colour = _COLOURS[index % len(_COLOURS)]
-        low, high = [min(points[r]) for r in x], [max(points[r]) for r in x]
-        removed = [100 * r for r in x]
-        axis.fill_between(removed, low, high, color=colour, alpha=0.15)
-        axis.plot(removed, [np.mean(points[r]) for r in x], "o-", color=colour, label=kind)
-    axis.set(xlabel="states removed (%)", ylabel="test accuracy (%)", ylim=(0, 101))
-    axis.legend(fontsize=8, loc="lower left")
-    return figure
+        return {}
+    label = max(lines, key=lambda name: len(lines[name][0.0]))
+    return {label: lines[label]}
 
 
-def _in_training(results: Sequence[Result]) -> Any:
+def _in_training(results: Sequence[Result]) -> list[Any]:
     """Accuracy against final order and training time (CompreSSM Figures 3 and 4)."""
     shown = [r for r in results if r.config.model.layer == "lru"]
     if not any(r.config.reduction.mode != "none" for r in shown):
-        return None
+        return []
     figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.8), sharey=True, layout="constrained")
     for reduced, colour, marker in ((False, "#777777", "s"), (True, "#D55E00", "o")):
         members = [r for r in shown if (r.config.reduction.mode != "none") == reduced]
@@ -211,62 +267,53 @@ def _in_training(results: Sequence[Result]) -> Any:
     axes[0].set(xlabel="final state dimension (complex states)", ylabel="test accuracy (%)")
     axes[1].set(xlabel="training time (s)")
     axes[0].legend()
-    return figure
+    return [figure]
 
 
-def _over_time(results: Sequence[Result]) -> Any:
-    """Validation accuracy against seconds of training."""
+def _over_time(results: Sequence[Result]) -> list[Any]:
+    """Validation accuracy against seconds of training: grey from scratch, orange reduced."""
     shown = [r for r in results if len(r.curves["validation_accuracy"]) > 1]
     if not shown:
-        return None
-    figure, axis = plt.subplots(figsize=(6.8, 3.8), layout="constrained")
-    for index, (kind, members) in enumerate(_groups(shown).items()):
-        for first, result in enumerate(members):
-            steps, seconds = np.array(result.curves["seconds"]).T
-            points = np.array(result.curves["validation_accuracy"])
-            axis.plot(
-                np.interp(points[:, 0], steps, seconds),
-                100 * points[:, 1],
-                color=_COLOURS[index % len(_COLOURS)],
-                label=None if first else kind,
-            )
+        return []
+    figure, axis = plt.subplots(figsize=(8.6, 4.2), layout="constrained")
+    for reduced, shade in ((False, "Greys"), (True, "Oranges")):
+        groups = _groups([r for r in shown if (r.config.reduction.mode != "none") == reduced])
+        for colour, (kind, members) in zip(
+            _shades(len(groups), shade), groups.items(), strict=True
+        ):
+            for index, result in enumerate(members):
+                steps, seconds = np.array(result.curves["seconds"]).T
+                points = np.array(result.curves["validation_accuracy"])
+                axis.plot(
+                    np.interp(points[:, 0], steps, seconds),
+                    100 * points[:, 1],
+                    color=colour,
+                    label=None if index else kind,
+                )
     axis.set(xlabel="training time (s)", ylabel="validation accuracy (%)")
-    axis.legend(fontsize=8)
-    return figure
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return [figure]
 
 
-def _trajectories(results: Sequence[Result]) -> Any:
-    """Hankel singular values in training, layer by layer, with Weyl bounds as margins
-    (CompreSSM Figures 2 and 5–8)."""
-    shown = [r for r in results if r.hankel]
-    if not shown:
-        return None
-    records = shown[0].hankel
-    names = list(records[0]["hankel"])
-    figure, axes = plt.subplots(
-        1, len(names), figsize=(4.8 * len(names), 3.6), squeeze=False, layout="constrained"
-    )
-    for axis, name in zip(axes[0], names, strict=True):
-        last = len(records[-1]["hankel"][name]["trajectory"])
-        kept = [x for x in records if len(x["hankel"][name]["trajectory"]) == last]
-        steps = [x["step"] for x in kept]
-        bounds = np.array([x["hankel"][name]["weyl_bound"] or 0.0 for x in kept])
-        for path in np.array([x["hankel"][name]["trajectory"] for x in kept]).T:
-            (line,) = axis.plot(steps, path, linewidth=1)
-            axis.fill_between(
-                steps, path - bounds, path + bounds, color=line.get_color(), alpha=0.1
-            )
-        axis.set(title=name, xlabel="step", ylabel="σ", ylim=(0, None))
-    return figure
+def _trajectories(results: Sequence[Result]) -> list[Any]:
+    """Hankel singular values in training, layer by layer (CompreSSM Figures 2 and 5–8)."""
+    drawn = []
+    for result in results:
+        for name in result.hankel[0]["hankel"] if result.hankel else ():
+            records = [HankelRecord(**line["hankel"][name]) for line in result.hankel]
+            order = result.summary["orders"][0] // 2
+            drawn.append(plot_hankel_records(records, f"{name}, {order} complex states"))
+    return drawn
 
 
-def _inference(results: Sequence[Result]) -> Any:
+def _inference(results: Sequence[Result]) -> list[Any]:
     """Inference time of truncated models (HSVR Table 3)."""
     shown = [r for r in results if r.after.get("inference")]
     if not shown:
-        return None
+        return []
+    groups = _groups(shown)
     figure, axis = plt.subplots(figsize=(6.0, 3.4), layout="constrained")
-    for colour, (kind, members) in zip(_COLOURS, _groups(shown).items(), strict=False):
+    for colour, (kind, members) in zip(_shades(len(groups)), groups.items(), strict=True):
         for index, result in enumerate(members):
             seconds = {float(k): v for k, v in result.after["inference"].items()}
             x = sorted(seconds)
@@ -279,10 +326,10 @@ def _inference(results: Sequence[Result]) -> Any:
             )
     axis.set(xlabel="states removed (%)", ylabel="inference time ratio", ylim=(0, None))
     axis.legend(fontsize=8)
-    return figure
+    return [figure]
 
 
-_FIGURES: tuple[tuple[str, Callable[[Sequence[Result]], Any]], ...] = (
+_FIGURES: tuple[tuple[str, Callable[[Sequence[Result]], list[Any]]], ...] = (
     ("decay of the Hankel singular values", _hankel_decay),
     ("accuracy against truncation", _truncation),
     ("reduction in training against small from scratch", _in_training),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,37 +108,41 @@ class HankelTracker:
         return HankelRecord(step, tuple(values.tolist()), tuple(values[order].tolist()), bound)
 
     def plot(self, name: str) -> Any:
-        """Trajectories of a layer with the Weyl bounds as margins, the bound itself, and the share
-        of Σσ in the smallest values (Figure 2 of the source).
+        """:func:`plot_hankel_records` of the layer of this name."""
+        return plot_hankel_records(self.history[name], name)
 
-        Returns a matplotlib figure; matplotlib must be installed.
-        """
-        from matplotlib.figure import Figure
 
-        records = self.history[name]
-        order = len(records[-1].trajectory)
-        records = [record for record in records if len(record.trajectory) == order]
-        steps = [record.step for record in records]
-        paths = np.array([record.trajectory for record in records])
-        bounds = np.array([record.weyl_bound or 0.0 for record in records])
-        figure = Figure(figsize=(13, 3.6), layout="constrained")
-        axes = figure.subplots(1, 3)
-        for path in paths.T:
-            (line,) = axes[0].plot(steps, path, linewidth=1)
-            axes[0].fill_between(
-                steps, path - bounds, path + bounds, color=line.get_color(), alpha=0.2
-            )
-        axes[0].set(title=f"{name}: trajectories", xlabel="step", ylabel="σ", ylim=(0, None))
-        axes[1].plot(steps[1:], bounds[1:], color="#0072B2")
-        axes[1].set(title="Weyl bound ‖δH‖", xlabel="step")
-        total = paths.sum(axis=1)
-        for share in (0.25, 0.5, 0.75):
-            count = max(int(share * order), 1)
-            smallest = np.sort(paths, axis=1)[:, :count].sum(axis=1) / np.where(total > 0, total, 1)
-            axes[2].plot(steps, smallest, label=f"smallest {count}")
-        axes[2].set(title="share of Σσ", xlabel="step", ylim=(0, 1))
-        axes[2].legend(frameon=False)
-        return figure
+def plot_hankel_records(records: Sequence[HankelRecord], title: str) -> Any:
+    """Trajectories of a layer since its last change of order, with the Weyl bounds as margins, the
+    bound itself, and the share of Σσ in the smallest values.
+
+    Returns a matplotlib figure; matplotlib must be installed.
+
+    Source: Chahine et al., CompreSSM, Figure 2.
+    """
+    from matplotlib.figure import Figure
+
+    order = len(records[-1].trajectory)
+    records = [record for record in records if len(record.trajectory) == order]
+    steps = [record.step for record in records]
+    paths = np.array([record.trajectory for record in records])
+    bounds = np.array([record.weyl_bound or 0.0 for record in records])
+    figure = Figure(figsize=(13, 3.6), layout="constrained")
+    axes = figure.subplots(1, 3)
+    for path in paths.T:
+        (line,) = axes[0].plot(steps, path, linewidth=1)
+        axes[0].fill_between(steps, path - bounds, path + bounds, color=line.get_color(), alpha=0.2)
+    axes[0].set(title=f"{title}: trajectories", xlabel="step", ylabel="σ", ylim=(0, None))
+    axes[1].plot(steps[1:], bounds[1:], color="#0072B2")
+    axes[1].set(title="Weyl bound ‖δH‖", xlabel="step")
+    total = paths.sum(axis=1)
+    for share in (0.25, 0.5, 0.75):
+        count = max(int(share * order), 1)
+        smallest = np.sort(paths, axis=1)[:, :count].sum(axis=1) / np.where(total > 0, total, 1)
+        axes[2].plot(steps, smallest, label=f"smallest {count}")
+    axes[2].set(title="share of Σσ", xlabel="step", ylim=(0, 1))
+    axes[2].legend(frameon=False)
+    return figure
 
 
 def _hankel_matrix(layer: SSMLayer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

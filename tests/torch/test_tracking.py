@@ -73,6 +73,24 @@ def test_a_new_order_starts_anew_and_records_serialise():
     assert len(tracker.plot("").axes) == 3
 
 
+def test_a_loaded_tracker_goes_on_as_the_one_before():
+    """Also over a change of order that only one of them has seen coming."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(RotationSSM(3, 8), S4D(3, 6))
+    one, other = HankelTracker(model), HankelTracker(model)
+    for step in range(4):
+        before = one.state_dict()
+        if step == 3:
+            InTrainingCompressor(
+                model[0], torch.optim.SGD(model.parameters(), lr=0.1), fraction=0.5, steps=[1]
+            ).step()
+        wiggle(model, 0.1, step)
+        other.load_state_dict(before)
+        assert other.record(step) == one.record(step)
+    assert not before["1"][0].equal(one.state_dict()["1"][0])
+    assert len(one.history["0"][-1].trajectory) == 4
+
+
 def test_models_without_layers_are_refused():
     with pytest.raises(ArgumentError, match="no time-invariant"):
         HankelTracker(torch.nn.Linear(2, 2))
