@@ -24,6 +24,7 @@ from lticore.errors import ArgumentError
         ("hsvr", "magnitudes", ("imdb",)),
         ("compressm", "1", ("mnist",)),
         ("compressm", "2", ()),
+        ("compressm", "modes", ("digits",)),
         pytest.param("h2", "1", (), marks=pytest.mark.slow),
     ],
 )
