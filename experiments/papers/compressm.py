@@ -154,7 +154,7 @@ TASKS = {
         _in_warmup(80_000),
         _small(_LISTOPS, 2, 32, 64, 3000, 50, 0.5),
         _in_warmup(3000),
-        TAUS,
+        (0.15, 0.05),
         "expressions of 11–59 tokens, LRU 2 × 64 complex states, width 32, 3 000 steps of 50",
     ),
     "aan": Task(

@@ -66,8 +66,8 @@ SMALL_NOTES = (
     "Adam follows the penalty whatever its magnitude, since its steps do not grow with the "
     "gradient: on IMDB 3e-4 takes Σσ from 146 to 10 within 250 of 1 800 steps, and the model ends "
     "at 63 % where 74 % are reached without penalty.",
-    "Of models with 64 states 90 % leaves 6 per layer on average (paper: 12 to 38): there accuracies "
-    "are far below the published ones.",
+    "Of models with 64 states 90 % leaves 6 per layer on average (paper: 12 to 38): accuracies are "
+    "far below the published ones there.",
 )
 
 RATIOS = (0.6, 0.7, 0.8, 0.9)
