@@ -24,7 +24,7 @@ from lticore_torch.tracking import plot_hankel_records
 from .demo_report import STYLE, png
 from .papers import PAPERS
 from .papers.tables import Table, markdown, our_text, table_runs
-from .results import Result, all_results, commit_results
+from .results import Result, all_results, commit_results, committed_path
 from .runs import runs_root
 
 matplotlib.use("Agg")
@@ -84,8 +84,10 @@ def _markdown(tables: dict[str, list[Table]], results: Sequence[Result], preset:
     parts.append("|---|---|---|---|---|---|")
     for result in results:
         s = result.summary
+        committed = committed_path(result.config)
+        name = f"[{s['slug']}](results/{committed.name})" if committed.exists() else s["slug"]
         parts.append(
-            f"| {s['slug']} | {100 * s['test_accuracy']:.2f} | {s['orders']} | {s['commit']} | "
+            f"| {name} | {100 * s['test_accuracy']:.2f} | {s['orders']} | {s['commit']} | "
             f"{s['versions']['torch']} | {s['device']} |"
         )
     return "\n".join(parts) + "\n"

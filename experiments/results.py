@@ -43,7 +43,7 @@ def find_result(config: RunConfig) -> Result | None:
     summary = summary_of(folder)
     if summary is not None:
         return _from_folder(folder, config, summary)
-    path = COMMITTED / _file_name(config)
+    path = committed_path(config)
     return _from_file(path) if path.exists() else None
 
 
@@ -59,6 +59,11 @@ def all_results() -> list[Result]:
     return [found[slug] for slug in sorted(found)]
 
 
+def committed_path(config: RunConfig) -> Path:
+    """Where the summary of ``config`` is committed, if it is."""
+    return COMMITTED / (config.slug.replace("/", "__") + ".json")
+
+
 def commit_results(configs: list[RunConfig], target: Path = COMMITTED) -> list[Path]:
     """Write the committed form of each of these runs that has finished here; returns the files."""
     written = []
@@ -66,7 +71,7 @@ def commit_results(configs: list[RunConfig], target: Path = COMMITTED) -> list[P
         result = find_result(config)
         if result is None or not Path(result.source).is_dir():
             continue
-        path = target / _file_name(config)
+        path = target / committed_path(config).name
         content = {
             "config": to_json(config),
             "summary": result.summary,
@@ -77,10 +82,6 @@ def commit_results(configs: list[RunConfig], target: Path = COMMITTED) -> list[P
         write_json(path, content)
         written.append(path)
     return written
-
-
-def _file_name(config: RunConfig) -> str:
-    return config.slug.replace("/", "__") + ".json"
 
 
 def _from_file(path: Path) -> Result:

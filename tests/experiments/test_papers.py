@@ -98,11 +98,13 @@ def test_report_is_self_contained_and_comes_from_committed_summaries_too(
     table = hsvr.table("1", "smoke", ("smnist",))
     written = commit_results(table_runs(table), tmp_path / "results")
     assert len(written) == 4
-    report(ReportConfig("smoke", tmp_path / "one.html", tmp_path / "one.md"))
     monkeypatch.setattr("experiments.results.COMMITTED", tmp_path / "results")
+    report(ReportConfig("smoke", tmp_path / "one.html", tmp_path / "one.md"))
     monkeypatch.setenv("LTICORE_RUNS", str(tmp_path / "nothing"))
     report(ReportConfig("smoke", tmp_path / "two.html", tmp_path / "two.md"))
     assert (tmp_path / "two.md").read_text() == (tmp_path / "one.md").read_text()
+    for path in written:
+        assert f"](results/{path.name})" in (tmp_path / "two.md").read_text()
     page = (tmp_path / "two.html").read_text()
     assert page.count("data:image/png;base64,") >= 2
     assert not re.search(r"""(src|href)=["']?(https?:|/|\.)""", page)
