@@ -130,7 +130,7 @@ TASKS = {
         _paper("smnist", 4, 128, 128, 0.1, 1e-3, 50, 250, 0.1),
         1e-5,
         _small(DataConfig("smnist", pool=2), 64, 32, 3000, 50),
-        3e-3,
+        1e-3,
         "images averaged to 14 × 14 = 196 steps, 2 × 64 states, width 32, 3 000 steps of 50 "
         "(2.8 epochs)",
     ),
