@@ -186,12 +186,13 @@ def _carry_out(jobs: list[Job], config: SweepConfig) -> dict[str, str]:
             for slug in [slug for slug, job in running.items() if job.done()]:
                 outcomes[slug] = _outcome(running.pop(slug))
                 print(f"  {slug}  {outcomes[slug]}", flush=True)
-            time.sleep(0.2)
+            time.sleep(1)
     except KeyboardInterrupt:
-        with _interrupts_held():
-            _stop(running.values(), config.cluster)
         hint = f"{len(outcomes)} of {len(jobs)} runs were done, the same command goes on"
         raise KeyboardInterrupt(hint) from None
+    finally:
+        with _interrupts_held():
+            _stop(running.values(), config.cluster)
     return outcomes
 
 

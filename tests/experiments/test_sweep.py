@@ -50,19 +50,20 @@ def test_bad_settings(tiny, change, message):
         SweepConfig(tiny, **change)
 
 
-def busy_run(folder, lines):
+def busy_run(sweep, folder, lines):
     """The folder of a run, once it has written so many lines."""
     while not (busy := [x for x in folder.glob("digits/*/metrics.jsonl") if count(x) >= lines]):
+        assert sweep.poll() is None, sweep.communicate()
         time.sleep(0.01)
     return busy[0].parent
 
 
-def kill_a_job(folder, lines):
+def kill_a_job(sweep, folder, lines):
     """kill -9 a job once its run has written so many lines; returns the folder of the run.
 
     The number of a local job is that of the process that looks after it.
     """
-    busy = busy_run(folder, lines)
+    busy = busy_run(sweep, folder, lines)
     parents = {path.name.split("_")[0] for path in folder.glob("submitit/*/*_submitted.pkl")}
     # Which of the jobs holds the log of this run open?
     jobs = subprocess.run(
@@ -83,7 +84,7 @@ def test_local_jobs_train_and_go_on_after_a_kill(start_sweep, tmp_path):
     runs = tmp_path / "runs"
     grid = ("--tolerances", "0.1", "0.3", "--run.reduction.steps", "2")
     first = start_sweep(*grid)
-    killed = kill_a_job(runs, lines=10)
+    killed = kill_a_job(first, runs, lines=10)
     output, errors = first.communicate()
     assert first.returncode == 1
     assert "4 of 4 runs to do" in output
@@ -127,7 +128,7 @@ def test_an_interrupted_sweep_ends_its_jobs_and_goes_on(start_sweep, tmp_path, s
     runs = tmp_path / "runs"
     settings = ("--seeds", "0", "1", "2", "--run.budget.steps", "300")
     first = start_sweep(*settings)
-    busy = busy_run(runs, lines=10)
+    busy = busy_run(first, runs, lines=10)
     send(first.pid, number)
     output, errors = first.communicate()
     assert first.returncode == 1

@@ -1,5 +1,6 @@
 """Sweeps through the part of submitit that talks to SLURM; fake_slurm.py takes SLURM's place."""
 
+import signal
 import subprocess
 import time
 
@@ -74,18 +75,25 @@ def states(slurm):
     return {path.stem: path.read_text() for path in slurm.glob("*.state")}
 
 
-def wait_until(condition):
-    while not condition():
+def wait_for(sweep, folder, pattern):
+    while not [*folder.glob(pattern)]:
+        assert sweep.poll() is None, sweep.communicate()
         time.sleep(0.01)
+
+
+def preempt(slurm, index):
+    """What SLURM does when it wants the node back; returns the name of the job."""
+    (name,) = (name for name in states(slurm) if name.endswith(f"_{index}"))
+    subprocess.run(["scancel", name, "--signal", "USR2"], check=True)
+    return name
 
 
 @pytest.mark.slow
 def test_runs_finish_and_a_preempted_one_goes_on(start_sweep, slurm, tmp_path):
-    running = start_sweep("--cluster", "slurm", "--run.budget.steps", "300")
     runs = tmp_path / "runs" / "digits"
-    wait_until(lambda: [*runs.glob("*-seed1-*/checkpoint.pt")])
-    (second,) = (name for name in states(slurm) if name.endswith("_1"))
-    subprocess.run(["scancel", second, "--signal", "USR2"], check=True)
+    running = start_sweep("--cluster", "slurm", "--run.budget.steps", "300")
+    wait_for(running, runs, "*-seed1-*/checkpoint.pt")
+    preempted = preempt(slurm, 1)
     output, errors = running.communicate()
     assert (running.returncode, errors) == (0, "")
     assert output.startswith("2 of 2 runs to do, on slurm\n")
@@ -93,33 +101,43 @@ def test_runs_finish_and_a_preempted_one_goes_on(start_sweep, slurm, tmp_path):
     assert set(states(slurm).values()) == {"COMPLETED"}
     resumed = {path.parent.name: "resumed" in path.read_text() for path in runs.glob("*/log.txt")}
     assert [resumed[name] for name in sorted(resumed)] == [False, True]
-    (log,) = tmp_path.glob(f"runs/submitit/*/{second}_0_log.err")
-    assert "Requeued job" in log.read_text() + log.with_suffix(".out").read_text()
+    (log,) = tmp_path.glob(f"runs/submitit/*/{preempted}_0_log.out")
+    assert "Requeued job" in log.read_text()
 
 
 @pytest.mark.slow
-def test_two_processes_train_a_run_and_failures_are_listed(start_sweep, slurm, tmp_path):
-    devices = ("--gpus", "2", "--runtime.device", "cpu")
-    running = start_sweep("--cluster", "slurm", "--seeds", "0", "--weights", "0", "1e30", *devices)
+def test_two_processes_train_a_run_also_after_preemption_and_failures_are_listed(
+    start_sweep, slurm, tmp_path
+):
+    runs = tmp_path / "runs" / "digits"
+    arguments = ["--seeds", "0", "--weights", "0", "1e30", "--run.budget.steps", "300"]
+    arguments += ["--gpus", "2", "--runtime.device", "cpu"]
+    running = start_sweep("--cluster", "slurm", *arguments)
+    wait_for(running, runs, "*/checkpoint.pt")  # of the first run: the other one fails before
+    preempt(slurm, 0)
     output, errors = running.communicate()
     assert running.returncode == 1
     assert output.count("  finished: ") == 1
     assert "error: 1 runs failed:\n" in errors
     assert errors.count("failed: FloatingPointError: the ") == 1
-    (summary,) = tmp_path.glob("runs/digits/*/summary.json")
+    (summary,) = runs.glob("*/summary.json")
     assert '"processes": 2' in summary.read_text()
-    # Also the other processes have ended, and each with its own code.
-    wait_until(lambda: "RUNNING" not in states(slurm).values())
+    assert "resumed at step" in (summary.parent / "log.txt").read_text()
+    # The processes that the sweep does not wait for have ended too, with codes of their own.
+    while "RUNNING" in states(slurm).values():
+        time.sleep(0.01)
     assert sorted(states(slurm).values()) == ["COMPLETED", "FAILED"]
 
 
 @pytest.mark.slow
 def test_ctrl_c_cancels_the_jobs(start_sweep, slurm, tmp_path):
+    runs = tmp_path / "runs" / "digits"
     running = start_sweep("--cluster", "slurm", "--workers", "1", "--run.budget.steps", "3000")
-    wait_until(lambda: [*tmp_path.glob("runs/digits/*/checkpoint.pt")])
-    running.send_signal(2)
+    wait_for(running, runs, "*/checkpoint.pt")
+    running.send_signal(signal.SIGINT)
     _, errors = running.communicate()
     assert running.returncode == 1
     assert errors == "interrupted: 0 of 2 runs were done, the same command goes on\n"
-    wait_until(lambda: set(states(slurm).values()) == {"CANCELLED"})
-    assert len(list(tmp_path.glob("runs/digits/*"))) == 1
+    while set(states(slurm).values()) != {"CANCELLED"}:
+        time.sleep(0.01)
+    assert len([*runs.iterdir()]) == 1
