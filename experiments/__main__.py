@@ -7,6 +7,7 @@ import os
 # The systems are small: a second BLAS thread costs more than it gives, and fights with torch's.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -63,6 +64,9 @@ def run_identify(config: tyro.conf.OmitArgPrefixes[IdentificationConfig]) -> Non
 @app.command(name="sweep")
 def run_sweep(config: Annotated[SweepConfig, tyro.conf.arg(name="")]) -> None:
     """Train many runs through submitit, on this machine or on SLURM."""
+    # SIGTERM ends a sweep as Ctrl-C does, also in the background, where shells switch Ctrl-C off.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     sweep(config)
 
 
@@ -119,8 +123,8 @@ def main() -> None:
         app.cli(prog="python -m experiments")
     except (LticoreError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted")
+    except KeyboardInterrupt as interrupt:
+        sys.exit(": ".join(["interrupted", *interrupt.args]))
 
 
 if __name__ == "__main__":
