@@ -9,6 +9,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,7 +27,7 @@ from .papers.run import PaperConfig, run_paper
 from .report import ReportConfig, report
 from .runs import run_folder
 from .sweep import SweepConfig, sweep
-from .train import train
+from .train import leaving_at_once, train
 
 app = tyro.extras.SubcommandApp()
 
@@ -40,7 +41,8 @@ def run_demo(config: tyro.conf.OmitArgPrefixes[DemoConfig]) -> None:
 @app.command(name="train")
 def run_train(run: RunConfig, runtime: Runtime) -> None:
     """Train one model in a run folder, or go on where an earlier call was interrupted."""
-    summary = train(run, runtime)
+    with leaving_at_once() if "RANK" in os.environ else nullcontext():
+        summary = train(run, runtime)
     if os.environ.get("RANK", "0") != "0":  # of several processes only the first speaks
         return
     print(f"test accuracy {100 * summary['test_accuracy']:.2f} %, orders {summary['orders']}")

@@ -9,7 +9,6 @@ those of SLURM too; their runs go on from their checkpoints when the same comman
 
 from __future__ import annotations
 
-import atexit
 import os
 import shutil
 import signal
@@ -30,7 +29,7 @@ from .config import RegularizerConfig, RunConfig, Runtime, check_name
 from .methods import reduced_in_training, regularised
 from .results import find_result
 from .runs import runs_root
-from .train import train
+from .train import leaving_at_once, train
 
 #: What submitit writes above and below the traceback of a failed job.
 _TRACE_BORDER = "-" * 22
@@ -99,7 +98,7 @@ class Job:
         # All devices stay visible: each process takes the one of its LOCAL_RANK.
         environment = submitit.helpers.TorchDistributedEnvironment()
         environment.export(set_cuda_visible_devices=False)
-        with _leaving_at_once():
+        with leaving_at_once():
             return train(self.config, self.runtime)["test_accuracy"]
 
     def checkpoint(self) -> submitit.helpers.DelayedSubmission:
@@ -271,18 +270,3 @@ def _interrupts_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
-@contextmanager
-def _leaving_at_once() -> Iterator[None]:
-    """Skip what Python does at the end of this process: while torch's Gloo is taken down, its
-    threads can wait for each other for ever."""
-    code: Any = 1
-    try:
-        yield
-        code = 0
-    except SystemExit as end:  # submitit's, which tells by the code that it wants another start
-        code = end.code
-        raise
-    finally:
-        atexit.register(os._exit, code)

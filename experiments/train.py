@@ -9,11 +9,14 @@ checkpoint and, on the CPU, writes the same metrics, bit for bit. A finished run
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 import random
+import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -334,6 +337,27 @@ def load_trained(folder: Path, config: RunConfig) -> nn.Module:
     model = build_model(config.model, summary["data"])
     model.load_state_dict(state["model"])
     return model.eval()
+
+
+@contextmanager
+def leaving_at_once() -> Iterator[None]:
+    """Around training in several processes: skip what Python does at the end of this one. While
+    torch's Gloo is taken down, its threads can wait for each other for ever."""
+
+    def leave(code: Any) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    code: Any = 1
+    try:
+        yield
+        code = 0
+    except SystemExit as end:  # submitit's, which tells by the code that it wants another start
+        code = end.code
+        raise
+    finally:
+        atexit.register(leave, code)
 
 
 def _start_process(runtime: Runtime) -> tuple[int, int, torch.device]:
