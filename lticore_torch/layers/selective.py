@@ -28,6 +28,7 @@ from .base import (
     system_array,
     wide,
 )
+from .states import as_complex, as_neighbours, next_states
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,10 +158,9 @@ class SelectiveSSM(nn.Module):
         x = self._widened(u)
         pair_poles, real_poles, drive, C = self._at(x)
         q = 2 * len(self.decay_log)
-        pairs = torch.view_as_complex(drive[..., :q].unflatten(-1, (-1, 2)).contiguous())
-        z = _scan(pair_poles, pairs, reverse)
+        z = _scan(pair_poles, as_complex(drive[..., :q]), reverse)
         x_real = _scan(real_poles, drive[..., q:], reverse)
-        states = torch.cat([torch.view_as_real(z).flatten(-2), x_real], dim=-1)
+        states = torch.cat([as_neighbours(z), x_real], dim=-1)
         y = (states @ C[..., None]).squeeze(-1) + x * self.D.to(x.dtype)
         return y.to(u.dtype)
 
@@ -169,12 +169,7 @@ class SelectiveSSM(nn.Module):
         """One step: (..., features) and the (..., features, n) state, or None at the start."""
         x = self._widened(u)
         pair_poles, real_poles, drive, C = self._at(x)
-        if state is None:
-            state = torch.zeros_like(drive)
-        q = 2 * len(self.decay_log)
-        z = torch.view_as_complex(state[..., :q].unflatten(-1, (-1, 2)).contiguous())
-        moved = torch.view_as_real(z * pair_poles).flatten(-2)
-        state = torch.cat([moved, state[..., q:] * real_poles], dim=-1) + drive
+        state = next_states(pair_poles, real_poles, state, drive)
         y = (state @ C[..., None]).squeeze(-1) + x * self.D.to(x.dtype)
         return y.to(u.dtype), state
 
