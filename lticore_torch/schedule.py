@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -16,8 +15,9 @@ from torch import Tensor, nn
 import lticore
 from lticore._arrays import to_numpy
 from lticore._check import check_integer, check_one_given
-from lticore.errors import ArgumentError, PrecisionWarning
+from lticore.errors import ArgumentError
 from lticore.quadratic import QuadraticOutputLTI
+from lticore.reduction.balanced import truncate
 from lticore.reduction.orders import order_for_energy
 
 from .layers import SSMLayer, ssm_layers
@@ -308,10 +308,8 @@ def _orders(model: nn.Module) -> dict[str, int]:
 
 def _balanced(layer: SSMLayer) -> list[lticore.Reduction]:
     """All clear states of each channel, balanced."""
-    with warnings.catch_warnings():
-        # States at the level of rounding are gone at once, which is what is wanted.
-        warnings.filterwarnings("ignore", "order .* was asked for", PrecisionWarning)
-        return [lticore.balanced_truncation(x, order=x.order) for x in channels(layer.to_lti())]
+    # States at the level of rounding are gone at once, which is what is wanted: no warning.
+    return [truncate(x, order=x.order).reduction for x in channels(layer.to_lti())]
 
 
 def _padded(sigma: Any, order: int) -> np.ndarray:
