@@ -8,7 +8,7 @@ from dataclasses import replace
 from .._arrays import namespace
 from .._check import is_complex
 from .._linalg import complex_of, real_part
-from .._modes import phase
+from .._modes import mode_poles, phase
 from ..convert.diagonal import diagonalize
 from ..errors import ArgumentError, warn_precision
 from ..norms import h2_error
@@ -102,8 +102,7 @@ def complex_half(sys: LTI) -> LTI:
         raise ArgumentError(
             "the complex half exists for a real system whose A is a Rotation without real poles"
         )
-    xp, A = namespace(sys.B), sys.A
-    poles = complex_of(A.radius * xp.cos(A.angle), -A.radius * xp.sin(A.angle))
+    poles = mode_poles(sys.A)[..., : sys.A.blocks]
     b = complex_of(sys.B[..., 0::2, :], sys.B[..., 1::2, :])
     c = complex_of(sys.C[..., 0::2], -sys.C[..., 1::2])
     return LTI(Diagonal(poles), b, c)

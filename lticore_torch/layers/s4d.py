@@ -25,6 +25,7 @@ from .base import (
     check_sizes,
     exponential,
     in_full_precision,
+    log_range,
     replace_parameters,
     system_array,
     wide,
@@ -82,12 +83,10 @@ class S4D(SSMLayer):
         q, k = check_sizes(features, order, real_poles)
         if start not in ("lin", "inv", "legs"):
             raise ArgumentError(f"start={start!r} is not 'lin', 'inv' or 'legs'")
-        if not 0 < min_step <= max_step:
-            raise ArgumentError(f"0 < min_step ≤ max_step is needed: {min_step}, {max_step}")
         self.features = features
-        log_range = math.log(min_step), math.log(max_step)
+        log_steps = log_range(min_step, max_step)
         omega = torch.tensor(_frequencies(start, q), dtype=torch.get_default_dtype())
-        self.step_log = nn.Parameter(torch.empty(features).uniform_(*log_range))
+        self.step_log = nn.Parameter(torch.empty(features).uniform_(*log_steps))
         self.decay_log = nn.Parameter(torch.full((features * q,), math.log(0.5)))
         self.frequency = nn.Parameter(omega.repeat(features))
         self.C = nn.Parameter(torch.randn(features * q, 2) / math.sqrt(2))

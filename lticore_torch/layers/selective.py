@@ -23,6 +23,7 @@ from .base import (
     check_sizes,
     exponential,
     in_full_precision,
+    log_range,
     replace_parameters,
     resized_like,
     system_array,
@@ -126,8 +127,7 @@ class SelectiveSSM(nn.Module):
         rank = math.ceil(features / 16) if rank is None else rank
         if rank < 1:
             raise ArgumentError(f"rank must be at least 1, but is {rank}")
-        if not 0 < min_step <= max_step:
-            raise ArgumentError(f"0 < min_step ≤ max_step is needed: {min_step}, {max_step}")
+        log_steps = log_range(min_step, max_step)
         self.features = features
         self.real_log = nn.Parameter(torch.log(torch.arange(1.0, order + 1)))
         self.decay_log = nn.Parameter(torch.zeros(0))
@@ -136,7 +136,7 @@ class SelectiveSSM(nn.Module):
         self.C = nn.Parameter(torch.randn(order, features) / math.sqrt(features))
         self.step_down = nn.Parameter(torch.randn(rank, features) / math.sqrt(features))
         self.step_up = nn.Parameter(torch.randn(features, rank) / math.sqrt(rank))
-        steps = torch.empty(features).uniform_(math.log(min_step), math.log(max_step)).exp()
+        steps = torch.empty(features).uniform_(*log_steps).exp()
         self.step_bias = nn.Parameter(steps + torch.log(-torch.expm1(-steps)))  # softplus⁻¹
         self.D = nn.Parameter(torch.ones(features))
 
