@@ -17,14 +17,14 @@ from .quadratic import (
     System,
     cross_trace,
     forms_of,
+    in_eigenbasis,
     linear_part,
     mapped,
     mean_outputs,
-    transformed,
 )
 from .response import frequency_response
 from .stein import solve_stein
-from .structure import Diagonal, is_structured, map_parameters
+from .structure import is_structured, map_parameters
 from .systems import LTI, entry, in_double
 
 #: An eigenvalue of the symplectic pencil this close to the circle counts as on it. One too many
@@ -279,10 +279,7 @@ def _in_modes(sys: System) -> System:
     poles, V = np.linalg.eig(sys.A)
     if not np.max(np.linalg.cond(V), initial=0) <= _WELL_CONDITIONED:
         return sys
-    A, B, C = Diagonal(poles), np.linalg.solve(V, sys.B), sys.C @ V
-    if isinstance(sys, QuadraticOutputLTI):
-        return QuadraticOutputLTI(A, B, C, transformed(sys.M, V))
-    return LTI(A, B, C, sys.D)
+    return in_eigenbasis(sys, poles, V)
 
 
 def _feedthrough(sys: System) -> Array | None:

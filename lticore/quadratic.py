@@ -17,7 +17,7 @@ from ._check import (
 )
 from ._linalg import adjoint, as_complex, conjugate, real_part
 from .errors import ShapeError
-from .structure import StateMatrix, map_parameters
+from .structure import Diagonal, StateMatrix, map_parameters
 from .systems import LTI, StateSpace
 
 #: LTI or QuadraticOutputLTI; what they have in common is A, B and C.
@@ -135,6 +135,15 @@ def entry_of(sys: System, index: tuple[int, ...]) -> System:
 def linear_part(sys: System) -> LTI:
     """The system without its quadratic outputs."""
     return sys.linear if isinstance(sys, QuadraticOutputLTI) else sys
+
+
+def in_eigenbasis(sys: System, poles: Array, V: Array) -> System:
+    """The system of either kind in the states z of x = V z, for A V = V Λ."""
+    A, C = Diagonal(poles), sys.C @ V
+    B = namespace(V, sys.B).linalg.solve(V, sys.B)
+    if isinstance(sys, QuadraticOutputLTI):
+        return QuadraticOutputLTI(A, B, C, transformed(sys.M, V))
+    return LTI(A, B, C, sys.D)
 
 
 def transformed(M: QuadraticForms, T: Array) -> QuadraticForms:

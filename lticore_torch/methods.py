@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,8 +11,9 @@ import numpy as np
 
 import lticore
 from lticore._arrays import to_numpy
-from lticore.errors import ArgumentError, PrecisionWarning
+from lticore.errors import ArgumentError
 from lticore.reduction.complex_balanced import complex_half
+from lticore.reduction.modal import keep_modes
 from lticore.reduction.orders import check_budget, order_for_error
 from lticore.systems import entry
 
@@ -174,10 +174,8 @@ def _complex(sys: Any, order: int, criteria: Criteria) -> lticore.Reduction:
 
 
 def _modal(sys: Any, order: int, criteria: Criteria) -> lticore.Reduction:
-    with warnings.catch_warnings():
-        # A pair that no longer fits leaves a state of the budget over, which the report shows.
-        warnings.filterwarnings("ignore", "order .* was asked for", PrecisionWarning)
-        return lticore.modal_truncation(sys, order)
+    # A pair that no longer fits leaves a state of the budget over, which the report shows.
+    return keep_modes(sys, order)
 
 
 def _h2(sys: Any, order: int, criteria: Criteria) -> lticore.Reduction:

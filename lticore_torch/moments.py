@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 import lticore
 from lticore._arrays import to_numpy
 from lticore.quadratic import linear_part, mapped
 
-from .layers import S4D, QuadraticSSM
-from .layers.modal import ModalSSM
+from .layers import S4D, SSMLayer
 from .methods import channels
 
 #: Directions of a Gramian below this share of its largest are not inverted.
@@ -48,91 +47,138 @@ def change_of_states(old: Any, new: Any) -> tuple[np.ndarray, np.ndarray]:
     return Y.T @ invert[1], invert[0] @ X
 
 
-def transferred(
-    old: Any, new: Any, values: Mapping[str, np.ndarray], power: int
-) -> dict[str, np.ndarray]:
-    """Moments of the parameters of a layer, by name, for the layer that replaced it.
+@dataclass(frozen=True, eq=False)
+class LayerChange:
+    """How gradients in a layer's parameters become those in the parameters of its successor.
 
-    First moments (``power`` 1) are averaged gradients and follow :func:`change_of_states`; second
-    ones (``power`` 2) follow the squared entries of the same maps, as variances of uncorrelated
-    entries do. Gradients in the radii and in the angles of poles, which parameters are divided into
-    by their derivatives, are averaged by participation factors
+    old, new : the layers
+    states : (T_B, T_C) of each channel
+    modes : by parameter with one entry per pair or per real pole, a matrix for each channel
+    """
+
+    old: SSMLayer
+    new: SSMLayer
+    states: list[tuple[np.ndarray, np.ndarray]]
+    modes: dict[str, list[np.ndarray]]
+
+
+def change_of_layer(old: SSMLayer, new: SSMLayer) -> LayerChange:
+    """From a layer to the one that replaced it: :func:`change_of_states` for the states.
+
+    Gradients in the radii and in the angles of poles, which parameters are divided into by their
+    derivatives, are averaged by participation factors
 
         w_ij ∝ |tr (T_B)_ji (T_C)_ij|,  Σ_i w_ij = 1,  over the states of new mode j, old mode i
 
-    pairs among pairs and real poles among real poles. Parameters that do not belong to states stay
-    as they are.
+    pairs among pairs and real poles among real poles.
     """
-    move = _of_channels if isinstance(old, S4D) else _of_modal
-    return move(old, new, values, power)
+    systems = [channels(mapped(to_numpy, x.to_lti())) for x in (old, new)]
+    places, slopes = (_places(old), _places(new)), (_slopes(old), _slopes(new))
+    states = []
+    modes: dict[str, list[np.ndarray]] = {name: [] for name in (*slopes[0], "real_atanh")}
+    for before, after, here, there in zip(*systems, *places, strict=True):
+        T_B, T_C = change_of_states(before, after)
+        n, r = _stored_states(before, here), _stored_states(after, there)
+        T_B, T_C = T_B[np.ix_(r, n)], T_C[np.ix_(n, r)]
+        states.append((T_B, T_C))
+        pairs, reals = _participation(T_B, T_C, here, there)
+        for name, inner in slopes[0].items():
+            outer = slopes[1][name][there.pairs]
+            modes[name].append(outer[:, None] * pairs * _inverse(inner[here.pairs]))
+        modes["real_atanh"].append(reals)
+    return LayerChange(old, new, states, modes)
+
+
+def transferred(
+    change: LayerChange, values: Mapping[str, np.ndarray], power: int
+) -> dict[str, np.ndarray]:
+    """Moments of the parameters of a layer, by name, for the layer that replaced it.
+
+    First moments (``power`` 1) are averaged gradients and follow the maps of
+    :func:`change_of_layer`; second ones (``power`` 2) follow their squared entries, as variances of
+    uncorrelated entries do. Parameters that do not belong to states stay as they are.
+    """
+    places = _places(change.old)
+    moved = dict(values)
+    for name, maps in change.modes.items():
+        if name in values:
+            of_modes = [x.reals if name == "real_atanh" else x.pairs for x in places]
+            parts = [W**power @ values[name][i] for W, i in zip(maps, of_modes, strict=True)]
+            moved[name] = np.concatenate(parts)
+    of_states = _of_channels if isinstance(change.old, S4D) else _of_modal
+    return {**moved, **of_states(change, values, power)}
 
 
 def _of_modal(
-    old: ModalSSM, new: ModalSSM, values: Mapping[str, np.ndarray], power: int
+    change: LayerChange, values: Mapping[str, np.ndarray], power: int
 ) -> dict[str, np.ndarray]:
-    T_B, T_C = change_of_states(*(mapped(to_numpy, x.to_lti()) for x in (old, new)))
-    pairs, reals = _participation(T_B, T_C, _sizes(old), _sizes(new), power)
-    slopes = [_slopes(x, x.PAIR_PARAMETERS, *x._radius_and_angle()) for x in (old, new)]
-    if power == 2:
-        T_B, T_C = T_B**2, T_C**2
+    """Moments of B, C and V, which all features share."""
+    T_B, T_C = (T**power for T in change.states[0])
     moved = {}
-    for name, value in values.items():
-        if name == "B":
-            # The gradient of B is conj(s) times that of s B.
-            inward = _scaled(value, 1 / _conjugate_scale(old, power), power)
-            moved[name] = _scaled(T_B @ inward, _conjugate_scale(new, power), power)
-        elif name == "C":
-            moved[name] = value @ T_C
-        elif name == "V" and isinstance(old, QuadraticSSM):
-            moved[name] = np.einsum("pnc,nr->prc", value, T_C)
-        elif name == "real_atanh":
-            moved[name] = reals @ value
-        elif name in old.PAIR_PARAMETERS:
-            moved[name] = _through(value, slopes[0][name], pairs, slopes[1][name], power)
-        else:
-            moved[name] = value
+    if "B" in values:
+        # The gradient of B is conj(s) times that of s B.
+        inward = _scaled(values["B"], 1 / _conjugate_scale(change.old, power), power)
+        moved["B"] = _scaled(T_B @ inward, _conjugate_scale(change.new, power), power)
+    if "C" in values:
+        moved["C"] = values["C"] @ T_C
+    if "V" in values:
+        moved["V"] = np.einsum("pnc,nr->prc", values["V"], T_C)
     return moved
 
 
 def _of_channels(
-    old: S4D, new: S4D, values: Mapping[str, np.ndarray], power: int
+    change: LayerChange, values: Mapping[str, np.ndarray], power: int
 ) -> dict[str, np.ndarray]:
-    moved: dict[str, list[np.ndarray]] = {name: [] for name in values}
-    of_pairs = [x.pair_channel.cpu().numpy() for x in (old, new)]
-    of_reals = [x.real_channel.cpu().numpy() for x in (old, new)]
-    systems = [channels(mapped(to_numpy, x.to_lti())) for x in (old, new)]
-    coordinates = {"decay_log": "radius", "frequency": "angle"}
-    slopes = [_slopes(x, coordinates, *x._pairs()[:2]) for x in (old, new)]
-    for channel, (before, after) in enumerate(zip(*systems, strict=True)):
-        pair, real = of_pairs[0] == channel, of_reals[0] == channel
-        sizes = [
-            (int((p == channel).sum()), int((r == channel).sum()))
-            for p, r in zip(of_pairs, of_reals, strict=True)
+    """Moments of C and real_C, which hold the outputs of the pairs and of the real poles."""
+    old = change.old
+    zeros = {name: np.zeros(getattr(old, name).shape) for name in ("C", "real_C")}
+    C, real_C = ({**zeros, **values}[name] for name in zeros)  # a frozen one has no moments
+    parts = []
+    for (_, T_C), here, there in zip(change.states, _places(old), _places(change.new), strict=True):
+        outputs = np.concatenate([C[here.pairs].ravel(), real_C[here.reals]]) @ T_C**power
+        parts.append(np.split(outputs, [2 * len(there.pairs)]))
+    pairs, reals = map(np.concatenate, zip(*parts, strict=True))
+    moved = {"C": pairs.reshape(-1, 2), "real_C": reals}
+    return {name: value for name, value in moved.items() if name in values}
+
+
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Which of a layer's pairs and of its real poles are those of one channel."""
+
+    pairs: np.ndarray
+    reals: np.ndarray
+
+
+def _places(layer: Any) -> list[_Places]:
+    """For each channel; all features of a layer with one system are one channel."""
+    if isinstance(layer, S4D):
+        of_pairs, of_reals = (x.cpu().numpy() for x in (layer.pair_channel, layer.real_channel))
+        return [
+            _Places(np.flatnonzero(of_pairs == channel), np.flatnonzero(of_reals == channel))
+            for channel in range(layer.features)
         ]
-        T_B, T_C = change_of_states(before, after)
-        T_B, T_C = T_B[: 2 * sizes[1][0] + sizes[1][1]], T_C[:, : 2 * sizes[1][0] + sizes[1][1]]
-        n = 2 * sizes[0][0] + sizes[0][1]
-        T_B, T_C = T_B[:, :n], T_C[:n]
-        pairs, reals = _participation(T_B, T_C, sizes[0], sizes[1], power)
-        if "C" in values and "real_C" in values:
-            C = np.concatenate([values["C"][pair].ravel(), values["real_C"][real]])
-            C = C @ (T_C**2 if power == 2 else T_C)
-            moved["C"].append(C[: 2 * sizes[1][0]].reshape(-1, 2))
-            moved["real_C"].append(C[2 * sizes[1][0] :])
-        pair_new = of_pairs[1] == channel
-        for name in coordinates:
-            if name in values:
-                inner, outer = slopes[0][name][pair], slopes[1][name][pair_new]
-                moved[name].append(_through(values[name][pair], inner, pairs, outer, power))
-        if "real_atanh" in values:
-            moved["real_atanh"].append(reals @ values["real_atanh"][real])
-    return {name: np.concatenate(parts) if parts else values[name] for name, parts in moved.items()}
+    real = len(layer.real_atanh)
+    return [_Places(np.arange((layer.order - real) // 2), np.arange(real))]
 
 
-def _slopes(
-    layer: Any, coordinates: Mapping[str, str | None], radius: Tensor, angle: Tensor
-) -> dict[str, np.ndarray]:
+def _stored_states(sys: Any, places: _Places) -> np.ndarray:
+    """The states of a channel's system that are no filling: those of its pairs and real poles."""
+    q, k = len(places.pairs), len(places.reals)
+    # Blocks that fill up stand between the two kinds, states that do in dense systems at the end.
+    first = 2 * (sys.A.blocks if isinstance(sys.A, lticore.Rotation) else q)
+    return np.concatenate([np.arange(2 * q), np.arange(first, first + k)])
+
+
+def _slopes(layer: Any) -> dict[str, np.ndarray]:
     """Derivatives of ρ or of α folded into [0, π] in each pair parameter; ones for others."""
+    coordinates: Mapping[str, str | None]
+    if isinstance(layer, S4D):
+        coordinates = {"decay_log": "radius", "frequency": "angle"}
+        radius, angle, _ = layer._pairs()
+    else:
+        coordinates = layer.PAIR_PARAMETERS
+        radius, angle = layer._radius_and_angle()
     with torch.no_grad():
         fold = torch.where(torch.remainder(angle, 2 * torch.pi) > torch.pi, -1.0, 1.0)
     sums = {"radius": radius.sum(), "angle": (fold * angle).sum()}
@@ -147,46 +193,32 @@ def _slopes(
     return slopes
 
 
-def _through(
-    value: np.ndarray, inner: np.ndarray, weights: np.ndarray, outer: np.ndarray, power: int
-) -> np.ndarray:
-    """Averages of gradients in a coordinate, from and to a parameter with these slopes."""
-    with np.errstate(divide="ignore"):
-        inverse = np.where(np.abs(inner) > np.finfo(np.float32).tiny, 1 / inner, 0.0)
-    return (weights @ (value * inverse**power)) * outer**power
-
-
-def _sizes(layer: ModalSSM) -> tuple[int, int]:
-    real = len(layer.real_atanh)
-    return (layer.order - real) // 2, real
+def _inverse(slopes: np.ndarray) -> np.ndarray:
+    """1/x, and 0 where a parameter does not move its pole."""
+    moves = np.abs(slopes) > np.finfo(np.float32).tiny
+    return np.where(moves, 1 / np.where(moves, slopes, 1), 0)
 
 
 def _participation(
-    T_B: np.ndarray,
-    T_C: np.ndarray,
-    old: tuple[int, int],
-    new: tuple[int, int],
-    power: int,
+    T_B: np.ndarray, T_C: np.ndarray, old: _Places, new: _Places
 ) -> tuple[np.ndarray, np.ndarray]:
     """(w of the pairs (q̂, q), w of the real poles (k̂, k)), normalised rows; zero rows where
     nothing of the kind was there."""
-    q, q_new = 2 * old[0], 2 * new[0]
-    products = T_B[:q_new, :q] * T_C[:q, :q_new].T
-    blocks = products.reshape(new[0], 2, old[0], 2)
+    q, q_new = len(old.pairs), len(new.pairs)
+    products = T_B * T_C.T
+    blocks = products[: 2 * q_new, : 2 * q].reshape(q_new, 2, q, 2)
     pairs = blocks[:, 0, :, 0] + blocks[:, 1, :, 1]
-    reals = T_B[q_new:, q:] * T_C[q:, q_new:].T
-    return _normalised(pairs, power), _normalised(reals, power)
+    return _normalised(pairs), _normalised(products[2 * q_new :, 2 * q :])
 
 
-def _normalised(weights: np.ndarray, power: int) -> np.ndarray:
+def _normalised(weights: np.ndarray) -> np.ndarray:
     # Signs of small weights carry no meaning once some modes are gone: all are counted positive.
     weights = np.abs(weights)
     total = weights.sum(axis=1, keepdims=True)
-    shares = weights / np.where(total > 0, total, 1)
-    return shares**power
+    return weights / np.where(total > 0, total, 1)
 
 
-def _conjugate_scale(layer: ModalSSM, power: int) -> np.ndarray:
+def _conjugate_scale(layer: Any, power: int) -> np.ndarray:
     scale = layer._scale()
     if scale is None:
         return np.ones(0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -16,19 +15,22 @@ from torch import Tensor, nn
 import lticore
 from lticore._arrays import to_numpy
 from lticore._check import check_integer, check_one_given
-from lticore.errors import ArgumentError, PrecisionWarning
+from lticore.errors import ArgumentError
 from lticore.quadratic import QuadraticOutputLTI
+from lticore.reduction.balanced import truncate
 from lticore.reduction.orders import order_for_energy
 
 from .layers import SSMLayer, ssm_layers
 from .methods import channels, load_systems
-from .moments import transferred
+from .moments import change_of_layer, transferred
 
 #: A layer is left alone when it would keep more than this share of its states.
 _WORTHWHILE = 0.95
-#: Entries of an optimizer's state that average gradients, and squares of gradients.
-_FIRST = ("exp_avg", "momentum_buffer", "grad_avg")
-_SECOND = ("exp_avg_sq", "max_exp_avg_sq", "square_avg")
+#: Entries of an optimizer's state that average gradients (1), and squares of gradients (2).
+_POWERS = {
+    **dict.fromkeys(("exp_avg", "momentum_buffer", "grad_avg"), 1),
+    **dict.fromkeys(("exp_avg_sq", "max_exp_avg_sq", "square_avg"), 2),
+}
 
 Selection = Literal["largest", "smallest", "random"]
 
@@ -254,17 +256,14 @@ class InTrainingCompressor:
         self, old: SSMLayer, new: SSMLayer, states: dict[str, dict[str, Any]]
     ) -> dict[str, dict[str, np.ndarray]]:
         """New averages by parameter and key."""
+        averages = {key: _averages(states, key) for key in _POWERS}
         moved: dict[str, dict[str, np.ndarray]] = {name: {} for name in states}
-        for keys, power in ((_FIRST, 1), (_SECOND, 2)):
-            for key in keys:
-                values = {
-                    name: state[key].detach().double().cpu().numpy()
-                    for name, state in states.items()
-                    if isinstance(state.get(key), Tensor)
-                }
-                if values:
-                    for name, value in transferred(old, new, values, power).items():
-                        moved[name][key] = value
+        if not any(averages.values()):
+            return moved
+        change = change_of_layer(old, new)
+        for key, values in averages.items():
+            for name, value in transferred(change, values, _POWERS[key]).items():
+                moved[name][key] = value
         return moved
 
     # --- rolling back -----------------------------------------------------------------------
@@ -309,10 +308,8 @@ def _orders(model: nn.Module) -> dict[str, int]:
 
 def _balanced(layer: SSMLayer) -> list[lticore.Reduction]:
     """All clear states of each channel, balanced."""
-    with warnings.catch_warnings():
-        # States at the level of rounding are gone at once, which is what is wanted.
-        warnings.filterwarnings("ignore", "order .* was asked for", PrecisionWarning)
-        return [lticore.balanced_truncation(x, order=x.order) for x in channels(layer.to_lti())]
+    # States at the level of rounding are gone at once, which is what is wanted: no warning.
+    return [truncate(x, order=x.order).reduction for x in channels(layer.to_lti())]
 
 
 def _padded(sigma: Any, order: int) -> np.ndarray:
@@ -341,6 +338,15 @@ def _of_first_process(value: Any) -> Any:
     shared = [value]
     torch.distributed.broadcast_object_list(shared, src=0)
     return shared[0]
+
+
+def _averages(states: dict[str, dict[str, Any]], key: str) -> dict[str, np.ndarray]:
+    """The entries of this key by parameter, of those that have one."""
+    return {
+        name: state[key].detach().double().cpu().numpy()
+        for name, state in states.items()
+        if isinstance(state.get(key), Tensor)
+    }
 
 
 def _resized(

@@ -9,6 +9,7 @@ from .._check import is_single, like_precision, to_double
 from .._linalg import EPSILON, adjoint, real_part
 from .._modes import mode_poles, to_modes
 from ..errors import ArgumentError, ArrayLibraryError, warn_precision
+from ..quadratic import in_eigenbasis
 from ..structure import Diagonal, Rotation, is_structured
 from ..systems import LTI, check_linear, in_double, in_single
 
@@ -113,8 +114,8 @@ def _diagonalize_rotation(sys: LTI) -> LTI:
 
 
 def _diagonalize_dense(sys: LTI, max_condition: float) -> LTI:
-    poles, V = eigenvectors(sys.A, max_condition)
-    return LTI(Diagonal(poles), *equal_norms(np.linalg.solve(V, sys.B), sys.C @ V), sys.D)
+    modal = in_eigenbasis(sys, *eigenvectors(sys.A, max_condition))
+    return LTI(modal.A, *equal_norms(modal.B, modal.C), sys.D)
 
 
 def eigenvectors(A: np.ndarray, max_condition: float) -> tuple[np.ndarray, np.ndarray]:

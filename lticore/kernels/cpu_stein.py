@@ -54,12 +54,20 @@ def hermitian_part(X: np.ndarray) -> np.ndarray:
     n = X.shape[-1]
     X = np.ascontiguousarray(X)
     with threads_for(X.size >= ENOUGH):
-        _make_hermitian(X.reshape(-1, n, n) if X.size else X.reshape(0, n, n))
+        _make_hermitian(X.reshape(-1, n, n) if X.size else X.reshape(0, n, n), True)
+    return X
+
+
+def fill_upper_triangle(X: np.ndarray) -> np.ndarray:
+    """Make (count, n, n) matrices Hermitian by their lower triangles, in place."""
+    with threads_for(X.size >= ENOUGH):
+        _make_hermitian(X, False)
     return X
 
 
 @numba.njit(cache=True, parallel=True)
-def _make_hermitian(X):  # type: ignore[no-untyped-def]
+def _make_hermitian(X, averaged):  # type: ignore[no-untyped-def]
+    """From the means of X_ij and conj X_ji, or else from X_ij below the diagonal."""
     count, n, _ = X.shape
     tiles = (n + _TILE - 1) // _TILE
     for task in numba.prange(count * tiles):
@@ -67,10 +75,12 @@ def _make_hermitian(X):  # type: ignore[no-untyped-def]
         last = min(first + _TILE, n)
         for left in range(0, last, _TILE):
             for i in range(first, last):
-                for j in range(left, min(left + _TILE, i + 1)):
-                    mean = (X[entry, i, j] + X[entry, j, i].conjugate()) / 2
-                    X[entry, i, j] = mean
-                    X[entry, j, i] = mean.conjugate()
+                for j in range(left, min(left + _TILE, i + averaged)):
+                    value = X[entry, i, j]
+                    if averaged:
+                        value = (value + X[entry, j, i].conjugate()) / 2
+                        X[entry, i, j] = value
+                    X[entry, j, i] = value.conjugate()
 
 
 def rotation_products(
@@ -153,26 +163,6 @@ def _real_products(table, real_poles, X, P):  # type: ignore[no-untyped-def]
     for k in range(len(real_poles)):
         total += real_poles[k] * X[2 * q + k] * P[2 * q + k]
     return total
-
-
-def fill_upper_triangle(X: np.ndarray) -> np.ndarray:
-    """Make (count, n, n) matrices Hermitian by their lower triangles, in place."""
-    with threads_for(X.size >= ENOUGH):
-        _fill_upper_triangle(X)
-    return X
-
-
-@numba.njit(cache=True, parallel=True)
-def _fill_upper_triangle(X):  # type: ignore[no-untyped-def]
-    count, n, _ = X.shape
-    tiles = (n + _TILE - 1) // _TILE
-    for task in numba.prange(count * tiles):
-        entry, first = task // tiles, (task % tiles) * _TILE
-        last = min(first + _TILE, n)
-        for left in range(0, last, _TILE):
-            for i in range(first, last):
-                for j in range(left, min(left + _TILE, i)):
-                    X[entry, j, i] = X[entry, i, j].conjugate()
 
 
 def _polar_tables(radius: np.ndarray, phase: np.ndarray) -> np.ndarray:

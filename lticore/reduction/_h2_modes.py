@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import scipy.linalg
 
-from .._check import is_single, like_precision
+from .._check import is_single, like_precision, to_double
 from .._linalg import adjoint
 from .._modes import from_modes, is_real, mode_poles, to_modes
 from .._stein_modal import series_factors
@@ -19,13 +19,13 @@ from ..quadratic import (
     System,
     cross_trace,
     forms_of,
-    linear_part,
+    in_eigenbasis,
     mapped,
     quadratic_arrays,
     transformed,
 )
 from ..structure import Diagonal, Rotation, is_structured
-from ..systems import LTI, in_double
+from ..systems import LTI
 
 #: No pole of a reduced system comes closer to the unit circle.
 LARGEST_RADIUS = 1 - 1e-12
@@ -65,16 +65,13 @@ class Candidate:
 
 def make_target(sys: System, horizon: int | None) -> Target:
     """The modes of one system in float64; dense ones are diagonalised."""
-    linear, M = in_double(linear_part(sys)), forms_of(sys)
-    A = linear.A
-    real = is_real(A) and not any(map(np.iscomplexobj, (linear.B, *quadratic_arrays(sys))))
-    if is_structured(A):
-        T = from_modes(A, np.eye(linear.order, dtype=complex))
-        b = to_modes(A, linear.B)
-    else:
-        poles, T = eigenvectors(A, MAX_CONDITION)
-        A, b = Diagonal(poles), np.linalg.solve(T, linear.B)
-    b, c, M = b.astype(complex), linear.C @ T, transformed(M, T)
+    full = mapped(to_double, sys)
+    real = is_real(full.A) and not any(map(np.iscomplexobj, (full.B, *quadratic_arrays(full))))
+    if not is_structured(full.A):
+        full = in_eigenbasis(full, *eigenvectors(full.A, MAX_CONDITION))
+    A, T = full.A, from_modes(full.A, np.eye(full.order, dtype=complex))
+    b, c = to_modes(A, full.B).astype(complex), full.C @ T
+    M = transformed(forms_of(full), T)
     P = (b @ adjoint(b)) * series_factors(A, A, horizon)
     return Target(A, mode_poles(A), b, c, M, energy_of(c, M, P), real, horizon)
 

@@ -5,22 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from .._arrays import is_numpy
-from ..errors import ArrayLibraryError, warn_precision
+from ..errors import ArrayLibraryError
 from ..quadratic import QuadraticOutputLTI, System, entry_of, linear_part
 from ..systems import LTI
 from ._h2_modes import candidate_from, make_target, system_of
 from ._h2_objective import project
 
 
-def repair(sys: System, reduced: System, horizon: int) -> System:
+def repair(sys: System, reduced: System, horizon: int) -> tuple[System, int]:
     """``reduced`` with unstable poles reflected, λ → 1/conj λ, and outputs fitted to those of
-    ``sys`` over the horizon again; dense, as it came.
-
-    Warns
-    -----
-    PrecisionWarning
-        Says how many poles were reflected.
-    """
+    ``sys`` over the horizon again; dense, as it came. And how many poles these were."""
     if not is_numpy(sys.B):
         raise ArrayLibraryError(
             "the reduced system is not stable, and making it so needs LAPACK and NumPy arrays"
@@ -37,11 +31,7 @@ def repair(sys: System, reduced: System, horizon: int) -> System:
         linear = linear_part(small)
         found = project(target, candidate_from(linear.A, linear.B, target.real))
         parts.append(_dense(system_of(one, found.candidate, found.c, found.M)))
-    warn_precision(
-        f"balancing over a horizon gave {count} unstable poles: they were reflected at the unit "
-        "circle and the outputs fitted again"
-    )
-    return _stacked(parts, batch)
+    return _stacked(parts, batch), count
 
 
 def _dense(sys: System) -> System:

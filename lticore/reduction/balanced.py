@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from .._arrays import Array, holds, namespace
@@ -97,17 +97,70 @@ def balanced_truncation(
     Control 50 (1989); finite horizons: Gawronski & Juang (1990); quadratic outputs: Benner, Goyal &
     Pontes Duff, IEEE TAC 67 (2022).
     """
+    found = truncate(
+        sys,
+        order=order,
+        energy=energy,
+        error=error,
+        horizon=horizon,
+        match_dc=match_dc,
+        unstable=unstable,
+    )
+    warn_if_lowered(found)
+    if found.reflected:
+        warn_precision(
+            f"balancing over a horizon gave {found.reflected} unstable poles: they were reflected "
+            "at the unit circle and the outputs fitted again"
+        )
+    return found.reduction
+
+
+@dataclass(frozen=True, eq=False)
+class Truncation:
+    """A reduction, and what makes it another one than was asked for.
+
+    wanted : order that the criterion chose
+    clear : how many of these states stand clear of rounding
+    reflected : unstable poles that were made stable
+    """
+
+    reduction: Reduction
+    wanted: int
+    clear: int
+    reflected: int = 0
+
+
+def truncate(
+    sys: System,
+    *,
+    order: int | None = None,
+    energy: float | None = None,
+    error: float | None = None,
+    horizon: int | None = None,
+    match_dc: bool = False,
+    unstable: Literal["refuse", "keep"] = "refuse",
+) -> Truncation:
+    """:func:`balanced_truncation`, which leaves it to the caller to warn."""
     _check_options(sys, order, energy, error, horizon, match_dc, unstable)
     full = mapped(to_double, sys)
+    stable, rest = full, None
     if unstable == "keep" and full.spectral_radius >= 1:
         stable, rest = split_unstable(full)
-        if rest is not None:
-            reduction = _reduce_stable_part(stable, rest, order, energy, error, match_dc)
-            return in_precision_of(sys, reduction)
-    found = _balance(full, horizon)
-    wanted = _choose_order(found.sigma, order, energy, error)
-    reduction = (_perturbed if match_dc else _truncated)(full, found, wanted, horizon)
-    return in_precision_of(sys, reduction)
+    if rest is not None:
+        found = _reduce_stable_part(stable, rest, order, energy, error, match_dc)
+    else:
+        balancing = _balance(full, horizon)
+        wanted = _choose_order(balancing.sigma, order, energy, error)
+        found = (_perturbed if match_dc else _truncated)(full, balancing, wanted, horizon)
+    return replace(found, reduction=in_precision_of(sys, found.reduction))
+
+
+def warn_if_lowered(found: Truncation) -> None:
+    if found.clear < found.wanted:
+        warn_precision(
+            f"order {found.wanted} was asked for, but only {found.clear} Hankel singular values "
+            f"stand clear of rounding: the reduced system has {found.reduction.order} states"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +226,7 @@ def _modes_cancel(sys: System, horizon: int | None, P: Array, Q: Array, sigma: A
     return not holds(norms[0] * norms[1] <= _CANCELLATION * largest**2)
 
 
-def _truncated(sys: System, found: _Balancing, wanted: int, horizon: int | None) -> Reduction:
+def _truncated(sys: System, found: _Balancing, wanted: int, horizon: int | None) -> Truncation:
     xp = namespace(sys.B)
     order = min(wanted, found.rank)
     SU, RV = found.directions(max(order, 1))
@@ -185,12 +238,13 @@ def _truncated(sys: System, found: _Balancing, wanted: int, horizon: int | None)
         if order == 0 or horizon is not None or _is_stable(reduced):
             break
         order -= 1
-    _warn_if_lowered(order, wanted, reduced.order)
+    reflected = 0
     if horizon is not None and not _is_stable(reduced):
-        reduced, left, right = repair(sys, reduced, horizon), None, None
+        reduced, reflected = repair(sys, reduced, horizon)
+        left = right = None
     bound = 2 * xp.sum(xp.where(kept, 0.0, found.sigma), axis=-1)
     no_bound = horizon is not None or isinstance(sys, QuadraticOutputLTI)
-    return Reduction(
+    reduction = Reduction(
         system=reduced,
         order=reduced.order,
         singular_values=found.sigma,
@@ -199,9 +253,10 @@ def _truncated(sys: System, found: _Balancing, wanted: int, horizon: int | None)
         left=left,
         right=right,
     )
+    return Truncation(reduction, wanted, order, reflected)
 
 
-def _perturbed(sys: LTI, found: _Balancing, wanted: int, horizon: int | None) -> Reduction:
+def _perturbed(sys: LTI, found: _Balancing, wanted: int, horizon: int | None) -> Truncation:
     # With balanced states split as (x_1, x_2), x_2 is set to its fixed point for the current x_1
     # and u: x_2 = (I − A22)⁻¹ (A21 x_1 + B2 u).
     xp = namespace(sys.B)
@@ -225,15 +280,15 @@ def _perturbed(sys: LTI, found: _Balancing, wanted: int, horizon: int | None) ->
         C = C[..., first] + C[..., second] @ by_state
         A = A[..., first, first] + A[..., first, second] @ by_state
     reduced = LTI(A, B, C, D)
-    _warn_if_lowered(order if found.rank else 0, wanted, reduced.order)
     remaining = found.clear & (xp.arange(sys.order) < order)
-    return Reduction(
+    reduction = Reduction(
         system=reduced,
         order=order,
         singular_values=found.sigma,
         error_bound=2 * xp.sum(xp.where(remaining, 0.0, found.sigma), axis=-1),
         h2_error=h2_error(sys, reduced),
     )
+    return Truncation(reduction, wanted, order if found.rank else 0)
 
 
 def _reduce_stable_part(
@@ -243,7 +298,7 @@ def _reduce_stable_part(
     energy: float | None,
     error: float | None,
     match_dc: bool,
-) -> Reduction:
+) -> Truncation:
     if order is not None and order <= rest.order:
         raise ArgumentError(
             f"order is {order}, but {rest.order} unstable modes are kept: at least one state more "
@@ -257,14 +312,9 @@ def _reduce_stable_part(
     left = None if order is None else order - rest.order
     wanted = _choose_order(found.sigma, left, energy, error)
     part = (_perturbed if match_dc else _truncated)(stable, found, wanted, None)
-    whole = join(part.system, rest)
-    return Reduction(
-        system=whole,
-        order=whole.order,
-        singular_values=part.singular_values,
-        error_bound=part.error_bound,
-        h2_error=part.h2_error,
-    )
+    whole = join(part.reduction.system, rest)
+    joined = replace(part.reduction, system=whole, order=whole.order, left=None, right=None)
+    return Truncation(joined, part.wanted + rest.order, part.clear + rest.order)
 
 
 def _projections(
@@ -283,14 +333,6 @@ def _projected(sys: System, left: Array, right: Array) -> System:
     if isinstance(sys, QuadraticOutputLTI):
         return QuadraticOutputLTI(A, B, C, transformed(sys.M, right))
     return LTI(A, B, C, linear.D)
-
-
-def _warn_if_lowered(order: int, wanted: int, states: int) -> None:
-    if order < wanted:
-        warn_precision(
-            f"order {wanted} was asked for, but only {order} Hankel singular values stand clear "
-            f"of rounding: the reduced system has {states} states"
-        )
 
 
 def _is_stable(sys: System) -> bool:

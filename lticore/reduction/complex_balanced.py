@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import operator
-import warnings
 from dataclasses import replace
 
-import numpy as np
-
-from .._arrays import namespace, to_numpy
+from .._arrays import namespace
 from .._check import is_complex
 from .._linalg import complex_of, real_part
-from .._modes import phase
+from .._modes import mode_poles, phase
 from ..convert.diagonal import diagonalize
-from ..errors import ArgumentError, PrecisionWarning, warn_precision
+from ..errors import ArgumentError, warn_precision
 from ..norms import h2_error
 from ..structure import Diagonal, Rotation
 from ..systems import LTI, in_double
-from .balanced import balanced_truncation
-from .orders import check_order, order_for_energy, order_for_error
+from .balanced import truncate
+from .orders import check_order
 from .result import Reduction, in_precision_of
 
 
@@ -58,11 +55,14 @@ def complex_balanced_truncation(
     full = in_double(sys)
     whole = complex_half(full)
     half = None if order is None else _half_order(order, full.order)
-    with warnings.catch_warnings():
-        # It would count complex states.
-        warnings.filterwarnings("ignore", "order .* was asked for", PrecisionWarning)
-        reduction = balanced_truncation(whole, order=half, energy=energy, error=error)
-    _warn_if_lowered(reduction, half, energy, error)
+    found = truncate(whole, order=half, energy=energy, error=error)
+    reduction = found.reduction
+    if found.clear < found.wanted:
+        warn_precision(
+            f"order {2 * found.wanted} was asked for, but only {found.clear} complex Hankel "
+            "singular values stand clear of rounding: the reduced system has "
+            f"{2 * reduction.order} states"
+        )
     reduced = _real_system(diagonalize(reduction.system), full)
     return in_precision_of(
         sys,
@@ -90,24 +90,6 @@ def _half_order(order: int, states: int) -> int:
     return check_order(number, states) // 2
 
 
-def _warn_if_lowered(
-    reduction: Reduction, half: int | None, energy: float | None, error: float | None
-) -> None:
-    """The warning of `balanced_truncation` about complex states, with real ones counted."""
-    sigma, left = reduction.singular_values, to_numpy(reduction.left)
-    if energy is not None:
-        half = order_for_energy(sigma, energy)
-    elif error is not None:
-        half = order_for_error(sigma, error)
-    # States that rounding left nothing of have no projection.
-    clear = int(np.any(left != 0, axis=tuple(range(left.ndim - 1))).sum())
-    if half is not None and clear < half:
-        warn_precision(
-            f"order {2 * half} was asked for, but only {clear} complex Hankel singular values "
-            f"stand clear of rounding: the reduced system has {2 * reduction.order} states"
-        )
-
-
 def complex_half(sys: LTI) -> LTI:
     """(Λ, b, c) with y = Re(c z): z = x_1 + i x_2 of each block.
 
@@ -120,8 +102,7 @@ def complex_half(sys: LTI) -> LTI:
         raise ArgumentError(
             "the complex half exists for a real system whose A is a Rotation without real poles"
         )
-    xp, A = namespace(sys.B), sys.A
-    poles = complex_of(A.radius * xp.cos(A.angle), -A.radius * xp.sin(A.angle))
+    poles = mode_poles(sys.A)[..., : sys.A.blocks]
     b = complex_of(sys.B[..., 0::2, :], sys.B[..., 1::2, :])
     c = complex_of(sys.C[..., 0::2], -sys.C[..., 1::2])
     return LTI(Diagonal(poles), b, c)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
@@ -11,20 +10,14 @@ import numpy as np
 
 from .._arrays import is_numpy
 from .._check import check_integer
-from ..errors import (
-    ArgumentError,
-    ArrayLibraryError,
-    PrecisionWarning,
-    ShapeError,
-    warn_precision,
-)
+from ..errors import ArgumentError, ArrayLibraryError, ShapeError, warn_precision
 from ..norms import h2_error
 from ..quadratic import QuadraticOutputLTI, System, dense_forms, linear_part
 from ._h2_armijo import armijo
 from ._h2_gauss_newton import levenberg_marquardt
 from ._h2_methods import STATIONARY, Descent, lbfgs, tsia
 from ._h2_modes import Candidate, Target, candidate_from, inside, make_target, system_of, unit_rows
-from .balanced import balanced_truncation
+from .balanced import truncate, warn_if_lowered
 from .result import Convergence, Reduction, in_precision_of
 
 METHODS: dict[str, Callable[[Target, Candidate], Descent]] = {
@@ -90,10 +83,10 @@ def h2_reduction(
     """
     order = _check_arguments(sys, order, method, starts, horizon, seed)
     target = make_target(sys, horizon)
-    with warnings.catch_warnings():
-        # A start that had to be made stable is as good as another.
-        warnings.filterwarnings("ignore", "balancing over a horizon", PrecisionWarning)
-        begin = balanced_truncation(sys, order=order, horizon=horizon)
+    balanced = truncate(sys, order=order, horizon=horizon)
+    # A start that had to be made stable is as good as another, one of lower order is not.
+    warn_if_lowered(balanced)
+    begin = balanced.reduction
     small = linear_part(begin.system)
     rng = np.random.default_rng(seed)
     candidates = [candidate_from(small.A, small.B, target.real)]

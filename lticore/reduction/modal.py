@@ -79,6 +79,17 @@ def modal_truncation(sys: LTI, order: int, *, score: Score = "hinf") -> Reductio
 
     Source: Forgione, Mejari & Piga, CDC 2024; Gwak et al., LAST, for the h∞ score.
     """
+    reduction = keep_modes(sys, order, score)
+    if reduction.order < order:
+        warn_precision(
+            f"order {order} was asked for, but the next modes are conjugate pairs: the reduced "
+            f"system has {reduction.order} states"
+        )
+    return reduction
+
+
+def keep_modes(sys: LTI, order: int, score: Score = "hinf") -> Reduction:
+    """:func:`modal_truncation`, which does not warn of a state less than was asked for."""
     check_not_empty(sys.batch_shape)
     full = _in_modes(in_double(sys))
     order = check_order(order, full.order)
@@ -96,11 +107,6 @@ def modal_truncation(sys: LTI, order: int, *, score: Score = "hinf") -> Reductio
     states = xp.asarray(np.stack(kept).reshape(*sys.batch_shape, -1))
     reduced = _selected(full, states, pairs.pop())
     dropped = [modes.peaks[~mask].sum() for modes, mask in zip(parts, masks, strict=True)]
-    if reduced.order < order:
-        warn_precision(
-            f"order {order} was asked for, but the next modes are conjugate pairs: the reduced "
-            f"system has {reduced.order} states"
-        )
     selection = xp.astype(states[..., None, :] == xp.arange(full.order)[:, None], full.B.dtype)
     reduction = Reduction(
         system=reduced,

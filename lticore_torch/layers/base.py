@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import wraps
@@ -173,6 +174,13 @@ def check_sizes(features: int, order: int, real_poles: int | None) -> tuple[int,
             "states"
         )
     return (order - real) // 2, real
+
+
+def log_range(min_step: float, max_step: float) -> tuple[float, float]:
+    """Logarithms of the smallest and the largest initial step size."""
+    if not 0 < min_step <= max_step:
+        raise ArgumentError(f"0 < min_step ≤ max_step is needed: {min_step}, {max_step}")
+    return math.log(min_step), math.log(max_step)
 
 
 def exponential(x: Tensor) -> Tensor:

@@ -26,9 +26,7 @@ from .base import (
     system_array,
     wide,
 )
-
-#: 1 − |tanh s| stays above 2e-13.
-_ATANH_LIMIT = 15.0
+from .states import as_complex, as_neighbours, atanh_of_poles, next_states, signed_poles
 
 
 class ModalSSM(SSMLayer):
@@ -97,8 +95,7 @@ class ModalSSM(SSMLayer):
 
     def _rotation(self) -> tuple[Tensor, Tensor, Tensor]:
         """(radius, angle, real poles) in float64."""
-        real = torch.tanh(self.real_atanh.double().clamp(-_ATANH_LIMIT, _ATANH_LIMIT))
-        return *self._radius_and_angle(), real
+        return *self._radius_and_angle(), signed_poles(self.real_atanh)
 
     def _inputs(self) -> Tensor:
         """s B, (n, features)."""
@@ -106,8 +103,8 @@ class ModalSSM(SSMLayer):
         if scale is None:
             return self.B
         B = self.B.to(wide(self.B.dtype))
-        pairs, real = B[: 2 * len(scale)], B[2 * len(scale) :]
-        return torch.cat([_times(scale[:, None], pairs, dim=0), real])
+        pairs = as_complex(B[: 2 * len(scale)].mT)
+        return torch.cat([as_neighbours(pairs * scale.to(pairs.dtype)).mT, B[2 * len(scale) :]])
 
     def _outputs(self) -> Tensor:
         """g C, (features, n)."""
@@ -141,8 +138,7 @@ class ModalSSM(SSMLayer):
             q = len(scale)
             complex_rows = (B[0 : 2 * q : 2] + 1j * B[1 : 2 * q : 2]) / scale[:, None]
             B[0 : 2 * q : 2], B[1 : 2 * q : 2] = complex_rows.real, complex_rows.imag
-        limit = np.tanh(_ATANH_LIMIT)
-        return {**pairs, "real_atanh": np.arctanh(real.clip(-limit, limit)), "B": B, "C": C}
+        return {**pairs, "real_atanh": atanh_of_poles(real), "B": B, "C": C}
 
     def _shapes_of(self, stored: Mapping[str, torch.Size]) -> dict[str, tuple[int, ...]]:
         q, k, h = (
@@ -195,13 +191,7 @@ class ModalSSM(SSMLayer):
         y : (..., features),   state : (..., n)
         """
         x, B, C, D = self._at_work(check_input(u))
-        drive = x @ B.mT
-        if state is None:
-            state = torch.zeros_like(drive)
-        poles, real = self._poles()
-        pairs = 2 * len(poles)
-        moved = _times(poles, state[..., :pairs], dim=-1)
-        state = torch.cat([moved, state[..., pairs:] * real.to(state.dtype)], dim=-1) + drive
+        state = next_states(*self._poles(), state, x @ B.mT)
         return (self._combined(state @ C.mT) + x * D).to(u.dtype), state
 
     def flops_per_step(self) -> int:
@@ -223,11 +213,3 @@ def upper_half(radius: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, ...]:
     flip[..., 1] = np.where(angle > np.pi, -1, 1)
     folded = np.minimum(angle, 2 * np.pi - angle)
     return np.abs(radius), folded, flip.reshape(*angle.shape[:-1], -1)
-
-
-def _times(factor: Tensor, pairs: Tensor, dim: int) -> Tensor:
-    """``pairs`` of neighbours along ``dim`` as complex numbers, times ``factor``."""
-    halves = pairs.movedim(dim, -1).unflatten(-1, (-1, 2)).contiguous()
-    z = torch.view_as_complex(halves)
-    z = z * factor.movedim(dim, -1).to(z.dtype)
-    return torch.view_as_real(z).flatten(-2).movedim(-1, dim)

@@ -25,6 +25,7 @@ from .base import (
     check_sizes,
     exponential,
     in_full_precision,
+    log_range,
     replace_parameters,
     system_array,
     wide,
@@ -32,8 +33,7 @@ from .base import (
 from .hippo import hippo_normal
 from .modal import upper_half
 from .sampled import continuous, sampled_zoh
-
-_ATANH_LIMIT = 15.0
+from .states import as_neighbours, atanh_of_poles, next_states, signed_poles
 
 
 class S4D(SSMLayer):
@@ -83,12 +83,10 @@ class S4D(SSMLayer):
         q, k = check_sizes(features, order, real_poles)
         if start not in ("lin", "inv", "legs"):
             raise ArgumentError(f"start={start!r} is not 'lin', 'inv' or 'legs'")
-        if not 0 < min_step <= max_step:
-            raise ArgumentError(f"0 < min_step ≤ max_step is needed: {min_step}, {max_step}")
         self.features = features
-        log_range = math.log(min_step), math.log(max_step)
+        log_steps = log_range(min_step, max_step)
         omega = torch.tensor(_frequencies(start, q), dtype=torch.get_default_dtype())
-        self.step_log = nn.Parameter(torch.empty(features).uniform_(*log_range))
+        self.step_log = nn.Parameter(torch.empty(features).uniform_(*log_steps))
         self.decay_log = nn.Parameter(torch.full((features * q,), math.log(0.5)))
         self.frequency = nn.Parameter(omega.repeat(features))
         self.C = nn.Parameter(torch.randn(features * q, 2) / math.sqrt(2))
@@ -126,9 +124,6 @@ class S4D(SSMLayer):
         step = exponential(self.step_log)[self.pair_channel]
         return sampled_zoh(exponential(self.decay_log), self.frequency.double(), step)
 
-    def _real(self) -> Tensor:
-        return torch.tanh(self.real_atanh.double().clamp(-_ATANH_LIMIT, _ATANH_LIMIT))
-
     def system_tensors(self) -> tuple[str, tuple[Tensor, ...], Tensor, Tensor]:
         """As in the base class, with one system per channel. Where channels differ in how many
         poles are real, poles 0 without input and output fill up: they add zero Hankel values."""
@@ -139,7 +134,11 @@ class S4D(SSMLayer):
         """:meth:`system_tensors`, all in float64."""
         radius, angle, b = self._pairs()
         pair, real = self._slots()
-        rotation = (pair.spread(radius), pair.spread(angle), real.spread(self._real()))
+        rotation = (
+            pair.spread(radius),
+            pair.spread(angle),
+            real.spread(signed_poles(self.real_atanh)),
+        )
         b_pairs = pair.spread(torch.view_as_real(b)).flatten(1)
         c_pairs = pair.spread(2 * self.C.double()).flatten(1)
         b_real = real.spread(torch.ones_like(self.real_C, dtype=torch.float64))
@@ -200,7 +199,6 @@ class S4D(SSMLayer):
         decay, frequency = continuous("zoh", radius, angle, step)
         b = sampled_zoh(*map(torch.tensor, (decay, frequency, step)))[2].numpy()
         c = (pairs[:, 2] + 1j * pairs[:, 3]) / (2 * b)
-        limit = np.tanh(_ATANH_LIMIT)
         D = [0.0 if sys.D is None else float(to_numpy(sys.D)[0, 0]) for sys in systems]
         replace_parameters(
             self,
@@ -209,7 +207,7 @@ class S4D(SSMLayer):
                 "decay_log": np.log(decay),
                 "frequency": frequency,
                 "C": np.column_stack([c.real, -c.imag]),
-                "real_atanh": np.arctanh(real[:, 0].clip(-limit, limit)),
+                "real_atanh": atanh_of_poles(real[:, 0]),
                 "real_C": real[:, 1],
                 "D": np.array(D),
             },
@@ -244,7 +242,7 @@ class S4D(SSMLayer):
         narrow = torch.promote_types(dtype, torch.complex64)
         c = torch.complex(self.C[:, 0].double(), -self.C[:, 1].double())
         z = linear_recurrence(torch.polar(radius, -angle), _impulse(2 * c * b, steps).to(narrow))
-        x = linear_recurrence(self._real(), _impulse(self.real_C, steps).to(dtype))
+        x = linear_recurrence(signed_poles(self.real_atanh), _impulse(self.real_C, steps).to(dtype))
         response = z.new_zeros(self.features, steps, dtype=dtype)
         response = response.index_add(0, self.pair_channel, z.real.mT)
         return response.index_add(0, self.real_channel, x.mT).mT
@@ -266,14 +264,10 @@ class S4D(SSMLayer):
         x = check_input(u).to(self._dtype())
         radius, angle, b = self._pairs()
         pairs = 2 * len(radius)
-        drive_pairs = torch.view_as_real(x[..., self.pair_channel, None] * b[:, None]).flatten(-3)
-        drive = torch.cat([drive_pairs.to(x.dtype), x[..., self.real_channel]], dim=-1)
-        if state is None:
-            state = torch.zeros_like(drive)
-        z = torch.view_as_complex(state[..., :pairs].unflatten(-1, (-1, 2)).contiguous())
-        moved = torch.view_as_real(z * torch.polar(radius, -angle).to(z.dtype)).flatten(-2)
-        real = state[..., pairs:] * self._real().to(x.dtype)
-        state = torch.cat([moved, real], dim=-1) + drive
+        drive_pairs = as_neighbours(x[..., self.pair_channel] * b).to(x.dtype)
+        drive = torch.cat([drive_pairs, x[..., self.real_channel]], dim=-1)
+        poles = torch.polar(radius, -angle), signed_poles(self.real_atanh)
+        state = next_states(*poles, state, drive)
         paired = state[..., :pairs].unflatten(-1, (-1, 2)) * (2 * self.C.to(x.dtype))
         y = torch.zeros_like(x).index_add(-1, self.pair_channel, paired.sum(dim=-1))
         y = y.index_add(-1, self.real_channel, state[..., pairs:] * self.real_C.to(x.dtype))

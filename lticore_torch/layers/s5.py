@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lticore.errors import ArgumentError
 
-from .base import exponential
+from .base import exponential, log_range
 from .hippo import hippo_normal
 from .modal import ModalSSM
 from .sampled import RULES, continuous
@@ -71,10 +71,9 @@ class S5(ModalSSM):
             raise ArgumentError(f"sampling={sampling!r} is not one of {sorted(RULES)}")
         if blocks < 1 or pairs % blocks:
             raise ArgumentError(f"{pairs} pairs of states do not fill {blocks} equal blocks")
-        if not 0 < min_step <= max_step:
-            raise ArgumentError(f"0 < min_step ≤ max_step is needed: {min_step}, {max_step}")
+        low, high = log_range(min_step, max_step)
         self.sampling = sampling
-        steps = math.log(min_step) + math.log(max_step / min_step) * torch.rand(pairs)
+        steps = low + (high - low) * torch.rand(pairs)
         omega, b, c = _hippo_start(features, pairs, blocks)
         self.decay_log = nn.Parameter(torch.full((pairs,), math.log(0.5)))
         # e^{−iα} turns the other way than the papers' e^{+iα}: conjugate b and c.

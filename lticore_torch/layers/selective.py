@@ -23,11 +23,13 @@ from .base import (
     check_sizes,
     exponential,
     in_full_precision,
+    log_range,
     replace_parameters,
     resized_like,
     system_array,
     wide,
 )
+from .states import as_complex, as_neighbours, next_states
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +127,7 @@ class SelectiveSSM(nn.Module):
         rank = math.ceil(features / 16) if rank is None else rank
         if rank < 1:
             raise ArgumentError(f"rank must be at least 1, but is {rank}")
-        if not 0 < min_step <= max_step:
-            raise ArgumentError(f"0 < min_step ≤ max_step is needed: {min_step}, {max_step}")
+        log_steps = log_range(min_step, max_step)
         self.features = features
         self.real_log = nn.Parameter(torch.log(torch.arange(1.0, order + 1)))
         self.decay_log = nn.Parameter(torch.zeros(0))
@@ -135,7 +136,7 @@ class SelectiveSSM(nn.Module):
         self.C = nn.Parameter(torch.randn(order, features) / math.sqrt(features))
         self.step_down = nn.Parameter(torch.randn(rank, features) / math.sqrt(features))
         self.step_up = nn.Parameter(torch.randn(features, rank) / math.sqrt(rank))
-        steps = torch.empty(features).uniform_(math.log(min_step), math.log(max_step)).exp()
+        steps = torch.empty(features).uniform_(*log_steps).exp()
         self.step_bias = nn.Parameter(steps + torch.log(-torch.expm1(-steps)))  # softplus⁻¹
         self.D = nn.Parameter(torch.ones(features))
 
@@ -157,10 +158,9 @@ class SelectiveSSM(nn.Module):
         x = self._widened(u)
         pair_poles, real_poles, drive, C = self._at(x)
         q = 2 * len(self.decay_log)
-        pairs = torch.view_as_complex(drive[..., :q].unflatten(-1, (-1, 2)).contiguous())
-        z = _scan(pair_poles, pairs, reverse)
+        z = _scan(pair_poles, as_complex(drive[..., :q]), reverse)
         x_real = _scan(real_poles, drive[..., q:], reverse)
-        states = torch.cat([torch.view_as_real(z).flatten(-2), x_real], dim=-1)
+        states = torch.cat([as_neighbours(z), x_real], dim=-1)
         y = (states @ C[..., None]).squeeze(-1) + x * self.D.to(x.dtype)
         return y.to(u.dtype)
 
@@ -169,12 +169,7 @@ class SelectiveSSM(nn.Module):
         """One step: (..., features) and the (..., features, n) state, or None at the start."""
         x = self._widened(u)
         pair_poles, real_poles, drive, C = self._at(x)
-        if state is None:
-            state = torch.zeros_like(drive)
-        q = 2 * len(self.decay_log)
-        z = torch.view_as_complex(state[..., :q].unflatten(-1, (-1, 2)).contiguous())
-        moved = torch.view_as_real(z * pair_poles).flatten(-2)
-        state = torch.cat([moved, state[..., q:] * real_poles], dim=-1) + drive
+        state = next_states(pair_poles, real_poles, state, drive)
         y = (state @ C[..., None]).squeeze(-1) + x * self.D.to(x.dtype)
         return y.to(u.dtype), state
 

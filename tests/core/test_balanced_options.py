@@ -182,6 +182,15 @@ def test_orders_count_the_unstable_modes():
         lti.balanced_truncation(sys, order=17, unstable="keep")
 
 
+def test_lowered_orders_count_the_unstable_modes():
+    """Two equal poles are one state."""
+    poles, ones = np.array([1.5, 0.5, 0.5, 0.3]), np.ones((4, 1))
+    sys = lti.LTI(lti.Diagonal(poles), ones, ones.T)
+    expected = "order 4 was asked for, but only 3 .*: the reduced system has 3 states"
+    with pytest.warns(lti.PrecisionWarning, match=expected):
+        assert lti.balanced_truncation(sys, order=4, unstable="keep").order == 3
+
+
 @pytest.mark.parametrize("order", [2, 3])
 def test_poles_on_the_circle_are_kept(order):
     poles = np.array([1.0, 0.5, 0.3])

@@ -31,6 +31,9 @@ HORIZONS = {"tlbt": {"horizon": 20}, "tlh2": {"horizon": 20}}
 MANY = {"s5 blocks": {"real_poles": 4}, "rotation real": {"real_poles": 4}}
 LINEAR_METHODS = ("balanced", "balanced-complex", "h2", "tlbt", "tlh2", "last", "global", "uniform")
 BOUNDED = ("balanced", "balanced-complex", "last", "global", "uniform")
+#: The searches for the lowest h2 error see systems only, and take long: each class of layers is
+#: given to them in one form, rotations also in their canonical one.
+SEARCHED = ("rotation real", "canonical", "lru", "s5 blocks", "s4d")
 
 pytestmark = pytest.mark.filterwarnings("ignore::lticore.PrecisionWarning")
 
@@ -43,9 +46,15 @@ def largest(before, after=None):
     return np.linalg.norm(H, 2, axis=(-2, -1)).max()
 
 
-@pytest.mark.parametrize("kind", LINEAR)
-@pytest.mark.parametrize("method", LINEAR_METHODS)
-def test_every_kind_by_every_method(kind, method):
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [
+        (method, kind)
+        for method in LINEAR_METHODS
+        for kind in (SEARCHED if method in ("h2", "tlh2") else LINEAR)
+    ],
+)
+def test_every_kind_by_every_method(method, kind):
     options = {"real_poles": 0} if method == "balanced-complex" else MANY.get(kind, {})
     layer = make(kind, 2, 8, **options).train()
     layer.D.requires_grad_(False)
@@ -170,9 +179,9 @@ def test_layers_that_do_not_run_are_named():
 @pytest.mark.parametrize("method", ["balanced", "h2", "last", "uniform", "tlbt"])
 def test_channels_with_different_numbers_of_real_poles(method):
     options = HORIZONS.get(method, {})
-    layer = make("s4d", 5, 9, real_poles=3)
+    layer = make("s4d", 3, 9, real_poles=3)
     small, _ = compress(layer, orders=[5])
-    counts = torch.bincount(small.real_channel, minlength=5)
+    counts = torch.bincount(small.real_channel, minlength=3)
     assert len(counts.unique()) > 1, "the example should have ragged channels"
     again, report = compress(small, orders=[3], method=method, **options)
     assert report.orders[0] == again.order <= 3
@@ -196,10 +205,10 @@ def test_compressing_in_steps(kind):
 
 @pytest.mark.parametrize("method", ["balanced", "h2", "tlbt", "tlh2"])
 def test_quadratic_layers(method):
-    layer, horizon = make("quadratic", 2, 10), HORIZONS.get(method, {})
+    layer, horizon = make("quadratic", 2, 6), HORIZONS.get(method, {})
     small, report = compress(layer, ratio=0.4, method=method, **horizon)
     assert type(small) is QuadraticSSM
-    assert small.order == report.orders[0] <= 6
+    assert small.order == report.orders[0] <= 4
     assert torch.equal(small.D, layer.D)
     assert report.error_bounds == [None]
     u = 0.1 * torch.randn(3, 30, 2, dtype=torch.float64)
@@ -281,15 +290,18 @@ def random_norms(model, seed):
     return model
 
 
-@pytest.mark.parametrize("layer", ["rotation", "lru", "s5", "s4d"])
 @pytest.mark.parametrize(
-    ("norm", "gate", "bidirectional"),
+    ("layer", "norm", "gate", "bidirectional"),
     [
-        ("batch", "half-glu", False),
-        ("batch", "half-glu", True),
-        ("batch-plain", "glu", True),
-        ("layer", "glu", False),
-        ("layer", "gelu", True),
+        # Every block around one kind of layer, and the other kinds in one block.
+        ("lru", "batch", "half-glu", False),
+        ("lru", "batch", "half-glu", True),
+        ("lru", "batch-plain", "glu", True),
+        ("lru", "layer", "glu", False),
+        ("lru", "layer", "gelu", True),
+        ("rotation", "batch-plain", "glu", True),
+        ("s5", "batch-plain", "glu", True),
+        ("s4d", "batch-plain", "glu", True),
     ],
 )
 def test_outputs_change_less_than_certified(layer, norm, gate, bidirectional):

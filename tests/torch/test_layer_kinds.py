@@ -274,7 +274,8 @@ def test_every_parameter_gets_a_finite_gradient(kind):
         assert p.numel() == 0 or (p.grad != 0).any(), name
 
 
-@pytest.mark.parametrize("kind", ALL)
+# The starts of S4D differ in values only.
+@pytest.mark.parametrize("kind", [kind for kind in ALL if kind not in ("s4d inv", "s4d legs")])
 def test_gradients_of_input_and_parameters(kind):
     order = {"s5 blocks": 5, "rotation real": 5}.get(kind, 3)
     layer = make(kind, 2, order)
@@ -328,7 +329,8 @@ def test_autocast_changes_nothing_inside(kind):
     torch.testing.assert_close(step, layer.step(u[:, 0])[0], rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("kind", ["lru", "s5", "s5 bilinear", "s4d", "quadratic", "selective"])
+# Plain S5 is compiled with these: S4D holds inputs likewise, and the bilinear S5 is else the same.
+@pytest.mark.parametrize("kind", ["lru", "s5 bilinear", "s4d", "quadratic", "selective"])
 def test_compiles_as_one_graph(kind):
     layer, u = make(kind).float(), torch.randn(2, 9, 3)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")

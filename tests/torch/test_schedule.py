@@ -26,7 +26,7 @@ from lticore_torch import (
     ssm_layers,
 )
 from lticore_torch.methods import channels
-from lticore_torch.moments import transferred
+from lticore_torch.moments import change_of_layer, transferred
 
 KINDS = ("rotation", "lru", "s5", "s4d", "quadratic")
 
@@ -270,9 +270,32 @@ def test_first_moments_follow_a_change_of_coordinates_exactly(make, exact):
         new.load_lti(full[0].system)
     u, weights = torch.randn(4, 50, 3, dtype=torch.float64), torch.randn(4, 50, 3).double()
     before, after = gradients(old, u, weights), gradients(new, u, weights)
-    moved = transferred(old, new, before, 1)
+    moved = transferred(change_of_layer(old, new), before, 1)
     assert set(moved) == set(before)
     for name in exact:
+        scale = np.abs(after[name]).max()
+        assert np.abs(moved[name] - after[name]).max() <= 1e-5 * scale, name
+
+
+def test_first_moments_pass_by_states_that_fill_channels_up():
+    """A channel of one pair and one real pole next to one of two pairs and one real pole."""
+    rng = np.random.default_rng(0)
+    systems = [
+        lticore.LTI(
+            A, rng.normal(size=(A.order, 1)), rng.normal(size=(1, A.order)), np.ones((1, 1))
+        )
+        for A in (
+            lticore.Rotation([0.9, 0.7], [0.3, 1.5], [0.5]),
+            lticore.Rotation([0.8], [2.0], [-0.6]),
+        )
+    ]
+    old, new = (S4D(2, 5).double() for _ in range(2))
+    old.load_channels(systems)
+    new.load_channels([lticore.balanced_truncation(x, order=x.order).system for x in systems])
+    u, weights = torch.randn(4, 50, 2, dtype=torch.float64), torch.randn(4, 50, 2).double()
+    before, after = gradients(old, u, weights), gradients(new, u, weights)
+    moved = transferred(change_of_layer(old, new), before, 1)
+    for name in ("C", "real_C"):
         scale = np.abs(after[name]).max()
         assert np.abs(moved[name] - after[name]).max() <= 1e-5 * scale, name
 
@@ -286,7 +309,7 @@ def test_second_moments_stay_positive_and_of_the_size_of_squares():
     before = [gradients(old, u, w) for w in weights]
     after = [gradients(new, u, w) for w in weights]
     squares = {name: np.mean([g[name] ** 2 for g in before], axis=0) for name in before[0]}
-    moved = transferred(old, new, squares, 2)
+    moved = transferred(change_of_layer(old, new), squares, 2)
     for name in ("B", "C"):
         true = np.mean([g[name] ** 2 for g in after], axis=0)
         assert (moved[name] >= 0).all()
@@ -302,7 +325,7 @@ def test_transformed_moments_point_where_the_gradient_points():
     new.load_lti(lticore.balanced_truncation(old.to_lti(), energy=0.99).system)
     assert new.order < 24
     u, weights = torch.randn(8, 80, 6, dtype=torch.float64), torch.randn(8, 80, 6).double()
-    moved = transferred(old, new, gradients(old, u, weights), 1)
+    moved = transferred(change_of_layer(old, new), gradients(old, u, weights), 1)
     after = gradients(new, u, weights)
     for name in ("B", "C"):
         a, b = moved[name].ravel(), after[name].ravel()
