@@ -21,6 +21,7 @@ from lticore_torch import HankelRecord
 from lticore_torch.files import write_atomically
 from lticore_torch.tracking import plot_hankel_records
 
+from .config import ReductionConfig
 from .demo_report import STYLE, png
 from .papers import PAPERS
 from .papers.tables import Table, markdown, our_text, table_runs
@@ -131,8 +132,12 @@ def figures(results: Sequence[Result]) -> list[tuple[str, bytes]]:
 def _kind(result: Result) -> str:
     """What the run is, but for its seed."""
     config = result.config
-    if config.reduction.mode != "none":
-        return f"in training, τ = {config.reduction.amount:g}"
+    reduction = config.reduction
+    if reduction.mode != "none":
+        how = "τ =" if reduction.mode == "tolerance" else reduction.mode
+        kept = "" if reduction.selection == "largest" else f", {reduction.selection} kept"
+        reset = ", moments reset" if reduction.moments == "reset" else ""
+        return f"in training, {how} {reduction.amount:g}{kept}{reset}"
     if config.regularizer.kind != "none":
         return f"{config.regularizer.kind} {config.regularizer.weight:g}"
     return f"none, {config.model.layer} {config.model.order}"
@@ -252,9 +257,23 @@ def _best(lines: dict[str, _Line]) -> dict[str, _Line]:
     return {label: lines[label]}
 
 
+def _as_published(results: Sequence[Result]) -> list[Result]:
+    """The runs of CompreSSM's tables: reduced by energy or not at all, largest values kept."""
+    usual = ReductionConfig()
+    return [
+        r
+        for r in results
+        if r.config.model.layer == "lru"
+        and r.config.reduction.mode in ("none", "tolerance")
+        and r.config.reduction.selection == usual.selection
+        and r.config.reduction.moments == usual.moments
+        and not r.config.budget.track_every
+    ]
+
+
 def _in_training(results: Sequence[Result]) -> list[Any]:
     """Accuracy against final order and training time (CompreSSM Figures 3 and 4)."""
-    shown = [r for r in results if r.config.model.layer == "lru"]
+    shown = _as_published(results)
     if not any(r.config.reduction.mode != "none" for r in shown):
         return []
     figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.8), sharey=True, layout="constrained")
@@ -274,7 +293,7 @@ def _in_training(results: Sequence[Result]) -> list[Any]:
 
 def _over_time(results: Sequence[Result]) -> list[Any]:
     """Validation accuracy against seconds of training: grey from scratch, orange reduced."""
-    shown = [r for r in results if len(r.curves["validation_accuracy"]) > 1]
+    shown = [r for r in _as_published(results) if len(r.curves["validation_accuracy"]) > 1]
     if not shown:
         return []
     figure, axis = plt.subplots(figsize=(8.6, 4.2), layout="constrained")
