@@ -33,6 +33,8 @@ from matplotlib import pyplot as plt
 
 #: Colours that can be told apart without colour vision.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+#: Penalties whose magnitudes are compared.
+_PENALTIES = {"hankel": "Hankel penalty", "l1": "ℓ1 penalty"}
 _MARKDOWN = Path(__file__).parent / "RESULTS.md"
 
 
@@ -144,9 +146,15 @@ def _kind(result: Result) -> str:
 
 
 def _groups(results: Sequence[Result]) -> dict[str, list[Result]]:
-    """By kind; penalties by their weight."""
+    """By kind, in the order of weight, tolerance and states."""
     groups: dict[str, list[Result]] = defaultdict(list)
-    for result in sorted(results, key=lambda r: (r.config.regularizer.weight, r.summary["slug"])):
+
+    def size(result: Result) -> tuple[float, float, int, str]:
+        config = result.config
+        amounts = config.regularizer.weight, config.reduction.amount
+        return *amounts, config.model.order, config.slug
+
+    for result in sorted(results, key=size):
         groups[_kind(result)].append(result)
     return dict(groups)
 
@@ -168,10 +176,12 @@ def _hankel_decay(results: Sequence[Result]) -> list[Any]:
     """One panel per layer, one line per run (HSVR Figures 1 and 3)."""
     shown = [r for r in results if r.after.get("singular_values")]
     drawn = []
-    for penalty in ("hankel", "l1"):
+    for penalty in _PENALTIES:
         groups = _groups(_penalised(shown, "none") + _penalised(shown, penalty))
         if shown and (penalty == "hankel" or len(groups) > 1):
-            drawn.append(_decay_of(groups))
+            figure = _decay_of(groups)
+            figure.suptitle(_PENALTIES[penalty])
+            drawn.append(figure)
     return drawn
 
 
@@ -203,7 +213,11 @@ def _truncation(results: Sequence[Result]) -> list[Any]:
     plain = _truncation_lines(_penalised(results, "none"))
     hankel = _truncation_lines(_penalised(results, "hankel"), "balanced")
     l1 = _truncation_lines(_penalised(results, "l1"), "balanced")
-    panels = {"methods": plain | _best(hankel), "Hankel penalty": hankel, "ℓ1 penalty": l1}
+    panels = {
+        "methods": plain | _best(hankel),
+        _PENALTIES["hankel"]: hankel,
+        _PENALTIES["l1"]: l1,
+    }
     panels = {title: lines for title, lines in panels.items() if lines}
     if not panels:
         return []
