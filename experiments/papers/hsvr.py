@@ -146,7 +146,7 @@ TASKS = {
         _paper("scifar-gray", 6, 384, 512, 0.2, 1e-3, 50, 200, 0.3),
         2e-5,
         _small(DataConfig("scifar-gray", pool=2), 64, 64, 3000, 50),
-        3e-3,
+        1e-4,
         "images averaged to 16 × 16 = 256 steps, 2 × 64 states, width 64, 3 000 steps of 50",
     ),
     "path": Task(
