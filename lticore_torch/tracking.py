@@ -18,6 +18,9 @@ from lticore.quadratic import linear_part, mapped
 
 from .layers import SSMLayer, ssm_layers
 
+#: How many trajectories are drawn with margins: more would hide each other.
+_MARGINS = 16
+
 
 @dataclass(frozen=True)
 class HankelRecord:
@@ -113,8 +116,8 @@ class HankelTracker:
 
 
 def plot_hankel_records(records: Sequence[HankelRecord], title: str) -> Any:
-    """Trajectories of a layer since its last change of order, with the Weyl bounds as margins, the
-    bound itself, and the share of Σσ in the smallest values.
+    """Trajectories of a layer since its last change of order, with the Weyl bounds as margins of
+    the largest, the bound itself, and the share of Σσ in the smallest values.
 
     Returns a matplotlib figure; matplotlib must be installed.
 
@@ -129,9 +132,11 @@ def plot_hankel_records(records: Sequence[HankelRecord], title: str) -> Any:
     bounds = np.array([record.weyl_bound or 0.0 for record in records])
     figure = Figure(figsize=(13, 3.6), layout="constrained")
     axes = figure.subplots(1, 3)
-    for path in paths.T:
+    for rank, path in enumerate(paths.T[np.argsort(-paths[-1])]):
         (line,) = axes[0].plot(steps, path, linewidth=1)
-        axes[0].fill_between(steps, path - bounds, path + bounds, color=line.get_color(), alpha=0.2)
+        if rank < _MARGINS:
+            low, high = path - bounds, path + bounds
+            axes[0].fill_between(steps, low, high, color=line.get_color(), alpha=0.2)
     axes[0].set(title=f"{title}: trajectories", xlabel="step", ylabel="σ", ylim=(0, None))
     axes[1].plot(steps[1:], bounds[1:], color="#0072B2")
     axes[1].set(title="Weyl bound ‖δH‖", xlabel="step")
