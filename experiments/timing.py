@@ -37,11 +37,11 @@ def time_inference(folder: Path, config: RunConfig, ratios: Sequence[float]) -> 
     trained = load_trained(folder, config).to(device)
     models = {0.0: trained} | {ratio: compress(trained, ratio=ratio)[0] for ratio in ratios}
     test = load_data(config.data).test
-    batch = on_device(test.batch(torch.arange(min(50, len(test)))), device)
+    batch = on_device(test.batch(torch.arange(min(256, len(test)))), device)
 
     times: dict[float, list[float]] = {ratio: [] for ratio in models}
     with torch.no_grad():
-        for _ in range(10):
+        for _ in range(20):
             for ratio, model in models.items():
                 times[ratio].append(_seconds(partial(predict, model, batch), device))
     for ratio, seconds in times.items():
