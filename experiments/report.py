@@ -59,8 +59,11 @@ def report(config: ReportConfig) -> None:
         for name, paper in PAPERS.items()
     }
     if config.commit:
-        runs = [run for made in tables.values() for table in made for run in table_runs(table)]
-        print(f"{len(commit_results(runs))} summaries written to experiments/results")
+        found = (run for made in tables.values() for table in made for run in table_runs(table))
+        runs = {run.slug: run for run in found}
+        print(
+            f"{len(commit_results(list(runs.values())))} summaries written to experiments/results"
+        )
     results = all_results()
     html = config.html or runs_root() / "report.html"
     write_atomically(config.markdown, _markdown(tables, results, config.preset))

@@ -1,13 +1,16 @@
 """Seconds of inference and of training steps; what is compared takes turns, so that another load
-on the machine meets all of it alike, and the fastest turn of each counts."""
+on the machine meets all of it alike, and the fastest turn of each counts. On a CPU one thread does
+all of it: waking others takes as long as the work of a small model."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import numba
 import torch
 from torch import nn
 from torch.nn import functional
@@ -27,6 +30,19 @@ from .training import build_model, on_device, parameter_groups, predict
 _NAIVE_LIMIT = 16e9
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads(), numba.get_num_threads()
+    torch.set_num_threads(1)
+    numba.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads[0])
+        numba.set_num_threads(threads[1])
+
+
+@_one_thread()
 def time_inference(folder: Path, config: RunConfig, ratios: Sequence[float]) -> None:
     """Seconds of the trained (ratio 0) and of truncated models for the same test batch."""
     after = after_of(folder)
@@ -49,6 +65,7 @@ def time_inference(folder: Path, config: RunConfig, ratios: Sequence[float]) -> 
     write_json(folder / "after.json", after)
 
 
+@_one_thread()
 def time_training(folder: Path, config: RunConfig) -> None:
     """Seconds of an optimizer step of a new model without penalty, with the Hankel one ("blocked")
     and, where memory allows, with the one that :mod:`experiments.naive` computes."""
