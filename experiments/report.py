@@ -60,10 +60,8 @@ def report(config: ReportConfig) -> None:
     }
     if config.commit:
         found = (run for made in tables.values() for table in made for run in table_runs(table))
-        runs = {run.slug: run for run in found}
-        print(
-            f"{len(commit_results(list(runs.values())))} summaries written to experiments/results"
-        )
+        written = commit_results(list({run.slug: run for run in found}.values()))
+        print(f"{len(written)} summaries written to experiments/results")
     results = all_results()
     html = config.html or runs_root() / "report.html"
     write_atomically(config.markdown, _markdown(tables, results, config.preset))
