@@ -230,10 +230,11 @@ def read_run(config: RunConfig, cell: Cell) -> float | None:
 
 def markdown(table: Table) -> str:
     """The table as Markdown: published | ours in each cell."""
+    seeds = f"{table.seeds} seed{'' if table.seeds == 1 else 's'}"
     lines = [
         f"### {table.name}: {table.caption}",
         "",
-        f"Each cell: published \\| ours ({table.seeds} seeds)." if table.seeds else "",
+        f"Each cell: published \\| ours ({seeds})." if table.seeds else "",
         "",
         "| | " + " | ".join(table.columns) + " |",
         "|---" * (len(table.columns) + 1) + "|",
