@@ -181,7 +181,8 @@ def _hankel_decay(results: Sequence[Result]) -> list[Any]:
         groups = _groups(_penalised(shown, "none") + _penalised(shown, penalty))
         if shown and (penalty == "hankel" or len(groups) > 1):
             figure = _decay_of(groups)
-            figure.suptitle(_PENALTIES[penalty])
+            if len(groups) > 1:
+                figure.suptitle(_PENALTIES[penalty])
             drawn.append(figure)
     return drawn
 
