@@ -5,16 +5,16 @@ all of it: waking others takes as long as the work of a small model."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import numba
 import torch
 from torch import nn
 from torch.nn import functional
 
+from lticore.kernels.threads import threads_for
 from lticore_torch import Regularizer, compress, hankel_sum
 
 from .config import RunConfig
@@ -32,14 +32,13 @@ _NAIVE_LIMIT = 16e9
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads(), numba.get_num_threads()
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    numba.set_num_threads(1)
     try:
-        yield
+        with threads_for(many=False):  # of Numba
+            yield
     finally:
-        torch.set_num_threads(threads[0])
-        numba.set_num_threads(threads[1])
+        torch.set_num_threads(threads)
 
 
 @_one_thread()
@@ -55,13 +54,9 @@ def time_inference(folder: Path, config: RunConfig, ratios: Sequence[float]) -> 
     test = load_data(config.data).test
     batch = on_device(test.batch(torch.arange(min(256, len(test)))), device)
 
-    times: dict[float, list[float]] = {ratio: [] for ratio in models}
+    actions = {f"{ratio:g}": partial(predict, model, batch) for ratio, model in models.items()}
     with torch.no_grad():
-        for _ in range(20):
-            for ratio, model in models.items():
-                times[ratio].append(_seconds(partial(predict, model, batch), device))
-    for ratio, seconds in times.items():
-        done[f"{ratio:g}"] = min(seconds)
+        done |= _fastest(actions, dict.fromkeys(actions, 20), device)
     write_json(folder / "after.json", after)
 
 
@@ -86,14 +81,13 @@ def time_training(folder: Path, config: RunConfig) -> None:
     if naive_bytes(model) < _NAIVE_LIMIT:
         penalties["naive"] = Regularizer(weight, naive_hankel_sum)
 
-    times: dict[str, list[float]] = {name: [] for name in penalties}
-    for turn in range(12):
-        for name, penalty in penalties.items():
-            if name == "naive" and turn >= 2:
-                continue  # it can take a minute, where the others take fractions of a second
-            step = partial(_step, model, optimizer, batch, penalty)
-            times[name].append(_seconds(step, device))
-    after["training"] = {name: min(seconds) for name, seconds in times.items()}
+    actions = {
+        name: partial(_step, model, optimizer, batch, penalty)
+        for name, penalty in penalties.items()
+    }
+    # The naive one can take a minute, where the others take fractions of a second.
+    turns = {name: 2 if name == "naive" else 12 for name in actions}
+    after["training"] = _fastest(actions, turns, device)
     write_json(folder / "after.json", after)
 
 
@@ -108,6 +102,18 @@ def _step(
 
 def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _fastest(
+    actions: Mapping[str, Callable[[], object]], turns: Mapping[str, int], device: torch.device
+) -> dict[str, float]:
+    """Seconds of the fastest of so many turns of each action."""
+    times: dict[str, list[float]] = {name: [] for name in actions}
+    for turn in range(max(turns.values())):
+        for name, action in actions.items():
+            if turn < turns[name]:
+                times[name].append(_seconds(action, device))
+    return {name: min(seconds) for name, seconds in times.items()}
 
 
 def _seconds(action: Callable[[], object], device: torch.device) -> float:
