@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,27 +93,40 @@ def rebuild(folder: Path) -> None:
 
 def plot_decay(summary: dict[str, Any]) -> bytes:
     """Hankel singular values relative to the largest, one panel per layer, one line per seed."""
-    depth = len(next(iter(summary["methods"].values()))["singular_values"])
+    methods = summary["methods"].items()
+    lines = {LABELS[name]: method["singular_values_by_seed"] for name, method in methods}
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            1, depth, figsize=(4.6 * depth, 3.6), sharey=True, squeeze=False, layout="constrained"
-        )
-        for layer, axis in enumerate(axes[0]):
-            for name, method in summary["methods"].items():
-                for index, seed in enumerate(method["singular_values_by_seed"]):
-                    sigma = np.array(seed[layer])
-                    sigma = np.maximum(sigma / max(sigma[0], 1e-300), 1e-16)
-                    axis.semilogy(
-                        np.arange(1, len(sigma) + 1),
-                        sigma,
-                        color=COLOURS[name],
-                        linewidth=1.6,
-                        label=LABELS[name] if index == 0 else None,
-                    )
-            axis.set(title=f"layer {layer + 1}", xlabel="state i")
-        axes[0, 0].set_ylabel("Hankel singular value σᵢ / σ₁")
-        axes[0, 0].legend(loc="lower left")
-        return png(figure)
+        return png(decay_figure(lines, [COLOURS[name] for name, _ in methods]))
+
+
+def decay_figure(
+    lines: Mapping[str, Sequence[Sequence[Sequence[float]]]], colours: Sequence[Any]
+) -> Any:
+    """Hankel singular values relative to the largest, one panel per layer.
+
+    lines : label → those of each layer, of each run; runs may differ in their depth
+    colours : one per label
+    """
+    depth = max(len(layers) for runs in lines.values() for layers in runs)
+    figure, axes = plt.subplots(
+        1, depth, figsize=(4.6 * depth, 3.6), sharey=True, squeeze=False, layout="constrained"
+    )
+    for colour, (label, runs) in zip(colours, lines.items(), strict=True):
+        for index, layers in enumerate(runs):
+            for axis, values in zip(axes[0], layers, strict=False):
+                sigma = np.maximum(np.array(values) / max(values[0], 1e-300), 1e-16)
+                axis.semilogy(
+                    np.arange(1, len(sigma) + 1),
+                    sigma,
+                    color=colour,
+                    linewidth=1.6,
+                    label=label if index == 0 else None,
+                )
+    for layer, axis in enumerate(axes[0]):
+        axis.set(title=f"layer {layer + 1}", xlabel="state i")
+    axes[0, 0].set_ylabel("Hankel singular value σᵢ / σ₁")
+    axes[0, 0].legend(loc="lower left", fontsize=8 if len(lines) > 3 else None)
+    return figure
 
 
 def plot_accuracy(summary: dict[str, Any]) -> bytes:

@@ -22,7 +22,7 @@ from lticore_torch.files import write_atomically
 from lticore_torch.tracking import plot_hankel_records
 
 from .config import ReductionConfig
-from .demo_report import STYLE, png
+from .demo_report import STYLE, decay_figure, png
 from .papers import PAPERS
 from .papers.tables import Table, markdown, our_text, table_runs
 from .results import Result, all_results, commit_results, committed_path
@@ -180,33 +180,15 @@ def _hankel_decay(results: Sequence[Result]) -> list[Any]:
     for penalty in _PENALTIES:
         groups = _groups(_penalised(shown, "none") + _penalised(shown, penalty))
         if shown and (penalty == "hankel" or len(groups) > 1):
-            figure = _decay_of(groups)
+            lines = {
+                kind: [r.after["singular_values"] for r in members]
+                for kind, members in groups.items()
+            }
+            figure = decay_figure(lines, _shades(len(lines)))
             if len(groups) > 1:
                 figure.suptitle(_PENALTIES[penalty])
             drawn.append(figure)
     return drawn
-
-
-def _decay_of(groups: dict[str, list[Result]]) -> Any:
-    depth = max(len(r.after["singular_values"]) for members in groups.values() for r in members)
-    figure, axes = plt.subplots(
-        1, depth, figsize=(4.4 * depth, 3.6), sharey=True, squeeze=False, layout="constrained"
-    )
-    for colour, (kind, members) in zip(_shades(len(groups)), groups.items(), strict=True):
-        for index, result in enumerate(members):
-            for axis, values in zip(axes[0], result.after["singular_values"], strict=False):
-                sigma = np.maximum(np.array(values) / max(values[0], 1e-300), 1e-16)
-                axis.semilogy(
-                    np.arange(1, len(sigma) + 1),
-                    sigma,
-                    color=colour,
-                    label=kind if index == 0 else None,
-                )
-    for layer, axis in enumerate(axes[0]):
-        axis.set(title=f"layer {layer + 1}", xlabel="state i")
-    axes[0, 0].set_ylabel("σᵢ / σ₁")
-    axes[0, 0].legend(loc="lower left", fontsize=8)
-    return figure
 
 
 def _truncation(results: Sequence[Result]) -> list[Any]:
