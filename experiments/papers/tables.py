@@ -191,6 +191,11 @@ class Table:
     notes: tuple[str, ...] = ()
     seeds: int = 0
 
+    @property
+    def seeds_text(self) -> str:
+        """ "2 seeds", "1 seed"."""
+        return f"{self.seeds} seed{'' if self.seeds == 1 else 's'}"
+
 
 def run_cell(cell: Cell, runtime: Runtime) -> list[str]:
     """Train and prepare what is missing; returns the failures, each in a line."""
@@ -230,11 +235,10 @@ def read_run(config: RunConfig, cell: Cell) -> float | None:
 
 def markdown(table: Table) -> str:
     """The table as Markdown: published | ours in each cell."""
-    seeds = f"{table.seeds} seed{'' if table.seeds == 1 else 's'}"
     lines = [
         f"### {table.name}: {table.caption}",
         "",
-        f"Each cell: published \\| ours ({seeds})." if table.seeds else "",
+        f"Each cell: published \\| ours ({table.seeds_text})." if table.seeds else "",
         "",
         "| | " + " | ".join(table.columns) + " |",
         "|---" * (len(table.columns) + 1) + "|",
