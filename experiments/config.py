@@ -53,6 +53,8 @@ class ModelConfig:
     """Number of blocks."""
     dropout: float = 0.0
     """Dropout probability."""
+    dropout_mask: Literal["sequence", "step"] = "sequence"
+    """One mask for all time steps of a sequence, or a new one at each."""
     norm: str = "batch"
     """Normalisation before each layer."""
     gate: str = "half-glu"
@@ -61,8 +63,12 @@ class ModelConfig:
     """Scan in both directions."""
     layer_options: dict[str, float] = field(default_factory=dict)
     """Keyword arguments of the layer."""
+    linear_init: Literal["torch", "lecun"] = "torch"
+    """Initial linear maps outside the layers: uniform of variance 1/(3 inputs) with biases, or (as
+    in flax) truncated normal of variance 1/inputs without."""
 
     def __post_init__(self) -> None:
+        _choices(self)
         _at_least(self, 1, "features", "order", "depth")
         if not 0 <= self.dropout < 1:
             raise ArgumentError(f"dropout must lie in [0, 1), but is {self.dropout}")
@@ -80,6 +86,8 @@ class OptimizerConfig:
     """The system group: all of A, B, C, or (as for LRU) all but C. D always decays."""
     system_rate: float = 1.0
     """Learning rate of the system group as a multiple of the other."""
+    pole_rate: float = 1.0
+    """Learning rate of the radii and angles of pole pairs as a multiple of the system group's."""
     clip: float = 1.0
     """Largest norm of the gradient; 0: no clipping."""
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
@@ -87,7 +95,7 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         _choices(self)
-        for name in ("learning_rate", "system_rate"):
+        for name in ("learning_rate", "system_rate", "pole_rate"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ArgumentError(f"{name} must be positive, but is {getattr(self, name)}")
         _at_least(self, 0, "weight_decay", "clip")
@@ -101,6 +109,8 @@ class ScheduleConfig:
     """After the warm-up."""
     warmup: float = 0.1
     """Share of the steps that warm up."""
+    warmup_steps: int | None = None
+    """Their number, instead of the share."""
     first: float = 1e-2
     """Factor at the first step."""
     last: float = 0.0
@@ -110,6 +120,7 @@ class ScheduleConfig:
         _choices(self)
         if not 0 <= self.warmup < 1:
             raise ArgumentError(f"warmup must lie in [0, 1), but is {self.warmup}")
+        _at_least(self, 0, "warmup_steps")
 
 
 @dataclass(frozen=True)
@@ -206,14 +217,18 @@ class RunConfig:
 
     @property
     def slug(self) -> str:
-        """A name for people and folders; the digest keeps apart what it does not tell."""
+        """A name for people and folders; the digest keeps apart what it does not tell.
+
+        Settings at their defaults do not enter it: a new one leaves the names of old runs alone.
+        """
         parts = [self.model.layer, f"{self.model.depth}x{self.model.order}"]
         if self.regularizer.kind != "none":
             parts.append(f"{self.regularizer.kind}{self.regularizer.weight:g}")
         if self.reduction.mode != "none":
             parts.append(f"{self.reduction.mode}{self.reduction.amount:g}")
         parts.append(f"seed{self.seed}")
-        digest = hashlib.sha256(json.dumps(to_json(self), sort_keys=True).encode()).hexdigest()
+        told = json.dumps(_unlike(to_json(self), to_json(RunConfig())), sort_keys=True)
+        digest = hashlib.sha256(told.encode()).hexdigest()
         return f"{self.data.name}/{'-'.join(parts)}-{digest[:8]}"
 
 
@@ -244,6 +259,15 @@ class Runtime:
 def to_json(config: Any) -> dict[str, Any]:
     """Built-in types only; :func:`from_json` gives the config back."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def _unlike(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """The entries that differ from the defaults."""
+    return {
+        name: _unlike(value, default) if isinstance(value, dict) and default else value
+        for name, value in values.items()
+        if value != (default := defaults.get(name))
+    }
 
 
 def from_json(kind: type[T], values: Mapping[str, Any]) -> T:

@@ -1,5 +1,7 @@
 """A run is a folder: what it holds, and how it survives being killed.
 
+Runs that take longer than a day's work (long_runs.py) are carried in the repository.
+
 config.json       what was asked for           summary.json    the result; only of finished runs
 provenance.json   versions, commit, machine    failed.json     why a run cannot go on
 metrics.jsonl     numbers, a line each         timing.jsonl    seconds and time of day
@@ -39,9 +41,14 @@ def runs_root() -> Path:
     return Path(os.environ.get("LTICORE_RUNS", "runs"))
 
 
+#: Folders of runs that the repository carries, checkpoints included.
+CARRIED = Path(__file__).parent / "results" / "runs"
+
+
 def run_folder(config: RunConfig) -> Path:
     """Where the run of ``config`` lives; the same config has the same folder."""
-    return runs_root() / config.slug
+    carried = CARRIED / config.slug
+    return carried if carried.exists() else runs_root() / config.slug
 
 
 def open_run(folder: Path, config: RunConfig) -> None:

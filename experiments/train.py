@@ -183,7 +183,7 @@ def _train(
         epoch, position = divmod(step, per_epoch)
         if position == 0:
             order = epoch_order(config.seed, epoch, len(data.train))
-        factor = rate_factor(config.schedule, step / total)
+        factor = rate_factor(config.schedule, step, total)
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * factor
 
@@ -310,6 +310,7 @@ def _train(
         "data": facts,
         "device": str(device),
         "processes": processes,
+        "threads": torch.get_num_threads(),
         **provenance(),
     }
     if metrics is not None:

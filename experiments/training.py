@@ -45,14 +45,32 @@ _PENALTIES = {
 
 def build_model(config: ModelConfig, data: dict[str, Any]) -> SequenceClassifier:
     """The classifier for data as :func:`experiments.loading.describe` tells of them."""
-    return SequenceClassifier(
+    shape = dataclasses.asdict(config)
+    linear_init = shape.pop("linear_init")
+    model = SequenceClassifier(
         SequenceClassifierConfig(
             inputs=data["channels"] or 1,
             classes=data["classes"],
             vocabulary=data["vocabulary"],
-            **dataclasses.asdict(config),
+            **shape,
         )
     )
+    if linear_init == "lecun":
+        for linear in (module for module in model.modules() if isinstance(module, nn.Linear)):
+            _lecun_normal(linear)
+    return model
+
+
+#: Standard deviation of the standard normal distribution cut off at ±2.
+_TRUNCATED_STD = 0.87962566103423978
+
+
+def _lecun_normal(linear: nn.Linear) -> None:
+    """Weights of variance 1/inputs, normal but for tails beyond two deviations; no bias."""
+    std = 1 / math.sqrt(linear.in_features) / _TRUNCATED_STD
+    nn.init.trunc_normal_(linear.weight, std=std, a=-2 * std, b=2 * std)
+    if linear.bias is not None:
+        nn.init.zeros_(linear.bias)
 
 
 def total_steps(budget: BudgetConfig, examples: int) -> int:
@@ -80,30 +98,43 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict]:
     """Weight decay for everything but the linear systems, which have a learning rate of their own.
 
     Decaying A, B, C would pull the poles towards the middle of their range, and would be a second,
-    coordinate-dependent regulariser beside the Hankel one.
+    coordinate-dependent regulariser beside the Hankel one. Where the poles have a rate of their
+    own, they are a third group.
     """
-    system = {
-        id(p)
-        for layer in ssm_layers(model).values()
-        for name, p in layer.named_parameters()
-        if name != "D" and not (config.system == "AB" and name.startswith("C"))
-    }
-    decayed: list[Tensor] = [p for p in model.parameters() if id(p) not in system]
-    free: list[Tensor] = [p for p in model.parameters() if id(p) in system]
-    rate = config.learning_rate
-    return [
-        {"params": decayed, "weight_decay": config.weight_decay, "lr": rate},
-        {"params": free, "weight_decay": 0.0, "lr": rate * config.system_rate},
+    system, poles = set(), set()
+    for layer in ssm_layers(model).values():
+        of_pairs = getattr(layer, "PAIR_PARAMETERS", {})
+        for name, p in layer.named_parameters():
+            if name != "D" and not (config.system == "AB" and name.startswith("C")):
+                is_pole = config.pole_rate != 1 and of_pairs.get(name) is not None
+                (poles if is_pole else system).add(id(p))
+
+    def members(ids: set[int]) -> list[Tensor]:
+        return [p for p in model.parameters() if id(p) in ids]
+
+    decayed = {id(p) for p in model.parameters()} - system - poles
+    rate, system_rate = config.learning_rate, config.learning_rate * config.system_rate
+    groups = [
+        {"params": members(decayed), "weight_decay": config.weight_decay, "lr": rate},
+        {"params": members(system), "weight_decay": 0.0, "lr": system_rate},
     ]
+    if poles:
+        pole_rate = system_rate * config.pole_rate
+        groups.append({"params": members(poles), "weight_decay": 0.0, "lr": pole_rate})
+    return groups
 
 
-def rate_factor(config: ScheduleConfig, share: float) -> float:
-    """Learning rate as a multiple of the peak, after this share of the steps."""
-    if share < config.warmup:
-        return config.first + (1 - config.first) * share / config.warmup
-    if config.shape == "constant":
+def rate_factor(config: ScheduleConfig, step: int, total: int) -> float:
+    """Learning rate as a multiple of the peak, after ``step`` of ``total`` steps."""
+    share = step / total
+    warmup = config.warmup
+    if config.warmup_steps is not None:
+        warmup = min(config.warmup_steps / total, 1.0)
+    if share < warmup:
+        return config.first + (1 - config.first) * share / warmup
+    if config.shape == "constant" or warmup == 1:
         return 1.0
-    falling = 0.5 * (1 + math.cos(math.pi * (share - config.warmup) / (1 - config.warmup)))
+    falling = 0.5 * (1 + math.cos(math.pi * (share - warmup) / (1 - warmup)))
     return config.last + (1 - config.last) * falling
 
 

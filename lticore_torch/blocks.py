@@ -20,6 +20,7 @@ _CHOICES = {
     "layer": tuple(LAYERS),
     "norm": ("batch", "batch-plain", "layer"),
     "gate": ("half-glu", "glu", "gelu"),
+    "dropout_mask": ("sequence", "step"),
 }
 
 
@@ -34,6 +35,8 @@ class SequenceClassifierConfig:
     depth : number of blocks
     layer : kind of state-space layer: "rotation", "lru", "s5", "s4d", "quadratic", "selective"
     dropout : probability, before and after each gate
+    dropout_mask : what is dropped together: a feature of a whole "sequence" (HSVR, S5), or of each
+        time "step" for itself (CompreSSM)
     norm : "batch" (affine, over batch and time), "batch-plain" (the same, not affine), "layer"
     gate : "half-glu", "glu" or "gelu", see :class:`SequenceBlock`
     vocabulary : number of tokens: inputs are (batch, L) integers and embedded instead of encoded
@@ -48,6 +51,7 @@ class SequenceClassifierConfig:
     depth: int
     layer: str = "rotation"
     dropout: float = 0.0
+    dropout_mask: Literal["sequence", "step"] = "sequence"
     norm: Literal["batch", "batch-plain", "layer"] = "batch"
     gate: Literal["half-glu", "glu", "gelu"] = "half-glu"
     vocabulary: int | None = None
@@ -74,13 +78,14 @@ class SequenceBlock(nn.Module):
                        glu       (W_1 a + b_1) ∘ sigmoid(W_2 a + b_2)
                        gelu      a
 
-    Dropout acts on a and on the result, one mask for all time steps of a sequence.
+    Dropout acts on a and on the result; ``dropout_mask`` says whether a mask is drawn for each
+    sequence or for each of its time steps.
     Source: Schwerdtner et al., HSVR, Appendix B; Smith et al., S5; Orvieto et al., LRU.
 
     Parameters
     ----------
     ssm : a state-space layer
-    norm, gate, dropout : as in :class:`SequenceClassifierConfig`
+    norm, gate, dropout, dropout_mask : as in :class:`SequenceClassifierConfig`
     """
 
     def __init__(
@@ -88,6 +93,7 @@ class SequenceBlock(nn.Module):
         ssm: Any,
         *,
         dropout: float = 0.0,
+        dropout_mask: str = "sequence",
         norm: str = "batch",
         gate: str = "half-glu",
     ) -> None:
@@ -99,7 +105,7 @@ class SequenceBlock(nn.Module):
         self.ssm = ssm
         widths = {"half-glu": h, "glu": 2 * h}
         self.gate = nn.Linear(h, widths[gate]) if gate in widths else None
-        self.dropout = dropout
+        self.dropout, self.dropout_mask = dropout, dropout_mask
 
     def forward(self, v: Tensor, valid: Tensor | None = None) -> Tensor:
         """``valid`` (batch, L, 1): 0 at padded steps, which then do not enter the layer."""
@@ -120,10 +126,11 @@ class SequenceBlock(nn.Module):
         return self.norm(v.flatten(0, -2)).reshape(v.shape)
 
     def _mask(self, v: Tensor) -> Tensor | None:
-        """Factors of dropout (batch, 1, h); None where it is off."""
+        """Factors of dropout, (batch, 1 or L, h); None where it is off."""
         if not self.training or self.dropout == 0:
             return None
-        return functional.dropout(v.new_ones(*v.shape[:-2], 1, v.shape[-1]), self.dropout)
+        steps = v.shape[-2] if self.dropout_mask == "step" else 1
+        return functional.dropout(v.new_ones(*v.shape[:-2], steps, v.shape[-1]), self.dropout)
 
 
 class SequenceClassifier(nn.Module):
@@ -145,7 +152,11 @@ class SequenceClassifier(nn.Module):
         )
         self.blocks = nn.ModuleList(
             SequenceBlock(
-                _layer(config), dropout=config.dropout, norm=config.norm, gate=config.gate
+                _layer(config),
+                dropout=config.dropout,
+                dropout_mask=config.dropout_mask,
+                norm=config.norm,
+                gate=config.gate,
             )
             for _ in range(config.depth)
         )

@@ -17,7 +17,7 @@ from ..runs import log, run_folder
 from ..timing import time_inference, time_training
 from ..train import train
 
-Preset = Literal["smoke", "small", "paper"]
+Preset = Literal["smoke", "small", "paper-short", "paper"]
 
 #: What a cell shows where there is no number.
 NOT_RUN, NOT_AVAILABLE, NOT_IN_PAPER = "not run", "not available", "–"

@@ -39,9 +39,11 @@ class RotationSSM(ModalSSM):
         the first input must reach.
     radius_mean, radius_std : float
         ρ is initialised as (tanh(x) + 1)/2 with x normal of this mean and deviation.
+    feedthrough_std : float
+        Deviation of the initial D; 0.01 in the authors' code.
 
-    Initialisation (as in the authors' code): r as above, a = 2·N(0, 1), B ~ N(0, 1/n),
-    C ~ N(0, 2/(h n)), D ~ N(0, 1), real poles uniform in (−1, 1)·0.9.
+    Initialisation (as in the authors' code, but for D and ``radius_mean``): r as above,
+    a = 2·N(0, 1), B ~ N(0, 1/n), C ~ N(0, 2/(h n)), real poles uniform in (−1, 1)·0.9.
 
     Source: Schwerdtner et al., HSVR, eq. (6)-(7), Proposition 1 and Appendix B.
     """
@@ -60,6 +62,7 @@ class RotationSSM(ModalSSM):
         canonical: bool = False,
         radius_mean: float = 1.5,
         radius_std: float = 0.25,
+        feedthrough_std: float = 1.0,
     ) -> None:
         super().__init__(features, order, real_poles)
         pairs = (order - len(self.real_atanh)) // 2
@@ -69,7 +72,7 @@ class RotationSSM(ModalSSM):
         trained = features - 1 if canonical else features
         self.B = nn.Parameter(torch.randn(order, trained) / math.sqrt(order))
         self.C = nn.Parameter(torch.randn(features, order) * math.sqrt(2 / (features * order)))
-        self.D = nn.Parameter(torch.randn(features))
+        self.D = nn.Parameter(feedthrough_std * torch.randn(features))
 
     def options(self) -> dict[str, Any]:
         return {**super().options(), "canonical": self.canonical}
