@@ -278,8 +278,20 @@ def _assign(target: Tensor, x: Tensor, matrix: Tensor, *, add: bool) -> None:
 def _add_products(g_part: _Part, v: Tensor, x: Tensor, u: Tensor, g: Tensor) -> None:
     """Adds v uᵀ to the cotangent of B and g xᵀ to that of C, over all sequences and steps."""
     v, x, u, g = (t.flatten(0, 1) for t in (v, x, u, g))
-    g_part.B.addmm_(v.mT, u)
-    g_part.C.addmm_(g.mT, x)
+    _add_product(g_part.B, v, u)
+    _add_product(g_part.C, g, x)
+
+
+def _add_product(target: Tensor, a: Tensor, b: Tensor) -> None:
+    """target (m, n) += aᵀ b, a (N, m), b (N, n) with N ≫ m, n.
+
+    BLAS takes up to twice as long where m > n (MKL, N = 39 200: 22 instead of 15 ms for 512 × 8, 47
+    instead of 31 for 512 × 64), so the narrow factor comes first.
+    """
+    if a.shape[1] <= b.shape[1]:
+        target.addmm_(a.mT, b)
+    else:
+        target += (b.mT @ a).mT
 
 
 def _chunks(length: int, keep: bool, reverse: bool) -> list[tuple[int, slice]]:
