@@ -155,8 +155,8 @@ class ReductionConfig:
     """The tolerance τ (share of Σσ given up) or the share of states removed each time."""
     steps: tuple[int, ...] = ()
     """After which steps a reduction is attempted."""
-    selection: Literal["largest", "smallest", "random"] = "largest"
-    """Which balanced states stay; all but "largest" are ablations."""
+    selection: Literal["largest", "smallest", "random", "random-modes"] = "largest"
+    """Which balanced states (or modes as they stand) stay; all but "largest" are ablations."""
     moments: Literal["transform", "reset"] = "transform"
     """What becomes of Adam's moments."""
     max_drop: float = 0.0

@@ -6,7 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -18,9 +18,10 @@ from lticore._check import check_integer, check_one_given
 from lticore.errors import ArgumentError
 from lticore.quadratic import QuadraticOutputLTI
 from lticore.reduction.balanced import truncate
+from lticore.reduction.modal import random_modes
 from lticore.reduction.orders import order_for_energy
 
-from .layers import SSMLayer, ssm_layers
+from .layers import QuadraticSSM, SSMLayer, ssm_layers
 from .methods import channels, load_systems
 from .moments import change_of_layer, transferred
 
@@ -32,7 +33,7 @@ _POWERS = {
     **dict.fromkeys(("exp_avg_sq", "max_exp_avg_sq", "square_avg"), 2),
 }
 
-Selection = Literal["largest", "smallest", "random"]
+Selection = Literal["largest", "smallest", "random", "random-modes"]
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,10 @@ class InTrainingCompressor:
     fraction : float in (0, 1)
         Instead: share of its states that every layer loses at every reduction.
     steps : step numbers at which it may act, counted from 1
-    selection : "largest", or for ablation "smallest" or "random"
-        Which balanced states are kept, by their Hankel singular values.
+    selection : "largest", or for ablation "smallest", "random" or "random-modes"
+        Which balanced states are kept, by their Hankel singular values; with "random-modes" the
+        layer is not balanced, and modes as they stand are kept (as in the authors' code), a
+        conjugate pair as one.
     validate : callable without arguments → score, higher is better
         With ``fraction``: the score is taken at each of ``steps``. When it has fallen by more than
         ``max_drop`` since the last reduction, model and optimizer are put back to before that
@@ -96,7 +99,7 @@ class InTrainingCompressor:
     moments : "transform" or "reset"
         What becomes of the optimizer's averages: carried over to the new states
         (:func:`lticore_torch.moments.transferred`), or zero. Averages of unknown names are zeroed.
-    seed : int, for ``selection="random"``
+    seed : int, for the random selections
 
     Raises
     ------
@@ -124,8 +127,11 @@ class InTrainingCompressor:
             raise ArgumentError(f"tolerance must lie in [0, 1), but is {tolerance}")
         if fraction is not None and not 0 < fraction < 1:
             raise ArgumentError(f"fraction must lie in (0, 1), but is {fraction}")
-        if selection not in ("largest", "smallest", "random"):
-            raise ArgumentError(f"selection={selection!r} is not 'largest', 'smallest' or 'random'")
+        if selection not in get_args(Selection):
+            raise ArgumentError(f"selection={selection!r} is not one of {get_args(Selection)}")
+        quadratic = any(isinstance(x, QuadraticSSM) for x in ssm_layers(model).values())
+        if selection == "random-modes" and quadratic:
+            raise ArgumentError("modes of a quadratic layer cannot be kept as they stand")
         if moments not in ("transform", "reset"):
             raise ArgumentError(f"moments={moments!r} is not 'transform' or 'reset'")
         if validate is not None and fraction is None:
@@ -202,7 +208,8 @@ class InTrainingCompressor:
     # --- choosing ---------------------------------------------------------------------------
 
     def _plan(self) -> dict[str, tuple[SSMLayer, list[Any], float]]:
-        """(layer, reduced systems of its channels, share of Σσ kept) of those worth reducing."""
+        """(layer, reduced systems of its channels, share of Σσ kept or, of modes as they stand,
+        left) of those worth reducing."""
         layers = ssm_layers(self.model)
         balanced = {name: _balanced(layer) for name, layer in layers.items()}
         values = {
@@ -214,11 +221,15 @@ class InTrainingCompressor:
         for (name, layer), order in zip(layers.items(), orders, strict=True):
             if order >= _WORTHWHILE * layer.order:
                 continue
-            kept = self._kept(layer.order, order)
-            systems = [_states(x.system, kept) for x in balanced[name]]
+            if self.selection == "random-modes":
+                systems = [random_modes(x, order, self._random) for x in channels(layer.to_lti())]
+                left = sum(float(lticore.hankel_sum(x)) for x in systems)
+            else:
+                kept = self._kept(layer.order, order)
+                systems = [_states(x.system, kept) for x in balanced[name]]
+                left = values[name][kept].sum()
             total = values[name].sum()
-            share = float(values[name][kept].sum() / total) if total > 0 else 1.0
-            plan[name] = layer, systems, share
+            plan[name] = layer, systems, float(left / total) if total > 0 else 1.0
         return plan
 
     def _order(self, sigma: np.ndarray) -> int:

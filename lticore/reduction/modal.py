@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -118,6 +118,18 @@ def keep_modes(sys: LTI, order: int, score: Score = "hinf") -> Reduction:
         right=selection,
     )
     return in_precision_of(sys, reduction)
+
+
+def random_modes(sys: LTI, order: int, random: np.random.Generator) -> LTI:
+    """Modes of one system drawn at random, pairs as one, as many as ``order`` states hold; one at
+    least. An ablation of CompreSSM."""
+    full = _in_modes(in_double(sys))
+    modes = _modes(full, "hinf")[0]
+    drawn = replace(modes, scores=random.permutation(len(modes.scores)))
+    mask = _best(drawn, max(order, int(modes.sizes.min())))
+    states = np.sort(modes.states[mask].ravel())
+    xp = namespace(full.B)
+    return _selected(full, xp.asarray(states[states >= 0]), int(np.sum(modes.sizes[mask] == 2)))
 
 
 def allocate_modal_orders(

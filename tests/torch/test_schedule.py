@@ -8,6 +8,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import cross_entropy
 
 import lticore
@@ -132,7 +133,48 @@ def test_selections_differ_in_energy_and_stay_stable():
     assert np.all((smallest < random) & (random < largest))
 
 
-def test_random_selection_is_the_same_for_the_same_seed():
+@pytest.mark.parametrize("kind", ["rotation", "lru", "s5", "s4d"])
+def test_random_modes_are_modes_that_the_layer_had(kind):
+    model = make_model(kind)
+    optimizer = torch.optim.Adam(model.parameters())
+    before = {name: channels(layer.to_lti()) for name, layer in ssm_layers(model).items()}
+    event = InTrainingCompressor(
+        model, optimizer, fraction=0.5, steps=[1], selection="random-modes", seed=3
+    ).step()
+    assert set(orders(model)) == {8}
+    for name, layer in ssm_layers(model).items():
+        for old, new in zip(before[name], channels(layer.to_lti()), strict=True):
+            # Poles and residues c_i b_iᵀ are those of modes before, no mode twice.
+            poles, residues = modal_form(old)
+            kept_poles, kept_residues = modal_form(new)
+            size = np.abs(residues).max()
+            far = np.abs(kept_poles[:, None] - poles)
+            far = far + np.abs(kept_residues[:, None] - residues).max(axis=(2, 3)) / size
+            assert far[linear_sum_assignment(far)].max() < 1e-5
+        assert 0 < event.energies[name] < 1.5
+
+
+def modal_form(sys):
+    """(poles, residues) of a system in its modes."""
+    diagonal = lticore.diagonalize(sys)
+    b, c = np.asarray(diagonal.B), np.asarray(diagonal.C).T
+    return np.asarray(diagonal.A.poles), c[:, :, None] * b[:, None, :]
+
+
+def test_random_modes_know_linear_outputs_only():
+    model = make_model("quadratic")
+    with pytest.raises(ArgumentError, match="quadratic"):
+        InTrainingCompressor(
+            model,
+            torch.optim.Adam(model.parameters()),
+            fraction=0.5,
+            steps=[1],
+            selection="random-modes",
+        )
+
+
+@pytest.mark.parametrize("selection", ["random", "random-modes"])
+def test_random_selection_is_the_same_for_the_same_seed(selection):
     energies = []
     for _ in range(2):
         model = make_model()
@@ -141,7 +183,7 @@ def test_random_selection_is_the_same_for_the_same_seed():
             torch.optim.Adam(model.parameters()),
             fraction=0.5,
             steps=[1],
-            selection="random",
+            selection=selection,
             seed=7,
         )
         energies.append(compressor.step().energies)
