@@ -9,7 +9,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 ONE_THREAD = OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu lint format bench bench-peers bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-gpu clean
+.PHONY: help setup demo test test-slow test-gpu long-runs long-runs-status lint format bench bench-peers bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-gpu clean
 
 help:  ## List all targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -33,6 +33,18 @@ test-slow: setup  ## Run the tests that take long
 
 test-gpu:  ## Run the tests that need a CUDA device; fails without one
 	REQUIRE_GPU=1 $(GPU_PYTHON) -m pytest -m gpu
+
+# Of all runs the longest: one thread at the lowest priority. Freed memory is kept and taken again,
+# in huge pages: a fifth of a training step is the kernel's work on fresh pages otherwise.
+LONG_RUNS = $(ONE_THREAD) OMP_NUM_THREADS=1 \
+	GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=17179869184:glibc.malloc.trim_threshold=17179869184:glibc.malloc.top_pad=1073741824 \
+	nice -n 19 $(BIN)/python -m experiments long-runs
+
+long-runs: setup  ## Go on with the runs of the papers' own size; Ctrl-C saves and stops, the same command goes on
+	$(LONG_RUNS)
+
+long-runs-status: setup  ## How much of them is done
+	$(LONG_RUNS) --status
 
 lint: setup  ## Check style (ruff) and types (mypy)
 	$(BIN)/ruff check

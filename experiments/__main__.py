@@ -23,6 +23,7 @@ from .data.show import describe, draw_samples, sample_text
 from .demo import DemoConfig, demo
 from .demo_report import rebuild
 from .identification import IdentificationConfig, identify
+from .long_runs import LongRunsConfig, long_runs
 from .papers.run import PaperConfig, run_paper
 from .report import ReportConfig, report
 from .runs import run_folder
@@ -70,6 +71,12 @@ def run_sweep(config: Annotated[SweepConfig, tyro.conf.arg(name="")]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     sweep(config)
+
+
+@app.command(name="long-runs")
+def run_long_runs(config: tyro.conf.OmitArgPrefixes[LongRunsConfig]) -> None:
+    """Go on with the runs of the papers' own size, one after another."""
+    long_runs(config)
 
 
 @app.command(name="data")

@@ -5,8 +5,9 @@ Runs that take longer than a day's work (long_runs.py) are carried in the reposi
 config.json       what was asked for           summary.json    the result; only of finished runs
 provenance.json   versions, commit, machine    failed.json     why a run cannot go on
 metrics.jsonl     numbers, a line each         timing.jsonl    seconds and time of day
-checkpoint.pt     all that resuming needs      model.pt        the tested model
-log.txt           what happened, for people    tensorboard/    event files
+checkpoint.pt     all that resuming needs      previous.pt     the one before, while it trains
+model.pt          the tested model             log.txt         what happened, for people
+tensorboard/      event files
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import importlib.metadata
 import io
 import json
 import os
+import pickle
 import platform
 import subprocess
 from collections.abc import Iterator
@@ -154,6 +156,11 @@ class MetricsLog:
         self._metrics = folder / "metrics.jsonl"
         self._timing = folder / "timing.jsonl"
         self._metrics.touch()
+        if self._metrics.stat().st_size < offset:
+            raise ArgumentError(
+                f"{self._metrics} is shorter than when the checkpoint beside it was written: "
+                f"remove {folder}, and the run starts anew"
+            )
         os.truncate(self._metrics, offset)
 
     def write(self, numbers: dict[str, Any], seconds: float) -> None:
@@ -171,8 +178,24 @@ class MetricsLog:
             return file.tell()
 
 
+def is_claimed(folder: Path) -> bool:
+    """Whether a process is at work in the folder, see :func:`claimed`."""
+    try:
+        with (folder / "log.txt").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+#: What a checkpoint holds beside much else; a file without it is none of ours.
+_CHECKPOINT_KEYS = frozenset({"step", "model", "optimizer", "random", "metrics_length"})
+
+
 def save_checkpoint(folder: Path, state: dict[str, Any], name: str = "checkpoint.pt") -> None:
-    """Replace the checkpoint at once.
+    """Replace the checkpoint at once; the one before is kept beside it.
 
     Raises
     ------
@@ -182,6 +205,9 @@ def save_checkpoint(folder: Path, state: dict[str, Any], name: str = "checkpoint
     buffer = io.BytesIO()
     torch.save(state, buffer)
     try:
+        if name == "checkpoint.pt" and (folder / name).exists():
+            (folder / "previous.pt").unlink(missing_ok=True)
+            os.link(folder / name, folder / "previous.pt")
         write_atomically(folder / name, buffer.getvalue())
     except OSError as error:
         raise OSError(
@@ -193,11 +219,38 @@ def save_checkpoint(folder: Path, state: dict[str, Any], name: str = "checkpoint
 
 
 def load_checkpoint(folder: Path, name: str = "checkpoint.pt") -> dict[str, Any] | None:
-    """The last checkpoint, on the CPU, or None."""
+    """The last checkpoint that can be read, on the CPU, or None.
+
+    Raises
+    ------
+    ArgumentError
+        When there is a file, but neither it nor the one before can be read.
+    """
     path = folder / name
     if not path.exists():
         return None
-    return torch.load(path, map_location="cpu", weights_only=True)
+    keys = _CHECKPOINT_KEYS if name == "checkpoint.pt" else frozenset({"model"})
+    try:
+        return _read_checkpoint(path, keys)
+    except ArgumentError as error:
+        previous = folder / "previous.pt"
+        if name != "checkpoint.pt" or not previous.exists():
+            raise
+        state = _read_checkpoint(previous, keys)
+        log(folder, f"{error}; going on from the one before, of step {state['step']}")
+        return state
+
+
+def _read_checkpoint(path: Path, keys: frozenset[str]) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise ArgumentError(
+            f"{path} is damaged or no checkpoint: remove it, and the run starts anew"
+        ) from error
+    if not isinstance(state, dict) or not keys <= state.keys():
+        raise ArgumentError(f"{path} is not a checkpoint of a run: remove it")
+    return state
 
 
 @cache

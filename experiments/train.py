@@ -15,7 +15,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -62,9 +62,15 @@ from .training import (
 
 
 def train(
-    config: RunConfig, runtime: Runtime | None = None, folder: Path | None = None
+    config: RunConfig,
+    runtime: Runtime | None = None,
+    folder: Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Train, test, and return the summary; what an earlier call has done is not done again.
+
+    ``stop`` is asked after every step whether to write a checkpoint and end there (by a single
+    process; of several each would have to get the same answer).
 
     Raises
     ------
@@ -73,6 +79,8 @@ def train(
     FloatingPointError
         When loss or gradient is no longer finite: the last checkpoint is kept, failed.json and
         log.txt give the reason, and calling again raises again.
+    KeyboardInterrupt
+        After the checkpoint that ``stop`` asked for.
     """
     runtime = runtime or Runtime()
     folder = folder or run_folder(config)
@@ -83,10 +91,10 @@ def train(
         raise FloatingPointError(f"{failure['reason']} (remove {folder} to try again)")
     rank, processes, device = _start_process(runtime)
     if rank > 0:
-        return _train(config, runtime, folder, rank, processes, device)
+        return _train(config, runtime, folder, rank, processes, device, stop)
     with claimed(folder):
         open_run(folder, config)
-        return _train(config, runtime, folder, rank, processes, device)
+        return _train(config, runtime, folder, rank, processes, device, stop)
 
 
 def _train(
@@ -96,6 +104,7 @@ def _train(
     rank: int,
     processes: int,
     device: torch.device,
+    stop: Callable[[], bool],
 ) -> dict[str, Any]:
     # ---- threads, seeds
     first = rank == 0
@@ -267,14 +276,15 @@ def _train(
         bar.update()
 
         # ---- checkpoint
-        due = _due(last_checkpoint, runtime, processes, device) or now == total
-        if due:
+        stopping = stop()
+        if _due(last_checkpoint, runtime, processes, device) or now == total or stopping:
             states = _gather_random(processes)
             if metrics is not None:
                 save_checkpoint(
                     folder,
                     {
                         "step": now,
+                        "total": total,
                         "model": model.state_dict(),
                         "optimizer": optimizer.state_dict(),
                         "scaler": scaler.state_dict(),
@@ -290,6 +300,10 @@ def _train(
                     },
                 )
             last_checkpoint = time.monotonic()
+        if stopping and now < total:
+            bar.close()
+            log(folder, f"stopped at step {now} of {total}, as asked")
+            raise KeyboardInterrupt(f"{folder} at step {now} of {total}; run it again to go on")
     bar.close()
 
     # ---- the test, once
@@ -316,6 +330,7 @@ def _train(
     if metrics is not None:
         save_checkpoint(folder, {"step": total, "model": model.state_dict()}, "model.pt")
         write_json(folder / "summary.json", summary)
+        (folder / "previous.pt").unlink(missing_ok=True)
         log(folder, f"finished: test accuracy {test:.4f}")
     if board is not None:
         board.close()

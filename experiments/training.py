@@ -101,7 +101,8 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict]:
     coordinate-dependent regulariser beside the Hankel one. Where the poles have a rate of their
     own, they are a third group.
     """
-    system, poles = set(), set()
+    system: set[int] = set()
+    poles: set[int] = set()
     for layer in ssm_layers(model).values():
         of_pairs = getattr(layer, "PAIR_PARAMETERS", {})
         for name, p in layer.named_parameters():

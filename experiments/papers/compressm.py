@@ -273,18 +273,14 @@ def _reduced(task: str, preset: Preset, tau: float) -> Callable[[], Sequence[Run
     return lambda: seeds(reduced_run(task, preset, tau), SEEDS[preset])
 
 
-def _baseline(task: str, preset: Preset, tau: float) -> Callable[[], Sequence[RunConfig]]:
+def baseline_runs(task: str, preset: Preset, tau: float) -> Sequence[RunConfig]:
     """Runs as small from the start as the reduced ones became on average, once those exist."""
-
-    def runs() -> Sequence[RunConfig]:
-        results = [find_result(config) for config in _reduced(task, preset, tau)()]
-        orders = [statistics.mean(r.summary["orders"]) for r in results if r is not None]
-        if not orders or len(orders) < len(results):
-            return ()
-        order = 2 * max(round(statistics.mean(orders) / 2), 1)
-        return seeds(from_scratch(plain_run(task, preset), order), SEEDS[preset])
-
-    return runs
+    results = [find_result(config) for config in _reduced(task, preset, tau)()]
+    orders = [statistics.mean(r.summary["orders"]) for r in results if r is not None]
+    if not orders or len(orders) < len(results):
+        return ()
+    order = 2 * max(round(statistics.mean(orders) / 2), 1)
+    return seeds(from_scratch(plain_run(task, preset), order), SEEDS[preset])
 
 
 # ---- tables ------------------------------------------------------------------------------------
@@ -382,7 +378,7 @@ def _accuracies(
                 f"{task}: small from scratch",
                 (
                     *(
-                        Cell(b, _baseline(task, preset, t), statistic=statistic)
+                        Cell(b, partial(baseline_runs, task, preset, t), statistic=statistic)
                         for t, _, _, b in listed
                     ),
                     Cell(baseline[-1], unreduced, statistic=statistic),
