@@ -93,6 +93,7 @@ def train(
     if rank > 0:
         return _train(config, runtime, folder, rank, processes, device, stop)
     with claimed(folder):
+        provenance()  # the commit of the code that is loaded now, not of one made meanwhile
         open_run(folder, config)
         return _train(config, runtime, folder, rank, processes, device, stop)
 

@@ -115,11 +115,21 @@ def test_dropout_is_the_same_at_all_steps():
     assert block.eval()._mask(torch.ones(2, 3, 4)) is None
 
 
+def test_dropout_may_be_drawn_at_every_step():
+    block = make_model(dropout=0.5, dropout_mask="step").train().blocks[0]
+    mask = block._mask(torch.ones(6, 10, 4))
+    assert mask.shape == (6, 10, 4)
+    assert set(mask.unique().tolist()) == {0.0, 2.0}
+    assert (mask != mask[:, :1]).any()
+    assert block.eval()._mask(torch.ones(2, 3, 4)) is None
+
+
+@pytest.mark.parametrize("steps", [1, 8])
 @pytest.mark.parametrize("gate", ["half-glu", "glu", "gelu"])
-def test_dropout_acts_before_and_after_the_gate(gate):
+def test_dropout_acts_before_and_after_the_gate(gate, steps):
     block = make_model(dropout=0.5, gate=gate).train().blocks[0]
     v = torch.randn(3, 8, 4)
-    masks = [2.0 * torch.randint(2, (3, 1, 4)) for _ in range(2)]
+    masks = [2.0 * torch.randint(2, (3, steps, 4)) for _ in range(2)]
     with mock.patch.object(block, "_mask", side_effect=list(masks)):
         seen = block(v)
     normed = torch.nn.functional.batch_norm(
@@ -161,6 +171,7 @@ def test_layer_options_reach_the_layers():
         ({"layer": "mamba"}, "layer='mamba' is not one of"),
         ({"norm": "group"}, "norm='group' is not one of"),
         ({"gate": "relu"}, "gate='relu' is not one of"),
+        ({"dropout_mask": "batch"}, "dropout_mask='batch' is not one of"),
     ],
 )
 def test_bad_configurations(changes, message):
