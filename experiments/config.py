@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from lticore.errors import ArgumentError
+from lticore_torch.layers import LAYERS
 
 T = TypeVar("T")
 
@@ -55,9 +56,9 @@ class ModelConfig:
     """Dropout probability."""
     dropout_mask: Literal["sequence", "step"] = "sequence"
     """One mask for all time steps of a sequence, or a new one at each."""
-    norm: str = "batch"
+    norm: Literal["batch", "batch-plain", "layer"] = "batch"
     """Normalisation before each layer."""
-    gate: str = "half-glu"
+    gate: Literal["half-glu", "glu", "gelu"] = "half-glu"
     """Nonlinearity after each layer."""
     bidirectional: bool = False
     """Scan in both directions."""
@@ -69,6 +70,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _choices(self)
+        check_name("layer", self.layer, LAYERS)
         _at_least(self, 1, "features", "order", "depth")
         if not 0 <= self.dropout < 1:
             raise ArgumentError(f"dropout must lie in [0, 1), but is {self.dropout}")

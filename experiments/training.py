@@ -52,6 +52,7 @@ def build_model(config: ModelConfig, data: dict[str, Any]) -> SequenceClassifier
             inputs=data["channels"] or 1,
             classes=data["classes"],
             vocabulary=data["vocabulary"],
+            documents=data.get("documents", 1),  # older runs have no pairs and do not say so
             **shape,
         )
     )
@@ -201,7 +202,7 @@ def evaluate(model: nn.Module, split: Split, batch_size: int = 256) -> tuple[flo
     mode = model.training
     model.eval()
     loss, right = 0.0, 0
-    lengths = split.lengths.reshape(len(split), -1).sum(1)
+    lengths = split.lengths.reshape(len(split), -1).amax(1)
     for indices in lengths.argsort(stable=True).split(batch_size):
         batch = on_device(split.batch(indices), device)
         logits = predict(model, batch).float()
