@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import inspect
 import json
 import typing
 from collections.abc import Iterable, Mapping
@@ -71,6 +72,9 @@ class ModelConfig:
     def __post_init__(self) -> None:
         _choices(self)
         check_name("layer", self.layer, LAYERS)
+        options = set(inspect.signature(LAYERS[self.layer]).parameters) - {"features", "order"}
+        for name in self.layer_options:
+            check_name(f"option of layer {self.layer},", name, options)
         _at_least(self, 1, "features", "order", "depth")
         if not 0 <= self.dropout < 1:
             raise ArgumentError(f"dropout must lie in [0, 1), but is {self.dropout}")
@@ -216,6 +220,15 @@ class RunConfig:
     reduction: ReductionConfig = field(default_factory=ReductionConfig)
     budget: BudgetConfig = field(default_factory=lambda: BudgetConfig(epochs=40))
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.data.validation:
+            return
+        if self.budget.evaluate_every or self.reduction.mode == "rollback":
+            raise ArgumentError(
+                'evaluate_every and mode="rollback" need a validation split, but '
+                "data.validation=False trains on it"
+            )
 
     @property
     def slug(self) -> str:

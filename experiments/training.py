@@ -139,8 +139,19 @@ def rate_factor(config: ScheduleConfig, step: int, total: int) -> float:
     return config.last + (1 - config.last) * falling
 
 
-def build_regularizer(config: RegularizerConfig) -> Regularizer:
-    """The penalty, with its weight."""
+def build_regularizer(config: RegularizerConfig, model: nn.Module) -> Regularizer:
+    """The penalty, with its weight.
+
+    Raises
+    ------
+    ArgumentError
+        For a model that has no layer to penalise.
+    """
+    if config.weight and not ssm_layers(model):
+        raise ArgumentError(
+            f"the penalty {config.kind!r} acts on time-invariant layers, and the model has none: "
+            "choose another layer, or no penalty"
+        )
     return Regularizer(config.weight, _PENALTIES[config.kind], every=config.every)
 
 
