@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import hashlib
+import inspect
 import json
 import typing
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from lticore.errors import ArgumentError
+from lticore_torch.layers import LAYERS
 
 T = TypeVar("T")
 
@@ -55,9 +57,9 @@ class ModelConfig:
     """Dropout probability."""
     dropout_mask: Literal["sequence", "step"] = "sequence"
     """One mask for all time steps of a sequence, or a new one at each."""
-    norm: str = "batch"
+    norm: Literal["batch", "batch-plain", "layer"] = "batch"
     """Normalisation before each layer."""
-    gate: str = "half-glu"
+    gate: Literal["half-glu", "glu", "gelu"] = "half-glu"
     """Nonlinearity after each layer."""
     bidirectional: bool = False
     """Scan in both directions."""
@@ -69,6 +71,10 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         _choices(self)
+        check_name("layer", self.layer, LAYERS)
+        options = set(inspect.signature(LAYERS[self.layer]).parameters) - {"features", "order"}
+        for name in self.layer_options:
+            check_name(f"option of layer {self.layer},", name, options)
         _at_least(self, 1, "features", "order", "depth")
         if not 0 <= self.dropout < 1:
             raise ArgumentError(f"dropout must lie in [0, 1), but is {self.dropout}")
@@ -214,6 +220,15 @@ class RunConfig:
     reduction: ReductionConfig = field(default_factory=ReductionConfig)
     budget: BudgetConfig = field(default_factory=lambda: BudgetConfig(epochs=40))
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.data.validation:
+            return
+        if self.budget.evaluate_every or self.reduction.mode == "rollback":
+            raise ArgumentError(
+                'evaluate_every and mode="rollback" need a validation split, but '
+                "data.validation=False trains on it"
+            )
 
     @property
     def slug(self) -> str:

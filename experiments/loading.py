@@ -54,6 +54,7 @@ def describe(data: SequenceData) -> dict[str, Any]:
         "classes": data.classes,
         "channels": data.channels,
         "vocabulary": data.vocabulary,
+        "documents": data.documents,
         "train": len(data.train),
         "validation": len(data.validation),
         "test": len(data.test),

@@ -29,7 +29,8 @@ from tqdm import tqdm
 
 import lticore
 from lticore.errors import ArgumentError
-from lticore_torch import HankelTracker, ReductionEvent, ssm_layers
+from lticore_torch import HankelTracker, ReductionEvent
+from lticore_torch.layers import state_space_layers
 
 from .config import RunConfig, Runtime
 from .loading import describe, load_data
@@ -75,7 +76,9 @@ def train(
     Raises
     ------
     ArgumentError
-        For a device that is not there, or while another process trains in the same folder.
+        For a device that is not there, while another process trains in the same folder, and for
+        penalties, reductions and records that the model's layers do not know; before the first
+        step.
     FloatingPointError
         When loss or gradient is no longer finite: the last checkpoint is kept, failed.json and
         log.txt give the reason, and calling again raises again.
@@ -120,7 +123,7 @@ def _train(
     total = total_steps(config.budget, len(data.train))
     per_epoch = steps_per_epoch(config.budget, len(data.train))
     model = build_model(config.model, facts).to(device)
-    regularizer = build_regularizer(config.regularizer)
+    regularizer = build_regularizer(config.regularizer, model)
     if processes > 1:  # the same model everywhere, but each process has its own dropout
         torch.manual_seed(config.seed + 1_000_003 * rank)
 
@@ -257,7 +260,7 @@ def _train(
                 weights = {k: v.detach().clone() for k, v in model.state_dict().items()}
                 best = {"accuracy": validation, "model": weights, "step": now}
         if now % runtime.log_every == 0 or now == total:
-            orders = [layer.order for layer in ssm_layers(model).values()]
+            orders = [layer.order for layer in state_space_layers(model).values()]
             numbers = {
                 "step": now,
                 "epoch": epoch + 1,
@@ -318,7 +321,7 @@ def _train(
         "test_loss": test_loss,
         "tested_step": best["step"] if best["model"] is not None else total,
         "steps": total,
-        "orders": [layer.order for layer in ssm_layers(model).values()],
+        "orders": [layer.order for layer in state_space_layers(model).values()],
         "parameters": sum(p.numel() for p in model.parameters()),
         "reductions": events,
         "training_seconds": round(seconds, 2),

@@ -52,6 +52,7 @@ def build_model(config: ModelConfig, data: dict[str, Any]) -> SequenceClassifier
             inputs=data["channels"] or 1,
             classes=data["classes"],
             vocabulary=data["vocabulary"],
+            documents=data.get("documents", 1),  # older runs have no pairs and do not say so
             **shape,
         )
     )
@@ -139,8 +140,19 @@ def rate_factor(config: ScheduleConfig, step: int, total: int) -> float:
     return config.last + (1 - config.last) * falling
 
 
-def build_regularizer(config: RegularizerConfig) -> Regularizer:
-    """The penalty, with its weight."""
+def build_regularizer(config: RegularizerConfig, model: nn.Module) -> Regularizer:
+    """The penalty, with its weight.
+
+    Raises
+    ------
+    ArgumentError
+        For a model that has no layer to penalise.
+    """
+    if config.weight and not ssm_layers(model):
+        raise ArgumentError(
+            f"the penalty {config.kind!r} acts on time-invariant layers, and the model has none: "
+            "choose another layer, or no penalty"
+        )
     return Regularizer(config.weight, _PENALTIES[config.kind], every=config.every)
 
 
@@ -202,7 +214,7 @@ def evaluate(model: nn.Module, split: Split, batch_size: int = 256) -> tuple[flo
     mode = model.training
     model.eval()
     loss, right = 0.0, 0
-    lengths = split.lengths.reshape(len(split), -1).sum(1)
+    lengths = split.lengths.reshape(len(split), -1).amax(1)
     for indices in lengths.argsort(stable=True).split(batch_size):
         batch = on_device(split.batch(indices), device)
         logits = predict(model, batch).float()

@@ -13,6 +13,7 @@ from torch.nn import functional
 from lticore.errors import ArgumentError, ShapeError
 
 from .fused import half_glu
+from .heads import pair_head
 from .layers import LAYERS, Bidirectional
 
 #: Choices of a configuration by the name of its field.
@@ -21,6 +22,7 @@ _CHOICES = {
     "norm": ("batch", "batch-plain", "layer"),
     "gate": ("half-glu", "glu", "gelu"),
     "dropout_mask": ("sequence", "step"),
+    "documents": (1, 2),
 }
 
 
@@ -41,6 +43,7 @@ class SequenceClassifierConfig:
     gate : "half-glu", "glu" or "gelu", see :class:`SequenceBlock`
     vocabulary : number of tokens: inputs are (batch, L) integers and embedded instead of encoded
     bidirectional : each block reads the sequence from both ends
+    documents : sequences per example: 2 for pairs of documents
     layer_options : keyword arguments of the layers
     """
 
@@ -56,6 +59,7 @@ class SequenceClassifierConfig:
     gate: Literal["half-glu", "glu", "gelu"] = "half-glu"
     vocabulary: int | None = None
     bidirectional: bool = False
+    documents: Literal[1, 2] = 1
     layer_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -140,6 +144,15 @@ class SequenceClassifier(nn.Module):
     ``lengths`` (batch,) are the valid steps of sequences padded at their ends: padding enters
     neither layers nor means, though training statistics of batch normalisation count it, as in
     the papers' codes.
+
+    With ``documents`` = 2 examples are pairs, (batch, 2, L, inputs) or (batch, 2, L) integers, with
+    ``lengths`` (batch, 2): encoder and blocks take each document by itself, as 2 · batch sequences,
+    and the two means meet in :func:`pair_head`.
+
+    Raises
+    ------
+    ShapeError
+        For sequences or lengths of other shapes.
     """
 
     def __init__(self, config: SequenceClassifierConfig) -> None:
@@ -160,23 +173,52 @@ class SequenceClassifier(nn.Module):
             )
             for _ in range(config.depth)
         )
-        self.decoder = nn.Linear(config.features, config.classes)
+        self.decoder: nn.Module = (
+            nn.Linear(config.features, config.classes)
+            if config.documents == 1
+            else pair_head(config.features, config.classes)
+        )
 
     def forward(self, sequences: Tensor, lengths: Tensor | None = None) -> Tensor:
+        documents = self.config.documents
+        _check_shapes(self.config, sequences, lengths)
+        means = self._means(
+            sequences.flatten(0, documents - 1), None if lengths is None else lengths.flatten()
+        )
+        return self.decoder(means.reshape(-1, documents * self.config.features))
+
+    def _means(self, sequences: Tensor, lengths: Tensor | None) -> Tensor:
+        """Outputs of the last block averaged over the valid steps, (number of sequences, h)."""
         v = self.encoder(sequences)
         if lengths is None:
             for block in self.blocks:
                 v = block(v)
-            return self.decoder(v.mean(dim=-2))
-        if lengths.shape != v.shape[:1]:
-            raise ShapeError(
-                f"lengths has shape {tuple(lengths.shape)}, but there are {len(v)} sequences"
-            )
+            return v.mean(dim=-2)
         steps = torch.arange(v.shape[-2], device=v.device)
         valid = (steps < lengths[:, None])[..., None].to(v.dtype)
         for block in self.blocks:
             v = block(v, valid)
-        return self.decoder((v * valid).sum(dim=-2) / lengths[:, None].clamp(min=1).to(v.dtype))
+        return (v * valid).sum(dim=-2) / lengths[:, None].clamp(min=1).to(v.dtype)
+
+
+def _check_shapes(
+    config: SequenceClassifierConfig, sequences: Tensor, lengths: Tensor | None
+) -> None:
+    pair = (config.documents,) if config.documents > 1 else ()
+    channels = (config.inputs,) if config.vocabulary is None else ()
+    expected, seen = ("batch", *pair, "L", *channels), tuple(sequences.shape)
+    if len(seen) != len(expected) or any(
+        size not in ("batch", "L", found) for size, found in zip(expected, seen, strict=True)
+    ):
+        raise ShapeError(
+            f"sequences has shape {seen}, but a classifier with documents={config.documents} and "
+            f"vocabulary={config.vocabulary} expects ({', '.join(map(str, expected))})"
+        )
+    if lengths is not None and lengths.shape != seen[: config.documents]:
+        raise ShapeError(
+            f"lengths has shape {tuple(lengths.shape)}, but sequences of shape {seen} need "
+            f"lengths of shape {seen[: config.documents]}"
+        )
 
 
 def _layer(config: SequenceClassifierConfig) -> nn.Module:

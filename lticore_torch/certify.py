@@ -27,7 +27,7 @@ _LARGEST_PENCIL = 400
 def output_error_bound(
     model: SequenceClassifier, small: SequenceClassifier, inputs: Tensor | tuple[Tensor, ...]
 ) -> np.ndarray:
-    """Bound on ‖f(x) − f̂(x)‖₂ for each sequence, from the systems and measured sizes of signals.
+    """Bound on ‖f(x) − f̂(x)‖₂ for each example, from the systems and measured sizes of signals.
 
     The deep bound of :func:`lticore.certificate.deep_error_bound`: the change of each layer is the
     h∞ norm of the difference of its two systems, as their parameters are (rounding included), times
@@ -37,7 +37,7 @@ def output_error_bound(
     Parameters
     ----------
     model, small : the classifier and its compressed form; all else but the systems is the same
-    inputs : positional arguments of the models: (batch, L, …), or (sequences, lengths)
+    inputs : positional arguments of the models: sequences, or (sequences, lengths)
 
     Returns
     -------
@@ -67,9 +67,13 @@ def output_error_bound(
     last = certificate.deep_error_bound(constants)[-1]
     steps = signals[0][blocks[0][0]].inputs[0].shape[-2]
     lengths = inputs[1] if isinstance(inputs, tuple) and len(inputs) > 1 else torch.tensor(steps)
-    decoder = model.decoder.weight.detach().double().cpu().numpy()
-    bound = certificate.logit_error_bound(decoder, last, 1)
-    return to_numpy(bound) / np.sqrt(lengths.clamp(min=1).double().cpu().numpy())
+    means = to_numpy(last) / np.sqrt(lengths.flatten().clamp(min=1).double().cpu().numpy())
+    bound = np.linalg.norm(means.reshape(-1, model.config.documents), axis=1)
+    # A head of several linear maps has ReLU between them, of slope 1.
+    for linear in model.decoder.modules():
+        if isinstance(linear, nn.Linear):
+            bound = certificate.logit_error_bound(_array(linear.weight), bound, 1)
+    return to_numpy(bound)
 
 
 def certifiable(model: nn.Module) -> bool:

@@ -7,6 +7,7 @@ import pytest
 from experiments.config import (
     BudgetConfig,
     DataConfig,
+    ModelConfig,
     OptimizerConfig,
     ReductionConfig,
     RegularizerConfig,
@@ -44,6 +45,16 @@ def test_every_setting_changes_the_folder_and_the_same_config_keeps_it():
     ("make", "message"),
     [
         (lambda: DataConfig(train=0), "train must be at least 1"),
+        (lambda: ModelConfig("rotatoin"), "did you mean rotation"),
+        (lambda: ModelConfig(gate="half"), "did you mean half-glu"),
+        (lambda: ModelConfig(norm="bach"), "did you mean batch"),
+        (lambda: ModelConfig("lru", layer_options={"min_radios": 0.5}), "did you mean min_radius"),
+        (
+            lambda: RunConfig(
+                data=DataConfig(validation=False), budget=BudgetConfig(steps=2, evaluate_every=1)
+            ),
+            "need a validation split",
+        ),
         (lambda: OptimizerConfig(learning_rate=float("nan")), "learning_rate must be positive"),
         (lambda: OptimizerConfig(precision="bfloat"), "did you mean bfloat16"),
         (lambda: ScheduleConfig(shape="cosin"), "did you mean cosine"),

@@ -419,6 +419,15 @@ def test_unknown_data(config, message):
         load_data(config)
 
 
+def test_selective_layers_train_and_know_no_penalty(tiny, quiet):
+    selective = replace(tiny, model=replace(tiny.model, layer="selective"))
+    assert train(selective, quiet)["orders"] == [4, 4]
+    penalised = replace(selective, regularizer=RegularizerConfig("hankel", 1e-3))
+    with pytest.raises(ArgumentError, match="the model has none"):
+        train(penalised, quiet)
+    assert not (run_folder(penalised) / "metrics.jsonl").exists()
+
+
 def test_runtime_is_checked():
     with pytest.raises(ArgumentError, match="log_every"):
         Runtime(log_every=0)

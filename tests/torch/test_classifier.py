@@ -50,7 +50,7 @@ def test_full_lengths_are_no_lengths():
 
 
 def test_lengths_have_one_entry_per_sequence():
-    with pytest.raises(lti.ShapeError, match="there are 4 sequences"):
+    with pytest.raises(lti.ShapeError, match=r"lengths of shape \(4,\)"):
         make_model()(torch.randn(4, 7, 2), torch.tensor([7, 7]))
 
 
@@ -172,6 +172,7 @@ def test_layer_options_reach_the_layers():
         ({"norm": "group"}, "norm='group' is not one of"),
         ({"gate": "relu"}, "gate='relu' is not one of"),
         ({"dropout_mask": "batch"}, "dropout_mask='batch' is not one of"),
+        ({"documents": 3}, r"documents=3 is not one of \(1, 2\)"),
     ],
 )
 def test_bad_configurations(changes, message):

@@ -70,6 +70,7 @@ def test_a_fresh_process_loads_every_kind(tmp_path):
         make_model(vocabulary=7, bidirectional=True, norm="layer", gate="glu", dropout=0.1),
         torch.randint(7, (2, 9)),
     )
+    models["model pairs"] = (make_model(documents=2), torch.randn(2, 2, 9, 2))
     models["model canonical"] = (make_model(layer_options={"canonical": True}), sequences)
     for name, (model, inputs) in list(models.items()):
         if name not in ("half", "canonical"):
