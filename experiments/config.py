@@ -8,14 +8,18 @@ import hashlib
 import inspect
 import json
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal, TypeVar
 
 from lticore.errors import ArgumentError
 from lticore_torch.layers import LAYERS
 
 T = TypeVar("T")
+
+# Evaluated once per class: files of results hold many configs.
+_hints: Callable[[type], dict[str, Any]] = cache(typing.get_type_hints)
 
 
 @dataclass(frozen=True)
@@ -242,7 +246,7 @@ class RunConfig:
         if self.reduction.mode != "none":
             parts.append(f"{self.reduction.mode}{self.reduction.amount:g}")
         parts.append(f"seed{self.seed}")
-        told = json.dumps(_unlike(to_json(self), to_json(RunConfig())), sort_keys=True)
+        told = json.dumps(changed_settings(self), sort_keys=True)
         digest = hashlib.sha256(told.encode()).hexdigest()
         return f"{self.data.name}/{'-'.join(parts)}-{digest[:8]}"
 
@@ -276,15 +280,6 @@ def to_json(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def _unlike(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """The entries that differ from the defaults."""
-    return {
-        name: _unlike(value, default) if isinstance(value, dict) and default else value
-        for name, value in values.items()
-        if value != (default := defaults.get(name))
-    }
-
-
 def from_json(kind: type[T], values: Mapping[str, Any]) -> T:
     """The dataclass ``kind`` from :func:`to_json`; missing fields take their defaults.
 
@@ -293,11 +288,27 @@ def from_json(kind: type[T], values: Mapping[str, Any]) -> T:
     ArgumentError
         For a field that ``kind`` does not have, with the nearest ones.
     """
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)
     names = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for name in values:
         check_name(f"field of {kind.__name__}", name, names)
     return kind(**{name: _convert(hints[name], value) for name, value in values.items()})
+
+
+def changed_settings(config: RunConfig) -> dict[str, Any]:
+    """The settings that are not at their defaults; :func:`with_settings` gives the config back."""
+    return _unlike(to_json(config), to_json(RunConfig()))
+
+
+def with_settings(settings: Mapping[str, Any]) -> RunConfig:
+    """The run with these settings, all others at their defaults.
+
+    Raises
+    ------
+    ArgumentError
+        As :func:`from_json`.
+    """
+    return from_json(RunConfig, _filled(settings, to_json(RunConfig())))
 
 
 def check_name(what: str, name: str, known: Iterable[str]) -> None:
@@ -308,6 +319,26 @@ def check_name(what: str, name: str, known: Iterable[str]) -> None:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
     raise ArgumentError(f"unknown {what} {name!r}: {hint}")
+
+
+def _unlike(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """The entries that differ from the defaults."""
+    return {
+        name: _unlike(value, default) if isinstance(value, dict) and default else value
+        for name, value in values.items()
+        if value != (default := defaults.get(name))
+    }
+
+
+def _filled(values: Mapping[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of :func:`_unlike`."""
+    given = {
+        name: _filled(value, default)
+        if isinstance(value, dict) and (default := defaults.get(name))
+        else value
+        for name, value in values.items()
+    }
+    return defaults | given
 
 
 def _convert(hint: Any, value: Any) -> Any:
@@ -324,7 +355,7 @@ def _convert(hint: Any, value: Any) -> Any:
 
 def _choices(config: Any) -> None:
     """Every field with a Literal type holds one of its values."""
-    for name, hint in typing.get_type_hints(type(config)).items():
+    for name, hint in _hints(type(config)).items():
         if typing.get_origin(hint) is Literal:
             check_name(f"value of {name},", getattr(config, name), typing.get_args(hint))
 

@@ -1,6 +1,6 @@
 """All results as one self-contained HTML page and as RESULTS.md.
 
-Every number comes from a finished run: its folder, or its committed summary. Cells without a run
+Every number comes from a finished run: its folder, or its committed result. Cells without a run
 say "not run".
 """
 
@@ -25,7 +25,7 @@ from .config import ReductionConfig
 from .demo_report import STYLE, decay_figure, png
 from .papers import PAPERS
 from .papers.tables import Table, markdown, our_text, table_runs
-from .results import Result, all_results, commit_results, committed_path
+from .results import Result, all_results, commit_results, committed_results
 from .runs import runs_root
 
 matplotlib.use("Agg")
@@ -49,7 +49,7 @@ class ReportConfig:
     markdown: Path = _MARKDOWN
     """The same tables as Markdown."""
     commit: bool = False
-    """First write summaries of all finished runs of these tables to experiments/results."""
+    """First write the results of all finished runs of these tables to experiments/results."""
 
 
 def report(config: ReportConfig) -> None:
@@ -59,9 +59,9 @@ def report(config: ReportConfig) -> None:
         for name, paper in PAPERS.items()
     }
     if config.commit:
-        found = (run for made in tables.values() for table in made for run in table_runs(table))
-        written = commit_results(list({run.slug: run for run in found}.values()))
-        print(f"{len(written)} summaries written to experiments/results")
+        for name, made in tables.items():
+            written = commit_results(name, [run for table in made for run in table_runs(table)])
+            print(f"{name}: {written} results written to experiments/results")
     results = all_results()
     html = config.html or runs_root() / "report.html"
     write_atomically(config.markdown, _markdown(tables, results, config.preset))
@@ -86,10 +86,11 @@ def _markdown(tables: dict[str, list[Table]], results: Sequence[Result], preset:
         parts += [markdown(table) for table in made]
     parts += ["## Runs", "", "| run | test accuracy (%) | orders | commit | torch | device |"]
     parts.append("|---|---|---|---|---|---|")
+    committed = committed_results()
     for result in results:
-        s = result.summary
-        committed = committed_path(result.config)
-        name = f"[{s['slug']}](results/{committed.name})" if committed.exists() else s["slug"]
+        s, name = result.summary, result.config.slug
+        if name in committed:
+            name = f"[{name}](results/{Path(committed[name].source).name})"
         parts.append(
             f"| {name} | {100 * s['test_accuracy']:.2f} | {s['orders']} | {s['commit']} | "
             f"{s['versions']['torch']} | {s['device']} |"

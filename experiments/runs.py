@@ -53,6 +53,12 @@ def run_folder(config: RunConfig) -> Path:
     return carried if carried.exists() else runs_root() / config.slug
 
 
+def finished_folders() -> list[Path]:
+    """Folders of finished runs: those in ``LTICORE_RUNS``, then those in the repository."""
+    found = (sorted(root.glob("*/*/summary.json")) for root in (runs_root(), CARRIED))
+    return [path.parent for paths in found for path in paths]
+
+
 def open_run(folder: Path, config: RunConfig) -> None:
     """Make the folder, or make sure that it is of this config.
 

@@ -29,7 +29,7 @@ class PaperConfig:
     report_only: bool = False
     """Run nothing."""
     commit: bool = False
-    """Write the summaries of the finished runs to experiments/results."""
+    """Write the results of the finished runs to experiments/results."""
     runtime: Runtime = field(default_factory=Runtime)
 
 
@@ -62,7 +62,7 @@ def run_paper(name: Literal["hsvr", "compressm", "h2"] | str, config: PaperConfi
     for slug, source in sorted(links.items()):
         print(f"  {slug}  {source}")
     if config.commit:
-        print(f"{len(commit_results(configs))} summaries written")
+        print(f"{commit_results(name, configs)} results written")
     if failures:
         unique = sorted(set(failures))
         raise ArgumentError(f"{len(unique)} runs failed:\n  " + "\n  ".join(unique))

@@ -47,6 +47,7 @@ def test_a_table_runs_and_prints(quiet, capsys, paper, number, tasks):
 def nothing_committed(tmp_path, monkeypatch):
     """Results that are part of the repository are not those of the tests."""
     monkeypatch.setattr("experiments.results.COMMITTED", tmp_path / "committed")
+    monkeypatch.setattr("experiments.runs.CARRIED", tmp_path / "committed" / "runs")
 
 
 def test_report_only_runs_nothing(capsys):
@@ -90,21 +91,19 @@ def test_trajectories_of_a_figure_are_recorded_and_drawn(quiet, tmp_path):
     assert "Hankel singular values in training" in page.read_text()
 
 
-def test_report_is_self_contained_and_comes_from_committed_summaries_too(
+def test_report_is_self_contained_and_comes_from_committed_results_too(
     quiet, tmp_path, monkeypatch
 ):
     config = PaperConfig(table="1", preset="smoke", tasks=("smnist",), runtime=quiet)
     run_paper("hsvr", config)
     table = hsvr.table("1", "smoke", ("smnist",))
-    written = commit_results(table_runs(table), tmp_path / "results")
-    assert len(written) == 4
-    monkeypatch.setattr("experiments.results.COMMITTED", tmp_path / "results")
+    assert commit_results("hsvr", table_runs(table)) == 4
     report(ReportConfig("smoke", tmp_path / "one.html", tmp_path / "one.md"))
     monkeypatch.setenv("LTICORE_RUNS", str(tmp_path / "nothing"))
     report(ReportConfig("smoke", tmp_path / "two.html", tmp_path / "two.md"))
     assert (tmp_path / "two.md").read_text() == (tmp_path / "one.md").read_text()
-    for path in written:
-        assert f"](results/{path.name})" in (tmp_path / "two.md").read_text()
+    for run in table_runs(table):
+        assert f"[{run.slug}](results/hsvr.jsonl)" in (tmp_path / "two.md").read_text()
     page = (tmp_path / "two.html").read_text()
     assert page.count("data:image/png;base64,") >= 2
     assert not re.search(r"""(src|href)=["']?(https?:|/|\.)""", page)
