@@ -139,10 +139,12 @@ def _mnist(data: DataConfig, order: int, steps: int, rate: float) -> RunConfig:
 def _small(
     data: DataConfig, depth: int, features: int, order: int, steps: int, batch: int, factor: float
 ) -> RunConfig:
+    """Features are dropped for whole sequences, as in the runs that are committed."""
     run = _paper("digits", depth, features, order, steps, batch, factor, 0.1)
+    model = replace(run.model, dropout_mask="sequence")
     budget = replace(run.budget, evaluate_every=steps // 20)
     optimizer = replace(run.optimizer, learning_rate=4e-3)
-    return replace(run, data=data, budget=budget, optimizer=optimizer)
+    return replace(run, data=data, model=model, budget=budget, optimizer=optimizer)
 
 
 _LISTOPS = DataConfig(
@@ -167,7 +169,8 @@ TASKS = {
         _small(_LISTOPS, 2, 32, 64, 3000, 50, 0.5),
         _in_warmup(3000),
         (0.15, 0.05),
-        "expressions of 11–59 tokens, LRU 2 × 64 complex states, width 32, 3 000 steps of 50",
+        "expressions of 11–59 tokens, LRU 2 × 64 complex states, width 32, 3 000 steps of 50; "
+        "dropout of whole sequences",
     ),
     "aan": Task(
         _paper("aan", 6, 128, 256, 100_000, 64, 0.5, 0.1),
@@ -184,7 +187,7 @@ TASKS = {
         (200, 400),
         (0.15, 0.05),
         "first 1 024 characters, LRU 1 × 64 complex states, width 64, 1 500 steps of 32, 2 500 "
-        "test reviews",
+        "test reviews; dropout of whole sequences",
     ),
     "pathfinder": Task(
         _paper("pathfinder", 6, 192, 256, 500_000, 64, 0.25, 0.0),
