@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jinja2
 import matplotlib
@@ -24,7 +24,7 @@ from lticore_torch.tracking import plot_hankel_records
 from .config import ReductionConfig
 from .demo_report import STYLE, decay_figure, png
 from .papers import PAPERS
-from .papers.tables import Table, markdown, our_text, table_runs
+from .papers.tables import Preset, Table, markdown, our_text, table_runs
 from .results import Result, all_results, commit_results, committed_results
 from .runs import runs_root
 
@@ -42,7 +42,7 @@ _MARKDOWN = Path(__file__).parent / "RESULTS.md"
 class ReportConfig:
     """Build the report of all results."""
 
-    preset: Literal["smoke", "small", "paper"] = "small"
+    preset: Preset = "small"
     """Whose tables to show."""
     html: Path | None = None
     """The page; default: report.html in the folder of runs."""

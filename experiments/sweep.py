@@ -27,6 +27,8 @@ from lticore.errors import ArgumentError
 
 from .config import RegularizerConfig, RunConfig, Runtime, check_name
 from .methods import reduced_in_training, regularised
+from .papers import PAPERS
+from .papers.tables import Preset, table_runs
 from .results import find_result
 from .runs import runs_root
 from .train import leaving_at_once, train
@@ -50,7 +52,7 @@ class SweepConfig:
     """Tolerances τ of in-training reduction at the steps --run.reduction.steps (0: none)."""
     paper: str | None = None
     """Instead: all runs of a paper that are known by now."""
-    preset: Literal["smoke", "small", "paper"] = "paper"
+    preset: Preset = "paper"
     """Of that paper."""
     tasks: tuple[str, ...] = ()
     """Only these data sets of that paper."""
@@ -109,9 +111,6 @@ class Job:
 def sweep_runs(config: SweepConfig) -> list[RunConfig]:
     """The runs of a sweep, once each."""
     if config.paper is not None:
-        from .papers import PAPERS
-        from .papers.tables import table_runs
-
         check_name("paper", config.paper, PAPERS)
         paper = PAPERS[config.paper]
         tables = (paper.table(n, config.preset, config.tasks) for n in paper.TABLES)

@@ -1,12 +1,14 @@
 """The papers at preset smoke: every table runs, prints, and is reported; published numbers."""
 
 import re
+from dataclasses import replace
+from typing import get_args
 
 import pytest
 
 from experiments.papers import PAPERS, compressm, hsvr
 from experiments.papers.run import PaperConfig, run_paper
-from experiments.papers.tables import NOT_RUN, markdown, our_text, table_runs
+from experiments.papers.tables import NOT_RUN, Preset, markdown, our_text, table_runs
 from experiments.report import ReportConfig, report
 from experiments.results import commit_results, find_result
 from experiments.runs import run_folder
@@ -26,6 +28,7 @@ from lticore.errors import ArgumentError
         ("compressm", "2", ()),
         ("compressm", "modes", ("digits",)),
         pytest.param("h2", "1", (), marks=pytest.mark.slow),
+        pytest.param("h2", "narrow", ("digits",), marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.filterwarnings("ignore::lticore.errors.PrecisionWarning")
@@ -58,15 +61,17 @@ def test_report_only_runs_nothing(capsys):
 
 
 @pytest.mark.parametrize("name", sorted(PAPERS))
-@pytest.mark.parametrize("preset", ["smoke", "small", "paper"])
+@pytest.mark.parametrize("preset", get_args(Preset))
 def test_every_table_and_figure_of_every_preset_can_be_made(name, preset):
     paper = PAPERS[name]
     for number in paper.TABLES:
         table = paper.table(number, preset)
         assert all(len(cells) == len(table.columns) for _, cells in table.rows)
         assert markdown(table).startswith(f"### {table.name}")
+        assert all(run.budget.batch_size for run in table_runs(table))  # they can be made, too
     for number in paper.FIGURES:
-        assert paper.figure_cells(number, preset)
+        cells = paper.figure_cells(number, preset)
+        assert cells or preset == "paper-short"  # which runs a few tasks only
 
 
 def test_published_numbers_agree_where_the_papers_do():
@@ -80,6 +85,35 @@ def test_published_numbers_agree_where_the_papers_do():
                 # The best of five below the mean of the best three: NOTES says so.
                 if a != "-" and "τ" not in b and (task, a, b) != ("mnist", "96.9 ± 0.0", "96.2"):
                     assert float(number.search(a)[0]) <= float(number.search(b)[0]) + 0.05
+
+
+def test_the_three_sets_of_numbers_for_smnist_stand_beside_each_other():
+    rows = dict(hsvr.table("1", "small", ("smnist",)).rows)
+    published = {label: [cell.published for cell in cells] for label, cells in rows.items()}
+    assert published["smnist: no reg."][1:] == ["13.35", "11.05", "10.55"]
+    assert published["smnist: no reg. (the code's README)"][1:] == ["66.68", "44.57", "20.75"]
+    assert published["smnist: HSV (ours) (the code's README)"][1:] == ["99.50", "99.47", "92.73"]
+    medians = dict(hsvr.table("5", "small", ("smnist",)).rows)["smnist: median"]
+    assert [cell.published for cell in medians][1:] == ["99.26", "98.95", "60.58"]
+
+
+def test_preset_paper_short_is_preset_paper_but_for_its_budget():
+    for task in ("smnist", "imdb"):
+        short, paper = (hsvr.plain_run(task, preset) for preset in ("paper-short", "paper"))
+        assert short.budget.epochs < paper.budget.epochs
+        assert replace(short, data=paper.data, budget=paper.budget) == paper
+    assert hsvr.plain_run("smnist", "paper-short").data == hsvr.plain_run("smnist", "paper").data
+    short, paper = (compressm.plain_run("mnist", preset) for preset in ("paper-short", "paper"))
+    assert replace(short, budget=paper.budget) == paper
+    assert (short.budget.steps, paper.budget.steps) == (60_000, 200_000)
+    with pytest.raises(ArgumentError, match="unknown task 'scifar'"):
+        hsvr.plain_run("scifar", "paper-short")
+
+
+def test_each_paper_drops_as_its_code_does():
+    assert {task.paper.model.dropout_mask for task in hsvr.TASKS.values()} == {"sequence"}
+    assert {task.paper.model.dropout_mask for task in compressm.TASKS.values()} == {"step"}
+    assert compressm.TASKS["imdb"].paper.model.dropout == 0.2
 
 
 def test_trajectories_of_a_figure_are_recorded_and_drawn(quiet, tmp_path):
