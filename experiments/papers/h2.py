@@ -74,23 +74,24 @@ _IMDB: dict[Preset, RunConfig] = {
 }
 
 
-def _narrow(data: DataConfig, steps: int) -> RunConfig:
+def _narrow(order: int) -> RunConfig:
     """Quadratic outputs, and so few features that 97 % of the parameters belong to states."""
     return RunConfig(
-        data=data,
-        model=replace(_MODEL, layer="quadratic", features=16, order=64),
+        data=DataConfig("digits"),
+        model=replace(_MODEL, layer="quadratic", features=16, order=order),
         optimizer=OptimizerConfig(4e-3, 0.05),
-        budget=BudgetConfig(steps=steps, batch_size=50),
+        budget=BudgetConfig(steps=1080, batch_size=50),
     )
 
 
-#: Narrow models by task, and the magnitude of the Hankel penalty that HSVR's preset small found on
-#: validation data for its models of as many states.
+#: Narrow models: with 160 states 80 % fewer are 32, an order that the paper names. The magnitude of
+#: the penalty is what HSVR's preset small found on validation data.
 NARROW = {
-    "smnist": (_narrow(DataConfig("smnist", pool=2), 3000), 1e-3),
-    "digits": (_narrow(DataConfig("digits"), 1080), 3e-3),
+    "64 states": _narrow(64),
+    "64 states, Hankel penalty": regularised(_narrow(64), "hankel", 3e-3),
+    "160 states": _narrow(160),
 }
-TASKS = ("imdb", *NARROW)
+TASKS = ("imdb", "digits")
 
 #: Runs per cell.
 SEEDS: dict[Preset, int] = {"smoke": 1, "small": 2, "paper-short": 1, "paper": 3}
@@ -104,12 +105,11 @@ _BUDGETS: dict[Preset, str] = {
 _NARROW_NOTES = (
     "not in the paper: models that are good at their task and whose parameters are states, so that "
     "its headline (about 80 % of the parameters for 4–5 points) can be tried",
-    "quadratic outputs of rank 2, 2 × 64 states, width 16, LayerNorm: 8 682 parameters on "
-    "sequences of one channel",
-    "sMNIST: images averaged to 14 × 14 = 196 steps, 3 000 steps of 50; digits: 8 × 8 = 64 steps, "
+    "digits of 8 × 8 = 64 steps, two layers with quadratic outputs of rank 2, width 16, LayerNorm, "
     "1 080 steps of 50",
-    "Hankel penalty: on the linear part (A, B, C), magnitudes 1e-3 (sMNIST) and 3e-3 (digits) as "
-    "in HSVR's preset small",
+    "the Hankel penalty (3e-3) acts on the linear part (A, B, C) alone, and training moves what the "
+    "model needs out of its sight: the quadratic part makes 99 % of the layers' squared h2 norms "
+    "and more, without penalty 70 to 86 %; truncation then costs more, not less",
 )
 
 
@@ -149,21 +149,16 @@ def _table_1(preset: Preset, tasks: Sequence[str]) -> Table:
 
 
 def _table_narrow(preset: Preset, tasks: Sequence[str]) -> Table:
-    known = tuple(NARROW) if preset in ("smoke", "small") else ()
+    known = ("digits",) if preset in ("smoke", "small") else ()
     chosen = tuple(task for task in tasks or known if task in known)
     blank = (NOT_IN_PAPER,) * (1 + len(NARROW_RATIOS))
     rows = []
-    for task in chosen:
-        plain, weight = NARROW[task]
-        if preset == "smoke":
-            plain = _SMOKE
-        for run, name in ((plain, "no penalty"), (regularised(plain, "hankel", weight), "Hankel")):
-            runs = partial(seeds, run, SEEDS[preset])
-            for method, label in METHODS.items():
-                cells = _accuracies(blank, runs, method, NARROW_RATIOS)
-                rows.append((f"{task}, {name}: {label}", cells))
-            cells = _removed(blank, runs, NARROW_RATIOS)
-            rows.append((f"{task}, {name}: removed parameters (%)", cells))
+    for name, run in NARROW.items() if chosen else ():
+        runs = partial(seeds, _SMOKE if preset == "smoke" else run, SEEDS[preset])
+        for method, label in METHODS.items():
+            rows.append((f"{name}: {label}", _accuracies(blank, runs, method, NARROW_RATIOS)))
+        removed = _removed(blank, runs, NARROW_RATIOS)
+        rows.append((f"{name}: removed parameters (%)", removed))
     return Table(
         "h2, narrow models with quadratic outputs",
         "test accuracy (%) by share of states removed, nothing retrained, median",
