@@ -86,7 +86,7 @@ class Progress:
 
     def __str__(self) -> str:
         done = "" if self.total is None else f"{self.step:,} of {self.total:,} steps"
-        return f"{self.name:<36} {self.state:<9} {done}".rstrip()
+        return f"{self.name:<38} {self.state:<9} {done}".rstrip()
 
 
 def progress(queue: dict[str, Runs] = QUEUE, root: Path = CARRIED) -> list[Progress]:

@@ -107,9 +107,9 @@ _NARROW_NOTES = (
     "its headline (about 80 % of the parameters for 4–5 points) can be tried",
     "digits of 8 × 8 = 64 steps, two layers with quadratic outputs of rank 2, width 16, LayerNorm, "
     "1 080 steps of 50",
-    "the Hankel penalty (3e-3) acts on the linear part (A, B, C) alone, and training moves what the "
-    "model needs out of its sight: the quadratic part makes 99 % of the layers' squared h2 norms "
-    "and more, without penalty 70 to 86 %; truncation then costs more, not less",
+    "the Hankel penalty (3e-3) acts on the linear part (A, B, C) alone, and training moves what "
+    "the model needs out of its sight: the quadratic part makes 99 % of the layers' squared h2 "
+    "norms and more, without penalty 70 to 86 %; truncation then costs more, not less",
 )
 
 
