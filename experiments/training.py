@@ -101,6 +101,11 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict]:
     Decaying A, B, C would pull the poles towards the middle of their range, and would be a second,
     coordinate-dependent regulariser beside the Hankel one. Where the poles have a rate of their
     own, they are a third group.
+
+    Raises
+    ------
+    ArgumentError
+        For a rate of the poles of layers that have none per pair.
     """
     system: set[int] = set()
     poles: set[int] = set()
@@ -110,6 +115,12 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict]:
             if name != "D" and not (config.system == "AB" and name.startswith("C")):
                 is_pole = config.pole_rate != 1 and of_pairs.get(name) is not None
                 (poles if is_pole else system).add(id(p))
+
+    if config.pole_rate != 1 and not poles:
+        raise ArgumentError(
+            f"pole_rate={config.pole_rate} needs layers with a parameter for each pole pair: "
+            "rotation, lru, s5 or quadratic"
+        )
 
     def members(ids: set[int]) -> list[Tensor]:
         return [p for p in model.parameters() if id(p) in ids]

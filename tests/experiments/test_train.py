@@ -353,6 +353,12 @@ def test_poles_may_have_a_rate_of_their_own(tiny):
     assert sorted(map(id, everything)) == sorted(map(id, model.parameters()))
 
 
+def test_a_rate_of_poles_needs_poles_in_pairs(tiny):
+    model = build_model(replace(tiny.model, layer="s4d"), describe(load_data(tiny.data)))
+    with pytest.raises(ArgumentError, match="pole_rate=2.0 needs"):
+        parameter_groups(model, OptimizerConfig(pole_rate=2.0))
+
+
 def test_linear_maps_may_start_as_in_flax(tiny):
     config = replace(tiny.model, features=64, linear_init="lecun")
     model = build_model(config, describe(load_data(tiny.data)))
