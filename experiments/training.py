@@ -118,7 +118,7 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict]:
 
     if config.pole_rate != 1 and not poles:
         raise ArgumentError(
-            f"pole_rate={config.pole_rate} needs layers with a parameter for each pole pair: "
+            f"pole_rate={config.pole_rate:g} needs layers with a parameter for each pole pair: "
             "rotation, lru, s5 or quadratic"
         )
 
