@@ -8,7 +8,8 @@ import scipy.linalg
 from ._arrays import Array, holds, is_numpy, namespace
 from ._check import is_single, like_precision, to_double
 from ._linalg import adjoint, conjugate, real_part
-from ._modes import require_stable, to_modes
+from ._modes import to_modes
+from ._stability import HORIZON, NOTHING, offering, require_stable
 from .errors import ArgumentError, ArrayLibraryError, NonFiniteError, warn_precision
 from .gramians import balance_states, double_gramians, low_rank_pays, modal_factors
 from .hankel import hankel_singular_values
@@ -35,6 +36,7 @@ _MAX_LEVELS = 60
 _WELL_CONDITIONED = 1e6
 
 
+@offering(NOTHING)
 def hankel_norm(sys: LTI) -> Array:
     """Largest Hankel singular value σ_1, one per batch entry.
 
@@ -43,6 +45,7 @@ def hankel_norm(sys: LTI) -> Array:
     return hankel_singular_values(sys)[..., 0]
 
 
+@offering(HORIZON)
 def h2_norm(sys: System, *, horizon: int | None = None) -> Array:
     """‖Σ‖_h2 = (Σ_k ‖h_k‖_F²)^{1/2} = (tr C P Cᴴ + ‖D‖_F²)^{1/2}, one per batch entry.
 
@@ -64,6 +67,7 @@ def h2_norm(sys: System, *, horizon: int | None = None) -> Array:
     return like_precision(namespace(squared).sqrt(squared), is_single(sys.B))
 
 
+@offering(HORIZON)
 def h2_error(
     sys: System,
     reduced: System,

@@ -10,6 +10,7 @@ import numpy as np
 
 from .._arrays import is_numpy
 from .._check import check_integer
+from .._stability import HORIZON, offering, require_stable
 from ..errors import ArgumentError, ArrayLibraryError, ShapeError, warn_precision
 from ..norms import h2_error
 from ..quadratic import QuadraticOutputLTI, System, dense_forms, linear_part
@@ -28,6 +29,7 @@ METHODS: dict[str, Callable[[Target, Candidate], Descent]] = {
 }
 
 
+@offering(HORIZON)
 def h2_reduction(
     sys: System,
     order: int,
@@ -82,6 +84,8 @@ def h2_reduction(
     ("tsia"); Golub & Pereyra (1973) for the projection.
     """
     order = _check_arguments(sys, order, method, starts, horizon, seed)
+    if horizon is None:
+        require_stable(linear_part(sys), what="the h2 norm")
     target = make_target(sys, horizon)
     balanced = truncate(sys, order=order, horizon=horizon)
     # A start that had to be made stable is as good as another, one of lower order is not.

@@ -11,7 +11,8 @@ import numpy as np
 from .._arrays import Array, namespace, to_numpy
 from .._check import is_complex
 from .._linalg import adjoint
-from .._modes import is_real, polar_modes, require_stable, to_modes
+from .._modes import is_real, polar_modes, to_modes
+from .._stability import require_stable
 from ..convert.diagonal import diagonalize
 from ..convert.rotation import to_rotation
 from ..errors import ArgumentError, ShapeError, warn_precision
