@@ -8,8 +8,15 @@ import scipy.linalg
 from ._arrays import Array, holds, is_numpy, namespace
 from ._check import is_single, like_precision, to_double
 from ._linalg import adjoint, conjugate, real_part
-from ._modes import require_stable, to_modes
-from .errors import ArgumentError, ArrayLibraryError, NonFiniteError, warn_precision
+from ._modes import to_modes
+from ._stability import HORIZON, NOTHING, offering, require_stable
+from .errors import (
+    ArgumentError,
+    ArrayLibraryError,
+    NonFiniteError,
+    SingularEquationError,
+    warn_precision,
+)
 from .gramians import balance_states, double_gramians, low_rank_pays, modal_factors
 from .hankel import hankel_singular_values
 from .quadratic import (
@@ -31,10 +38,14 @@ from .systems import LTI, entry, in_double
 #: only adds a frequency to look at; one too few can hide a peak.
 _ON_CIRCLE = 1e-4
 _MAX_LEVELS = 60
+#: Negative squares up to this share of what they are sums of are rounding, in equations that are
+#: solved without a warning.
+_NOISE = 1e-6
 #: Reduced systems whose eigenvectors have at most this condition are measured in their modes.
 _WELL_CONDITIONED = 1e6
 
 
+@offering(NOTHING)
 def hankel_norm(sys: LTI) -> Array:
     """Largest Hankel singular value σ_1, one per batch entry.
 
@@ -43,6 +54,7 @@ def hankel_norm(sys: LTI) -> Array:
     return hankel_singular_values(sys)[..., 0]
 
 
+@offering(HORIZON)
 def h2_norm(sys: System, *, horizon: int | None = None) -> Array:
     """‖Σ‖_h2 = (Σ_k ‖h_k‖_F²)^{1/2} = (tr C P Cᴴ + ‖D‖_F²)^{1/2}, one per batch entry.
 
@@ -59,11 +71,14 @@ def h2_norm(sys: System, *, horizon: int | None = None) -> Array:
     Raises
     ------
     UnstableSystemError, ArgumentError
+    SingularEquationError
+        When a dense Gramian is so far off that the square is negative.
     """
     squared = _squared_norm(sys, horizon) + _squared_feedthrough(_feedthrough(sys))
     return like_precision(namespace(squared).sqrt(squared), is_single(sys.B))
 
 
+@offering(HORIZON)
 def h2_error(
     sys: System,
     reduced: System,
@@ -77,9 +92,10 @@ def h2_error(
     With quadratic outputs less 2 Σ_i tr(Xᴴ M_i X M̂_i); a linear system has M = 0.
 
     Accuracy: absolute, about 1e-16 · ‖Σ‖² in the square, so 1e-8 · ‖Σ‖ in the error itself;
-    negative squares from rounding become 0. A dense system holds a pole λ to 1e-16 only, which
-    adds 1e-16/(1 − |λ|) · ‖Σ̂‖ to the error where ``reduced`` is dense, and 1e-16/(1 − |λ|) · ‖Σ‖²
-    to its square where ``sys`` is, or where the modes of ``reduced`` have a condition above 1e6.
+    negative squares from rounding become 0, with a PrecisionWarning beyond 1e-6 ‖Σ‖². A dense
+    system holds a pole λ to 1e-16 only, which adds 1e-16/(1 − |λ|) · ‖Σ̂‖ to the error where
+    ``reduced`` is dense, and 1e-16/(1 − |λ|) · ‖Σ‖² to its square where ``sys`` is, or where the
+    modes of ``reduced`` have a condition above 1e6.
 
     Cost: O(n r (m + p)) for the mixed term when both are structured, O(n³ + r³) otherwise.
     Quadratic outputs add O(p n r (n + r)), or O(p n c r) for factors of rank c.
@@ -105,7 +121,15 @@ def h2_error(
         D = D_reduced if D is None else D
     else:
         D = to_double(D) - to_double(D_reduced)
-    squared = _non_negative(own - 2 * mixed) + _squared_feedthrough(D)
+    squared = own - 2 * mixed
+    if not holds(squared >= -_NOISE * own):
+        share = float(xp.max(-squared / xp.where(own > 0, own, xp.ones_like(own))))
+        warn_precision(
+            f"the squared h2 error drowns in rounding: {-share:.0e} of the squared norms, which "
+            "counts as 0. Poles of a dense system lie so near to the circle that their digits do "
+            "not suffice; Diagonal and Rotation structures keep them"
+        )
+    squared = _non_negative(squared) + _squared_feedthrough(D)
     return like_precision(xp.sqrt(squared), single)
 
 
@@ -245,8 +269,18 @@ def _squared_norm(sys: System, horizon: int | None) -> Array:
         modal_C = adjoint(to_modes(scaled.A, adjoint(scaled.C)))
         return xp.sum(xp.abs(modal_C @ R) ** 2, axis=(-2, -1))
     (P,) = double_gramians(sys, horizon, which="P")
-    C = to_double(sys.C)
-    return _non_negative(real_part(namespace(P).sum((C @ P) * conjugate(C), axis=(-2, -1))))
+    xp, C = namespace(P), to_double(sys.C)
+    terms = (C @ P) * conjugate(C)
+    squared = real_part(xp.sum(terms, axis=(-2, -1)))
+    # An overflow is no negative square.
+    found = _non_negative(squared)
+    if not holds(squared >= -_NOISE * xp.sum(xp.abs(terms), axis=(-2, -1))):
+        raise SingularEquationError(
+            "the squared h2 norm came out negative, far beyond rounding: the equation of the "
+            "Gramian is so nearly singular that its solution is not positive. Balance the units of "
+            "the states (scipy.linalg.matrix_balance), or give the poles as Diagonal or Rotation"
+        )
+    return found
 
 
 def _non_negative(squared: Array) -> Array:

@@ -8,8 +8,8 @@ from ._arrays import Array, holds, namespace
 from ._check import check_integer, check_rtol, is_single, like_precision, to_double
 from ._directions import gramian_cotangents
 from ._linalg import real_part
-from ._modes import require_stable
 from ._pull_back import pull_back
+from ._stability import HORIZON, offering, require_stable
 from .errors import warn_precision
 from .gramians import balance_gramians, balance_states, gramian
 from .hankel import hankel_singular_values
@@ -22,6 +22,7 @@ from .systems import LTI, in_double
 _ACCURACY = 1e-6
 
 
+@offering(HORIZON)
 def hankel_sum(
     sys: LTI, function: SpectralLike = "nuclear", *, horizon: int | None = None
 ) -> Array:
@@ -57,6 +58,7 @@ class LTIGradient:
     discrepancy: Array
 
 
+@offering(HORIZON)
 def hankel_sum_and_gradient(
     sys: LTI,
     function: SpectralLike = "nuclear",

@@ -21,7 +21,7 @@ LAYERS = (
     {"kernels", *KERNELS, "_linalg"},
     {"structure", "systems", "_modes", "quadratic"},
     {"_stein_dense", "_hammarling", "cauchy", "recurrence", "spectral", "_geometric_mean"},
-    {"_stein_modal", "_directions"},
+    {"_stein_modal", "_directions", "_stability"},
     {"stein", "response"},
     {"gramians", "_pull_back"},
     {"_relative"},

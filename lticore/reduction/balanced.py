@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from .._arrays import Array, holds, namespace
-from .._check import check_one_given, to_double
+from .._check import check_one_given, is_complex, to_double
 from .._directions import leading_directions
 from .._linalg import (
     EPSILON,
@@ -19,12 +19,14 @@ from .._linalg import (
     real_part,
 )
 from .._modes import multiply
+from .._stability import HORIZON, KEEP, is_stable, offering
 from ..errors import ArgumentError, warn_precision
 from ..gramians import scaled_factors, scaled_gramians
-from ..norms import h2_error
+from ..norms import h2_error, h2_norm
 from ..quadratic import QuadraticOutputLTI, System, linear_part, mapped, transformed
+from ..response import frequency_response
 from ..structure import Rotation, StateMatrix, is_structured
-from ..systems import LTI
+from ..systems import LTI, replaced
 from ._repair import repair
 from ._split import join, split_unstable
 from .orders import check_not_empty, check_order, order_for_energy, order_for_error
@@ -63,16 +65,20 @@ def balanced_truncation(
     error : float ≥ 0
         Smallest r with 2 Σ_{i>r} σ_i ≤ error, an absolute bound on the h∞ error.
     horizon : int ≥ 1, optional
-        Balance the Gramians of the first T lags instead (TLBT); the system may be unstable. There
-        is no bound, and the result may be unstable where the system is not: such poles are
-        reflected, λ → 1/conj λ, and the outputs fitted again over the horizon, for which a dense A
-        must have eigenvectors. A PrecisionWarning says so; ``left`` and ``right`` are None then.
+        Balance the Gramians of the first T lags instead (TLBT); the system may be unstable, and the
+        result is unstable with it. There is no bound, and the result may be unstable where the
+        system is not: such poles are reflected, λ → 1/conj λ, and the outputs fitted again over the
+        horizon, for which a dense A must have eigenvectors. A PrecisionWarning says so; ``left``
+        and ``right`` are None then.
     match_dc : bool
         Balanced singular perturbation: the states beyond r follow at once instead of being dropped,
         so that H_r(1) = H(1). The bound is the same. D changes, and ``left``, ``right`` are None.
     unstable : "refuse" or "keep"
         "keep" reduces the stable part of a system and keeps all other modes: ``order`` counts them,
-        the other criteria, σ and the bound are those of the stable part. One system at a time.
+        the other criteria, σ and the bound are those of the stable part; an ``order`` of just the
+        unstable modes drops the stable part, but for its DC gain under ``match_dc``. Poles that
+        rounding does not tell from the circle are kept, clusters of them together. One system at a
+        time.
 
     Returns
     -------
@@ -97,15 +103,16 @@ def balanced_truncation(
     Control 50 (1989); finite horizons: Gawronski & Juang (1990); quadratic outputs: Benner, Goyal &
     Pontes Duff, IEEE TAC 67 (2022).
     """
-    found = truncate(
-        sys,
-        order=order,
-        energy=energy,
-        error=error,
-        horizon=horizon,
-        match_dc=match_dc,
-        unstable=unstable,
-    )
+    with offering(_remedies(sys)):
+        found = truncate(
+            sys,
+            order=order,
+            energy=energy,
+            error=error,
+            horizon=horizon,
+            match_dc=match_dc,
+            unstable=unstable,
+        )
     warn_if_lowered(found)
     if found.reflected:
         warn_precision(
@@ -144,10 +151,10 @@ def truncate(
     _check_options(sys, order, energy, error, horizon, match_dc, unstable)
     full = mapped(to_double, sys)
     stable, rest = full, None
-    if unstable == "keep" and full.spectral_radius >= 1:
+    if unstable == "keep" and not is_stable(full.A):
         stable, rest = split_unstable(full)
     if rest is not None:
-        found = _reduce_stable_part(stable, rest, order, energy, error, match_dc)
+        found = _reduce_stable_part(full, stable, rest, order, energy, error, match_dc)
     else:
         balancing = _balance(full, horizon)
         wanted = _choose_order(balancing.sigma, order, energy, error)
@@ -241,7 +248,8 @@ def _truncated(sys: System, found: _Balancing, wanted: int, horizon: int | None)
     reflected = 0
     if horizon is not None and not _is_stable(reduced):
         reduced, reflected = repair(sys, reduced, horizon)
-        left = right = None
+        if reflected:
+            left = right = None
     bound = 2 * xp.sum(xp.where(kept, 0.0, found.sigma), axis=-1)
     no_bound = horizon is not None or isinstance(sys, QuadraticOutputLTI)
     reduction = Reduction(
@@ -292,6 +300,7 @@ def _perturbed(sys: LTI, found: _Balancing, wanted: int, horizon: int | None) ->
 
 
 def _reduce_stable_part(
+    sys: LTI,
     stable: LTI | None,
     rest: LTI,
     order: int | None,
@@ -299,22 +308,41 @@ def _reduce_stable_part(
     error: float | None,
     match_dc: bool,
 ) -> Truncation:
-    if order is not None and order <= rest.order:
+    if order is not None and check_order(order, sys.order) < rest.order:
         raise ArgumentError(
-            f"order is {order}, but {rest.order} unstable modes are kept: at least one state more "
-            "is needed for the stable part"
+            f"order is {order}, but {rest.order} unstable modes are kept: ask for at least as many"
         )
     if stable is None:
-        raise ArgumentError("no mode of the system is stable, so there is nothing to reduce")
-    if order is not None:
-        check_order(order, stable.order + rest.order)
+        xp = namespace(sys.B)
+        nothing = real_part(xp.zeros_like(sys.B[0, 0]))
+        nothing_left = Reduction(sys.to_dense(), sys.order, nothing[None][:0], nothing, nothing)
+        return Truncation(nothing_left, sys.order, sys.order)
     found = _balance(stable, None)
+    if order == rest.order:
+        return Truncation(_without(stable, rest, found, match_dc), order, order)
     left = None if order is None else order - rest.order
     wanted = _choose_order(found.sigma, left, energy, error)
     part = (_perturbed if match_dc else _truncated)(stable, found, wanted, None)
     whole = join(part.reduction.system, rest)
     joined = replace(part.reduction, system=whole, order=whole.order, left=None, right=None)
     return Truncation(joined, part.wanted + rest.order, part.clear + rest.order)
+
+
+def _without(stable: LTI, rest: LTI, found: _Balancing, match_dc: bool) -> Reduction:
+    """The unstable part alone; of the stable one D remains, or its DC gain."""
+    xp = namespace(stable.B)
+    D, error = stable.D, replaced(stable, D=None)
+    if match_dc:
+        gain = frequency_response(stable, xp.zeros(1))[0]
+        D = gain if is_complex(stable.B) else real_part(gain)
+        error = replaced(stable, D=-D if stable.D is None else stable.D - D)
+    return Reduction(
+        system=LTI(rest.to_dense().A, rest.B, rest.C, D),
+        order=rest.order,
+        singular_values=found.sigma,
+        error_bound=2 * xp.sum(found.sigma, axis=-1),
+        h2_error=h2_norm(error),
+    )
 
 
 def _projections(
@@ -335,7 +363,15 @@ def _projected(sys: System, left: Array, right: Array) -> System:
     return LTI(A, B, C, linear.D)
 
 
+def _remedies(sys: System) -> str:
+    """What there is for unstable systems."""
+    if isinstance(sys, QuadraticOutputLTI) or sys.batch_shape:
+        return HORIZON
+    return f"{KEEP}. {HORIZON}"
+
+
 def _is_stable(sys: System) -> bool:
+    # By the poles as they are, since those of a structured system may be next to the circle.
     # Libraries without eigenvalues of general matrices cannot tell; there we trust the theory.
     return not has_eigenvalues(sys.B) or sys.spectral_radius < 1
 

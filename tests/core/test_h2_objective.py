@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -137,22 +138,25 @@ def test_projected_outputs_are_the_best(structure, forms, horizon):
         assert objective.with_outputs(target, start, c, other).error > best.error
 
 
-@given(seed=seeds(), pairs=st.sampled_from([None, 0, 1]))
-def test_parameters_are_unconstrained(seed, pairs):
-    """Packing, unpacking, and the gradient in ν and θ."""
+@given(seed=seeds(), pairs=st.sampled_from([None, 0, 1]), circle=st.sampled_from([1.0, 1.2]))
+def test_parameters_are_unconstrained(seed, pairs, circle):
+    """Packing, unpacking, and the gradient in ν and θ; over a horizon in a larger circle too."""
     rng = np.random.default_rng(seed)
     structure = "complex diagonal" if pairs is None else "rotation with real poles"
-    target = modes.make_target(make_system(rng, structure, "linear"), None)
+    target = modes.make_target(make_system(rng, structure, "linear"), None if circle == 1 else 20)
+    target = replace(target, circle=circle)
     start = make_candidate(rng, 3, 2, pairs)
-    x = _packed(start)
-    again = _unpacked(x, start)
+    x = _packed(start, circle)
+    again = _unpacked(x, start, circle)
     np.testing.assert_allclose(again.poles, start.poles, atol=1e-13)
     np.testing.assert_allclose(again.b, start.b, atol=1e-13)
     g = _packed_gradient(target, objective.project(target, start))
     direction = rng.standard_normal(len(x))
-    slope = central_difference(
-        lambda x: target.energy * objective.project(target, _unpacked(x, start)).error, x, direction
-    )
+
+    def value(x):
+        return target.energy * objective.project(target, _unpacked(x, start, circle)).error
+
+    slope = central_difference(value, x, direction)
     assert abs(g @ direction - slope) <= 1e-6 * np.linalg.norm(g) + 1e-8 * target.energy
 
 
