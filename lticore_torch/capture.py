@@ -54,9 +54,10 @@ def run(
 
 
 def _recorder(record: Seen) -> Callable[..., None]:
-    def hook(module: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> None:
+    def hook(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         record.inputs.append(args[0].detach())
-        record.outputs.append(output.detach())
+        y = output[0] if isinstance(output, tuple) else output  # beside the state
+        record.outputs.append(y.detach())
         record.options.append(kwargs)
 
     return hook

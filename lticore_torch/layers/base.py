@@ -25,7 +25,7 @@ LOG_LIMIT = 30.0
 
 
 class SSMLayer(nn.Module, ABC):
-    """A layer  x_k = A x_{k−1} + B u_k,  y_k = C x_k + D u_k  with x_{−1} = 0 and diagonal D.
+    """A layer  x_k = A x_{k−1} + B u_k,  y_k = C x_k + D u_k  with diagonal D.
 
     What A, B and C are made of is the layer's own business; regulariser and compression see it
     through the methods below. The feedthrough is a parameter named D, of one entry per feature.
@@ -38,6 +38,14 @@ class SSMLayer(nn.Module, ABC):
 
     Shapes: forward (..., L, features) → (..., L, features); with ``reverse=True`` the recurrence
     runs from the last step to the first.
+
+    States: forward starts from ``state`` and with ``return_state=True`` gives (y, state after the
+    last step processed), both as for :meth:`step`; x_{−1} = 0 where it is None. So a sequence may
+    come in chunks, with ``reverse=True`` the last of them first:
+
+        y_1, state = layer(u[:, :k], return_state=True);  y_2 = layer(u[:, k:], state=state)
+
+    is layer(u), gradients too; ``state.detach()`` truncates back-propagation at the chunk.
     """
 
     #: What :meth:`load_lti` takes.
@@ -56,7 +64,14 @@ class SSMLayer(nn.Module, ABC):
         """Keyword arguments beside features and order that make a layer of this form."""
 
     @abstractmethod
-    def forward(self, u: Tensor, *, reverse: bool = False) -> Tensor: ...
+    def forward(
+        self,
+        u: Tensor,
+        *,
+        reverse: bool = False,
+        state: Tensor | None = None,
+        return_state: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]: ...
 
     @abstractmethod
     def system_tensors(self) -> tuple[str, tuple[Tensor, ...], Tensor, Tensor]:
@@ -210,10 +225,50 @@ def in_full_precision(method: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def check_input(u: Tensor) -> Tensor:
+def check_input(u: Tensor, features: int, *, steps: bool = True) -> Tensor:
+    """``u``, of shape (..., L, features), or without ``steps`` (..., features).
+
+    No sequences, no steps and NaN pass.
+
+    Raises
+    ------
+    ShapeError
+    DtypeError
+        For integers and complex numbers, which the output could not hold.
+    """
+    expected = f"(..., L, {features})" if steps else f"(..., {features})"
+    if u.ndim < 1 + steps or u.shape[-1] != features:
+        raise ShapeError(
+            f"a layer of {features} features takes {expected}, but its input has shape "
+            f"{tuple(u.shape)}: put the features on the last axis"
+            + (" and time on the one before it" if steps else "")
+        )
     if not u.is_floating_point():
-        raise DtypeError(f"a layer's input must be real floating-point, but is {u.dtype}")
+        raise DtypeError(
+            f"a layer's input must be real floating-point, but is {u.dtype}: convert it, for "
+            "example with .to(torch.float32)"
+        )
     return u
+
+
+def check_state(state: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
+    """``state``, of this shape or None.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+    """
+    if state is None:
+        return None
+    if state.shape != shape:
+        raise ShapeError(
+            f"the state has shape {tuple(state.shape)}, but this layer and input need {shape}: "
+            "give what the same layer returned for as many sequences; a layer that was compressed "
+            "since starts anew, from None"
+        )
+    if not state.is_floating_point():
+        raise DtypeError(f"a layer's state must be real floating-point, but is {state.dtype}")
+    return state
 
 
 def diagonal_feedthrough(sys: lticore.LTI, features: int) -> np.ndarray:
