@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lticore.kernels.threads import threads_for
+from lticore.kernels.threads import one_thread
 from lticore_torch import Regularizer, compress, hankel_sum
 
 from .config import RunConfig
@@ -35,7 +35,7 @@ def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with threads_for(many=False):  # of Numba
+        with one_thread():  # of Numba
             yield
     finally:
         torch.set_num_threads(threads)

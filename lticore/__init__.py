@@ -19,6 +19,7 @@ from .errors import (
     ArrayLibraryError,
     DtypeError,
     LticoreError,
+    MemoryLimitError,
     NonFiniteError,
     NotRealError,
     PrecisionWarning,
@@ -112,5 +113,6 @@ __all__ = [
     "UnstableSystemError",
     "SingularEquationError",
     "NotRealError",
+    "MemoryLimitError",
     "PrecisionWarning",
 ]

@@ -47,6 +47,10 @@ class SingularEquationError(LticoreError, ArithmeticError):
     """A matrix equation has no unique solution."""
 
 
+class MemoryLimitError(LticoreError, MemoryError):
+    """A result would take more memory than the machine can give."""
+
+
 class NotRealError(LticoreError, ValueError):
     """A real system was needed, but the transfer function is not that of one."""
 

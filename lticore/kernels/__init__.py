@@ -12,6 +12,7 @@ from functools import cache
 from importlib import import_module
 
 from .._arrays import Array, is_cupy, is_numpy
+from . import processes as processes  # watches for forks from now on
 
 #: (operation, backend) → "module:function"; the backend "any" is the reference text.
 TABLE = {

@@ -10,12 +10,18 @@ import math
 import numba
 import numpy as np
 
-from .threads import threads_for
+from ..errors import MemoryLimitError
+from .memory import main_memory
+from .threads import threaded
 
 #: An elimination of fewer states runs on one thread. Threads meet after every column: on an idle
 #: machine two halve the 0.04 to 0.6 ms of a column, but where other processes keep the cores busy
 #: each meeting can wait 20 to 50 ms for a thread that does not run.
 _MANY = 1 << 14
+#: Columns that are allocated at first, and at least at a time; the rank is not known beforehand.
+_COLUMNS = 32
+#: Largest part of the memory that one factor may take: there are two, and copies of them.
+_SHARE = 1 / 4
 
 
 def cauchy_factor(
@@ -23,37 +29,72 @@ def cauchy_factor(
 ) -> np.ndarray:
     """Fused elimination steps, parallel over many states; see :func:`lticore.cauchy.cauchy_factor`.
 
-    One pass over memory per column instead of about twenty.
+    One pass over memory per column instead of about twenty. Memory grows with the rank.
     """
     *batch, n, m = generator.shape
     count = math.prod(batch)
-    columns = np.zeros((count, max_rank, n), dtype=np.complex128)
     entries = zip(
-        np.ascontiguousarray(radius).reshape(count, n),
-        np.ascontiguousarray(phase).reshape(count, n),
-        np.array(generator, order="C").reshape(count, n, m),
-        columns,
+        np.ascontiguousarray(radius, dtype=np.float64).reshape(count, n),
+        np.ascontiguousarray(phase, dtype=np.float64).reshape(count, n),
+        np.array(generator, dtype=np.complex128, order="C").reshape(count, n, m),
         strict=True,
     )
-    with threads_for(n >= _MANY):
-        ranks = [
-            _eliminate(one_radius, one_phase, one_generator, rtol, one_column)
-            for one_radius, one_phase, one_generator, one_column in entries
-        ]
-    widest = max(ranks, default=0)
-    return columns[:, :widest].swapaxes(-1, -2).reshape(*batch, n, widest)
+    factors = [_factor(*entry, rtol, max_rank) for entry in entries]
+    widest = max(map(len, factors), default=0)
+    columns = factors[0][None] if count == 1 else _padded(factors, widest, n)
+    return columns.swapaxes(-1, -2).reshape(*batch, n, widest)
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy")
-def _eliminate(radius, phase, generator, rtol, columns):  # type: ignore[no-untyped-def]
+def _factor(
+    radius: np.ndarray, phase: np.ndarray, generator: np.ndarray, rtol: float, max_rank: int
+) -> np.ndarray:
+    """The columns of one factor, (r, n); the generator is overwritten."""
+    n = len(radius)
+    energy = np.sum(generator.real**2 + generator.imag**2, axis=-1)
+    remaining = energy / ((1 - radius) * (1 + radius))
+    first = remaining.max(initial=0)
+    columns, rank = np.empty((0, n), dtype=np.complex128), 0
+    while rank == len(columns) < max_rank:
+        width = min(max_rank, rank + max(_COLUMNS, rank // 4))
+        if width * n * columns.itemsize > _SHARE * main_memory():
+            raise _too_large(n, rank, width, remaining.max() / first, rtol)
+        # In place where the system can move pages, unlike a concatenation.
+        columns.resize((width, n), refcheck=False)
+        rank = _eliminate(
+            radius, phase, generator, remaining, rtol * first, rank, columns, many=n >= _MANY
+        )
+    columns.resize((rank, n), refcheck=False)
+    return columns
+
+
+def _too_large(n: int, rank: int, width: int, left: float, rtol: float) -> MemoryLimitError:
+    size, memory = width * n * np.dtype(np.complex128).itemsize, main_memory()
+    return MemoryLimitError(
+        f"a Gramian of {n} states is too large to factor: after {rank} columns a diagonal entry of "
+        f"{left:.1e} times the largest is left, where rtol={rtol:.1e} is wanted, and {width} "
+        f"columns take {size / 1e9:.3g} GB, more than {_SHARE:.0%} of the {memory / 1e9:.3g} GB of "
+        "memory. Where the function takes them give max_rank= or a larger rtol=; else remove modes "
+        "first (modal_truncation)"
+    )
+
+
+def _padded(factors: list[np.ndarray], widest: int, n: int) -> np.ndarray:
+    """(count, widest, n) columns, zero beyond each rank; the list is emptied to free memory."""
+    columns = np.zeros((len(factors), widest, n), dtype=np.complex128)
+    for entry in reversed(columns):
+        factor = factors.pop()
+        entry[: len(factor)] = factor
+    return columns
+
+
+@threaded(error_model="numpy")
+def _eliminate(  # type: ignore[no-untyped-def]
+    radius, phase, generator, remaining, stop, rank, columns
+):
+    """Fills ``columns`` from ``rank`` on; returns how many there are when it stops."""
     n, m = generator.shape
-    limit = columns.shape[0]
-    remaining = np.empty(n)
-    for i in numba.prange(n):
-        remaining[i] = _energy(generator, i) / ((1 - radius[i]) * (1 + radius[i]))
-    stop = max(rtol * remaining.max(), 0.0)
     pivot = np.empty(m, dtype=np.complex128)
-    for step in range(limit):
+    for step in range(rank, columns.shape[0]):
         k = np.argmax(remaining)
         height = remaining[k]
         if not height > stop:
@@ -90,7 +131,7 @@ def _eliminate(radius, phase, generator, rtol, columns):  # type: ignore[no-unty
             remaining[i] = _energy(generator, i) / ((1 - radius[i]) * (1 + radius[i]))
         generator[k, :] = 0
         remaining[k] = 0.0
-    return limit
+    return columns.shape[0]
 
 
 @numba.njit(cache=True, inline="always")

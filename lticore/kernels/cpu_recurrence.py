@@ -14,7 +14,7 @@ import math
 import numba
 import numpy as np
 
-from .threads import ENOUGH, threads_for
+from .threads import ENOUGH, threaded, threads
 
 #: States that one task carries through time together: their poles and states stay in L1. Long rows
 #: are fetched faster, but there must be tasks for all threads.
@@ -53,15 +53,16 @@ def _recur_into(
     states: np.ndarray, poles: np.ndarray, inputs: np.ndarray, initial: np.ndarray, reverse: bool
 ) -> None:
     count, _, n = states.shape
-    with threads_for(states.size >= ENOUGH):
-        _recur(
-            _double_if_one(poles).reshape(count, poles.shape[-2], n),
-            inputs,
-            _double(initial).reshape(count, n),
-            reverse,
-            _lanes(count, n),
-            states,
-        )
+    many = states.size >= ENOUGH
+    _recur(
+        _double_if_one(poles).reshape(count, poles.shape[-2], n),
+        inputs,
+        _double(initial).reshape(count, n),
+        reverse,
+        _lanes(count, n, many),
+        states,
+        many=many,
+    )
 
 
 def recurrence_adjoint(
@@ -94,7 +95,7 @@ def _adjoint_into(
 ) -> np.ndarray:
     """Fills ``back`` and returns the cotangents of the poles."""
     *batch, length, n = back.shape
-    count, steps = math.prod(batch), poles.shape[-2]
+    count, steps, many = math.prod(batch), poles.shape[-2], back.size >= ENOUGH
     wide = np.result_type(back.dtype, np.float64)
     arguments = (
         _double_if_one(poles).reshape(count, steps, n),
@@ -102,17 +103,16 @@ def _adjoint_into(
         np.ascontiguousarray(states).reshape(count, length, n),
         np.ascontiguousarray(initial, dtype=states.dtype).reshape(count, n),
         reverse,
-        _lanes(count, n),
+        _lanes(count, n, many),
         back.reshape(count, length, n),
     )
-    with threads_for(back.size >= ENOUGH):
-        if steps == 1:
-            g_poles = np.zeros((count, 1, n), dtype=wide)
-            _recur_back(*arguments, g_poles)
-        else:
-            # It holds the poles of a chunk before their cotangents.
-            g_poles = np.empty((count, length, n), np.result_type(poles.dtype, back.dtype))
-            _recur_back_varying(*arguments, g_poles, np.zeros((count, n), dtype=wide))
+    if steps == 1:
+        g_poles = np.zeros((count, 1, n), dtype=wide)
+        _recur_back(*arguments, g_poles, many=many)
+    else:
+        # It holds the poles of a chunk before their cotangents.
+        g_poles = np.empty((count, length, n), np.result_type(poles.dtype, back.dtype))
+        _recur_back_varying(*arguments, g_poles, np.zeros((count, n), dtype=wide), many=many)
     return g_poles.reshape(*batch, steps, n)
 
 
@@ -125,8 +125,8 @@ def _double_if_one(poles: np.ndarray) -> np.ndarray:
     return _double(poles) if poles.shape[-2] == 1 else np.ascontiguousarray(poles)
 
 
-def _lanes(count: int, n: int) -> int:
-    enough = count * -(-n // _MANY_LANES) >= 2 * numba.get_num_threads()
+def _lanes(count: int, n: int, many: bool) -> int:
+    enough = not many or count * -(-n // _MANY_LANES) >= 2 * threads()
     return max(1, min(n, _MANY_LANES if enough else _LANES))
 
 
@@ -146,7 +146,7 @@ def _chunk(index, chunks, steps, length, down):  # type: ignore[no-untyped-def]
     return start, min(start + steps, length)
 
 
-@numba.njit(cache=True, parallel=True)
+@threaded()
 def _recur(poles, inputs, initial, reverse, lanes, states):  # type: ignore[no-untyped-def]
     count, length, n = inputs.shape
     blocks, steps = (n + lanes - 1) // lanes, _CHUNK // lanes
@@ -168,7 +168,7 @@ def _recur(poles, inputs, initial, reverse, lanes, states):  # type: ignore[no-u
                     row[i] = state[i]
 
 
-@numba.njit(cache=True, parallel=True)
+@threaded()
 def _recur_back(  # type: ignore[no-untyped-def]
     poles, cotangents, states, initial, reverse, lanes, back, sums
 ):
@@ -197,7 +197,7 @@ def _recur_back(  # type: ignore[no-untyped-def]
                     total[i] = total[i] + row[i] * np.conj(previous[i])
 
 
-@numba.njit(cache=True, parallel=True)
+@threaded()
 def _recur_back_varying(  # type: ignore[no-untyped-def]
     poles, cotangents, states, initial, reverse, lanes, back, g_poles, carried
 ):

@@ -10,7 +10,7 @@ import math
 import numba
 import numpy as np
 
-from .threads import ENOUGH, threads_for
+from .threads import ENOUGH, threaded
 
 #: Two square tiles of this size fit the first-level cache.
 _TILE = 32
@@ -27,8 +27,13 @@ def diagonal_stein(
     *batch, n, l = Q.shape
     X = np.empty((math.prod(batch), n, l), dtype=np.complex128)
     a, b = _polar_tables(radius_a, phase_a), _polar_tables(radius_b, phase_b)
-    with threads_for(X.size >= ENOUGH):
-        _diagonal_stein(a, b, np.ascontiguousarray(Q, dtype=np.complex128).reshape(X.shape), X)
+    _diagonal_stein(
+        a,
+        b,
+        np.ascontiguousarray(Q, dtype=np.complex128).reshape(X.shape),
+        X,
+        many=X.size >= ENOUGH,
+    )
     return X.reshape(Q.shape)
 
 
@@ -44,8 +49,9 @@ def rotation_stein(
     X = np.empty((math.prod(batch), n, l))
     a, b = _polar_tables(radius_a, phase_a), _polar_tables(radius_b, phase_b)
     pairs_a, pairs_b = n - a.shape[-1], l - b.shape[-1]
-    with threads_for(X.size >= ENOUGH):
-        _rotation_stein(a, b, pairs_a, pairs_b, np.ascontiguousarray(Q).reshape(X.shape), X)
+    _rotation_stein(
+        a, b, pairs_a, pairs_b, np.ascontiguousarray(Q).reshape(X.shape), X, many=X.size >= ENOUGH
+    )
     return X.reshape(Q.shape)
 
 
@@ -53,19 +59,19 @@ def hermitian_part(X: np.ndarray) -> np.ndarray:
     """See :func:`lticore._linalg.hermitian_part`; in place, in tiles that fit the cache."""
     n = X.shape[-1]
     X = np.ascontiguousarray(X)
-    with threads_for(X.size >= ENOUGH):
-        _make_hermitian(X.reshape(-1, n, n) if X.size else X.reshape(0, n, n), True)
+    _make_hermitian(
+        X.reshape(-1, n, n) if X.size else X.reshape(0, n, n), True, many=X.size >= ENOUGH
+    )
     return X
 
 
 def fill_upper_triangle(X: np.ndarray) -> np.ndarray:
     """Make (count, n, n) matrices Hermitian by their lower triangles, in place."""
-    with threads_for(X.size >= ENOUGH):
-        _make_hermitian(X, False)
+    _make_hermitian(X, False, many=X.size >= ENOUGH)
     return X
 
 
-@numba.njit(cache=True, parallel=True)
+@threaded()
 def _make_hermitian(X, averaged):  # type: ignore[no-untyped-def]
     """From the means of X_ij and conj X_ji, or else from X_ij below the diagonal."""
     count, n, _ = X.shape
@@ -92,13 +98,14 @@ def rotation_products(
     table = np.stack([radius, np.cos(angle), np.sin(angle)], axis=-2).reshape(count, 3, q)
     sums = np.empty((count, n))
     X, P = (np.ascontiguousarray(x).reshape(count, n, n) for x in (X, P))
-    with threads_for(X.size >= ENOUGH):
-        _rotation_products(table, real_poles.reshape(count, n - 2 * q), X, P, sums)
+    _rotation_products(
+        table, real_poles.reshape(count, n - 2 * q), X, P, sums, many=X.size >= ENOUGH
+    )
     sums = sums.reshape(*batch, n)
     return sums[..., :q], sums[..., q : 2 * q], sums[..., 2 * q :]
 
 
-@numba.njit(cache=True, parallel=True)
+@threaded()
 def _rotation_products(table, real_poles, X, P, sums):  # type: ignore[no-untyped-def]
     count, _, q = table.shape
     modes = q + real_poles.shape[1]
@@ -209,7 +216,7 @@ def _factors(a, b, sign, real, imaginary):  # type: ignore[no-untyped-def]
         real[j], imaginary[j] = x * scale, y * scale
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy")
+@threaded(error_model="numpy")
 def _diagonal_stein(a, b, Q, X):  # type: ignore[no-untyped-def]
     count, n, _ = Q.shape
     for task in numba.prange(count * n):
@@ -225,7 +232,7 @@ def _diagonal_row(pole, b, Q, X):  # type: ignore[no-untyped-def]
         X[j] = Q[j] * complex(factor[0, j], factor[1, j])
 
 
-@numba.njit(cache=True, parallel=True, error_model="numpy")
+@threaded(error_model="numpy")
 def _rotation_stein(a, b, pairs_a, pairs_b, Q, X):  # type: ignore[no-untyped-def]
     count, modes = Q.shape[0], a.shape[2]
     for task in numba.prange(count * modes):

@@ -12,6 +12,7 @@ from lticore import gramians, kernels
 from lticore._linalg import pivoted_cholesky
 from lticore.cauchy import cauchy_factor, cauchy_factor_reference
 from lticore.gramians import DEFAULT_RTOL, balance_gramians, double_gramians, low_rank_pays
+from lticore.kernels import cpu_cauchy
 
 STRUCTURED = ("real diagonal", "complex diagonal", "rotation", "rotation with real poles")
 
@@ -222,27 +223,32 @@ def test_kernel_stops_at_the_rank(kernel):
 
 
 def test_kernel_takes_threads_for_many_states_only(kernel, monkeypatch):
-    """Threads meet after every column, which few states are not worth; the setting comes back."""
-    import numba
-
-    from lticore.kernels import cpu_cauchy
-
+    """Threads meet after every column, which few states are not worth."""
     seen, eliminate = [], cpu_cauchy._eliminate
 
-    def watched(*arguments):
-        seen.append(numba.get_num_threads())
-        return eliminate(*arguments)
+    def watched(*arguments, many):
+        seen.append(many)
+        return eliminate(*arguments, many=many)
 
     monkeypatch.setattr(cpu_cauchy, "_eliminate", watched)
-    threads = numba.get_num_threads()
     arrays = np.full(8, 0.5), np.linspace(0, 1, 8), np.ones((8, 1), dtype=complex)
     alone = kernel(*arrays, 1e-12, 8)
     monkeypatch.setattr(cpu_cauchy, "_MANY", 8)
     together = kernel(*arrays, 1e-12, 8)
-    assert seen == [1, threads]
+    assert seen == [False, True]
     assert np.array_equal(alone, together)
-    monkeypatch.setattr(cpu_cauchy, "_MANY", 9)
-    monkeypatch.setattr(cpu_cauchy, "_eliminate", lambda *_: 1 // 0)
-    with pytest.raises(ZeroDivisionError):
-        kernel(*arrays, 1e-12, 8)
-    assert numba.get_num_threads() == threads
+
+
+def test_columns_grow_with_the_rank(kernel, monkeypatch):
+    """Blocks of columns end before, at and after the rank: the same factor every time."""
+    sys = build_system(np.random.default_rng(6), "complex diagonal", batch=(3,), n=30, m=2)
+    generator = sys.B.copy()
+    generator[1, 5:] = 0  # of rank 5
+    generator[2] = 0
+    arrays = np.abs(sys.A.poles), np.angle(sys.A.poles), generator
+    for limit in (1, 5, 7, 30):
+        at_once = kernel(*arrays, 1e-10, limit)
+        for columns in (1, 3, 5, 7, 40):
+            monkeypatch.setattr(cpu_cauchy, "_COLUMNS", columns)
+            assert np.array_equal(kernel(*arrays, 1e-10, limit), at_once)
+            monkeypatch.undo()

@@ -52,6 +52,7 @@ def sys():
         (lti.UnstableSystemError, ArithmeticError),
         (lti.SingularEquationError, ArithmeticError),
         (lti.NotRealError, ValueError),
+        (lti.MemoryLimitError, MemoryError),
     ],
 )
 def test_errors_are_also_the_builtin_ones(error, builtin):
