@@ -92,10 +92,9 @@ def h2_error(
     With quadratic outputs less 2 Σ_i tr(Xᴴ M_i X M̂_i); a linear system has M = 0.
 
     Accuracy: absolute, about 1e-16 · ‖Σ‖² in the square, so 1e-8 · ‖Σ‖ in the error itself;
-    negative squares from rounding become 0, with a PrecisionWarning beyond 1e-6 ‖Σ‖². A dense
-    system holds a pole λ to 1e-16 only, which adds 1e-16/(1 − |λ|) · ‖Σ̂‖ to the error where
-    ``reduced`` is dense, and 1e-16/(1 − |λ|) · ‖Σ‖² to its square where ``sys`` is, or where the
-    modes of ``reduced`` have a condition above 1e6.
+    negative squares from rounding become 0. A dense system holds a pole λ to 1e-16 only, which
+    adds 1e-16/(1 − |λ|) · ‖Σ̂‖ to the error where ``reduced`` is dense, and 1e-16/(1 − |λ|) · ‖Σ‖²
+    to its square where ``sys`` is, or where the modes of ``reduced`` have a condition above 1e6.
 
     Cost: O(n r (m + p)) for the mixed term when both are structured, O(n³ + r³) otherwise.
     Quadratic outputs add O(p n r (n + r)), or O(p n c r) for factors of rank c.
@@ -121,15 +120,7 @@ def h2_error(
         D = D_reduced if D is None else D
     else:
         D = to_double(D) - to_double(D_reduced)
-    squared = own - 2 * mixed
-    if not holds(squared >= -_NOISE * own):
-        share = float(xp.max(-squared / xp.where(own > 0, own, xp.ones_like(own))))
-        warn_precision(
-            f"the squared h2 error drowns in rounding: {-share:.0e} of the squared norms, which "
-            "counts as 0. Poles of a dense system lie so near to the circle that their digits do "
-            "not suffice; Diagonal and Rotation structures keep them"
-        )
-    squared = _non_negative(squared) + _squared_feedthrough(D)
+    squared = _non_negative(own - 2 * mixed) + _squared_feedthrough(D)
     return like_precision(xp.sqrt(squared), single)
 
 
@@ -270,11 +261,11 @@ def _squared_norm(sys: System, horizon: int | None) -> Array:
         return xp.sum(xp.abs(modal_C @ R) ** 2, axis=(-2, -1))
     (P,) = double_gramians(sys, horizon, which="P")
     xp, C = namespace(P), to_double(sys.C)
-    terms = (C @ P) * conjugate(C)
-    squared = real_part(xp.sum(terms, axis=(-2, -1)))
+    squared = real_part(xp.sum((C @ P) * conjugate(C), axis=(-2, -1)))
+    terms = (xp.abs(C) @ xp.abs(P)) * xp.abs(C)
     # An overflow is no negative square.
     found = _non_negative(squared)
-    if not holds(squared >= -_NOISE * xp.sum(xp.abs(terms), axis=(-2, -1))):
+    if not holds(squared >= -_NOISE * xp.sum(terms, axis=(-2, -1))):
         raise SingularEquationError(
             "the squared h2 norm came out negative, far beyond rounding: the equation of the "
             "Gramian is so nearly singular that its solution is not positive. Balance the units of "

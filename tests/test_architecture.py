@@ -29,7 +29,7 @@ LAYERS = (
     {"spectral_sums"},
     {"norms", *CONVERSIONS},
     {"reduction", "reduction.result", "reduction.orders", "reduction.refit", "certificate"},
-    {"reduction._h2_modes", "reduction._h2_objective", "reduction._split"},
+    {"reduction._h2_modes", "reduction._h2_objective", "reduction._split", "reduction._rounding"},
     {"reduction._h2_methods", "reduction._repair", "reduction.balanced", "reduction.modal"},
     {"reduction._h2_armijo", "reduction._h2_gauss_newton"},
     {"reduction.h2", "reduction.complex_balanced"},

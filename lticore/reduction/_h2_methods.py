@@ -93,7 +93,7 @@ def tsia(target: Target, start: Candidate, max_steps: int = 100) -> Descent:
             break
         following = project(target, candidate_from(A, B, target.real, target.circle))
         history.append(following.error)
-        best = following if following.error < best.error else best
+        best = following if following.certain < best.certain else best
         before, after = (x.candidate.poles / target.circle for x in (at, following))
         moved = _distance(before, after)
         at = following
@@ -129,7 +129,7 @@ def lbfgs(target: Target, start: Candidate, max_steps: int = 500) -> Descent:
             break
         following = _descend(target, other, max_steps)
         evaluations = run.evaluations + following.evaluations
-        if following.best.error >= run.best.error:
+        if following.best.certain >= run.best.certain:
             return replace(run, evaluations=evaluations)
         lower = tuple(error for error in following.history if error < run.best.error)
         run = replace(following, history=run.history + lower, evaluations=evaluations)
@@ -143,7 +143,7 @@ def _descend(target: Target, start: Candidate, max_steps: int) -> Descent:
     def value(x: np.ndarray) -> tuple[float, np.ndarray]:
         at = project(target, _unpacked(x, start, target.circle))
         evaluations[0] += 1
-        best[0] = min(best[0], at, key=lambda projection: projection.error)
+        best[0] = min(best[0], at, key=lambda projection: projection.certain)
         error = max(at.error, NOISE)
         return np.log(error), _packed_gradient(target, at) / (target.energy * error)
 

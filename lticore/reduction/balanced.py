@@ -28,6 +28,7 @@ from ..response import frequency_response
 from ..structure import Rotation, StateMatrix, is_structured
 from ..systems import LTI, replaced
 from ._repair import repair
+from ._rounding import lost_in_poles
 from ._split import join, split_unstable
 from .orders import check_not_empty, check_order, order_for_energy, order_for_error
 from .result import Reduction, in_precision_of
@@ -49,7 +50,7 @@ def balanced_truncation(
     """Keep the r best reachable and observable states.
 
         Sᴴ R = U Σ Vᴴ,   W = S U_r Σ_r^{−½},   V = R V_r Σ_r^{−½},   (Wᴴ A V, Wᴴ B, C V, D)
-        ‖H − H_r‖_h∞ ≤ 2 Σ_{i>r} σ_i
+        ‖H − H_r‖_h∞ ≤ 2 Σ_{i>r} σ_i,   and in ``error_bound`` what rounding may have added
 
     Exactly one criterion chooses r; in a batch the largest r that any entry needs is used for all.
 
@@ -114,6 +115,13 @@ def balanced_truncation(
             unstable=unstable,
         )
     warn_if_lowered(found)
+    bound = found.reduction.error_bound
+    if error and bound is not None and not holds(bound <= 2 * error):
+        warn_precision(
+            f"an error of {error:.1e} was asked for, but rounding may add more: the error bound is "
+            f"{float(namespace(bound).max(bound)):.1e}. Poles next to the circle, or strongly "
+            "coupled ones, do not survive in a dense A; modal_truncation keeps them"
+        )
     if found.reflected:
         warn_precision(
             f"balancing over a horizon gave {found.reflected} unstable poles: they were reflected "
@@ -175,12 +183,14 @@ class _Balancing:
     """What both reductions need of a system in float64.
 
     sigma : (..., n) padded with zeros,   clear : which of them stand clear of rounding
+    level : (...) size of the rounding errors in σ
     rank : largest number of clear values in the batch
     directions : r ↦ the first r columns of S U and of R V
     """
 
     sigma: Array
     clear: Array
+    level: Array
     rank: int
     directions: Callable[[int], tuple[Array, Array]]
 
@@ -212,14 +222,15 @@ def _balancing(
     """From directions in states scaled by t; ``sizes`` are the diagonals of both Gramians."""
     xp = namespace(sigma)
     sigma = pad_values(sigma, sys.order)
-    clear = sigma > _rounding_level(sys.A, *sizes)  # the same for all scales t
+    level = _rounding_level(sys.A, *sizes)  # the same for all scales t
+    clear = sigma > level
     rank = int(xp.max(xp.sum(xp.astype(clear, xp.int64), axis=-1)))
 
     def directions(count: int) -> tuple[Array, Array]:
         SU, RV = leading(count)
         return pad_values(t * SU, count), pad_values(RV / t, count)
 
-    return _Balancing(sigma, clear, rank, directions)
+    return _Balancing(sigma, clear, level[..., 0], rank, directions)
 
 
 def _modes_cancel(sys: System, horizon: int | None, P: Array, Q: Array, sigma: Array) -> bool:
@@ -245,23 +256,34 @@ def _truncated(sys: System, found: _Balancing, wanted: int, horizon: int | None)
         if order == 0 or horizon is not None or _is_stable(reduced):
             break
         order -= 1
+    no_bound = horizon is not None or isinstance(sys, QuadraticOutputLTI)
+    bound = None if no_bound else _bound(sys, found, kept, left, right, reduced)
     reflected = 0
     if horizon is not None and not _is_stable(reduced):
         reduced, reflected = repair(sys, reduced, horizon)
         if reflected:
             left = right = None
-    bound = 2 * xp.sum(xp.where(kept, 0.0, found.sigma), axis=-1)
-    no_bound = horizon is not None or isinstance(sys, QuadraticOutputLTI)
     reduction = Reduction(
         system=reduced,
         order=reduced.order,
         singular_values=found.sigma,
-        error_bound=None if no_bound else bound,
+        error_bound=bound,
         h2_error=h2_error(sys, reduced, horizon=horizon),
         left=left,
         right=right,
     )
     return Truncation(reduction, wanted, order, reflected)
+
+
+def _bound(
+    sys: LTI, found: _Balancing, kept: Array, left: Array, right: Array, reduced: LTI
+) -> Array:
+    """2 Σ σ_i over the values that are not kept, and what rounding may have added: to all σ_i, and
+    to the poles of dense matrices."""
+    xp = namespace(found.sigma)
+    dropped = xp.sum(xp.where(kept, 0.0, found.sigma), axis=-1)
+    lost = lost_in_poles(sys, left, right, reduced)
+    return 2 * (dropped + sys.order * found.level) + lost
 
 
 def _perturbed(sys: LTI, found: _Balancing, wanted: int, horizon: int | None) -> Truncation:
@@ -272,7 +294,8 @@ def _perturbed(sys: LTI, found: _Balancing, wanted: int, horizon: int | None) ->
     order = min(wanted, rank)
     kept = found.clear & (xp.arange(sys.order) < rank)
     SU, RV = found.directions(rank)
-    balanced = _projected(sys, *_projections(SU, RV, found.sigma, kept, rank))
+    left, right = _projections(SU, RV, found.sigma, kept, rank)
+    balanced = _projected(sys, left, right)
     A, B, C, D = balanced.A, balanced.B, balanced.C, balanced.D
     if order < rank:
         first, second = slice(0, order), slice(order, rank)
@@ -293,7 +316,7 @@ def _perturbed(sys: LTI, found: _Balancing, wanted: int, horizon: int | None) ->
         system=reduced,
         order=order,
         singular_values=found.sigma,
-        error_bound=2 * xp.sum(xp.where(remaining, 0.0, found.sigma), axis=-1),
+        error_bound=_bound(sys, found, remaining, left, right, reduced),
         h2_error=h2_error(sys, reduced),
     )
     return Truncation(reduction, wanted, order if found.rank else 0)
@@ -340,7 +363,7 @@ def _without(stable: LTI, rest: LTI, found: _Balancing, match_dc: bool) -> Reduc
         system=LTI(rest.to_dense().A, rest.B, rest.C, D),
         order=rest.order,
         singular_values=found.sigma,
-        error_bound=2 * xp.sum(found.sigma, axis=-1),
+        error_bound=2 * (xp.sum(found.sigma, axis=-1) + stable.order * found.level),
         h2_error=h2_norm(error),
     )
 

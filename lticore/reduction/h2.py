@@ -97,7 +97,7 @@ def h2_reduction(
     candidates = [candidate_from(small.A, small.B, target.real, target.circle)]
     candidates += [_modal_start(target, small.order, rng) for _ in range(starts)]
     runs = [METHODS[method](target, candidate) for candidate in candidates]
-    best = min(runs, key=lambda run: run.best.error)
+    best = min(runs, key=lambda run: run.best.certain)
     if method == "tsia" and best.residual > STATIONARY:
         best = _polished(target, best)
     if horizon is None and not best.converged and best.residual > STATIONARY:

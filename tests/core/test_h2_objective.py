@@ -160,6 +160,27 @@ def test_parameters_are_unconstrained(seed, pairs, circle):
     assert abs(g @ direction - slope) <= 1e-6 * np.linalg.norm(g) + 1e-8 * target.energy
 
 
+@pytest.mark.parametrize("horizon", [200, None])
+@pytest.mark.parametrize("distance", [1e-2, 1e-3, 1e-4, 1e-6])
+def test_poles_that_nearly_meet_cost_the_rounding_that_is_reported(distance, horizon):
+    """Three real poles so close have outputs up to 1e5 times too large, of opposite signs: J is
+    compared with the sum of squares, step by step."""
+    rng = np.random.default_rng(0)
+    n = 16
+    A = lti.Rotation(rng.uniform(0.8, 0.97, n // 2), rng.uniform(0.2, 2.5, n // 2))
+    sys = lti.LTI(A, rng.normal(size=(n, 1)), rng.normal(size=(1, n)))
+    target = modes.make_target(sys, horizon)
+    poles = np.array([0.9, 0.9 - distance, 0.9 - 2 * distance], dtype=complex)
+    at = objective.project(target, modes.Candidate(poles, np.ones((3, 1), dtype=complex), 0))
+    reduced = modes.system_of(sys, at.candidate, at.c, at.M)
+    steps = 2000 if horizon is None else horizon + 1
+    h, h_reduced = (lti.impulse_response(x, steps) for x in (sys, reduced))
+    exact = np.sum((h - h_reduced) ** 2) / target.energy
+    # Some terms of that size, as many as there are poles of both systems; and 1e-14 of the sums.
+    assert abs(at.error - exact) <= n * at.rounding + 1e-13
+    assert at.certain >= at.error
+
+
 def test_normal_equations_are_inner_products_of_derivatives():
     rng = np.random.default_rng(3)
     target = modes.make_target(make_system(rng, "complex diagonal", "linear"), None)
