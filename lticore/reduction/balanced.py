@@ -24,7 +24,7 @@ from ..gramians import scaled_factors, scaled_gramians
 from ..norms import h2_error
 from ..quadratic import QuadraticOutputLTI, System, linear_part, mapped, transformed
 from ..structure import Rotation, StateMatrix, is_structured
-from ..systems import LTI
+from ..systems import LTI, refuse_layer
 from ._repair import repair
 from ._split import join, split_unstable
 from .orders import check_not_empty, check_order, order_for_energy, order_for_error
@@ -97,6 +97,7 @@ def balanced_truncation(
     Control 50 (1989); finite horizons: Gawronski & Juang (1990); quadratic outputs: Benner, Goyal &
     Pontes Duff, IEEE TAC 67 (2022).
     """
+    refuse_layer(sys)
     found = truncate(
         sys,
         order=order,
