@@ -35,7 +35,7 @@ from .errors import NonFiniteError
 from .quadratic import QuadraticOutputLTI, System, forms_of, linear_part, sandwiched
 from .stein import SteinSolver, stein_solver
 from .structure import Rotation, is_structured, map_parameters
-from .systems import LTI, in_double, replaced
+from .systems import LTI, in_double, refuse_layer, replaced
 
 #: Factors are computed without the Gramians from this many states on …
 _MANY = 1024
@@ -268,6 +268,7 @@ def _in_states(sys: LTI, factor: Array, rtol: float, max_rank: int | None) -> Ar
 
 def double_gramians(sys: System, horizon: int | None = None, which: str = "PQ") -> list[Array]:
     """The Gramians named in ``which``, in float64."""
+    refuse_layer(sys)
     linear = linear_part(sys)
     if horizon is None:
         require_stable(linear, what="an infinite-horizon Gramian")

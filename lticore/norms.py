@@ -32,7 +32,7 @@ from .quadratic import (
 from .response import frequency_response
 from .stein import solve_stein
 from .structure import is_structured, map_parameters
-from .systems import LTI, entry, in_double
+from .systems import LTI, entry, in_double, refuse_layer
 
 #: An eigenvalue of the symplectic pencil this close to the circle counts as on it. One too many
 #: only adds a frequency to look at; one too few can hide a peak.
@@ -74,6 +74,7 @@ def h2_norm(sys: System, *, horizon: int | None = None) -> Array:
     SingularEquationError
         When a dense Gramian is so far off that the square is negative.
     """
+    refuse_layer(sys)
     squared = _squared_norm(sys, horizon) + _squared_feedthrough(_feedthrough(sys))
     return like_precision(namespace(squared).sqrt(squared), is_single(sys.B))
 
@@ -105,6 +106,8 @@ def h2_error(
     ArgumentError
         When inputs or outputs differ in number.
     """
+    refuse_layer(sys)
+    refuse_layer(reduced)
     _check_same_signals(sys, reduced)
     xp = namespace(sys.B, reduced.B)
     single = is_single(sys.B) and is_single(reduced.B)
@@ -177,6 +180,7 @@ def hinf_norm(sys: LTI, *, rtol: float = 1e-8) -> Array:
 
     Source: Bruinsma & Steinbuch, Systems & Control Letters 14 (1990); Boyd & Balakrishnan (1990).
     """
+    refuse_layer(sys)
     if not 1e-12 <= rtol < 1:
         raise ArgumentError(f"rtol must lie in [1e-12, 1), but is {rtol!r}")
     if not is_numpy(sys.B):

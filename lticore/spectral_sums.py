@@ -16,7 +16,7 @@ from .hankel import hankel_singular_values
 from .spectral import SpectralLike, as_spectral_function
 from .stein import stein_solver
 from .structure import is_structured
-from .systems import LTI, in_double
+from .systems import LTI, in_double, refuse_layer
 
 #: A sum that may be further off than this comes with a warning.
 _ACCURACY = 1e-6
@@ -111,6 +111,7 @@ def hankel_sum_and_gradient(
 
     Source: derivations above the code; the sum for φ = σ is eq. (11) of Schwerdtner et al., HSVR.
     """
+    refuse_layer(sys)
     phi = as_spectral_function(function)
     rtol = None if rtol is None else check_rtol(rtol)
     if horizon is None:

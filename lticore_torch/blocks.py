@@ -188,7 +188,7 @@ class SequenceClassifier(nn.Module):
     Raises
     ------
     ShapeError
-        For sequences or lengths of other shapes.
+        For sequences or lengths of other shapes, and sequences of no steps, which have no mean.
     """
 
     def __init__(self, config: SequenceClassifierConfig) -> None:
@@ -249,6 +249,10 @@ def _check_shapes(
         raise ShapeError(
             f"sequences has shape {seen}, but a classifier with documents={config.documents} and "
             f"vocabulary={config.vocabulary} expects ({', '.join(map(str, expected))})"
+        )
+    if seen[config.documents] == 0:
+        raise ShapeError(
+            f"sequences has shape {seen}: sequences of no steps have no mean over time to classify"
         )
     if lengths is not None and lengths.shape != seen[: config.documents]:
         raise ShapeError(

@@ -32,8 +32,13 @@ def run(
     Raises
     ------
     ArgumentError
-        When a watched module was not called.
+        When a watched module was not called, or ``inputs`` is neither tensor nor tuple.
     """
+    if not isinstance(inputs, Tensor | tuple):
+        raise ArgumentError(
+            f"the data to run the model on is a {type(inputs).__name__}: give one batch, a tensor "
+            "or the tuple of the model's positional arguments; torch.cat makes one of several"
+        )
     seen = {module: Seen() for module in watched}
     modes = {module: module.training for module in model.modules()}
     handles = [m.register_forward_hook(_recorder(seen[m]), with_kwargs=True) for m in seen]

@@ -26,7 +26,7 @@ from ..norms import h2_error, h2_norm
 from ..quadratic import QuadraticOutputLTI, System, linear_part, mapped, transformed
 from ..response import frequency_response
 from ..structure import Rotation, StateMatrix, is_structured
-from ..systems import LTI, replaced
+from ..systems import LTI, refuse_layer, replaced
 from ._repair import repair
 from ._rounding import lost_in_poles
 from ._split import join, split_unstable
@@ -104,6 +104,7 @@ def balanced_truncation(
     Control 50 (1989); finite horizons: Gawronski & Juang (1990); quadratic outputs: Benner, Goyal &
     Pontes Duff, IEEE TAC 67 (2022).
     """
+    refuse_layer(sys)
     with offering(_remedies(sys)):
         found = truncate(
             sys,

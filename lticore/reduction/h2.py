@@ -14,6 +14,7 @@ from .._stability import HORIZON, offering, require_stable
 from ..errors import ArgumentError, ArrayLibraryError, ShapeError, warn_precision
 from ..norms import h2_error
 from ..quadratic import QuadraticOutputLTI, System, dense_forms, linear_part
+from ..systems import refuse_layer
 from ._h2_armijo import armijo
 from ._h2_gauss_newton import levenberg_marquardt
 from ._h2_methods import STATIONARY, Descent, lbfgs, tsia
@@ -84,6 +85,7 @@ def h2_reduction(
     Source: Sakamoto & Sato, arXiv:2510.14542 (problem, "armijo"); Xu & Zeng, IEEE TAC 56 (2011)
     ("tsia"); Golub & Pereyra (1973) for the projection.
     """
+    refuse_layer(sys)
     order = _check_arguments(sys, order, method, starts, horizon, seed)
     if horizon is None:
         require_stable(linear_part(sys), what="the h2 norm")

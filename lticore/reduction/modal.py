@@ -18,7 +18,7 @@ from ..convert.rotation import to_rotation
 from ..errors import ArgumentError, ShapeError, warn_precision
 from ..norms import h2_error
 from ..structure import Diagonal, Rotation, is_structured
-from ..systems import LTI, entry, in_double
+from ..systems import LTI, entry, in_double, refuse_layer
 from .orders import check_budget, check_not_empty, check_order
 from .result import Reduction, in_precision_of
 
@@ -80,6 +80,7 @@ def modal_truncation(sys: LTI, order: int, *, score: Score = "hinf") -> Reductio
 
     Source: Forgione, Mejari & Piga, CDC 2024; Gwak et al., LAST, for the h∞ score.
     """
+    refuse_layer(sys)
     reduction = keep_modes(sys, order, score)
     if reduction.order < order:
         warn_precision(

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 import lticore
 from lticore._arrays import to_numpy
@@ -101,9 +102,11 @@ class SSMLayer(nn.Module, ABC):
         ShapeError
             For another number of inputs, outputs or channels.
         ArgumentError
-            When D is not diagonal, or for another kind of system.
+            When D is not diagonal, for another kind of system, and for a layer of whose parameters
+            some are made of others, by a parametrisation or by pruning.
         UnstableSystemError
         """
+        check_plain_parameters(self)
         if not isinstance(sys, self.SYSTEMS):
             raise ArgumentError(f"{type(self).__name__} cannot hold {sys!r}: give an lticore.LTI")
         self._check_width(sys)
@@ -145,6 +148,36 @@ def ssm_layers(model: nn.Module) -> dict[str, SSMLayer]:
     return {name: module for name, module in model.named_modules() if isinstance(module, SSMLayer)}
 
 
+def check_plain_parameters(layer: nn.Module) -> None:
+    """Refuse a layer of whose parameters some are made of others (weight normalisation, adapters,
+    pruning): another order needs new ones, and only the user knows what is to become of those.
+
+    Raises
+    ------
+    ArgumentError
+        With the call that leaves a plain parameter of the same values.
+    """
+    for name, call in _calls_to_plain(layer).items():
+        raise ArgumentError(
+            f"{name} of a {type(layer).__name__} is made of other tensors, by a parametrisation or "
+            f"by pruning, and a layer of another order needs plain parameters: call {call} first, "
+            "which keeps the values, and parametrise or prune the new layer after it"
+        )
+
+
+def _calls_to_plain(layer: nn.Module) -> dict[str, str]:
+    """By parameter that is made of others: what makes it a parameter again."""
+    calls = {
+        name: f"torch.nn.utils.parametrize.remove_parametrizations(layer, {name!r})"
+        for name in getattr(layer, "parametrizations", ())
+    }
+    for hook in layer._forward_pre_hooks.values():
+        if isinstance(hook, prune.BasePruningMethod):
+            name = hook._tensor_name
+            calls[name] = f"torch.nn.utils.prune.remove(layer, {name!r})"
+    return calls
+
+
 def replace_parameters(layer: nn.Module, values: Mapping[str, np.ndarray]) -> None:
     """New parameters of the given values, each like the one of its name."""
     for name, value in values.items():
@@ -162,8 +195,10 @@ def resized_like(
     """Give a layer the sizes of a stored one, which compression may have changed.
 
     Where the stored shapes do not belong together it is left as it is, for torch to name what does
-    not fit.
+    not fit; and where its parameters are made of others, whose sizes it does not know.
     """
+    if _calls_to_plain(layer):
+        return
     names = list(layer.state_dict())
     found = {name: state_dict.get(prefix + name) for name in names}
     stored = {name: tensor.shape for name, tensor in found.items() if tensor is not None}

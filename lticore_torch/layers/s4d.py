@@ -22,6 +22,7 @@ from .base import (
     SMALLEST_GAP,
     SSMLayer,
     check_input,
+    check_plain_parameters,
     check_sizes,
     check_state,
     exponential,
@@ -196,6 +197,7 @@ class S4D(SSMLayer):
 
     def load_channels(self, systems: Sequence[lticore.LTI]) -> None:
         """:meth:`load_lti` from one system per channel, whose orders may differ."""
+        check_plain_parameters(self)
         step_log = self.step_log.detach().double().cpu().numpy()
         modes = [_modes(lticore.to_rotation(in_double(sys))) for sys in systems]
         (pairs, of_pairs), (real, of_real) = (

@@ -20,6 +20,7 @@ from ..recurrence import time_varying_recurrence
 from .base import (
     SMALLEST_GAP,
     check_input,
+    check_plain_parameters,
     check_sizes,
     check_state,
     exponential,
@@ -281,10 +282,12 @@ class SelectiveSSM(nn.Module):
         Raises
         ------
         ArgumentError
-            For an order outside 1 … n, or above the number of states that do something.
+            For an order outside 1 … n, or above the number of states that do something; for a
+            layer of whose parameters some are made of others.
 
         Source: after Chahine et al., CompreSSM, Appendix A.2.
         """
+        check_plain_parameters(self)
         W, V = gramians.projections(order)
         a, b, c = self._generator(), *(self._array(x) for x in (self.B, self.C))
         modal = lticore.to_rotation(lticore.LTI(W.T @ a @ V, W.T @ b, (V.T @ c).T))

@@ -11,6 +11,7 @@ from lticore_torch import (
     SequenceBlock,
     SequenceClassifier,
     SequenceClassifierConfig,
+    compress,
 )
 
 # Sums of ≤ 30 terms of size 1 in each order of addition: 30 · 5 states · eps and a margin of 4.
@@ -166,3 +167,26 @@ def test_a_classifier_may_run_in_chunks():
             v, states[i] = block(v, state=states[i], return_state=True)
         total = total + v.sum(dim=1)
     torch.testing.assert_close(model.decoder(total / 9), model(x), rtol=1e-12, atol=1e-12)
+
+
+class InChunks(torch.nn.Module):
+    """A layer that is given a sequence in two chunks."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, u):
+        first, state = self.layer(u[:, :4], return_state=True)
+        return torch.cat([first, self.layer(u[:, 4:], state=state)], dim=1)
+
+
+def test_models_that_pass_states_on_compress():
+    """Measured on data, but not refitted: outputs are fitted from rest."""
+    layer, u = make("rotation", order=8), torch.randn(3, 9, 3, dtype=torch.float64)
+    _, report = compress(InChunks(layer), ratio=0.5, calibration=u)
+    small, expected = compress(layer, ratio=0.5, calibration=u)
+    assert report.output_change == pytest.approx(expected.output_change, rel=1e-9)
+    assert small.order == 4
+    with pytest.raises(lti.ArgumentError, match="start from rest"):
+        compress(InChunks(layer), ratio=0.5, calibration=u, refit=True)
