@@ -15,6 +15,8 @@ from .errors import ArrayLibraryError
 
 #: Unit roundoff spacing of float64, in which all spectral work runs.
 EPSILON = float(np.finfo(np.float64).eps)
+#: Rows of tall matrices that are worked on together: a hundred columns of them fit the cache.
+_ROWS = 2048
 
 
 def conjugate(X: Array) -> Array:
@@ -62,6 +64,15 @@ def hermitian_part(X: Array) -> Array:
 def hermitian_part_reference(X: Array) -> Array:
     """Reference text of :func:`hermitian_part` for any array library."""
     return (X + adjoint(X)) / 2
+
+
+def adjoint_product(S: Array, R: Array) -> Array:
+    """Sᴴ R for tall S and R, whose conjugate is never formed as a whole."""
+    product = adjoint(S[..., :_ROWS, :]) @ R[..., :_ROWS, :]
+    for start in range(_ROWS, S.shape[-2], _ROWS):
+        rows = slice(start, start + _ROWS)
+        product = product + adjoint(S[..., rows, :]) @ R[..., rows, :]
+    return product
 
 
 def pad_values(sigma: Array, length: int) -> Array:
@@ -139,7 +150,7 @@ def leading_svd_reference(M: Array) -> tuple[Array, Callable[[int], tuple[Array,
 
 def directions_of_factors(R: Array, S: Array) -> tuple[Array, Callable[[int], tuple[Array, Array]]]:
     """σ of Sᴴ R = U Σ Vᴴ now, and directions(r) = (S U_r, R V_r) when asked for."""
-    sigma, vectors = leading_svd(adjoint(S) @ R)
+    sigma, vectors = leading_svd(adjoint_product(S, R))
 
     def directions(count: int) -> tuple[Array, Array]:
         U, V = vectors(count)
@@ -194,29 +205,43 @@ def graded_factor(X: np.ndarray) -> np.ndarray:
 def real_rank_factor(X: Array, *, rtol: float, max_rank: int | None = None) -> Array:
     """F (..., n, r) with F Fᵀ ≈ X Xᵀ and as few columns as X has rank, for real X (..., n, k).
 
-    With the rows scaled to equal norm, Xᵀ Π = Q̂ T gives X Xᵀ = Π Tᵀ T Πᵀ; rows of T with a diagonal
-    entry of at most ``rtol`` times the first are dropped: (F Fᵀ − X Xᵀ)_ij is of the order of
-    rtol² ‖x_i‖‖x_j‖. Libraries without a pivoted QR factorisation keep X itself.
+    With the rows y_i of Y scaled to about unit norm and Y = U Σ Vᵀ, all columns of X V are left out
+    behind which every (y V)_i has a tail of at most ``rtol`` times the largest one:
+    (F Fᵀ − X Xᵀ)_ij is of the order of rtol² ‖x_i‖‖x_j‖. Libraries other than NumPy keep X itself.
 
-    Cost: O(n k²).
+    Cost: O(n k²), and no copies of X.
     """
     n, k = X.shape[-2:]
     if not is_numpy(X) or k == 0:
         return X
     limit = min(n, k) if max_rank is None else min(n, k, max_rank)
     stack = X.reshape(math.prod(X.shape[:-2]), n, k)
-    factors = np.zeros((len(stack), n, limit))
-    widest = 0
-    for matrix, factor in zip(stack, factors, strict=True):
-        norms = np.linalg.norm(matrix, axis=-1, keepdims=True)
-        norms = np.exp2(np.round(np.log2(np.where(norms > 0, norms, 1))))
-        T, order = scipy.linalg.qr((matrix / norms).T, mode="r", pivoting=True, check_finite=False)
-        heights = np.abs(np.diagonal(T))
-        rank = min(int(np.sum(heights > rtol * heights[0])), limit)
-        factor[order, :rank] = T[:rank].T
-        factor *= norms
-        widest = max(widest, rank)
-    return factors[..., :widest].reshape(*X.shape[:-1], widest)
+    factors = [matrix @ _leading_columns(matrix, rtol)[:, :limit] for matrix in stack]
+    widest = max((factor.shape[-1] for factor in factors), default=0)
+    if len(factors) == 1:
+        return factors[0].reshape(*X.shape[:-1], widest)
+    padded = np.zeros((len(factors), n, widest))
+    for target, factor in zip(padded, factors, strict=True):
+        target[:, : factor.shape[-1]] = factor
+    return padded.reshape(*X.shape[:-1], widest)
+
+
+def _leading_columns(X: np.ndarray, rtol: float) -> np.ndarray:
+    """(k, r) orthonormal columns V_r of :func:`real_rank_factor`, in passes over blocks of rows."""
+    norms = np.linalg.norm(X, axis=-1, keepdims=True)
+    norms = np.exp2(np.round(np.log2(np.where(norms > 0, norms, 1))))
+    k = X.shape[-1]
+    blocks = [slice(first, first + _ROWS) for first in range(0, len(X), _ROWS)]
+    T, tails = np.zeros((0, k)), np.zeros(k)
+    for rows in blocks:
+        stacked = np.concatenate([T, X[rows] / norms[rows]])
+        T = scipy.linalg.qr(stacked, mode="r", check_finite=False, overwrite_a=True)[0][:k]
+    V = np.linalg.svd(T)[2].T
+    for rows in blocks:
+        squares = np.square((X[rows] / norms[rows]) @ V)
+        sums = np.cumsum(squares[:, ::-1], axis=-1)[:, ::-1]
+        tails = np.maximum(tails, sums.max(axis=0))
+    return V[:, : np.count_nonzero(tails > rtol**2 * tails[0])]
 
 
 def pivoted_cholesky_reference(X: Array, rtol: float, max_rank: int) -> Array:

@@ -127,8 +127,11 @@ def gramian_factors(
     """
     rtol, max_rank = _check_truncation(rtol, max_rank)
     R, S, t = scaled_factors(in_double(sys), rtol, max_rank, horizon)
+    # In place: of a million states each copy takes gigabytes.
+    R /= t
+    S *= t
     single = is_single(sys.B)
-    return like_precision(R / t, single), like_precision(S * t, single)
+    return like_precision(R, single), like_precision(S, single)
 
 
 def scaled_factors(

@@ -7,7 +7,7 @@ from typing import Literal
 from ._arrays import Array, is_numpy, namespace
 from ._check import check_integer, is_single, like_precision
 from ._directions import leading_directions
-from ._linalg import adjoint, pad_values
+from ._linalg import adjoint_product, pad_values
 from ._relative import relative_values
 from ._stability import HORIZON, offering
 from .errors import ArgumentError, ArrayLibraryError
@@ -120,4 +120,4 @@ def _values(sys: LTI, max_rank: int | None, horizon: int | None) -> Array:
         R, S = modal_factors(balance_states(sys)[0], max_rank=max_rank)
     else:
         R, S, _ = scaled_factors(sys, max_rank=max_rank, horizon=horizon)
-    return namespace(R, S).linalg.svdvals(adjoint(S) @ R)
+    return namespace(R, S).linalg.svdvals(adjoint_product(S, R))

@@ -54,10 +54,11 @@ def _factor(
     remaining = energy / ((1 - radius) * (1 + radius))
     first = remaining.max(initial=0)
     columns, rank = np.empty((0, n), dtype=np.complex128), 0
+    most = min(max_rank, _SHARE * main_memory() / (n * columns.itemsize)) if n else 0
     while rank == len(columns) < max_rank:
-        width = min(max_rank, rank + max(_COLUMNS, rank // 4))
-        if width * n * columns.itemsize > _SHARE * main_memory():
-            raise _too_large(n, rank, width, remaining.max() / first, rtol)
+        width = int(min(most, rank + max(_COLUMNS, rank // 4)))
+        if width == rank:
+            raise _too_large(columns, remaining.max() / first, rtol)
         # In place where the system can move pages, unlike a concatenation.
         columns.resize((width, n), refcheck=False)
         rank = _eliminate(
@@ -67,14 +68,14 @@ def _factor(
     return columns
 
 
-def _too_large(n: int, rank: int, width: int, left: float, rtol: float) -> MemoryLimitError:
-    size, memory = width * n * np.dtype(np.complex128).itemsize, main_memory()
+def _too_large(columns: np.ndarray, left: float, rtol: float) -> MemoryLimitError:
+    rank, n = columns.shape
     return MemoryLimitError(
-        f"a Gramian of {n} states is too large to factor: after {rank} columns a diagonal entry of "
-        f"{left:.1e} times the largest is left, where rtol={rtol:.1e} is wanted, and {width} "
-        f"columns take {size / 1e9:.3g} GB, more than {_SHARE:.0%} of the {memory / 1e9:.3g} GB of "
-        "memory. Where the function takes them give max_rank= or a larger rtol=; else remove modes "
-        "first (modal_truncation)"
+        f"the factor of a Gramian of {n} states needs more than {rank} columns, and these take "
+        f"{columns.nbytes / 1e9:.3g} GB, {_SHARE:.0%} of this machine's memory: what is left has a "
+        f"diagonal entry of {left:.1e} times the largest, and {rtol:.1e} is wanted. Give max_rank= "
+        "or a larger rtol= where the function takes them; else remove modes first, by "
+        "modal_truncation"
     )
 
 

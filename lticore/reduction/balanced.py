@@ -209,7 +209,7 @@ def _balance(sys: System, horizon: int | None) -> _Balancing:
     R, S, t = scaled_factors(sys, rtol, horizon=horizon, formed=False)
     sigma, leading = directions_of_factors(R, S)
     xp = namespace(R, S)
-    rows = [xp.sum(xp.abs(X) ** 2, axis=-1) for X in (R, S)]
+    rows = [real_part(xp.vecdot(X, X)) for X in (R, S)]
     return _balancing(sys, sigma, leading, (rows[0], rows[1]), t)
 
 
@@ -229,7 +229,9 @@ def _balancing(
 
     def directions(count: int) -> tuple[Array, Array]:
         SU, RV = leading(count)
-        return pad_values(t * SU, count), pad_values(RV / t, count)
+        SU *= t
+        RV /= t
+        return pad_values(SU, count), pad_values(RV, count)
 
     return _Balancing(sigma, clear, level[..., 0], rank, directions)
 
