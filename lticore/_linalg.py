@@ -68,9 +68,12 @@ def hermitian_part_reference(X: Array) -> Array:
 
 def adjoint_product(S: Array, R: Array) -> Array:
     """Sᴴ R for tall S and R, whose conjugate is never formed as a whole."""
+    length = S.shape[-2]
+    if length <= _ROWS:
+        return adjoint(S) @ R
     product = adjoint(S[..., :_ROWS, :]) @ R[..., :_ROWS, :]
-    for start in range(_ROWS, S.shape[-2], _ROWS):
-        rows = slice(start, start + _ROWS)
+    for start in range(_ROWS, length, _ROWS):
+        rows = slice(start, min(start + _ROWS, length))
         product = product + adjoint(S[..., rows, :]) @ R[..., rows, :]
     return product
 
