@@ -53,11 +53,11 @@ def _recur_into(
     states: np.ndarray, poles: np.ndarray, inputs: np.ndarray, initial: np.ndarray, reverse: bool
 ) -> None:
     count, _, n = states.shape
-    many = states.size >= ENOUGH
+    many, wide = states.size >= ENOUGH, np.result_type(states.dtype, np.float64)
     _recur(
         _double_if_one(poles).reshape(count, poles.shape[-2], n),
         inputs,
-        _double(initial).reshape(count, n),
+        np.ascontiguousarray(initial, dtype=wide).reshape(count, n),
         reverse,
         _lanes(count, n, many),
         states,
@@ -116,13 +116,10 @@ def _adjoint_into(
     return g_poles.reshape(*batch, steps, n)
 
 
-def _double(x: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(x, dtype=np.result_type(x.dtype, np.float64))
-
-
 def _double_if_one(poles: np.ndarray) -> np.ndarray:
     """Poles of one step widened; those of all steps are read as they are."""
-    return _double(poles) if poles.shape[-2] == 1 else np.ascontiguousarray(poles)
+    wide = np.result_type(poles.dtype, np.float64)
+    return np.ascontiguousarray(poles, dtype=wide if poles.shape[-2] == 1 else poles.dtype)
 
 
 def _lanes(count: int, n: int, many: bool) -> int:

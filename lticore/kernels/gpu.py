@@ -59,16 +59,21 @@ def _recur(
     states = cp.empty(inputs.shape, inputs.dtype)
     if states.size == 0:
         return states
-    poles = cp.ascontiguousarray(poles if varying else _once(poles))
-    inputs, initial = cp.ascontiguousarray(inputs), cp.ascontiguousarray(_once(initial))
+    # As on the CPU what is read once is widened, and all else read as it is; poles of complex
+    # states are complex.
+    wide = cp.result_type(inputs.dtype, cp.float64)
+    pole = cp.result_type(poles.dtype, cp.complex64 if inputs.dtype.kind == "c" else cp.float32)
+    poles = cp.ascontiguousarray(*((poles, pole) if varying else (_once(poles), wide)))
+    inputs, initial = cp.ascontiguousarray(inputs), cp.ascontiguousarray(_once(initial), wide)
     in_sequence = lanes >= _MANY_LANES
-    steps = _RUN_BYTES // (inputs.itemsize * (1 + varying))
+    steps = _RUN_BYTES // (inputs.itemsize + (poles.itemsize if varying else 0))
     if not in_sequence:
         # No block waits for another when one tile holds all steps: runs may then be longer.
         fitting = 1 << math.ceil(math.log2(max(1, length / _GROUPS)))
         steps = fitting if fitting <= 2 * steps else steps
     macros = (
-        f"REAL={'float' if inputs.dtype.char in 'fF' else 'double'}",
+        f"REAL={_part(inputs.dtype)}",
+        f"POLE={_part(poles.dtype)}",
         f"COMPLEX={int(inputs.dtype.kind == 'c')}",
         f"VARYING={int(varying)}",
         f"STEPS={steps}",
@@ -83,11 +88,16 @@ def _recur(
     else:
         kernel = _kernel("recurrence.cu", "recur_in_tiles", *macros)
         strips, tiles = -(-lanes // _LANES), -(-length // (_GROUPS * steps))
-        carries = cp.empty((tiles - 1) * lanes, cp.result_type(inputs.dtype, cp.float64))
+        carries = cp.empty((tiles - 1) * lanes, wide)
         signals = (cp.zeros if tiles > 1 else cp.empty)(1 + carries.size, cp.int32)
         scratch = (signals, signals[1:], carries)
         kernel((strips * tiles,), (_LANES * _GROUPS,), (*arguments, *scratch))
     return states
+
+
+def _part(dtype: cp.dtype) -> str:
+    """C's name of the real and imaginary parts."""
+    return "float" if dtype.char in "fF" else "double"
 
 
 def _once(x: cp.ndarray) -> cp.ndarray:
@@ -144,7 +154,7 @@ def cauchy_factor(
     count = math.prod(batch)
     if generator.size == 0 or max_rank == 0:
         return cp.zeros((*batch, n, 0), cp.complex128)
-    radius, phase = cp.ascontiguousarray(radius), cp.ascontiguousarray(phase)
+    radius, phase = (cp.ascontiguousarray(x, dtype=cp.float64) for x in (radius, phase))
     generator = cp.array(generator.swapaxes(-1, -2), dtype=cp.complex128, order="C", copy=True)
     blocks = min(-(-n // _THREADS), _ELIMINATION_BLOCKS)
     grid, block = (count * blocks,), (_THREADS,)

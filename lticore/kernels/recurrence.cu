@@ -1,12 +1,15 @@
 // x_k = p_k x_{k-1} + u_k for many independent lanes, one per batch entry and state.
 //
 // Arrays are (batch, length, n): neighbouring lanes are neighbours in memory. Macros:
-//   REAL, COMPLEX   float or double; 1 for complex numbers of it, else 0
+//   REAL, COMPLEX   float or double; 1 for complex numbers of it, else 0: inputs and states
 //   VARYING         0: one pole per lane, (batch, n);  1: one per step, (batch, length, n)
+//   POLE            float or double: the parts of varying poles
 //   STEPS           consecutive steps that a thread keeps in registers
 //   LANES, GROUPS   a tile is LANES lanes by GROUPS runs of STEPS steps, one thread per run
 // Constant poles and initial states may also be (n), shared by the batch: `poles_count` and
-// `initial_count` say how many there are.
+// `initial_count` say how many there are. Both are in double precision, and so is a state from step
+// to step: memory sets the time, not arithmetic, and long sequences of single precision keep their
+// digits.
 
 #if COMPLEX
 template <class Real> struct alignas(2 * sizeof(Real)) Complex { Real re, im; };
@@ -24,8 +27,9 @@ __device__ inline Complex<Real> operator*(Complex<Real> a, Complex<Real> b)
 
 typedef Complex<REAL> Scalar;
 typedef Complex<double> Wide;
+typedef Complex<POLE> VaryingPole;
 
-__device__ inline Wide widen(Scalar a) { return {a.re, a.im}; }
+template <class Real> __device__ inline Wide widen(Complex<Real> a) { return {a.re, a.im}; }
 __device__ inline Scalar narrow(Wide a) { return {(REAL)a.re, (REAL)a.im}; }
 __device__ inline bool is_zero(Wide a) { return a.re == 0 && a.im == 0; }
 __device__ inline Wide load_volatile(const Wide* a)
@@ -36,11 +40,18 @@ __device__ inline Wide load_volatile(const Wide* a)
 #else
 typedef REAL Scalar;
 typedef double Wide;
+typedef POLE VaryingPole;
 
-__device__ inline Wide widen(Scalar a) { return a; }
+template <class Real> __device__ inline Wide widen(Real a) { return a; }
 __device__ inline Scalar narrow(Wide a) { return (Scalar)a; }
 __device__ inline bool is_zero(Wide a) { return a == 0; }
 __device__ inline Wide load_volatile(const Wide* a) { return *(const volatile Wide*)a; }
+#endif
+
+#if VARYING
+typedef VaryingPole Pole;
+#else
+typedef Wide Pole;
 #endif
 
 // The state after a stretch of steps that multiplies by `product` and takes zero to `end`.
@@ -56,10 +67,11 @@ __device__ inline Wide pass(Wide state, Wide product, Wide end)
 struct Run {
     int count;                // steps that exist; the others have no drive and are not stored
     long long first, stride;  // where the steps lie, in the order in which they are processed
-    Scalar pole[VARYING ? STEPS : 1], drive[STEPS];
+    Pole pole[VARYING ? STEPS : 1];
+    Scalar drive[STEPS];
 
     // `poles` point to the one of this lane, or when they vary to those of all.
-    __device__ Run(const Scalar* poles, const Scalar* inputs, long long lane, long long start,
+    __device__ Run(const Pole* poles, const Scalar* inputs, long long lane, long long start,
                    long long n, long long length, long long reverse)
     {
         const long long left = length - start;
@@ -70,18 +82,20 @@ struct Run {
 #pragma unroll
         for (int k = 0; k < STEPS; ++k) {
             drive[k] = k < count ? inputs[first + k * stride] : Scalar{};
-            if (VARYING) pole[k] = k < count ? poles[first + k * stride] : Scalar{};
+            if (VARYING) pole[k] = k < count ? poles[first + k * stride] : Pole{};
         }
     }
 
-    __device__ Scalar pole_at(int k) const { return pole[VARYING ? k : 0]; }
+    __device__ Wide pole_at(int k) const { return widen(pole[VARYING ? k : 0]); }
 
-    __device__ Scalar store(Scalar state, Scalar* states) const
+    __device__ Wide step(int k, Wide state) const { return pole_at(k) * state + widen(drive[k]); }
+
+    __device__ Wide store(Wide state, Scalar* states) const
     {
 #pragma unroll
         for (int k = 0; k < STEPS; ++k) {
-            state = pole_at(k) * state + drive[k];
-            if (k < count) states[first + k * stride] = state;
+            state = step(k, state);
+            if (k < count) states[first + k * stride] = narrow(state);
         }
         return state;
     }
@@ -89,15 +103,15 @@ struct Run {
 
 // One thread per lane: for so many lanes that they alone keep the memory busy.
 extern "C" __global__ void recur_in_sequence(
-    const Scalar* __restrict__ poles, const Scalar* __restrict__ inputs,
-    const Scalar* __restrict__ initial, Scalar* __restrict__ states,
+    const Pole* __restrict__ poles, const Scalar* __restrict__ inputs,
+    const Wide* __restrict__ initial, Scalar* __restrict__ states,
     long long lanes, long long n, long long length, long long reverse,
     long long poles_count, long long initial_count)
 {
     const long long lane = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (lane >= lanes) return;
     if (!VARYING) poles += lane % poles_count;
-    Scalar state = initial[lane % initial_count];
+    Wide state = initial[lane % initial_count];
     for (long long start = 0; start < length; start += STEPS) {
         const Run run(poles, inputs, lane, start, n, length, reverse);
         state = run.store(state, states);
@@ -105,17 +119,17 @@ extern "C" __global__ void recur_in_sequence(
 }
 
 // Two blocks share a multiprocessor where registers allow: one loads while the other waits.
-constexpr int BLOCKS = sizeof(Scalar) * STEPS * (1 + VARYING) <= 128 ? 2 : 1;
+constexpr int BLOCKS = (sizeof(Scalar) + VARYING * sizeof(Pole)) * STEPS <= 128 ? 2 : 1;
 
 // One thread per lane and run of steps: few lanes keep the memory busy as well. Every number is
 // read once and written once; from tile to tile only the states of the lanes are handed on, in
 // `carries`, (tiles - 1, lanes). `tickets` and `ready`, of that shape, are zero at the launch.
 //
-// Between runs all is in double precision: every run with the same pole rounds its product alike,
-// and such errors would add up from run to run.
+// Products of poles are in double precision too: every run with the same pole rounds its product
+// alike, and such errors would add up from run to run.
 extern "C" __global__ void __launch_bounds__(LANES * GROUPS, BLOCKS) recur_in_tiles(
-    const Scalar* __restrict__ poles, const Scalar* __restrict__ inputs,
-    const Scalar* __restrict__ initial, Scalar* __restrict__ states,
+    const Pole* __restrict__ poles, const Scalar* __restrict__ inputs,
+    const Wide* __restrict__ initial, Scalar* __restrict__ states,
     long long lanes, long long n, long long length, long long reverse,
     long long poles_count, long long initial_count,
     int* tickets, int* ready, Wide* carries)
@@ -137,14 +151,12 @@ extern "C" __global__ void __launch_bounds__(LANES * GROUPS, BLOCKS) recur_in_ti
     // Each run from zero.
     if (!VARYING) poles += lane % poles_count;
     const Run run(poles, inputs, lane, inside ? start : length, n, length, reverse);
-    Wide product = widen(run.pole_at(0));
-    Scalar last = run.drive[0];
+    Wide product = run.pole_at(0), end = widen(run.drive[0]);
 #pragma unroll
     for (int k = 1; k < STEPS; ++k) {
-        product = product * widen(run.pole_at(k));
-        last = run.pole_at(k) * last + run.drive[k];
+        product = product * run.pole_at(k);
+        end = run.step(k, end);
     }
-    Wide end = widen(last);
     products[group][column] = product;
     ends[group][column] = end;
     __syncthreads();
@@ -157,7 +169,7 @@ extern "C" __global__ void __launch_bounds__(LANES * GROUPS, BLOCKS) recur_in_ti
             product = product * products[g][column];
         }
         const long long here = tile * lanes + lane;
-        Wide state = widen(initial[lane % initial_count]);
+        Wide state = initial[lane % initial_count];
         if (tile > 0) {
             while (!*(volatile int*)(ready + here - lanes)) {}
             __threadfence();
@@ -178,5 +190,5 @@ extern "C" __global__ void __launch_bounds__(LANES * GROUPS, BLOCKS) recur_in_ti
     __syncthreads();
 
     // Each run again, from the state that enters it: step by step, as a single thread would.
-    run.store(narrow(ends[group][column]), states);
+    run.store(ends[group][column], states);
 }

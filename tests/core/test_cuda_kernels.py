@@ -11,29 +11,33 @@ import pytest
 
 from lticore._stein_modal import diagonal_stein_reference, rotation_stein_reference
 from lticore.cauchy import cauchy_factor_reference
+from lticore.kernels import cpu_recurrence
 from lticore.recurrence import linear_recurrence_reference, time_varying_recurrence_reference
 
 ARCHITECTURES = (80, 90)
 DTYPES = (np.float32, np.float64, np.complex64, np.complex128)
 # What lticore/kernels/gpu.py asks for: every pair of options, and one of the longest runs.
 MACROS = {
-    f"recurrence-{real}-{'complex' if complex_ else 'real'}-{varying}-{length}": (
+    f"recurrence-{real}-{'complex' if complex_ else 'real'}-{pole or 'constant'}-{steps}": (
         "recurrence.cu",
         (
             f"REAL={real}",
+            f"POLE={pole or 'double'}",
             f"COMPLEX={complex_}",
-            f"VARYING={varying}",
-            f"STEPS={length // ((4 if real == 'float' else 8) * (1 + complex_) * (1 + varying))}",
+            f"VARYING={int(pole is not None)}",
+            f"STEPS={steps}",
             "LANES=16",
             "GROUPS=32",
         ),
     )
-    for real, complex_, varying, length in [
-        ("float", 0, 0, 128),
-        ("float", 1, 1, 128),
-        ("double", 1, 0, 128),
-        ("double", 0, 1, 128),
-        ("float", 1, 0, 256),
+    for real, complex_, pole, steps in [
+        ("float", 0, None, 32),
+        ("float", 1, "float", 8),
+        ("double", 1, None, 8),
+        ("double", 0, "double", 8),
+        ("float", 1, "double", 5),
+        ("double", 1, "float", 5),
+        ("float", 1, None, 32),
     ]
 }
 MACROS |= {"stein": ("stein.cu", ()), "cauchy": ("cauchy.cu", ("THREADS=256",))}
@@ -168,6 +172,56 @@ def test_recurrence_kernels(request, kernel, dtype, varying):
         found = run(*arguments, reverse)
         assert_close(found, reference(*arguments, reverse))
         assert all(map(np.array_equal, arguments, copies))
+
+
+MIXTURES = [
+    (poles, inputs, initial)
+    for poles, inputs, initial in itertools.product(DTYPES, repeat=3)
+    if issubclass(inputs, np.complexfloating)
+    or not any(issubclass(x, np.complexfloating) for x in (poles, initial))
+]
+
+
+@pytest.mark.parametrize("kernel", ["small_tiles", "in_sequence"])
+@pytest.mark.parametrize("varying", [False, True])
+def test_mixtures_of_dtypes(request, kernel, varying):
+    """Poles and initial states of any dtype that the states' kind can hold, as on the CPU."""
+    gpu = request.getfixturevalue(kernel)
+    rng = np.random.default_rng(9)
+    for poles, inputs, initial in MIXTURES:
+        # Wide numbers that single precision does not hold.
+        given = recurrence_arguments(rng, (2,), 61, 4, np.complex128, varying)
+        given = [
+            (x if issubclass(dtype, np.complexfloating) else x.real).astype(dtype)
+            for x, dtype in zip(given, (poles, inputs, initial), strict=True)
+        ]
+        steps = given[0] if varying else given[0][:, None, :]
+        for reverse in (False, True):
+            found = gpu.time_varying_recurrence(steps, *given[1:], reverse)
+            expected = cpu_recurrence.time_varying_recurrence(steps, *given[1:], reverse)
+            assert_close(found, expected, digits_lost=2 if found.dtype.char in "fF" else 30)
+
+
+def test_double_poles_of_single_inputs(gpu):
+    """A geometric sum: 1, 1.99, 2.9701, …"""
+    found = gpu.linear_recurrence(
+        np.array([0.99]), np.ones((4, 1), np.float32), np.zeros(1, np.float32), False
+    )
+    np.testing.assert_allclose(found[:, 0], [1, 1.99, 2.9701, 3.940399], rtol=1e-7)
+
+
+@pytest.mark.parametrize("kernel", ["gpu", "in_sequence"])
+def test_long_single_precision_sequences_with_double_poles(request, kernel):
+    """λ = e^{2πi j/L} sums to (1 − λ^k)/(1 − λ), with 1e5 steps to the digits of the result."""
+    gpu = request.getfixturevalue(kernel)
+    length = 100_000
+    turn = 2j * np.pi * np.array([1, 3, 10]) / length
+    found = gpu.linear_recurrence(
+        np.exp(turn), np.ones((length, 3), np.complex64), np.zeros(3, np.complex64), False
+    )
+    k = np.arange(1, length + 1)[:, None]
+    exact = np.expm1(k * turn) / np.expm1(turn)
+    assert np.abs(found - exact).max() <= 1e-7 * np.abs(exact).max()
 
 
 def test_recurrence_tiles_of_the_size_used(gpu):
