@@ -46,8 +46,9 @@ def peak_of(function, *arguments, **options):
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize("structure", ["diagonal", "rotation"])
+@pytest.mark.parametrize(
+    ("structure", "dtype"), [("diagonal", np.float64), ("rotation", np.float32)]
+)
 def test_values_factors_and_truncation(structure, dtype):
     small = small_system(structure, dtype)
     copies = 100_000 // small.order
