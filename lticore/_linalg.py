@@ -68,9 +68,10 @@ def hermitian_part_reference(X: Array) -> Array:
 
 def adjoint_product(S: Array, R: Array) -> Array:
     """Sᴴ R for tall S and R, whose conjugate is never formed as a whole."""
-    product = adjoint(S[..., :_ROWS, :]) @ R[..., :_ROWS, :]
-    for start in range(_ROWS, S.shape[-2], _ROWS):
-        rows = slice(start, start + _ROWS)
+    n = S.shape[-2]
+    blocks = [slice(first, min(first + _ROWS, n)) for first in range(0, max(n, 1), _ROWS)]
+    product = adjoint(S[..., blocks[0], :]) @ R[..., blocks[0], :]
+    for rows in blocks[1:]:
         product = product + adjoint(S[..., rows, :]) @ R[..., rows, :]
     return product
 

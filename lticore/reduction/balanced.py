@@ -149,9 +149,7 @@ def truncate(
     if rest is not None:
         found = _reduce_stable_part(stable, rest, order, energy, error, match_dc)
     else:
-        balancing = _balance(full, horizon)
-        wanted = _choose_order(balancing.sigma, order, energy, error)
-        found = (_perturbed if match_dc else _truncated)(full, balancing, wanted, horizon)
+        found = _reduce(full, order, energy, error, horizon, match_dc)
     return replace(found, reduction=in_precision_of(sys, found.reduction))
 
 
@@ -161,6 +159,34 @@ def warn_if_lowered(found: Truncation) -> None:
             f"order {found.wanted} was asked for, but only {found.clear} Hankel singular values "
             f"stand clear of rounding: the reduced system has {found.reduction.order} states"
         )
+
+
+def _reduce(
+    sys: System,
+    order: int | None,
+    energy: float | None,
+    error: float | None,
+    horizon: int | None,
+    match_dc: bool,
+) -> Truncation:
+    found = _cut(sys, order, energy, error, horizon, match_dc)
+    # By now the factors, gigabytes for a million states, are gone.
+    measured = h2_error(sys, found.reduction.system, horizon=horizon)
+    return replace(found, reduction=replace(found.reduction, h2_error=measured))
+
+
+def _cut(
+    sys: System,
+    order: int | None,
+    energy: float | None,
+    error: float | None,
+    horizon: int | None,
+    match_dc: bool,
+) -> Truncation:
+    """:func:`_reduce` without the h2 error."""
+    balancing = _balance(sys, horizon)
+    wanted = _choose_order(balancing.sigma, order, energy, error)
+    return (_perturbed if match_dc else _truncated)(sys, balancing, wanted, horizon)
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,15 +257,16 @@ def _modes_cancel(sys: System, horizon: int | None, P: Array, Q: Array, sigma: A
 def _truncated(sys: System, found: _Balancing, wanted: int, horizon: int | None) -> Truncation:
     xp = namespace(sys.B)
     order = min(wanted, found.rank)
-    SU, RV = found.directions(max(order, 1))
-    while True:
-        kept = found.clear & (xp.arange(sys.order) < order)
-        left, right = _projections(SU, RV, found.sigma, kept, max(order, 1))
-        reduced = _projected(sys, left, right)
-        # The exact truncation is stable: one that is not lives on values spoilt by rounding.
-        if order == 0 or horizon is not None or _is_stable(reduced):
-            break
+    kept = found.clear & (xp.arange(sys.order) < order)
+    left, right = _projections(*found.directions(max(order, 1)), found.sigma, kept)
+    reduced = _projected(sys, left, right)
+    # The exact truncation is stable: one that is not lives on values spoilt by rounding.
+    while order > 0 and horizon is None and not _is_stable(reduced):
         order -= 1
+        kept = kept & (xp.arange(sys.order) < order)
+        columns = xp.astype(kept[..., None, : max(order, 1)], found.sigma.dtype)
+        left, right = (X[..., : max(order, 1)] * columns for X in (left, right))
+        reduced = _projected(sys, left, right)
     reflected = 0
     if horizon is not None and not _is_stable(reduced):
         reduced, reflected = repair(sys, reduced, horizon)
@@ -251,7 +278,7 @@ def _truncated(sys: System, found: _Balancing, wanted: int, horizon: int | None)
         order=reduced.order,
         singular_values=found.sigma,
         error_bound=None if no_bound else bound,
-        h2_error=h2_error(sys, reduced, horizon=horizon),
+        h2_error=None,
         left=left,
         right=right,
     )
@@ -265,8 +292,7 @@ def _perturbed(sys: LTI, found: _Balancing, wanted: int, horizon: int | None) ->
     rank = max(found.rank, 1)
     order = min(wanted, rank)
     kept = found.clear & (xp.arange(sys.order) < rank)
-    SU, RV = found.directions(rank)
-    balanced = _projected(sys, *_projections(SU, RV, found.sigma, kept, rank))
+    balanced = _projected(sys, *_projections(*found.directions(rank), found.sigma, kept))
     A, B, C, D = balanced.A, balanced.B, balanced.C, balanced.D
     if order < rank:
         first, second = slice(0, order), slice(order, rank)
@@ -288,7 +314,7 @@ def _perturbed(sys: LTI, found: _Balancing, wanted: int, horizon: int | None) ->
         order=order,
         singular_values=found.sigma,
         error_bound=2 * xp.sum(xp.where(remaining, 0.0, found.sigma), axis=-1),
-        h2_error=h2_error(sys, reduced),
+        h2_error=None,
     )
     return Truncation(reduction, wanted, order if found.rank else 0)
 
@@ -310,23 +336,22 @@ def _reduce_stable_part(
         raise ArgumentError("no mode of the system is stable, so there is nothing to reduce")
     if order is not None:
         check_order(order, stable.order + rest.order)
-    found = _balance(stable, None)
     left = None if order is None else order - rest.order
-    wanted = _choose_order(found.sigma, left, energy, error)
-    part = (_perturbed if match_dc else _truncated)(stable, found, wanted, None)
+    part = _reduce(stable, left, energy, error, None, match_dc)
     whole = join(part.reduction.system, rest)
     joined = replace(part.reduction, system=whole, order=whole.order, left=None, right=None)
     return Truncation(joined, part.wanted + rest.order, part.clear + rest.order)
 
 
-def _projections(
-    SU: Array, RV: Array, sigma: Array, kept: Array, order: int
-) -> tuple[Array, Array]:
-    """(W, V) with ``order`` columns; those that are not ``kept`` are zero, as in batch entries of
-    lower rank than the others."""
+def _projections(SU: Array, RV: Array, sigma: Array, kept: Array) -> tuple[Array, Array]:
+    """(W, V) in place of S U and R V; columns that are not ``kept`` become zero, as in batch
+    entries of lower rank than the others."""
     xp = namespace(SU, RV)
-    scale = xp.where(kept, 1 / xp.sqrt(xp.where(kept, sigma, 1.0)), 0.0)[..., None, :order]
-    return SU[..., :order] * scale, RV[..., :order] * scale
+    scale = xp.where(kept, 1 / xp.sqrt(xp.where(kept, sigma, 1.0)), 0.0)
+    scale = scale[..., None, : SU.shape[-1]]
+    SU *= scale
+    RV *= scale
+    return SU, RV
 
 
 def _projected(sys: System, left: Array, right: Array) -> System:

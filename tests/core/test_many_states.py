@@ -98,7 +98,7 @@ def test_a_rank_too_large_for_the_machine(monkeypatch):
     monkeypatch.setattr(cpu_cauchy, "main_memory", lambda: 4 * 16 * 2000 * 10.0)
     sys = in_copies(small_system("diagonal"), 50)
     for function in (lti.hankel_singular_values, lti.gramian_factors):
-        with pytest.raises(lti.MemoryLimitError, match="more than 10 columns.*max_rank="):
+        with pytest.raises(lti.MemoryLimitError, match=r"more than 10 columns.*max_rank="):
             function(sys)
     with pytest.raises(lti.MemoryLimitError, match="modal_truncation"):
         lti.balanced_truncation(sys, error=1e-8)
