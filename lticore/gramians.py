@@ -111,6 +111,8 @@ def gramian_factors(
     Raises
     ------
     UnstableSystemError, ArgumentError
+    MemoryLimitError
+        Where r columns of so many states are too large for this machine: give ``max_rank``.
 
     Warns
     -----

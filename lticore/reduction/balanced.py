@@ -11,7 +11,7 @@ from .._check import check_one_given, to_double
 from .._directions import leading_directions
 from .._linalg import (
     EPSILON,
-    adjoint,
+    adjoint_product,
     diagonal,
     directions_of_factors,
     has_eigenvalues,
@@ -82,13 +82,16 @@ def balanced_truncation(
         nothing to keep: r is lowered to the number of larger ones with a PrecisionWarning; a system
         with B = 0 or C = 0 becomes one state with zero input and output.
 
-    Cost: O(n² (m + p) + n³) structured or dense, one SVD of the numerical rank.
+    Cost: O(n² (m + p) + n³) structured or dense, one SVD of the numerical rank k; for structured A
+    with n ≥ 1024 and n ≥ 32 max(m, p) O(n k (m + p + k)) time and O(n (m + p + k)) memory.
 
     Raises
     ------
     UnstableSystemError
     ShapeError
         For an empty batch.
+    MemoryLimitError
+        Where k columns of so many states are too large for this machine.
     ArgumentError
         When not exactly one criterion is given, or it or the options are out of range.
 
@@ -356,7 +359,8 @@ def _projections(SU: Array, RV: Array, sigma: Array, kept: Array) -> tuple[Array
 
 def _projected(sys: System, left: Array, right: Array) -> System:
     linear = linear_part(sys)
-    A, B, C = adjoint(left) @ multiply(sys.A, right), adjoint(left) @ sys.B, sys.C @ right
+    A = adjoint_product(left, multiply(sys.A, right))
+    B, C = adjoint_product(left, sys.B), sys.C @ right
     if isinstance(sys, QuadraticOutputLTI):
         return QuadraticOutputLTI(A, B, C, transformed(sys.M, right))
     return LTI(A, B, C, linear.D)
