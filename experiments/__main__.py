@@ -40,7 +40,7 @@ def run_demo(config: tyro.conf.OmitArgPrefixes[DemoConfig]) -> None:
 
 
 @app.command(name="train")
-def run_train(run: RunConfig, runtime: Runtime) -> None:
+def run_train(run: Annotated[RunConfig, tyro.conf.arg(name="")], runtime: Runtime) -> None:
     """Train one model in a run folder, or go on where an earlier call was interrupted."""
     with leaving_at_once() if "RANK" in os.environ else nullcontext():
         summary = train(run, runtime)

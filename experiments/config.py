@@ -184,12 +184,12 @@ class ReductionConfig:
 
 @dataclass(frozen=True)
 class BudgetConfig:
-    """How long to train: either epochs or steps."""
+    """How long to train."""
 
     epochs: int | None = None
     """Passes over the training data."""
     steps: int | None = None
-    """Optimizer steps."""
+    """Optimizer steps, instead of epochs."""
     batch_size: int = 50
     """Sequences per step over all processes; the last, incomplete batch is used too."""
     evaluate_every: int = 0
@@ -201,11 +201,10 @@ class BudgetConfig:
 
     def __post_init__(self) -> None:
         _choices(self)
-        if (self.epochs is None) == (self.steps is None):
-            raise ArgumentError(
-                "give either epochs or steps, and None for the other, but they are "
-                f"{self.epochs} and {self.steps}"
-            )
+        if self.steps is not None:
+            object.__setattr__(self, "epochs", None)  # so that one run has one config
+        elif self.epochs is None:
+            raise ArgumentError("give epochs or steps: both are None")
         _at_least(self, 1, "epochs", "steps", "batch_size")
         _at_least(self, 0, "evaluate_every", "track_every")
         if self.keep == "best" and not self.evaluate_every:

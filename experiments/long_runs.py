@@ -18,8 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from .config import RunConfig, Runtime
 from .papers import compressm, hsvr
 from .runs import CARRIED, claimed, failure_of, is_claimed, load_checkpoint, log, summary_of
@@ -66,8 +64,6 @@ class LongRunsConfig:
     """Say how much is done, and run nothing."""
     checkpoint_minutes: float = 4.0
     """Minutes between checkpoints."""
-    threads: int = 1
-    """CPU threads."""
 
 
 @dataclass(frozen=True)
@@ -128,10 +124,9 @@ def long_runs(config: LongRunsConfig, queue: dict[str, Runs] = QUEUE, root: Path
         print(entry, flush=True)
     if config.status:
         return
-    torch.set_num_threads(config.threads)
     runtime = Runtime(
         device="cpu",
-        threads=config.threads,
+        threads=1,
         checkpoint_minutes=config.checkpoint_minutes,
         tensorboard=False,
     )

@@ -124,7 +124,8 @@ def figures(results: Sequence[Result]) -> list[tuple[str, bytes]]:
     """(title, PNG) of every figure that the results can fill."""
     by_task: dict[str, list[Result]] = defaultdict(list)
     for result in results:
-        by_task[result.summary["data"]["name"]].append(result)
+        quadratic = ", quadratic outputs" if result.config.model.layer == "quadratic" else ""
+        by_task[result.summary["data"]["name"] + quadratic].append(result)
     drawn = []
     for task, members in sorted(by_task.items()):
         for title, draw in _FIGURES:
@@ -215,7 +216,8 @@ def _truncation(results: Sequence[Result]) -> list[Any]:
         layout="constrained",
     )
     for axis, (title, lines) in zip(axes[0], panels.items(), strict=True):
-        colours = _COLOURS if title == "methods" else _shades(len(lines))
+        few = title == "methods" and len(lines) <= len(_COLOURS)
+        colours = _COLOURS if few else _shades(len(lines))
         for colour, (label, points) in zip(colours, lines.items(), strict=False):
             x = sorted(points)
             low, high = [min(points[r]) for r in x], [max(points[r]) for r in x]

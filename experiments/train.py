@@ -32,7 +32,8 @@ from lticore.errors import ArgumentError
 from lticore_torch import HankelTracker, ReductionEvent
 from lticore_torch.layers import state_space_layers
 
-from .config import RunConfig, Runtime
+from .config import RunConfig, Runtime, check_name
+from .data import DATASETS
 from .loading import describe, load_data
 from .runs import (
     MetricsLog,
@@ -85,6 +86,7 @@ def train(
     KeyboardInterrupt
         After the checkpoint that ``stop`` asked for.
     """
+    check_name("data set", config.data.name, DATASETS)  # before a folder is named after it
     runtime = runtime or Runtime()
     folder = folder or run_folder(config)
     if (done := summary_of(folder)) is not None:

@@ -43,10 +43,12 @@ def gramian_factors_dense(
     return _factors_in_schur_form(*schur_form(A), B, C)
 
 
-def factors_in_states(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(X, Y) with P = X Xᴴ and Q = Y Yᴴ in the coordinates of the states; real for real A, B, C.
+def factors_in_states(
+    T: np.ndarray, U: np.ndarray, B: np.ndarray, C: np.ndarray, real: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """(X, Y) with P = X Xᴴ and Q = Y Yᴴ for A = U T Uᴴ, in the coordinates of the states.
 
-    For real P = X Xᴴ = Re X Re Xᵀ + Im X Im Xᵀ: then X and Y are n × 2n, else n × n.
+    For real P = X Xᴴ = Re X Re Xᵀ + Im X Im Xᵀ: then X and Y are real, n × 2n, else n × n.
 
     Raises
     ------
@@ -57,10 +59,9 @@ def factors_in_states(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.n
     PrecisionWarning
         Where the rounding of the Schur form can change a Gramian by more than 1e-6.
     """
-    T, U = schur_form(A)
     X, Y = (U @ factor for factor in _factors_in_schur_form(T, U, B, C))
     check_pencil(np.diagonal(T), T, norm_bound(T))
-    if any(np.iscomplexobj(x) for x in (A, B, C)):
+    if not real:
         return X, Y
     return np.hstack([X.real, X.imag]), np.hstack([Y.real, Y.imag])
 

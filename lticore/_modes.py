@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import math
 
-from ._arrays import Array, holds, namespace
-from ._check import is_complex, to_double
-from ._linalg import as_complex, complex_of, eigenvalues, has_eigenvalues
-from .errors import UnstableSystemError
-from .structure import Diagonal, Rotation, StateMatrix, is_structured, parameters
-from .systems import LTI
+from ._arrays import Array, namespace
+from ._check import is_complex
+from ._linalg import as_complex, complex_of
+from .structure import Diagonal, Rotation, StateMatrix, parameters
 
 
 def is_real(A: StateMatrix) -> bool:
@@ -92,31 +90,6 @@ def phase(x: Array) -> Array:
     if is_complex(x):
         return xp.atan2(xp.imag(x), xp.real(x))
     return xp.where(x < 0, xp.full_like(x, math.pi), xp.zeros_like(x))
-
-
-def require_stable(sys: LTI, *, what: str) -> None:
-    """Raise :class:`UnstableSystemError` unless all poles are inside the unit circle."""
-    xp = namespace(sys.B)
-    if is_structured(sys.A):
-        moduli = polar_modes(sys.A)[0]
-    elif not has_eigenvalues(sys.B):
-        # The series that solves dense equations there stops with an error of its own.
-        return
-    else:
-        moduli = xp.abs(eigenvalues(to_double(sys.A)))
-    if holds(moduli < 1):
-        return
-    flat = xp.reshape(moduli, (-1,))
-    worst = int(xp.argmax(flat))
-    where = f"mode {worst % sys.order}" + (
-        f" of batch entry {worst // sys.order}" if sys.batch_shape else ""
-    )
-    raise UnstableSystemError(
-        f"{what} needs all poles inside the unit circle, but {where} has modulus "
-        f"{float(flat[worst]):.17g}. A pole on the circle is an integrator or a radius that "
-        "rounded to 1, as all above 1 − 3e-8 do in float32; a finite `horizon` exists for any "
-        "system"
-    )
 
 
 def _split(A: Rotation, X: Array) -> tuple[Array, Array, Array]:

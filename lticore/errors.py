@@ -33,7 +33,14 @@ class ArgumentError(LticoreError, ValueError):
 
 
 class UnstableSystemError(LticoreError, ArithmeticError):
-    """An operation that needs all poles inside the unit circle met one that is not."""
+    """An operation that needs all poles inside the unit circle met one that is not.
+
+    seen : the message without what the function at hand offers instead
+    """
+
+    def __init__(self, seen: str, remedy: str = "") -> None:
+        super().__init__(f"{seen}. {remedy}" if remedy else seen)
+        self.seen = seen
 
 
 class SingularEquationError(LticoreError, ArithmeticError):

@@ -27,13 +27,15 @@ from ._linalg import (
     real_rank_factor,
     weighted_gram,
 )
-from ._modes import from_modes, is_real, polar_modes, require_stable, to_modes
+from ._modes import from_modes, is_real, polar_modes, to_modes
+from ._stability import HORIZON, clear_of_circle, offering, require_stable
+from ._stein_dense import schur_form
 from .cauchy import cauchy_factor
-from .errors import NonFiniteError, UnstableSystemError
+from .errors import NonFiniteError
 from .quadratic import QuadraticOutputLTI, System, forms_of, linear_part, sandwiched
 from .stein import SteinSolver, stein_solver
 from .structure import Rotation, is_structured, map_parameters
-from .systems import LTI, in_double, replaced
+from .systems import LTI, in_double, refuse_layer, replaced
 
 #: Factors are computed without the Gramians from this many states on …
 _MANY = 1024
@@ -43,6 +45,7 @@ _FEW = 32
 DEFAULT_RTOL = EPSILON
 
 
+@offering(HORIZON)
 def controllability_gramian(sys: System, *, horizon: int | None = None) -> Array:
     """P with A P Aᴴ − P + B Bᴴ = 0; with a horizon T the sum Σ_{k<T} A^k B Bᴴ (Aᴴ)^k.
 
@@ -64,6 +67,7 @@ def controllability_gramian(sys: System, *, horizon: int | None = None) -> Array
     return like_precision(P, is_single(sys.B))
 
 
+@offering(HORIZON)
 def observability_gramian(sys: System, *, horizon: int | None = None) -> Array:
     """Q with Aᴴ Q A − Q + Cᴴ C = 0; with a horizon T the sum Σ_{k<T} (Aᴴ)^k Cᴴ C A^k.
 
@@ -76,6 +80,7 @@ def observability_gramian(sys: System, *, horizon: int | None = None) -> Array:
     return like_precision(Q, is_single(sys.B))
 
 
+@offering(HORIZON)
 def gramian_factors(
     sys: LTI,
     *,
@@ -183,12 +188,11 @@ def _dense_factors(
     widest = [0, 0]
     for index in np.ndindex(batch):
         A, B, C, unit = balance_dense(sys.A[index], sys.B[index], sys.C[index])
-        try:
-            X, Y = factors_in_states(A, B, C)
-        except UnstableSystemError:
+        T, U = schur_form(A)
+        if not clear_of_circle(T).all():
             # Names the mode by its place in the whole batch.
             require_stable(sys, what="an infinite-horizon Gramian")
-            raise
+        X, Y = factors_in_states(T, U, B, C, real=not np.iscomplexobj(R))
         scale = balancing_scale(_energies(X), _energies(Y))[:, None]
         for k, (target, factor) in enumerate(((R, X * scale), (S, Y / scale))):
             columns = leading_columns(factor, rtol, width)
@@ -275,6 +279,7 @@ def _in_states(sys: LTI, factor: Array, rtol: float, max_rank: int | None) -> Ar
 
 def double_gramians(sys: System, horizon: int | None = None, which: str = "PQ") -> list[Array]:
     """The Gramians named in ``which``, in float64."""
+    refuse_layer(sys)
     linear = linear_part(sys)
     if horizon is None:
         require_stable(linear, what="an infinite-horizon Gramian")

@@ -9,6 +9,7 @@ from ._check import check_integer, is_single, like_precision
 from ._directions import leading_directions
 from ._linalg import adjoint_product, pad_values
 from ._relative import relative_values
+from ._stability import HORIZON, offering
 from .errors import ArgumentError, ArrayLibraryError
 from .gramians import (
     balance_states,
@@ -68,7 +69,7 @@ def hankel_singular_values(
     within 1 %, the last, 1.4 % off, named by the warning).
     Dense systems, whose rows and columns are brought to about equal size first, and several inputs
     or outputs are computed a second time in other orthogonal coordinates; a PrecisionWarning counts
-    the values that differ by more than 1 %, which are all where a pole leaves the circle there.
+    the values that differ by more than 1 %.
 
     Cost: for structured A with n ≥ 1024 and n ≥ 32 max(m, p) O(n r (m + p + r)), linear in n, with
     r the numerical rank (or ``max_rank``), and no n × n matrix; else O(n² (m + p) + n³), the cubic
@@ -107,7 +108,8 @@ def hankel_singular_values(
             raise ArrayLibraryError("accuracy='relative' needs LAPACK and so NumPy arrays")
         return like_precision(relative_values(full, max_rank), is_single(sys.B))
     length = sys.order if max_rank is None else min(max_rank, sys.order)
-    sigma = pad_values(_values(full, max_rank, horizon), length)
+    with offering(HORIZON):
+        sigma = pad_values(_values(full, max_rank, horizon), length)
     return like_precision(sigma, is_single(sys.B))
 
 

@@ -8,8 +8,15 @@ import scipy.linalg
 from ._arrays import Array, holds, is_numpy, namespace
 from ._check import is_single, like_precision, to_double
 from ._linalg import adjoint, conjugate, real_part
-from ._modes import require_stable, to_modes
-from .errors import ArgumentError, ArrayLibraryError, NonFiniteError, warn_precision
+from ._modes import to_modes
+from ._stability import HORIZON, NOTHING, offering, require_stable
+from .errors import (
+    ArgumentError,
+    ArrayLibraryError,
+    NonFiniteError,
+    SingularEquationError,
+    warn_precision,
+)
 from .gramians import balance_states, double_gramians, low_rank_pays, modal_factor
 from .hankel import hankel_singular_values
 from .quadratic import (
@@ -25,16 +32,20 @@ from .quadratic import (
 from .response import frequency_response
 from .stein import solve_stein
 from .structure import is_structured, map_parameters
-from .systems import LTI, entry, in_double
+from .systems import LTI, entry, in_double, refuse_layer
 
 #: An eigenvalue of the symplectic pencil this close to the circle counts as on it. One too many
 #: only adds a frequency to look at; one too few can hide a peak.
 _ON_CIRCLE = 1e-4
 _MAX_LEVELS = 60
+#: Negative squares up to this share of what they are sums of are rounding, in equations that are
+#: solved without a warning.
+_NOISE = 1e-6
 #: Reduced systems whose eigenvectors have at most this condition are measured in their modes.
 _WELL_CONDITIONED = 1e6
 
 
+@offering(NOTHING)
 def hankel_norm(sys: LTI) -> Array:
     """Largest Hankel singular value σ_1, one per batch entry.
 
@@ -43,6 +54,7 @@ def hankel_norm(sys: LTI) -> Array:
     return hankel_singular_values(sys)[..., 0]
 
 
+@offering(HORIZON)
 def h2_norm(sys: System, *, horizon: int | None = None) -> Array:
     """‖Σ‖_h2 = (Σ_k ‖h_k‖_F²)^{1/2} = (tr C P Cᴴ + ‖D‖_F²)^{1/2}, one per batch entry.
 
@@ -59,11 +71,15 @@ def h2_norm(sys: System, *, horizon: int | None = None) -> Array:
     Raises
     ------
     UnstableSystemError, ArgumentError
+    SingularEquationError
+        When a dense Gramian is so far off that the square is negative.
     """
+    refuse_layer(sys)
     squared = _squared_norm(sys, horizon) + _squared_feedthrough(_feedthrough(sys))
     return like_precision(namespace(squared).sqrt(squared), is_single(sys.B))
 
 
+@offering(HORIZON)
 def h2_error(
     sys: System,
     reduced: System,
@@ -90,6 +106,8 @@ def h2_error(
     ArgumentError
         When inputs or outputs differ in number.
     """
+    refuse_layer(sys)
+    refuse_layer(reduced)
     _check_same_signals(sys, reduced)
     xp = namespace(sys.B, reduced.B)
     single = is_single(sys.B) and is_single(reduced.B)
@@ -162,6 +180,7 @@ def hinf_norm(sys: LTI, *, rtol: float = 1e-8) -> Array:
 
     Source: Bruinsma & Steinbuch, Systems & Control Letters 14 (1990); Boyd & Balakrishnan (1990).
     """
+    refuse_layer(sys)
     if not 1e-12 <= rtol < 1:
         raise ArgumentError(f"rtol must lie in [1e-12, 1), but is {rtol!r}")
     if not is_numpy(sys.B):
@@ -245,8 +264,18 @@ def _squared_norm(sys: System, horizon: int | None) -> Array:
         modal_C = adjoint(to_modes(scaled.A, adjoint(scaled.C)))
         return xp.sum(xp.abs(modal_C @ R) ** 2, axis=(-2, -1))
     (P,) = double_gramians(sys, horizon, which="P")
-    C = to_double(sys.C)
-    return _non_negative(real_part(namespace(P).sum((C @ P) * conjugate(C), axis=(-2, -1))))
+    xp, C = namespace(P), to_double(sys.C)
+    squared = real_part(xp.sum((C @ P) * conjugate(C), axis=(-2, -1)))
+    terms = (xp.abs(C) @ xp.abs(P)) * xp.abs(C)
+    # An overflow is no negative square.
+    found = _non_negative(squared)
+    if not holds(squared >= -_NOISE * xp.sum(terms, axis=(-2, -1))):
+        raise SingularEquationError(
+            "the squared h2 norm came out negative, far beyond rounding: the equation of the "
+            "Gramian is so nearly singular that its solution is not positive. Balance the units of "
+            "the states (scipy.linalg.matrix_balance), or give the poles as Diagonal or Rotation"
+        )
+    return found
 
 
 def _non_negative(squared: Array) -> Array:

@@ -26,7 +26,7 @@ from .errors import ArgumentError, ShapeError, SingularEquationError
 from .quadratic import QuadraticOutputLTI, System, forms_of, quadratic_arrays, values_of
 from .recurrence import linear_recurrence
 from .structure import StateMatrix, is_structured, map_parameters
-from .systems import LTI, check_linear
+from .systems import LTI, check_linear, refuse_layer
 
 #: Frequencies are taken in chunks of this many complex entries (64 MB).
 _CHUNK = 1 << 22
@@ -71,6 +71,7 @@ def simulate(
     ------
     ShapeError, DtypeError, NonFiniteError, ArgumentError
     """
+    refuse_layer(sys)
     if timing not in ("delayed", "current"):
         raise ArgumentError(f"timing={timing!r} is not 'delayed' or 'current'")
     inputs = check_array("inputs", inputs, ndim=2)

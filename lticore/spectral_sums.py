@@ -8,20 +8,21 @@ from ._arrays import Array, holds, namespace
 from ._check import check_integer, check_rtol, is_single, like_precision, to_double
 from ._directions import gramian_cotangents
 from ._linalg import real_part
-from ._modes import require_stable
 from ._pull_back import pull_back
+from ._stability import HORIZON, offering, require_stable
 from .errors import warn_precision
 from .gramians import balance_gramians, balance_states, gramian
 from .hankel import hankel_singular_values
 from .spectral import SpectralLike, as_spectral_function
 from .stein import stein_solver
 from .structure import is_structured
-from .systems import LTI, in_double
+from .systems import LTI, in_double, refuse_layer
 
 #: A sum that may be further off than this comes with a warning.
 _ACCURACY = 1e-6
 
 
+@offering(HORIZON)
 def hankel_sum(
     sys: LTI, function: SpectralLike = "nuclear", *, horizon: int | None = None
 ) -> Array:
@@ -57,6 +58,7 @@ class LTIGradient:
     discrepancy: Array
 
 
+@offering(HORIZON)
 def hankel_sum_and_gradient(
     sys: LTI,
     function: SpectralLike = "nuclear",
@@ -109,6 +111,7 @@ def hankel_sum_and_gradient(
 
     Source: derivations above the code; the sum for φ = σ is eq. (11) of Schwerdtner et al., HSVR.
     """
+    refuse_layer(sys)
     phi = as_spectral_function(function)
     rtol = None if rtol is None else check_rtol(rtol)
     if horizon is None:

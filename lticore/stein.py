@@ -53,7 +53,7 @@ def solve_stein(
     Q : (..., n, l) array
     B : Diagonal, Rotation or (..., l, l) array, optional
         Defaults to A, the Lyapunov case. The adjoint equation Aᴴ Y B − Y + G = 0 is
-        ``solve_stein(A.H, G, B.H)``.
+        ``solve_stein(A.H, G, B.H)``, for arrays with ``A.conj().mT`` and ``B.conj().mT``.
     horizon : int ≥ 1, optional
 
     Returns

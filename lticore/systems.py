@@ -187,12 +187,21 @@ def entry(sys: LTI, index: tuple[int, ...]) -> LTI:
 
 def check_linear(sys: LTI) -> LTI:
     """``sys``, refused when its outputs are not linear."""
+    refuse_layer(sys)
     if not isinstance(sys, LTI):
         raise ArgumentError(
             f"{type(sys).__name__} is not a linear system: this function is for LTI. The linear "
             "part of one with quadratic outputs is its .linear"
         )
     return sys
+
+
+def refuse_layer(sys: Any) -> None:
+    """Point from a layer, which users take for its system, to the system."""
+    if hasattr(sys, "to_lti"):
+        raise ArgumentError(
+            f"{type(sys).__name__} is a layer and not a system: give layer.to_lti(), its system"
+        )
 
 
 def in_double(sys: LTI) -> LTI:

@@ -83,7 +83,12 @@ class SequenceBlock(nn.Module):
                        gelu      a
 
     Dropout acts on a and on the result; ``dropout_mask`` says whether a mask is drawn for each
-    sequence or for each of its time steps.
+    sequence or for each of its time steps. The fused gate is for a plain nn.Linear; one with hooks
+    or parametrisations, or a module in its place (an adapter, a quantised layer), is called.
+
+    All but the layer acts on each step by itself, so ``state`` and ``return_state`` are those of
+    the layer (:class:`lticore_torch.layers.SSMLayer`), and in evaluation mode a sequence may come
+    in chunks. In training mode batch normalisation and dropout are those of each chunk.
     Source: Schwerdtner et al., HSVR, Appendix B; Smith et al., S5; Orvieto et al., LRU.
 
     Parameters
@@ -108,21 +113,39 @@ class SequenceBlock(nn.Module):
         )
         self.ssm = ssm
         widths = {"half-glu": h, "glu": 2 * h}
-        self.gate = nn.Linear(h, widths[gate]) if gate in widths else None
+        self.gate: Any = nn.Linear(h, widths[gate]) if gate in widths else None
         self.dropout, self.dropout_mask = dropout, dropout_mask
 
-    def forward(self, v: Tensor, valid: Tensor | None = None) -> Tensor:
-        """``valid`` (batch, L, 1): 0 at padded steps, which then do not enter the layer."""
+    def forward(
+        self,
+        v: Tensor,
+        valid: Tensor | None = None,
+        *,
+        state: Tensor | None = None,
+        return_state: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """``valid`` (batch, L, 1): 0 at padded steps, which then do not enter the layer; its state
+        passes through them."""
         z = self._normed(v)
-        z = self.ssm(z if valid is None else z * valid)
-        mask = self._mask(v)
-        if self.gate is not None and self.gate.out_features == v.shape[-1]:
-            y = half_glu(z, self.gate.weight, self.gate.bias, mask)
+        z = z if valid is None else z * valid
+        last = None
+        if return_state:
+            z, last = self.ssm(z, state=state, return_state=True)
         else:
-            a = functional.gelu(z) if mask is None else functional.gelu(z) * mask
-            y = a if self.gate is None else functional.glu(self.gate(a), dim=-1)
-        mask = self._mask(v)
-        return torch.addcmul(v, y, mask) if mask is not None else v + y
+            z = self.ssm(z) if state is None else self.ssm(z, state=state)
+        y, mask = self._gated(z, self._mask(v)), self._mask(v)
+        y = torch.addcmul(v, y, mask) if mask is not None else v + y
+        return y if last is None else (y, last)
+
+    def _gated(self, z: Tensor, mask: Tensor | None) -> Tensor:
+        gate = self.gate
+        if is_plain_linear(gate) and gate.out_features == z.shape[-1]:
+            return half_glu(z, gate.weight, gate.bias, mask)
+        a = functional.gelu(z) if mask is None else functional.gelu(z) * mask
+        if gate is None:
+            return a
+        w = gate(a)
+        return a * torch.sigmoid(w) if w.shape == a.shape else functional.glu(w, dim=-1)
 
     def _normed(self, v: Tensor) -> Tensor:
         if isinstance(self.norm, nn.LayerNorm):
@@ -135,6 +158,19 @@ class SequenceBlock(nn.Module):
             return None
         steps = v.shape[-2] if self.dropout_mask == "step" else 1
         return functional.dropout(v.new_ones(*v.shape[:-2], steps, v.shape[-1]), self.dropout)
+
+
+def is_plain_linear(module: nn.Module | None) -> bool:
+    """Whether to call the module is to compute W a + b, and nothing else: an nn.Linear itself,
+    without hooks (pruning is one) and parametrisations, which make it another class."""
+    if type(module) is not nn.Linear or module.bias is None:
+        return False
+    return not (
+        module._forward_pre_hooks
+        or module._forward_hooks
+        or module._backward_pre_hooks
+        or module._backward_hooks
+    )
 
 
 class SequenceClassifier(nn.Module):
@@ -152,7 +188,7 @@ class SequenceClassifier(nn.Module):
     Raises
     ------
     ShapeError
-        For sequences or lengths of other shapes.
+        For sequences or lengths of other shapes, and sequences of no steps, which have no mean.
     """
 
     def __init__(self, config: SequenceClassifierConfig) -> None:
@@ -213,6 +249,10 @@ def _check_shapes(
         raise ShapeError(
             f"sequences has shape {seen}, but a classifier with documents={config.documents} and "
             f"vocabulary={config.vocabulary} expects ({', '.join(map(str, expected))})"
+        )
+    if seen[config.documents] == 0:
+        raise ShapeError(
+            f"sequences has shape {seen}: sequences of no steps have no mean over time to classify"
         )
     if lengths is not None and lengths.shape != seen[: config.documents]:
         raise ShapeError(

@@ -32,8 +32,13 @@ def run(
     Raises
     ------
     ArgumentError
-        When a watched module was not called.
+        When a watched module was not called, or ``inputs`` is neither tensor nor tuple.
     """
+    if not isinstance(inputs, Tensor | tuple):
+        raise ArgumentError(
+            f"the data to run the model on is a {type(inputs).__name__}: give one batch, a tensor "
+            "or the tuple of the model's positional arguments; torch.cat makes one of several"
+        )
     seen = {module: Seen() for module in watched}
     modes = {module: module.training for module in model.modules()}
     handles = [m.register_forward_hook(_recorder(seen[m]), with_kwargs=True) for m in seen]
@@ -54,9 +59,10 @@ def run(
 
 
 def _recorder(record: Seen) -> Callable[..., None]:
-    def hook(module: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> None:
+    def hook(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
         record.inputs.append(args[0].detach())
-        record.outputs.append(output.detach())
+        y = output[0] if isinstance(output, tuple) else output  # beside the state
+        record.outputs.append(y.detach())
         record.options.append(kwargs)
 
     return hook

@@ -17,7 +17,7 @@ from lticore.quadratic import mapped
 from lticore.reduction._split import join
 
 from . import capture
-from .blocks import SequenceBlock, SequenceClassifier
+from .blocks import SequenceBlock, SequenceClassifier, is_plain_linear
 from .layers import QuadraticSSM, ssm_layers
 
 #: 2n + m + p above which the h∞ norm costs too much, and twice the Hankel sum bounds it instead.
@@ -48,15 +48,15 @@ def output_error_bound(
     Raises
     ------
     ArgumentError
-        For other models, and those with quadratic or selective layers, which have no Lipschitz
-        constant.
+        For other models, those with quadratic or selective layers, which have no Lipschitz
+        constant, and those whose gates are not plain linear maps (quantised, with hooks, …).
 
     Source: Sakamoto & Sato (2025); math in `lticore.certificate`.
     """
     if not certifiable(model) or not certifiable(small):
         raise ArgumentError(
             "the output bound exists for a SequenceClassifier whose layers are linear and "
-            "time-invariant"
+            "time-invariant and whose gates are plain nn.Linear modules"
         )
     blocks: list[list[Any]] = [list(m.blocks) for m in (model, small)]
     inner = [[x for b in half for x in (b, b.ssm)] for half in blocks]
@@ -79,6 +79,9 @@ def output_error_bound(
 def certifiable(model: nn.Module) -> bool:
     """Whether :func:`output_error_bound` knows the model."""
     if not isinstance(model, SequenceClassifier):
+        return False
+    gates: list[Any] = [block.gate for block in model.blocks]
+    if not all(gate is None or is_plain_linear(gate) for gate in gates):
         return False
     linear = [x for x in ssm_layers(model).values() if not isinstance(x, QuadraticSSM)]
     directions = 2 if model.config.bidirectional else 1

@@ -21,7 +21,8 @@ from lticore.systems import in_double
 
 from . import capture, tuning
 from .certify import certifiable, output_error_bound
-from .layers import SelectiveSSM, SSMLayer, state_space_layers
+from .layers import SelectiveSSM, SSMLayer, kinds_inside, state_space_layers
+from .layers.base import check_plain_parameters
 from .methods import METHODS, Criteria, Method, channels, choose_orders, load_systems
 from .report import CompressionReport, LayerReport
 
@@ -98,7 +99,9 @@ def compress(
     Raises
     ------
     ArgumentError
-        For a model without state-space layers, an unknown method, or criteria out of range.
+        For a model without state-space layers, an unknown method, or criteria out of range; for
+        layers of whose parameters some are made of others, by a parametrisation or by pruning: the
+        message says how to make them plain, keeping their values.
 
     Source: Schwerdtner et al., HSVR, §2.4 and Appendix C.1.
     """
@@ -110,7 +113,11 @@ def compress(
         raise ArgumentError("refit= and fine_tune_steps= need calibration=, a batch of inputs")
     originals = state_space_layers(model)
     if not originals:
-        raise ArgumentError(f"{type(model).__name__} contains no state-space layer")
+        raise ArgumentError(
+            f"{type(model).__name__} contains no state-space layer, only {kinds_inside(model)}"
+        )
+    for layer in originals.values():
+        check_plain_parameters(layer)
     output: Any = None
     seen: dict[nn.Module, capture.Seen] = {}
     if calibration is not None:
@@ -119,7 +126,7 @@ def compress(
     chosen, criteria = METHODS[method], Criteria(ratio, energy, orders, error, horizon)
     systems = [_system(name, layer, seen.get(layer)) for name, layer in originals.items()]
     allocated = choose_orders(chosen, systems, criteria)
-    small = copy.deepcopy(model)
+    small = _copied(model)
     layers = state_space_layers(small)
     changed = bool(refit or fine_tune_steps)
     reports = [
@@ -144,6 +151,16 @@ def compress(
         **measured,
     )
     return small, report
+
+
+def _copied(model: Model) -> Model:
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError as error:
+        raise ArgumentError(
+            f"{type(model).__name__} cannot be copied ({error}): pruned modules keep tensors that "
+            "were computed, so call torch.nn.utils.prune.remove on each of them first"
+        ) from error
 
 
 def _system(name: str, layer: Any, seen: capture.Seen | None) -> Any:

@@ -15,7 +15,7 @@ from lticore.errors import ArgumentError
 from lticore.spectral import SpectralLike, as_spectral_function
 
 from .functions import spectral_sum
-from .layers import SSMLayer, ssm_layers
+from .layers import SSMLayer, time_invariant_layers
 
 #: A differentiable number that adds up over the state-space layers of a module.
 Penalty: TypeAlias = Callable[[nn.Module], Tensor]
@@ -30,7 +30,7 @@ def hankel_sum(module: nn.Module, function: SpectralLike = "nuclear") -> Tensor:
     Raises
     ------
     ArgumentError
-        When the module has no state-space layer.
+        When the module has no time-invariant state-space layer.
 
     Source: Schwerdtner et al., HSVR, eq. (11).
     """
@@ -71,7 +71,8 @@ def magnitude_sum(module: nn.Module) -> Tensor:
 class Regularizer:
     """``regularizer(model)`` = weight · penalty, to be added to the training loss.
 
-    With weight 0, and for models in evaluation mode, it is a constant zero and computes nothing.
+    With weight 0 it is a constant zero and computes nothing. In evaluation mode it is the value of
+    every call, for validation losses; leave it out where only predictions matter.
 
     A model wrapped in ``DistributedDataParallel`` averages gradients over its processes. Each layer
     is then computed in one process only and counts as many times as there are processes: the
@@ -83,8 +84,13 @@ class Regularizer:
     penalty : :func:`hankel_sum`, :func:`hankel_mean`, :func:`modal_mean`, :func:`magnitude_sum`, or
         another function of a module that adds up over its state-space layers
     every : int ≥ 1
-        Compute it in every k-th call only (the first, the k+1-st, …), k times as large; in between
-        it is a constant zero. ``calls`` counts; set it when training resumes.
+        In training mode, compute it in every k-th call only (the first, the k+1-st, …), k times as
+        large; in between it is a constant zero. ``calls`` counts; set it when training resumes.
+
+    Raises
+    ------
+    ArgumentError
+        When the model has no time-invariant state-space layer and the weight is not 0.
     """
 
     def __init__(self, weight: float, penalty: Penalty, *, every: int = 1) -> None:
@@ -96,12 +102,13 @@ class Regularizer:
         self.calls = 0
 
     def __call__(self, model: nn.Module) -> Tensor:
-        if self.weight == 0 or not model.training or self._rests():
+        if self.weight == 0:
             return _zero(model)
         share, copies = _share_of_process(model)
-        if not share:
+        if not share or (model.training and self._rests()):
             return _zero(model)
-        return self.every * copies * self.weight * self.penalty(nn.ModuleList(share))
+        times = copies * (self.every if model.training else 1)
+        return times * self.weight * self.penalty(nn.ModuleList(share))
 
     def _rests(self) -> bool:
         # Nothing is counted without need: a number that changes would make torch.compile start
@@ -140,10 +147,7 @@ class HankelRegularizer(Regularizer):
 
 
 def _layers(module: nn.Module) -> list[SSMLayer]:
-    layers = list(ssm_layers(module).values())
-    if not layers:
-        raise ArgumentError(f"{type(module).__name__} contains no state-space layer")
-    return layers
+    return list(time_invariant_layers(module).values())
 
 
 def _share_of_process(model: nn.Module) -> tuple[list[SSMLayer], int]:

@@ -21,7 +21,8 @@ from lticore.reduction.balanced import truncate
 from lticore.reduction.modal import random_modes
 from lticore.reduction.orders import order_for_energy
 
-from .layers import QuadraticSSM, SSMLayer, ssm_layers
+from .layers import QuadraticSSM, SSMLayer, ssm_layers, time_invariant_layers
+from .layers.base import check_plain_parameters
 from .methods import channels, load_systems
 from .moments import change_of_layer, transferred
 
@@ -104,6 +105,8 @@ class InTrainingCompressor:
     Raises
     ------
     ArgumentError
+        Also for layers of whose parameters some are made of others, by a parametrisation or by
+        pruning.
 
     Source: Chahine, Nazari, Rus & Rusch, CompreSSM, §3.1.
     """
@@ -138,10 +141,8 @@ class InTrainingCompressor:
             raise ArgumentError("validate= rolls back reductions by fraction=")
         if not max_drop >= 0:
             raise ArgumentError(f"max_drop must be at least 0, but is {max_drop}")
-        if not ssm_layers(model):
-            raise ArgumentError(
-                f"{type(model).__name__} contains no time-invariant state-space layer"
-            )
+        for layer in time_invariant_layers(model).values():
+            check_plain_parameters(layer)
         if isinstance(model, nn.parallel.DistributedDataParallel):
             raise ArgumentError("give the model inside DistributedDataParallel, model.module")
         self.model, self.optimizer = model, optimizer
@@ -211,6 +212,8 @@ class InTrainingCompressor:
         """(layer, reduced systems of its channels, share of Σσ kept or, of modes as they stand,
         left) of those worth reducing."""
         layers = ssm_layers(self.model)
+        for layer in layers.values():  # all, before the first is replaced
+            check_plain_parameters(layer)
         balanced = {name: _balanced(layer) for name, layer in layers.items()}
         values = {
             name: np.sum([_padded(x.singular_values, layers[name].order) for x in found], axis=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -26,10 +27,12 @@ def state_space_map(
     C: Tensor,
     u: Tensor,
     *,
+    initial: Tensor | None = None,
     reverse: bool = False,
     keep_states: bool = True,
-) -> Tensor:
-    """Outputs of a real system with rotation blocks and real poles, from rest.
+    return_state: bool = False,
+) -> Any:
+    """Outputs of a real system with rotation blocks and real poles.
 
         x_k = A x_{k−1} + B u_k,   y_k = C x_k;      reverse:  x_k = A x_{k+1} + B u_k
 
@@ -41,6 +44,8 @@ def state_space_map(
     poles : (q,) complex tensor; real_poles : (k,) real tensor; their precision may be higher
     B : (n, h) real tensor, n = 2q + k;  C : (p, n) real tensor
     u : (..., L, h) float32 or float64 tensor; all is computed in its precision
+    initial : (..., n) real tensor, optional
+        The state before the first step processed: x_{−1}, or x_L when reversed. Default zero.
     reverse : bool
         Run backwards in time.
     keep_states : bool
@@ -48,9 +53,13 @@ def state_space_map(
         again, one chunk at a time. Memory beyond u and y falls from L n to about L n / 64 numbers
         per sequence, for one product with B more.
 
+    return_state : bool
+        Return the state after the last step processed too: the ``initial`` of what follows.
+
     Returns
     -------
-    (..., L, p) tensor of the dtype of ``u``.
+    y : (..., L, p) tensor of the dtype of ``u``; with ``return_state`` (y, (..., n) tensor). Of no
+    steps the state is the initial one.
 
     Cost: O(L n (h + p)). No array of the size of the states is written but B u, which becomes
     the states in place, and its like in the backward pass.
@@ -74,16 +83,34 @@ def state_space_map(
         raise ShapeError(f"u has shape {tuple(u.shape)}, but B takes (..., L, {B.shape[1]})")
     if u.dtype not in (torch.float32, torch.float64):
         raise DtypeError(f"u must be float32 or float64, but is {u.dtype}")
-    y, *_ = _StateSpaceMap.apply(
+    count = math.prod(u.shape[:-2])
+    start = _initial_states(initial, u, n)
+    y, last, *_ = _StateSpaceMap.apply(
         poles,
         real_poles,
         B.to(u.dtype),
         C.to(u.dtype),
-        u.reshape(-1, *u.shape[-2:]),
+        u.reshape(count, *u.shape[-2:]),
+        start.reshape(count, n),
         reverse,
         keep_states,
     )
-    return y.reshape(*u.shape[:-1], C.shape[0])
+    y = y.reshape(*u.shape[:-1], C.shape[0])
+    return (y, last.reshape(*u.shape[:-2], n)) if return_state else y
+
+
+def _initial_states(initial: Tensor | None, u: Tensor, n: int) -> Tensor:
+    """One state for each sequence, (..., n)."""
+    if initial is None:
+        return u.new_zeros(*u.shape[:-2], n)
+    if initial.shape != (*u.shape[:-2], n):
+        raise ShapeError(
+            f"initial has shape {tuple(initial.shape)}, but u of shape {tuple(u.shape)} and {n} "
+            f"states need {(*u.shape[:-2], n)}: one state for each sequence"
+        )
+    if not initial.is_floating_point():
+        raise DtypeError(f"initial must be real floating-point, but is {initial.dtype}")
+    return initial.to(u.dtype)
 
 
 @dataclass(frozen=True)
@@ -104,6 +131,17 @@ class _Part:
         return torch.view_as_real(x).flatten(-2) if self.poles.is_complex() else x
 
 
+def _split(states: Tensor, poles: Tensor) -> tuple[Tensor, Tensor]:
+    """States (..., n), or their cotangents, of the blocks and of the real poles."""
+    pairs = 2 * poles.shape[0]
+    # New memory: complex views need even offsets, which a state among others may not have.
+    blocks, reals = (
+        x.clone(memory_format=torch.contiguous_format)
+        for x in (states[..., :pairs], states[..., pairs:])
+    )
+    return blocks, reals
+
+
 def _parts(poles: Tensor, real_poles: Tensor, B: Tensor, C: Tensor) -> tuple[_Part, _Part]:
     pairs = 2 * poles.shape[0]
     return (
@@ -113,9 +151,10 @@ def _parts(poles: Tensor, real_poles: Tensor, B: Tensor, C: Tensor) -> tuple[_Pa
 
 
 class _StateSpaceMap(Function):
-    # With g the cotangent of y, that of the states is Cᵀ g; run backwards in time with conj λ it is
-    # v, the cotangent of B u (see _Recurrence). Hence g_u = Bᵀ v, g_B = v uᵀ, g_C = g xᵀ and
-    # g_λ = Σ_k v_k conj(x_{k−1}).
+    # With g the cotangent of y, that of the states is Cᵀ g, of the last one Cᵀ g + g_last where it
+    # is returned; run backwards in time with conj λ it is v, the cotangent of B u (see
+    # _Recurrence). Hence g_u = Bᵀ v, g_B = v uᵀ, g_C = g xᵀ, g_λ = Σ_k v_k conj(x_{k−1}), and the
+    # initial state x_{−1} receives conj(λ) v_0, as every state before a chunk does.
 
     generate_vmap_rule = True
 
@@ -126,42 +165,58 @@ class _StateSpaceMap(Function):
         B: Tensor,
         C: Tensor,
         u: Tensor,
+        initial: Tensor,
         reverse: bool,
         keep: bool,
     ) -> tuple[Tensor, ...]:
         # Arguments by name: without gradients torch.compile counts them to tell whether the
         # context comes first.
-        return _map(poles, real_poles, B, C, u, reverse, keep)
+        return _map(poles, real_poles, B, C, u, initial, reverse, keep)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
         *tensors, ctx.reverse, ctx.keep = inputs
-        ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(*tensors, *output[1:])
+        ctx.mark_non_differentiable(*output[2:])
+        ctx.save_for_backward(*tensors, *output[2:])
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor, *_: None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, g: Tensor, g_last: Tensor, *_: None) -> tuple[Tensor | None, ...]:
         *tensors, pairs, reals = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated again
-            return (*_adjoint_by_parts(tensors, g, ctx.reverse), None, None)
-        return (*_map_adjoint(*tensors, pairs, reals, g, ctx.reverse, ctx.keep), None, None)
+            return (*_adjoint_by_parts(tensors, g, g_last, ctx.reverse), None, None)
+        cotangents = _map_adjoint(*tensors, pairs, reals, g, g_last, ctx.reverse, ctx.keep)
+        return (*cotangents, None, None)
 
 
-def _adjoint_by_parts(tensors: list[Tensor], g: Tensor, reverse: bool) -> tuple[Tensor, ...]:
-    """The same by operations that can be differentiated again."""
-    poles, real_poles, B, C, u = tensors
-    g_poles, g_B, g_C, g_u = [], [], [], torch.zeros_like(u)
-    for part in _parts(poles, real_poles, B, C):
-        x = linear_recurrence(part.poles, part.numbers(u @ part.B.mT), reverse=reverse)
-        cotangent = part.numbers((g @ part.C).contiguous())
-        v = linear_recurrence(part.poles.conj(), cotangent, reverse=not reverse)
-        driven, previous = (v[:, :-1], x[:, 1:]) if reverse else (v[:, 1:], x[:, :-1])
-        g_poles.append((driven * previous.conj()).sum(dim=(0, 1)).to(part.poles.dtype))
-        v, x = part.reals(v), part.reals(x)
+def _adjoint_by_parts(
+    tensors: list[Tensor], g: Tensor, g_last: Tensor, reverse: bool
+) -> tuple[Tensor, ...]:
+    """The same by operations that can be differentiated again.
+
+    Both recurrences have one step more, in front: what drives it is the initial state.
+    """
+    poles, real_poles, B, C, u, initial = tensors
+    if reverse:
+        u, g = u.flip(1), g.flip(1)
+    g_poles, g_B, g_C, g_initial, g_u = [], [], [], [], torch.zeros_like(u)
+    parts = _parts(poles, real_poles, B, C)
+    ends = _split(initial, poles), _split(g_last, poles)
+    for part, start, g_end in zip(parts, *ends, strict=True):
+        drive = torch.cat([start[:, None], u @ part.B.mT], dim=1)
+        back = torch.cat([torch.zeros_like(start)[:, None], g @ part.C], dim=1)
+        back = torch.cat([back[:, :-1], back[:, -1:] + g_end[:, None]], dim=1)
+        x = linear_recurrence(part.poles, part.numbers(drive))
+        v = linear_recurrence(part.poles.conj(), part.numbers(back), reverse=True)
+        products = v[:, 1:] * x[:, :-1].conj()
+        g_poles.append(products.sum(dim=(0, 1)).to(part.poles.dtype))
+        v, x = part.reals(v), part.reals(x)[:, 1:]
+        g_initial.append(v[:, 0])
+        v = v[:, 1:]
         g_u = g_u + v @ part.B
         g_B.append(torch.einsum("bln,blh->nh", v, u))
         g_C.append(torch.einsum("blp,bln->pn", g, x))
-    return (*g_poles, torch.cat(g_B), torch.cat(g_C, dim=1), g_u)
+    g_u = g_u.flip(1) if reverse else g_u
+    return *g_poles, torch.cat(g_B), torch.cat(g_C, dim=1), g_u, torch.cat(g_initial, dim=1)
 
 
 def _in_given_precision(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -178,12 +233,20 @@ def _in_given_precision(function: Callable[..., Any]) -> Callable[..., Any]:
 @torch.library.custom_op("lticore::state_space_map", mutates_args=())
 @_in_given_precision
 def _map(
-    poles: Tensor, real_poles: Tensor, B: Tensor, C: Tensor, u: Tensor, reverse: bool, keep: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(y, states of the blocks, of the real poles): all of them or those that enter a chunk."""
+    poles: Tensor,
+    real_poles: Tensor,
+    B: Tensor,
+    C: Tensor,
+    u: Tensor,
+    initial: Tensor,
+    reverse: bool,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(y, last state, states of the blocks, of the real poles): all of them or those that enter a
+    chunk."""
     count, length, _ = u.shape
     parts = _parts(poles, real_poles, B, C)
-    state = [u.new_zeros(count, part.B.shape[0]) for part in parts]
+    state = list(_split(initial, poles))
     y = u.new_empty(count, length, C.shape[0])
     kept = [u.new_empty(count, *_kept(length, part.B.shape[0], keep)) for part in parts]
     present = _present(parts)
@@ -195,19 +258,26 @@ def _map(
                 kept[i] = x
             else:
                 kept[i][:, index] = state[i]
-                state[i] = x[:, 0 if reverse else -1].contiguous()
+            state[i] = x[:, 0 if reverse else -1].contiguous()
             _assign(y[:, span], x, part.C.mT, add=part is not present[0][1])
-    return y, kept[0], kept[1]
+    return y, torch.cat(state, dim=1), kept[0], kept[1]
 
 
 @_map.register_fake
 def _(
-    poles: Tensor, real_poles: Tensor, B: Tensor, C: Tensor, u: Tensor, reverse: bool, keep: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+    poles: Tensor,
+    real_poles: Tensor,
+    B: Tensor,
+    C: Tensor,
+    u: Tensor,
+    initial: Tensor,
+    reverse: bool,
+    keep: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     count, length, _ = u.shape
     widths = (2 * poles.shape[0], real_poles.shape[0])
     pairs, reals = (u.new_empty(count, *_kept(length, w, keep)) for w in widths)
-    return u.new_empty(count, length, C.shape[0]), pairs, reals
+    return u.new_empty(count, length, C.shape[0]), u.new_empty(initial.shape), pairs, reals
 
 
 @torch.library.custom_op("lticore::state_space_map_adjoint", mutates_args=())
@@ -218,29 +288,32 @@ def _map_adjoint(
     B: Tensor,
     C: Tensor,
     u: Tensor,
+    initial: Tensor,
     pairs: Tensor,
     reals: Tensor,
     g: Tensor,
+    g_last: Tensor,
     reverse: bool,
     keep: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Cotangents of (poles, real_poles, B, C, u)."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Cotangents of (poles, real_poles, B, C, u, initial)."""
     parts, kept = _parts(poles, real_poles, B, C), (pairs, reals)
     g_poles = [torch.zeros_like(part.poles) for part in parts]
     g_B, g_C, g_u = torch.zeros_like(B), torch.zeros_like(C), u.new_empty(u.shape)
     g_parts = _parts(poles, real_poles, g_B, g_C)
-    passed: list[Tensor | None] = [None, None]  # conj(λ) v of the first step of the chunk after
+    starts = _split(initial, poles)
+    # g_last, then conj(λ) v of the first step of the chunk after.
+    passed = list(_split(g_last, poles))
     first, last = (-1, 0) if reverse else (0, -1)
     present = _present(parts)
     for index, span in reversed(_chunks(u.shape[1], keep, reverse)):
         for i, part in present:
-            start, x = torch.zeros_like(kept[i][:, 0]), kept[i]
+            start, x = starts[i], kept[i]
             if not keep:
                 start, x = kept[i][:, index].contiguous(), u[:, span] @ part.B.mT
                 recur_in_place(part.poles, part.numbers(x), part.numbers(start), reverse)
             v = g[:, span] @ part.C
-            if (later := passed[i]) is not None:
-                v[:, last] += later
+            v[:, last] += passed[i]
             g_poles[i] += adjoint_in_place(
                 part.poles, part.numbers(v), part.numbers(x), part.numbers(start), reverse
             )
@@ -249,14 +322,20 @@ def _map_adjoint(
             passed[i] = part.reals((part.poles.conj_physical() * leaving).to(leaving.dtype))
             _add_products(g_parts[i], v, x, u[:, span], g[:, span])
             _assign(g_u[:, span], v, part.B, add=part is not present[0][1])
-    return g_poles[0], g_poles[1], g_B, g_C, g_u
+    return g_poles[0], g_poles[1], g_B, g_C, g_u, torch.cat(passed, dim=1)
 
 
 @_map_adjoint.register_fake
 def _(
-    poles: Tensor, real_poles: Tensor, B: Tensor, C: Tensor, u: Tensor, *_: Any
+    poles: Tensor,
+    real_poles: Tensor,
+    B: Tensor,
+    C: Tensor,
+    u: Tensor,
+    initial: Tensor,
+    *_: Any,
 ) -> tuple[Tensor, ...]:
-    return tuple(x.new_empty(x.shape) for x in (poles, real_poles, B, C, u))
+    return tuple(x.new_empty(x.shape) for x in (poles, real_poles, B, C, u, initial))
 
 
 def _present(parts: tuple[_Part, _Part]) -> list[tuple[int, _Part]]:

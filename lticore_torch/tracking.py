@@ -13,10 +13,9 @@ from torch import nn
 
 import lticore
 from lticore._arrays import to_numpy
-from lticore.errors import ArgumentError
 from lticore.quadratic import linear_part, mapped
 
-from .layers import SSMLayer, ssm_layers
+from .layers import SSMLayer, ssm_layers, time_invariant_layers
 
 #: How many trajectories are drawn with margins: more would hide each other.
 _MARGINS = 16
@@ -67,10 +66,7 @@ class HankelTracker:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        if not ssm_layers(model):
-            raise ArgumentError(
-                f"{type(model).__name__} contains no time-invariant state-space layer"
-            )
+        time_invariant_layers(model)  # one at least
         self.model = model
         self.history: dict[str, list[HankelRecord]] = {}
         self._last: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}

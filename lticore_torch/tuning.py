@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import lticore
+from lticore.errors import ArgumentError
 
 from . import capture
 from .bridge import to_array
@@ -23,6 +24,11 @@ def refit(layers: dict[nn.Module, SSMLayer], seen: dict[nn.Module, capture.Seen]
             continue
         batches = []
         for u, y, options in zip(*_records(seen[original]), strict=True):
+            if options.get("state") is not None:
+                raise ArgumentError(
+                    "refit= fits outputs of layers that start from rest, but the model gives one a "
+                    "state: give whole sequences as calibration, or leave refit= out"
+                )
             if options.get("reverse", False):
                 u, y = u.flip(-2), y.flip(-2)
             u, y = (x.reshape(-1, *x.shape[-2:]).double() for x in (u, y))

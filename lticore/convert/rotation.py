@@ -13,7 +13,7 @@ from .._modes import is_real, phase
 from ..errors import ArgumentError, NotRealError, ShapeError
 from ..response import frequency_response
 from ..structure import Rotation, is_structured
-from ..systems import LTI, in_double, in_single
+from ..systems import LTI, in_double, in_single, refuse_layer
 from .diagonal import (
     MAX_CONDITION,
     check_max_condition,
@@ -69,6 +69,7 @@ def to_rotation(sys: LTI, canonical: bool = False, *, max_condition: float = MAX
 
     Source: Schwerdtner et al., HSVR, Proposition 1 and Appendix A.1.
     """
+    refuse_layer(sys)
     check_max_condition(max_condition)
     single, full = is_single(sys.B), in_double(sys)
     is_rotation = isinstance(full.A, Rotation) and not is_complex(full.B)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..errors import ArgumentError, ShapeError
-from ..systems import LTI
+from ..systems import LTI, refuse_layer
 
 
 def from_statespace(obj: Any) -> LTI:
@@ -60,6 +60,7 @@ def to_statespace(sys: LTI, library: Literal["scipy", "control", "tuple"] = "sci
     ArgumentError
         For an unknown library.
     """
+    refuse_layer(sys)
     if sys.batch_shape:
         raise ShapeError(
             f"a batch of shape {sys.batch_shape} is not one system: convert its entries one by one"

@@ -49,10 +49,15 @@ def stationarity(target: Target, at: Projection) -> float:
     """
     g_poles, g_b = gradient(target, at)
     poles, b = at.candidate.poles, at.candidate.b
-    radial = (1 - np.abs(poles) ** 2) * np.abs(g_poles)
+    radial = width(poles, target.circle) * np.abs(g_poles)
     rows = np.linalg.norm(b, axis=1) * np.linalg.norm(g_b, axis=1)
     size = target.energy * max(at.error, _CLOSE)
     return float(np.sqrt(np.sum(radial**2) + np.sum(rows**2)) / size) if size > 0 else 0.0
+
+
+def width(poles: np.ndarray, circle: float) -> np.ndarray:
+    """(ρ² − |λ|²)/ρ: lengths per unit of the hyperbolic metric in a circle of radius ρ."""
+    return (circle**2 - np.abs(poles) ** 2) / circle
 
 
 # --- fixed point --------------------------------------------------------------------------------
@@ -86,10 +91,11 @@ def tsia(target: Target, start: Candidate, max_steps: int = 100) -> Descent:
             A, B = (U @ A @ adjoint(U)).real, (U @ B).real
         if not np.all(np.isfinite(A)):
             break
-        following = project(target, candidate_from(A, B, target.real))
+        following = project(target, candidate_from(A, B, target.real, target.circle))
         history.append(following.error)
-        best = following if following.error < best.error else best
-        moved = _distance(at.candidate.poles, following.candidate.poles)
+        best = following if following.certain < best.certain else best
+        before, after = (x.candidate.poles / target.circle for x in (at, following))
+        moved = _distance(before, after)
         at = following
         if moved <= 1e-9:
             converged = True
@@ -108,7 +114,8 @@ def _distance(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def lbfgs(target: Target, start: Candidate, max_steps: int = 500) -> Descent:
-    """L-BFGS (SciPy) on log J with λ̂ = e^{−e^ν + iθ}, real poles tanh s: all values are stable.
+    """L-BFGS (SciPy) on log J with λ̂ = ρ e^{−e^ν + iθ}, real poles ρ tanh s: all values are inside
+    the circle of radius ρ, stable for ρ = 1.
 
     In these parameters a conjugate pair cannot become two real poles, nor two real poles a pair.
     Where a descent ends at such a meeting, it goes on from both sides of it.
@@ -117,12 +124,12 @@ def lbfgs(target: Target, start: Candidate, max_steps: int = 500) -> Descent:
     """
     run = _descend(target, start, max_steps)
     for _ in range(_CROSSINGS):
-        other = _crossed(run.best.candidate)
+        other = _crossed(run.best.candidate, target.circle)
         if run.residual <= STATIONARY or other is None:
             break
         following = _descend(target, other, max_steps)
         evaluations = run.evaluations + following.evaluations
-        if following.best.error >= run.best.error:
+        if following.best.certain >= run.best.certain:
             return replace(run, evaluations=evaluations)
         lower = tuple(error for error in following.history if error < run.best.error)
         run = replace(following, history=run.history + lower, evaluations=evaluations)
@@ -134,9 +141,9 @@ def _descend(target: Target, start: Candidate, max_steps: int) -> Descent:
     best, accepted, evaluations = [first], [first.error], [1]
 
     def value(x: np.ndarray) -> tuple[float, np.ndarray]:
-        at = project(target, _unpacked(x, start))
+        at = project(target, _unpacked(x, start, target.circle))
         evaluations[0] += 1
-        best[0] = min(best[0], at, key=lambda projection: projection.error)
+        best[0] = min(best[0], at, key=lambda projection: projection.certain)
         error = max(at.error, NOISE)
         return np.log(error), _packed_gradient(target, at) / (target.energy * error)
 
@@ -147,7 +154,7 @@ def _descend(target: Target, start: Candidate, max_steps: int) -> Descent:
     if first.error > NOISE:
         found = scipy.optimize.minimize(
             value,
-            _packed(start),
+            _packed(start, target.circle),
             jac=True,
             method="L-BFGS-B",
             callback=accept,
@@ -158,16 +165,16 @@ def _descend(target: Target, start: Candidate, max_steps: int) -> Descent:
     return Descent(best[0], tuple(accepted), evaluations[0], residual, converged)
 
 
-def _crossed(candidate: Candidate) -> Candidate | None:
+def _crossed(candidate: Candidate, circle: float) -> Candidate | None:
     """The candidate with a pair that has met the real axis as two real poles, or two real poles
     that have met as a pair; None where nothing has met."""
     if candidate.pairs is None:
         return None
     q, poles, b = candidate.pairs, candidate.poles, candidate.b
     for i in range(q):
-        width = 1 - np.abs(poles[i]) ** 2
-        if np.abs(poles[i].imag) < _MET * width:
-            middle = poles[i].real + _MET * width * np.array([-1, 1])
+        near = _MET * width(poles[i], circle)
+        if np.abs(poles[i].imag) < near:
+            middle = poles[i].real + near * np.array([-1, 1])
             rows = np.stack([b[i].real + b[i].imag, b[i].real - b[i].imag])
             return _assembled(
                 np.delete(poles[:q], i),
@@ -177,9 +184,9 @@ def _crossed(candidate: Candidate) -> Candidate | None:
     real = poles[2 * q :].real
     for i in range(len(real)):
         for j in range(i):
-            width = 1 - real[i] * real[j]
-            if np.abs(real[i] - real[j]) < _MET * width:
-                pole = (real[i] + real[j]) / 2 + 1j * _MET * width
+            near = _MET * (circle - real[i] * real[j] / circle)
+            if np.abs(real[i] - real[j]) < near:
+                pole = (real[i] + real[j]) / 2 + 1j * near
                 row = b[2 * q + i] + b[2 * q + j] + 1j * (b[2 * q + i] - b[2 * q + j])
                 return _assembled(
                     np.append(poles[:q], pole),
@@ -206,25 +213,25 @@ def _free(candidate: Candidate) -> tuple[slice, slice]:
     return slice(0, candidate.pairs), slice(2 * candidate.pairs, len(candidate.poles))
 
 
-def _packed(candidate: Candidate) -> np.ndarray:
+def _packed(candidate: Candidate, circle: float) -> np.ndarray:
     free, real = _free(candidate)
-    poles, b = candidate.poles, candidate.b
+    poles, b = candidate.poles / circle, candidate.b
     nu = np.log(-np.log(np.clip(np.abs(poles[free]), 1e-12, LARGEST_RADIUS)))
     s = np.arctanh(np.clip(poles[real].real, -LARGEST_RADIUS, LARGEST_RADIUS))
     parts = (nu, np.angle(poles[free]), s, b[free].real, b[free].imag, b[real].real)
     return np.concatenate([part.ravel() for part in parts])
 
 
-def _unpacked(x: np.ndarray, like: Candidate) -> Candidate:
+def _unpacked(x: np.ndarray, like: Candidate, circle: float) -> Candidate:
     """The candidate of these parameters, with as many pairs as ``like``."""
     free, real = _free(like)
     f, k, m = len(like.poles[free]), len(like.poles[real]), like.b.shape[1]
     nu, theta, s, re, im, b_real = np.split(x, np.cumsum([f, f, k, f * m, f * m]))
-    poles = np.exp(-np.exp(np.clip(nu, *_NU_RANGE)) + 1j * theta)
+    poles = circle * np.exp(-np.exp(np.clip(nu, *_NU_RANGE)) + 1j * theta)
     b = (re + 1j * im).reshape(f, m)
     if like.pairs is None:
         return replace(like, poles=poles, b=b)
-    reals = np.clip(np.tanh(s), -LARGEST_RADIUS, LARGEST_RADIUS)
+    reals = circle * np.clip(np.tanh(s), -LARGEST_RADIUS, LARGEST_RADIUS)
     return replace(
         like,
         poles=np.concatenate([poles, poles.conj(), reals]),
@@ -233,7 +240,7 @@ def _unpacked(x: np.ndarray, like: Candidate) -> Candidate:
 
 
 def _packed_gradient(target: Target, at: Projection) -> np.ndarray:
-    # dλ = −e^ν λ dν + iλ dθ with e^ν = −log|λ|, and dλ = (1 − λ²) ds for a real pole λ = tanh s.
+    # dλ = −e^ν λ dν + iλ dθ with e^ν = −log(|λ|/ρ), and dλ = (ρ² − λ²)/ρ ds for real λ = ρ tanh s.
     # A pole and its conjugate move together.
     g_poles, g_b = gradient(target, at)
     poles = at.candidate.poles
@@ -241,9 +248,9 @@ def _packed_gradient(target: Target, at: Projection) -> np.ndarray:
     twice = 1 if at.candidate.pairs is None else 2
     along = np.conj(g_poles[free]) * poles[free]
     parts = (
-        twice * (along * np.log(np.maximum(np.abs(poles[free]), 1e-300))).real,
+        twice * (along * np.log(np.maximum(np.abs(poles[free]), 1e-300) / target.circle)).real,
         -twice * along.imag,
-        (g_poles[real] * (1 - poles[real] ** 2)).real,
+        (g_poles[real] * width(poles[real], target.circle)).real,
         twice * g_b[free].real,
         twice * g_b[free].imag,
         g_b[real].real,

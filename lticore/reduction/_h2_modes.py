@@ -11,6 +11,7 @@ import scipy.linalg
 from .._check import is_single, like_precision, to_double
 from .._linalg import adjoint
 from .._modes import from_modes, is_real, mode_poles, to_modes
+from .._stability import is_stable
 from .._stein_modal import series_factors
 from ..convert.diagonal import MAX_CONDITION, eigenvectors
 from ..quadratic import (
@@ -27,7 +28,7 @@ from ..quadratic import (
 from ..structure import Diagonal, Rotation, is_structured
 from ..systems import LTI
 
-#: No pole of a reduced system comes closer to the unit circle.
+#: No pole of a reduced system comes closer to the circle that it stays in.
 LARGEST_RADIUS = 1 - 1e-12
 
 
@@ -38,6 +39,8 @@ class Target:
     A : Diagonal or Rotation,  poles (n,) in mode order,  b (n, m),  c (p, n),  M forms in the modes
     energy : squared h2 norm without feedthrough
     real : whether the system is real, so that modes come in conjugate pairs
+    circle : radius of the circle in which reduced systems keep their poles: 1, or a little beyond
+        the poles of a system that is unstable, over a horizon
     """
 
     A: Diagonal | Rotation
@@ -48,6 +51,7 @@ class Target:
     energy: float
     real: bool
     horizon: int | None
+    circle: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +77,11 @@ def make_target(sys: System, horizon: int | None) -> Target:
     b, c = to_modes(A, full.B).astype(complex), full.C @ T
     M = transformed(forms_of(full), T)
     P = (b @ adjoint(b)) * series_factors(A, A, horizon)
-    return Target(A, mode_poles(A), b, c, M, energy_of(c, M, P), real, horizon)
+    circle = 1.0
+    if horizon is not None and not is_stable(sys.A):
+        # Over T steps the share 1/T of a radius is a factor e.
+        circle = max(1.0, sys.spectral_radius) * (1 + 1 / horizon)
+    return Target(A, mode_poles(A), b, c, M, energy_of(c, M, P), real, horizon, circle)
 
 
 def energy_of(c: np.ndarray, M: QuadraticForms, P: np.ndarray) -> float:
@@ -81,15 +89,15 @@ def energy_of(c: np.ndarray, M: QuadraticForms, P: np.ndarray) -> float:
     return float(np.sum((c @ P) * c.conj()).real + cross_trace(M, P, M))
 
 
-def candidate_from(A: np.ndarray, B: np.ndarray, real: bool) -> Candidate:
-    """The modes of a small dense system; unstable poles are reflected, λ → 1/conj λ.
+def candidate_from(A: np.ndarray, B: np.ndarray, real: bool, circle: float = 1.0) -> Candidate:
+    """The modes of a small dense system; poles outside the circle are reflected, λ → ρ²/conj λ.
 
     Rows of b have norm 1, since only their directions count: their sizes would drift away.
     """
     poles, V = np.linalg.eig(A)
     b = scipy.linalg.lstsq(V, B.astype(complex), check_finite=False)[0]
     b = unit_rows(b)
-    poles = inside(poles)
+    poles = inside(poles, circle)
     if not real:
         return Candidate(poles, b, None)
     above, on_axis = poles.imag > 0, poles.imag == 0
@@ -108,11 +116,12 @@ def unit_rows(b: np.ndarray) -> np.ndarray:
     return b / np.where(size > 0, size, 1)
 
 
-def inside(poles: np.ndarray) -> np.ndarray:
-    """Poles outside the unit circle reflected at it, those next to it moved inside a little."""
+def inside(poles: np.ndarray, circle: float = 1.0) -> np.ndarray:
+    """Poles outside the circle reflected at it, those next to it moved inside a little."""
+    poles = poles / circle
     modulus = np.abs(poles)
     poles = np.where(modulus > 1, 1 / np.where(modulus > 1, poles, 1).conj(), poles)
-    return poles * np.minimum(1, LARGEST_RADIUS / np.maximum(np.abs(poles), 0.5))
+    return circle * poles * np.minimum(1, LARGEST_RADIUS / np.maximum(np.abs(poles), 0.5))
 
 
 def real_states(candidate: Candidate) -> np.ndarray:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .._linalg import adjoint
+from .._linalg import EPSILON, adjoint
 from .._stein_modal import series_factors, series_slopes
 from ..quadratic import QuadraticForms, cross_trace, sandwiched, transformed
 from ..structure import Diagonal
@@ -25,6 +25,7 @@ class Projection:
     """A candidate with its best outputs.
 
     c (p, r), M : outputs,   error : J/‖Σ‖², the relative squared h2 error
+    rounding : size of the rounding errors in ``error``, eps Σ |Ĉ||P̂||Ĉ|ᴴ/‖Σ‖²
     X (n, r), P (r, r) : mixed and own Gramian;  F, F_own : φ(λ_i conj λ̂_j), φ(λ̂_i conj λ̂_j)
     """
 
@@ -36,6 +37,13 @@ class Projection:
     P: np.ndarray
     F: np.ndarray
     F_own: np.ndarray
+    rounding: float
+
+    @property
+    def certain(self) -> float:
+        """The error with the rounding against it, by which iterates are compared: poles that have
+        nearly met have large outputs of opposite sign, in whose differences a gain can be noise."""
+        return self.error + self.rounding
 
 
 def project(target: Target, candidate: Candidate) -> Projection:
@@ -46,7 +54,17 @@ def project(target: Target, candidate: Candidate) -> Projection:
     X, P, F, F_own = _gramians(target, candidate)
     fit = X @ _inverse(P)
     c, M = target.c @ fit, transformed(target.M, fit)
-    return Projection(candidate, c, M, _relative_error(target, c, M, X, P), X, P, F, F_own)
+    return Projection(
+        candidate,
+        c,
+        M,
+        _relative_error(target, c, M, X, P),
+        X,
+        P,
+        F,
+        F_own,
+        _rounding(target, c, P),
+    )
 
 
 def with_outputs(
@@ -54,7 +72,17 @@ def with_outputs(
 ) -> Projection:
     """The candidate with given outputs instead of the best ones."""
     X, P, F, F_own = _gramians(target, candidate)
-    return Projection(candidate, c, M, _relative_error(target, c, M, X, P), X, P, F, F_own)
+    return Projection(
+        candidate,
+        c,
+        M,
+        _relative_error(target, c, M, X, P),
+        X,
+        P,
+        F,
+        F_own,
+        _rounding(target, c, P),
+    )
 
 
 def _gramians(target: Target, candidate: Candidate) -> tuple[np.ndarray, ...]:
@@ -75,6 +103,11 @@ def _relative_error(
     mixed = np.sum((target.c @ X) * c.conj()).real + cross_trace(target.M, X, M)
     squared = target.energy + energy_of(c, M, P) - 2 * float(mixed)
     return max(squared, 0.0) / target.energy
+
+
+def _rounding(target: Target, c: np.ndarray, P: np.ndarray) -> float:
+    size = np.abs(c)
+    return EPSILON * float(np.sum((size @ np.abs(P)) * size)) / (target.energy or 1.0)
 
 
 def _inverse(P: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .._arrays import is_numpy
+from .._stability import is_stable, stable_poles
 from ..errors import ArrayLibraryError
 from ..quadratic import QuadraticOutputLTI, System, entry_of, linear_part
 from ..systems import LTI
@@ -14,7 +15,11 @@ from ._h2_objective import project
 
 def repair(sys: System, reduced: System, horizon: int) -> tuple[System, int]:
     """``reduced`` with unstable poles reflected, λ → 1/conj λ, and outputs fitted to those of
-    ``sys`` over the horizon again; dense, as it came. And how many poles these were."""
+    ``sys`` over the horizon again; dense, as it came. And how many poles these were.
+
+    Entries of a batch that are unstable themselves stay as they are: growth over the horizon is
+    theirs, and nothing that decays can stand for it.
+    """
     if not is_numpy(sys.B):
         raise ArrayLibraryError(
             "the reduced system is not stable, and making it so needs LAPACK and NumPy arrays"
@@ -22,11 +27,11 @@ def repair(sys: System, reduced: System, horizon: int) -> tuple[System, int]:
     batch, count, parts = sys.batch_shape, 0, []
     for index in np.ndindex(batch):
         one, small = entry_of(sys, index), entry_of(reduced, index)
-        outside = np.abs(linear_part(small).poles) >= 1
-        count += int(np.sum(outside))
-        if not outside.any():
+        outside = int(np.sum(~stable_poles(small.A)[1]))
+        if outside == 0 or not is_stable(one.A):
             parts.append(small)
             continue
+        count += outside
         target = make_target(one, horizon)
         linear = linear_part(small)
         found = project(target, candidate_from(linear.A, linear.B, target.real))

@@ -6,17 +6,20 @@ import numpy as np
 import scipy.linalg
 
 from .._arrays import Array, is_numpy, namespace
+from .._hammarling import balance_dense
 from .._linalg import adjoint
-from ..errors import ArrayLibraryError
+from .._stability import clear_of_circle
+from ..errors import ArrayLibraryError, SingularEquationError
 from ..structure import Diagonal, Rotation
 from ..systems import LTI
 
 
 def split_unstable(sys: LTI) -> tuple[LTI | None, LTI | None]:
-    """(stable part with D, part with the poles on and outside the unit circle) of one system.
+    """(stable part with D, part with the poles that count as unstable) of one system.
 
     Their sum is the system; a part without states is None. Structured: a choice of
     states. Dense: an ordered Schur form, real for real A, and one Sylvester equation.
+    :mod:`lticore._stability` tells which poles are stable; clusters stay together.
 
     Cost: O(n) structured, O(n³) dense.
 
@@ -24,6 +27,8 @@ def split_unstable(sys: LTI) -> tuple[LTI | None, LTI | None]:
     ------
     ArrayLibraryError
         For dense systems that are not NumPy arrays.
+    SingularEquationError
+        When rounding does not tell stable and unstable poles of a dense system apart.
     """
     if isinstance(sys.A, Rotation):
         xp, A = namespace(sys.B), sys.A
@@ -68,11 +73,9 @@ def _with_states(sys: LTI, D: Array | None, chosen: Array, *parameters: Array) -
 def _split_dense(sys: LTI) -> tuple[LTI | None, LTI | None]:
     if not is_numpy(sys.A):
         raise ArrayLibraryError("the stable part of a dense system needs LAPACK and NumPy arrays")
-    # "iuc" would count poles on the circle as inside.
-    if np.iscomplexobj(sys.A):
-        T, U, count = scipy.linalg.schur(sys.A, output="complex", sort=lambda z: abs(z) < 1)
-    else:
-        T, U, count = scipy.linalg.schur(sys.A, output="real", sort=lambda x, y: np.hypot(x, y) < 1)
+    # Both parts have states of their own, so that the scale is not undone.
+    A, B, C, _ = balance_dense(sys.A, sys.B, sys.C)
+    T, U, count = _stable_poles_first(A)
     if count == 0:
         return None, LTI(sys.A, sys.B, sys.C)
     if count == sys.order:
@@ -80,8 +83,29 @@ def _split_dense(sys: LTI) -> tuple[LTI | None, LTI | None]:
     stable, other = slice(0, count), slice(count, None)
     # [[T1, T12], [0, T2]] becomes blkdiag(T1, T2) in the states z of x = U [[I, X], [0, I]] z.
     X = scipy.linalg.solve_sylvester(T[stable, stable], -T[other, other], -T[stable, other])
-    B, C = adjoint(U) @ sys.B, sys.C @ U
+    B, C = adjoint(U) @ B, C @ U
     return (
         LTI(T[stable, stable], B[stable] - X @ B[other], C[:, stable], sys.D),
         LTI(T[other, other], B[other], C[:, stable] @ X + C[:, other]),
     )
+
+
+def _stable_poles_first(A: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+    """Schur form A = U T Uᴴ, real for real A, with the poles that count as stable leading."""
+    if np.iscomplexobj(A):
+        T, U = scipy.linalg.schur(A, output="complex")
+        stable = clear_of_circle(T)
+    else:
+        T, U = scipy.linalg.schur(A, output="real")
+        stable = clear_of_circle(scipy.linalg.rsf2csf(T, U)[0])
+        # The two poles of a 2×2 block go together.
+        first = np.flatnonzero(np.diagonal(T, -1))
+        stable[first] = stable[first + 1] = stable[first] & stable[first + 1]
+    (reorder,) = scipy.linalg.get_lapack_funcs(("trsen",), (T,))
+    T, U, *_, info = reorder(stable, T, U, job="N")
+    if info != 0:
+        raise SingularEquationError(
+            "poles on the unit circle and stable ones lie so close together that rounding does not "
+            "tell them apart. A finite `horizon` needs no such split"
+        )
+    return T, U, int(np.sum(stable))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from .._arrays import Array, holds, namespace
-from .._check import check_one_given, to_double
+from .._check import check_one_given, is_complex, to_double
 from .._directions import leading_directions
 from .._linalg import (
     EPSILON,
@@ -19,13 +19,16 @@ from .._linalg import (
     real_part,
 )
 from .._modes import multiply
+from .._stability import HORIZON, KEEP, is_stable, offering
 from ..errors import ArgumentError, warn_precision
 from ..gramians import scaled_factors, scaled_gramians
-from ..norms import h2_error
+from ..norms import h2_error, h2_norm
 from ..quadratic import QuadraticOutputLTI, System, linear_part, mapped, transformed
+from ..response import frequency_response
 from ..structure import Rotation, StateMatrix, is_structured
-from ..systems import LTI
+from ..systems import LTI, refuse_layer, replaced
 from ._repair import repair
+from ._rounding import lost_in_poles
 from ._split import join, split_unstable
 from .orders import check_not_empty, check_order, order_for_energy, order_for_error
 from .result import Reduction, in_precision_of
@@ -47,7 +50,7 @@ def balanced_truncation(
     """Keep the r best reachable and observable states.
 
         Sᴴ R = U Σ Vᴴ,   W = S U_r Σ_r^{−½},   V = R V_r Σ_r^{−½},   (Wᴴ A V, Wᴴ B, C V, D)
-        ‖H − H_r‖_h∞ ≤ 2 Σ_{i>r} σ_i
+        ‖H − H_r‖_h∞ ≤ 2 Σ_{i>r} σ_i,   and in ``error_bound`` what rounding may have added
 
     Exactly one criterion chooses r; in a batch the largest r that any entry needs is used for all.
 
@@ -63,16 +66,20 @@ def balanced_truncation(
     error : float ≥ 0
         Smallest r with 2 Σ_{i>r} σ_i ≤ error, an absolute bound on the h∞ error.
     horizon : int ≥ 1, optional
-        Balance the Gramians of the first T lags instead (TLBT); the system may be unstable. There
-        is no bound, and the result may be unstable where the system is not: such poles are
-        reflected, λ → 1/conj λ, and the outputs fitted again over the horizon, for which a dense A
-        must have eigenvectors. A PrecisionWarning says so; ``left`` and ``right`` are None then.
+        Balance the Gramians of the first T lags instead (TLBT); the system may be unstable, and the
+        result is unstable with it. There is no bound, and the result may be unstable where the
+        system is not: such poles are reflected, λ → 1/conj λ, and the outputs fitted again over the
+        horizon, for which a dense A must have eigenvectors. A PrecisionWarning says so; ``left``
+        and ``right`` are None then.
     match_dc : bool
         Balanced singular perturbation: the states beyond r follow at once instead of being dropped,
         so that H_r(1) = H(1). The bound is the same. D changes, and ``left``, ``right`` are None.
     unstable : "refuse" or "keep"
         "keep" reduces the stable part of a system and keeps all other modes: ``order`` counts them,
-        the other criteria, σ and the bound are those of the stable part. One system at a time.
+        the other criteria, σ and the bound are those of the stable part; an ``order`` of just the
+        unstable modes drops the stable part, but for its DC gain under ``match_dc``. Poles that
+        rounding does not tell from the circle are kept, clusters of them together. One system at a
+        time.
 
     Returns
     -------
@@ -100,16 +107,25 @@ def balanced_truncation(
     Control 50 (1989); finite horizons: Gawronski & Juang (1990); quadratic outputs: Benner, Goyal &
     Pontes Duff, IEEE TAC 67 (2022).
     """
-    found = truncate(
-        sys,
-        order=order,
-        energy=energy,
-        error=error,
-        horizon=horizon,
-        match_dc=match_dc,
-        unstable=unstable,
-    )
+    refuse_layer(sys)
+    with offering(_remedies(sys)):
+        found = truncate(
+            sys,
+            order=order,
+            energy=energy,
+            error=error,
+            horizon=horizon,
+            match_dc=match_dc,
+            unstable=unstable,
+        )
     warn_if_lowered(found)
+    bound = found.reduction.error_bound
+    if error and bound is not None and not holds(bound <= 2 * error):
+        warn_precision(
+            f"an error of {error:.1e} was asked for, but rounding may add more: the error bound is "
+            f"{float(namespace(bound).max(bound)):.1e}. Poles next to the circle, or strongly "
+            "coupled ones, do not survive in a dense A; modal_truncation keeps them"
+        )
     if found.reflected:
         warn_precision(
             f"balancing over a horizon gave {found.reflected} unstable poles: they were reflected "
@@ -147,10 +163,10 @@ def truncate(
     _check_options(sys, order, energy, error, horizon, match_dc, unstable)
     full = mapped(to_double, sys)
     stable, rest = full, None
-    if unstable == "keep" and full.spectral_radius >= 1:
+    if unstable == "keep" and not is_stable(full.A):
         stable, rest = split_unstable(full)
     if rest is not None:
-        found = _reduce_stable_part(stable, rest, order, energy, error, match_dc)
+        found = _reduce_stable_part(full, stable, rest, order, energy, error, match_dc)
     else:
         found = _reduce(full, order, energy, error, horizon, match_dc)
     return replace(found, reduction=in_precision_of(sys, found.reduction))
@@ -197,12 +213,14 @@ class _Balancing:
     """What both reductions need of a system in float64.
 
     sigma : (..., n) padded with zeros,   clear : which of them stand clear of rounding
+    level : (...) size of the rounding errors in σ
     rank : largest number of clear values in the batch
     directions : r ↦ the first r columns of S U and of R V
     """
 
     sigma: Array
     clear: Array
+    level: Array
     rank: int
     directions: Callable[[int], tuple[Array, Array]]
 
@@ -234,7 +252,8 @@ def _balancing(
     """From directions in states scaled by t; ``sizes`` are the diagonals of both Gramians."""
     xp = namespace(sigma)
     sigma = pad_values(sigma, sys.order)
-    clear = sigma > _rounding_level(sys.A, *sizes)  # the same for all scales t
+    level = _rounding_level(sys.A, *sizes)  # the same for all scales t
+    clear = sigma > level
     rank = int(xp.max(xp.sum(xp.astype(clear, xp.int64), axis=-1)))
 
     def directions(count: int) -> tuple[Array, Array]:
@@ -243,7 +262,7 @@ def _balancing(
         RV /= t
         return pad_values(SU, count), pad_values(RV, count)
 
-    return _Balancing(sigma, clear, rank, directions)
+    return _Balancing(sigma, clear, level[..., 0], rank, directions)
 
 
 def _modes_cancel(sys: System, horizon: int | None, P: Array, Q: Array, sigma: Array) -> bool:
@@ -270,22 +289,34 @@ def _truncated(sys: System, found: _Balancing, wanted: int, horizon: int | None)
         columns = xp.astype(kept[..., None, : max(order, 1)], found.sigma.dtype)
         left, right = (X[..., : max(order, 1)] * columns for X in (left, right))
         reduced = _projected(sys, left, right)
+    no_bound = horizon is not None or isinstance(sys, QuadraticOutputLTI)
+    bound = None if no_bound else _bound(sys, found, kept, left, right, reduced)
     reflected = 0
     if horizon is not None and not _is_stable(reduced):
         reduced, reflected = repair(sys, reduced, horizon)
-        left = right = None
-    bound = 2 * xp.sum(xp.where(kept, 0.0, found.sigma), axis=-1)
-    no_bound = horizon is not None or isinstance(sys, QuadraticOutputLTI)
+        if reflected:
+            left = right = None
     reduction = Reduction(
         system=reduced,
         order=reduced.order,
         singular_values=found.sigma,
-        error_bound=None if no_bound else bound,
+        error_bound=bound,
         h2_error=None,
         left=left,
         right=right,
     )
     return Truncation(reduction, wanted, order, reflected)
+
+
+def _bound(
+    sys: LTI, found: _Balancing, kept: Array, left: Array, right: Array, reduced: LTI
+) -> Array:
+    """2 Σ σ_i over the values that are not kept, and what rounding may have added: to all σ_i, and
+    to the poles of dense matrices."""
+    xp = namespace(found.sigma)
+    dropped = xp.sum(xp.where(kept, 0.0, found.sigma), axis=-1)
+    lost = lost_in_poles(sys, left, right, reduced)
+    return 2 * (dropped + sys.order * found.level) + lost
 
 
 def _perturbed(sys: LTI, found: _Balancing, wanted: int, horizon: int | None) -> Truncation:
@@ -295,7 +326,8 @@ def _perturbed(sys: LTI, found: _Balancing, wanted: int, horizon: int | None) ->
     rank = max(found.rank, 1)
     order = min(wanted, rank)
     kept = found.clear & (xp.arange(sys.order) < rank)
-    balanced = _projected(sys, *_projections(*found.directions(rank), found.sigma, kept))
+    left, right = _projections(*found.directions(rank), found.sigma, kept)
+    balanced = _projected(sys, left, right)
     A, B, C, D = balanced.A, balanced.B, balanced.C, balanced.D
     if order < rank:
         first, second = slice(0, order), slice(order, rank)
@@ -316,13 +348,14 @@ def _perturbed(sys: LTI, found: _Balancing, wanted: int, horizon: int | None) ->
         system=reduced,
         order=order,
         singular_values=found.sigma,
-        error_bound=2 * xp.sum(xp.where(remaining, 0.0, found.sigma), axis=-1),
+        error_bound=_bound(sys, found, remaining, left, right, reduced),
         h2_error=None,
     )
     return Truncation(reduction, wanted, order if found.rank else 0)
 
 
 def _reduce_stable_part(
+    sys: LTI,
     stable: LTI | None,
     rest: LTI,
     order: int | None,
@@ -330,20 +363,40 @@ def _reduce_stable_part(
     error: float | None,
     match_dc: bool,
 ) -> Truncation:
-    if order is not None and order <= rest.order:
+    if order is not None and check_order(order, sys.order) < rest.order:
         raise ArgumentError(
-            f"order is {order}, but {rest.order} unstable modes are kept: at least one state more "
-            "is needed for the stable part"
+            f"order is {order}, but {rest.order} unstable modes are kept: ask for at least as many"
         )
     if stable is None:
-        raise ArgumentError("no mode of the system is stable, so there is nothing to reduce")
-    if order is not None:
-        check_order(order, stable.order + rest.order)
+        xp = namespace(sys.B)
+        nothing = real_part(xp.zeros_like(sys.B[0, 0]))
+        nothing_left = Reduction(sys.to_dense(), sys.order, nothing[None][:0], nothing, nothing)
+        return Truncation(nothing_left, sys.order, sys.order)
+    if order == rest.order:
+        found = _balance(stable, None)
+        return Truncation(_without(stable, rest, found, match_dc), order, order)
     left = None if order is None else order - rest.order
     part = _reduce(stable, left, energy, error, None, match_dc)
     whole = join(part.reduction.system, rest)
     joined = replace(part.reduction, system=whole, order=whole.order, left=None, right=None)
     return Truncation(joined, part.wanted + rest.order, part.clear + rest.order)
+
+
+def _without(stable: LTI, rest: LTI, found: _Balancing, match_dc: bool) -> Reduction:
+    """The unstable part alone; of the stable one D remains, or its DC gain."""
+    xp = namespace(stable.B)
+    D, error = stable.D, replaced(stable, D=None)
+    if match_dc:
+        gain = frequency_response(stable, xp.zeros(1))[0]
+        D = gain if is_complex(stable.B) else real_part(gain)
+        error = replaced(stable, D=-D if stable.D is None else stable.D - D)
+    return Reduction(
+        system=LTI(rest.to_dense().A, rest.B, rest.C, D),
+        order=rest.order,
+        singular_values=found.sigma,
+        error_bound=2 * (xp.sum(found.sigma, axis=-1) + stable.order * found.level),
+        h2_error=h2_norm(error),
+    )
 
 
 def _projections(SU: Array, RV: Array, sigma: Array, kept: Array) -> tuple[Array, Array]:
@@ -366,7 +419,15 @@ def _projected(sys: System, left: Array, right: Array) -> System:
     return LTI(A, B, C, linear.D)
 
 
+def _remedies(sys: System) -> str:
+    """What there is for unstable systems."""
+    if isinstance(sys, QuadraticOutputLTI) or sys.batch_shape:
+        return HORIZON
+    return f"{KEEP}. {HORIZON}"
+
+
 def _is_stable(sys: System) -> bool:
+    # By the poles as they are, since those of a structured system may be next to the circle.
     # Libraries without eigenvalues of general matrices cannot tell; there we trust the theory.
     return not has_eigenvalues(sys.B) or sys.spectral_radius < 1
 

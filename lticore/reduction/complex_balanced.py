@@ -9,6 +9,7 @@ from .._arrays import namespace
 from .._check import is_complex
 from .._linalg import complex_of, real_part
 from .._modes import mode_poles, phase
+from .._stability import NOTHING, offering
 from ..convert.diagonal import diagonalize
 from ..errors import ArgumentError, warn_precision
 from ..norms import h2_error
@@ -19,6 +20,7 @@ from .orders import check_order
 from .result import Reduction, in_precision_of
 
 
+@offering(NOTHING)
 def complex_balanced_truncation(
     sys: LTI,
     *,

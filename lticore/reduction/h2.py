@@ -10,9 +10,11 @@ import numpy as np
 
 from .._arrays import is_numpy
 from .._check import check_integer
+from .._stability import HORIZON, offering, require_stable
 from ..errors import ArgumentError, ArrayLibraryError, ShapeError, warn_precision
 from ..norms import h2_error
 from ..quadratic import QuadraticOutputLTI, System, dense_forms, linear_part
+from ..systems import refuse_layer
 from ._h2_armijo import armijo
 from ._h2_gauss_newton import levenberg_marquardt
 from ._h2_methods import STATIONARY, Descent, lbfgs, tsia
@@ -28,6 +30,7 @@ METHODS: dict[str, Callable[[Target, Candidate], Descent]] = {
 }
 
 
+@offering(HORIZON)
 def h2_reduction(
     sys: System,
     order: int,
@@ -55,7 +58,8 @@ def h2_reduction(
     starts : int ≥ 0
     horizon : int ≥ 1, optional
         Minimise the error of the first T lags instead (TLH2). The minimum may then lie on or
-        beyond the unit circle: the poles stay inside, and ``convergence`` need not be reached.
+        beyond the unit circle: the poles stay inside, and ``convergence`` need not be reached. For
+        an unstable system they stay inside 1 + 1/T times its spectral radius instead.
     seed : int
 
     Returns
@@ -81,7 +85,10 @@ def h2_reduction(
     Source: Sakamoto & Sato, arXiv:2510.14542 (problem, "armijo"); Xu & Zeng, IEEE TAC 56 (2011)
     ("tsia"); Golub & Pereyra (1973) for the projection.
     """
+    refuse_layer(sys)
     order = _check_arguments(sys, order, method, starts, horizon, seed)
+    if horizon is None:
+        require_stable(linear_part(sys), what="the h2 norm")
     target = make_target(sys, horizon)
     balanced = truncate(sys, order=order, horizon=horizon)
     # A start that had to be made stable is as good as another, one of lower order is not.
@@ -89,10 +96,10 @@ def h2_reduction(
     begin = balanced.reduction
     small = linear_part(begin.system)
     rng = np.random.default_rng(seed)
-    candidates = [candidate_from(small.A, small.B, target.real)]
+    candidates = [candidate_from(small.A, small.B, target.real, target.circle)]
     candidates += [_modal_start(target, small.order, rng) for _ in range(starts)]
     runs = [METHODS[method](target, candidate) for candidate in candidates]
-    best = min(runs, key=lambda run: run.best.error)
+    best = min(runs, key=lambda run: run.best.certain)
     if method == "tsia" and best.residual > STATIONARY:
         best = _polished(target, best)
     if horizon is None and not best.converged and best.residual > STATIONARY:
@@ -151,19 +158,19 @@ def _modal_start(target: Target, order: int, rng: np.random.Generator) -> Candid
     A real system gives whole pairs; a state that is left over becomes a real pole as fast as one of
     the modes.
     """
-    stable = inside(target.poles)
+    kept = inside(target.poles, target.circle)
     size = np.linalg.norm(target.b, axis=1) * np.sqrt(_output_sizes(target))
-    weight = size / (1 - np.minimum(np.abs(stable), 1 - 1e-12))
+    weight = size / (1 - np.minimum(np.abs(kept) / target.circle, 1 - 1e-12))
     # Drawing by the keys u^{1/w} is drawing without replacement with probabilities as w.
     keys = np.log(rng.uniform(size=len(weight))) / np.maximum(weight, 1e-300)
     chosen = np.argsort(-keys)
     if not target.real:
         chosen = chosen[:order]
-        return Candidate(stable[chosen], unit_rows(target.b[chosen]), None)
+        return Candidate(kept[chosen], unit_rows(target.b[chosen]), None)
     taken_pairs, taken_reals, left = [], [], order
     for i in chosen:
         if target.poles[i].imag == 0 and left >= 1:
-            taken_reals.append((stable[i].real, target.b[i].real))
+            taken_reals.append((kept[i].real, target.b[i].real))
             left -= 1
         elif target.poles[i].imag > 0 and left >= 2:
             taken_pairs.append(i)
@@ -171,9 +178,9 @@ def _modal_start(target: Target, order: int, rng: np.random.Generator) -> Candid
     while left:
         i = int(rng.choice(chosen))
         row = target.b[i].real if np.any(target.b[i].real) else target.b[i].imag
-        taken_reals.append((np.abs(stable[i]) * rng.uniform(0.5, 1), row))
+        taken_reals.append((np.abs(kept[i]) * rng.uniform(0.5, 1), row))
         left -= 1
-    poles, b = stable[taken_pairs], target.b[taken_pairs]
+    poles, b = kept[taken_pairs], target.b[taken_pairs]
     real_poles = np.array([pole for pole, _ in taken_reals], dtype=complex)
     real_rows = np.array([row for _, row in taken_reals], dtype=complex).reshape(-1, b.shape[1])
     return Candidate(

@@ -11,13 +11,14 @@ import numpy as np
 from .._arrays import Array, namespace, to_numpy
 from .._check import is_complex
 from .._linalg import adjoint
-from .._modes import is_real, polar_modes, require_stable, to_modes
+from .._modes import is_real, polar_modes, to_modes
+from .._stability import require_stable
 from ..convert.diagonal import diagonalize
 from ..convert.rotation import to_rotation
 from ..errors import ArgumentError, ShapeError, warn_precision
 from ..norms import h2_error
 from ..structure import Diagonal, Rotation, is_structured
-from ..systems import LTI, entry, in_double
+from ..systems import LTI, entry, in_double, refuse_layer
 from .orders import check_budget, check_not_empty, check_order
 from .result import Reduction, in_precision_of
 
@@ -65,9 +66,9 @@ def modal_truncation(sys: LTI, order: int, *, score: Score = "hinf") -> Reductio
     Returns
     -------
     Reduction : the system in its modes (a Rotation for real systems, else a Diagonal), with D; its
-        poles are poles of the full system. ``left`` and ``right`` select states of that form; no
-        ``singular_values``. In a batch every entry keeps its own modes; entries of real systems
-        that keep different numbers of pairs have to be reduced one by one.
+        poles are poles of the full system. ``left`` and ``right`` select states, of dense systems
+        eigenvectors; no ``singular_values``. In a batch every entry keeps its own modes; entries of
+        real systems that keep different numbers of pairs have to be reduced one by one.
 
     Cost: O(n (m + p)) structured; dense systems are brought to their modes first, O(n³).
 
@@ -79,6 +80,7 @@ def modal_truncation(sys: LTI, order: int, *, score: Score = "hinf") -> Reductio
 
     Source: Forgione, Mejari & Piga, CDC 2024; Gwak et al., LAST, for the h∞ score.
     """
+    refuse_layer(sys)
     reduction = keep_modes(sys, order, score)
     if reduction.order < order:
         warn_precision(
@@ -91,7 +93,7 @@ def modal_truncation(sys: LTI, order: int, *, score: Score = "hinf") -> Reductio
 def keep_modes(sys: LTI, order: int, score: Score = "hinf") -> Reduction:
     """:func:`modal_truncation`, which does not warn of a state less than was asked for."""
     check_not_empty(sys.batch_shape)
-    full = _in_modes(in_double(sys))
+    full, left, right = _with_projections(in_double(sys))
     order = check_order(order, full.order)
     parts = _modes(full, score)
     masks = [_best(modes, order) for modes in parts]
@@ -114,8 +116,8 @@ def keep_modes(sys: LTI, order: int, score: Score = "hinf") -> Reduction:
         singular_values=None,
         error_bound=xp.asarray(np.reshape(dropped, sys.batch_shape)),
         h2_error=h2_error(full, reduced),
-        left=selection,
-        right=selection,
+        left=selection if left is None else left @ selection,
+        right=selection if right is None else right @ selection,
     )
     return in_precision_of(sys, reduction)
 
@@ -238,6 +240,17 @@ def _modes_of_layer(sys: LTI) -> Modes:
     scores = np.sqrt(sum(np.sort(x)[::-1] ** 2 for x in ranked))
     states = np.tile([0, 1 if pairs else -1], (len(scores), 1))
     return Modes(states, scores, scores)
+
+
+def _with_projections(sys: LTI) -> tuple[LTI, Array | None, Array | None]:
+    """The system in its modes, (Wᴴ A V, Wᴴ B, C V, D) with Wᴴ V = I, and W, V; None for I."""
+    if is_structured(sys.A):
+        return _in_modes(sys), None, None
+    xp = namespace(sys.B)
+    identity = xp.broadcast_to(xp.eye(sys.order, dtype=sys.B.dtype), sys.A.shape)
+    # The states driven and read one by one: inputs and outputs of the modes are W and V.
+    modes = _in_modes(LTI(sys.A, identity, identity))
+    return LTI(modes.A, modes.B @ sys.B, sys.C @ modes.C, sys.D), adjoint(modes.B), modes.C
 
 
 def _in_modes(sys: LTI) -> LTI:

@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from lticore.errors import ArgumentError
+
 from .base import SSMLayer, ssm_layers
 from .bidirectional import Bidirectional
 from .lru import LRU
@@ -32,6 +34,37 @@ def state_space_layers(model: nn.Module) -> dict[str, Any]:
     return {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
 
 
+def time_invariant_layers(model: nn.Module) -> dict[str, SSMLayer]:
+    """:func:`ssm_layers`, one at least.
+
+    Raises
+    ------
+    ArgumentError
+        That says what there is instead.
+    """
+    layers = ssm_layers(model)
+    if not layers:
+        raise ArgumentError(
+            f"{type(model).__name__} contains no time-invariant state-space layer, only "
+            f"{kinds_inside(model)}; those of lticore_torch are {', '.join(_time_invariant())}"
+        )
+    return layers
+
+
+def kinds_inside(model: nn.Module) -> str:
+    """Names of the classes of the innermost modules, and of state-space layers."""
+    found = {
+        type(module).__name__
+        for module in model.modules()
+        if isinstance(module, SSMLayer | SelectiveSSM) or not any(module.children())
+    }
+    return ", ".join(sorted(found))
+
+
+def _time_invariant() -> list[str]:
+    return [kind.__name__ for kind in LAYERS.values() if issubclass(kind, SSMLayer)]
+
+
 __all__ = [
     "LAYERS",
     "LRU",
@@ -42,6 +75,8 @@ __all__ = [
     "RotationSSM",
     "SSMLayer",
     "SelectiveSSM",
+    "kinds_inside",
     "ssm_layers",
     "state_space_layers",
+    "time_invariant_layers",
 ]

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 import lticore
 from lticore._arrays import to_numpy
@@ -25,7 +26,7 @@ LOG_LIMIT = 30.0
 
 
 class SSMLayer(nn.Module, ABC):
-    """A layer  x_k = A x_{k−1} + B u_k,  y_k = C x_k + D u_k  with x_{−1} = 0 and diagonal D.
+    """A layer  x_k = A x_{k−1} + B u_k,  y_k = C x_k + D u_k  with diagonal D.
 
     What A, B and C are made of is the layer's own business; regulariser and compression see it
     through the methods below. The feedthrough is a parameter named D, of one entry per feature.
@@ -38,6 +39,14 @@ class SSMLayer(nn.Module, ABC):
 
     Shapes: forward (..., L, features) → (..., L, features); with ``reverse=True`` the recurrence
     runs from the last step to the first.
+
+    States: forward starts from ``state`` and with ``return_state=True`` gives (y, state after the
+    last step processed), both as for :meth:`step`; x_{−1} = 0 where it is None. So a sequence may
+    come in chunks, with ``reverse=True`` the last of them first:
+
+        y_1, state = layer(u[:, :k], return_state=True);  y_2 = layer(u[:, k:], state=state)
+
+    is layer(u), gradients too; ``state.detach()`` truncates back-propagation at the chunk.
     """
 
     #: What :meth:`load_lti` takes.
@@ -56,7 +65,14 @@ class SSMLayer(nn.Module, ABC):
         """Keyword arguments beside features and order that make a layer of this form."""
 
     @abstractmethod
-    def forward(self, u: Tensor, *, reverse: bool = False) -> Tensor: ...
+    def forward(
+        self,
+        u: Tensor,
+        *,
+        reverse: bool = False,
+        state: Tensor | None = None,
+        return_state: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]: ...
 
     @abstractmethod
     def system_tensors(self) -> tuple[str, tuple[Tensor, ...], Tensor, Tensor]:
@@ -86,9 +102,11 @@ class SSMLayer(nn.Module, ABC):
         ShapeError
             For another number of inputs, outputs or channels.
         ArgumentError
-            When D is not diagonal, or for another kind of system.
+            When D is not diagonal, for another kind of system, and for a layer of whose parameters
+            some are made of others, by a parametrisation or by pruning.
         UnstableSystemError
         """
+        check_plain_parameters(self)
         if not isinstance(sys, self.SYSTEMS):
             raise ArgumentError(f"{type(self).__name__} cannot hold {sys!r}: give an lticore.LTI")
         self._check_width(sys)
@@ -130,6 +148,36 @@ def ssm_layers(model: nn.Module) -> dict[str, SSMLayer]:
     return {name: module for name, module in model.named_modules() if isinstance(module, SSMLayer)}
 
 
+def check_plain_parameters(layer: nn.Module) -> None:
+    """Refuse a layer of whose parameters some are made of others (weight normalisation, adapters,
+    pruning): another order needs new ones, and only the user knows what is to become of those.
+
+    Raises
+    ------
+    ArgumentError
+        With the call that leaves a plain parameter of the same values.
+    """
+    for name, call in _calls_to_plain(layer).items():
+        raise ArgumentError(
+            f"{name} of a {type(layer).__name__} is made of other tensors, by a parametrisation or "
+            f"by pruning, and a layer of another order needs plain parameters: call {call} first, "
+            "which keeps the values, and parametrise or prune the new layer after it"
+        )
+
+
+def _calls_to_plain(layer: nn.Module) -> dict[str, str]:
+    """By parameter that is made of others: what makes it a parameter again."""
+    calls = {
+        name: f"torch.nn.utils.parametrize.remove_parametrizations(layer, {name!r})"
+        for name in getattr(layer, "parametrizations", ())
+    }
+    for hook in layer._forward_pre_hooks.values():
+        if isinstance(hook, prune.BasePruningMethod):
+            name = hook._tensor_name
+            calls[name] = f"torch.nn.utils.prune.remove(layer, {name!r})"
+    return calls
+
+
 def replace_parameters(layer: nn.Module, values: Mapping[str, np.ndarray]) -> None:
     """New parameters of the given values, each like the one of its name."""
     for name, value in values.items():
@@ -147,8 +195,10 @@ def resized_like(
     """Give a layer the sizes of a stored one, which compression may have changed.
 
     Where the stored shapes do not belong together it is left as it is, for torch to name what does
-    not fit.
+    not fit; and where its parameters are made of others, whose sizes it does not know.
     """
+    if _calls_to_plain(layer):
+        return
     names = list(layer.state_dict())
     found = {name: state_dict.get(prefix + name) for name in names}
     stored = {name: tensor.shape for name, tensor in found.items() if tensor is not None}
@@ -210,10 +260,50 @@ def in_full_precision(method: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def check_input(u: Tensor) -> Tensor:
+def check_input(u: Tensor, features: int, *, steps: bool = True) -> Tensor:
+    """``u``, of shape (..., L, features), or without ``steps`` (..., features).
+
+    No sequences, no steps and NaN pass.
+
+    Raises
+    ------
+    ShapeError
+    DtypeError
+        For integers and complex numbers, which the output could not hold.
+    """
+    expected = f"(..., L, {features})" if steps else f"(..., {features})"
+    if u.ndim < 1 + steps or u.shape[-1] != features:
+        raise ShapeError(
+            f"a layer of {features} features takes {expected}, but its input has shape "
+            f"{tuple(u.shape)}: put the features on the last axis"
+            + (" and time on the one before it" if steps else "")
+        )
     if not u.is_floating_point():
-        raise DtypeError(f"a layer's input must be real floating-point, but is {u.dtype}")
+        raise DtypeError(
+            f"a layer's input must be real floating-point, but is {u.dtype}: convert it, for "
+            "example with .to(torch.float32)"
+        )
     return u
+
+
+def check_state(state: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
+    """``state``, of this shape or None.
+
+    Raises
+    ------
+    ShapeError, DtypeError
+    """
+    if state is None:
+        return None
+    if state.shape != shape:
+        raise ShapeError(
+            f"the state has shape {tuple(state.shape)}, but this layer and input need {shape}: "
+            "give what the same layer returned for as many sequences; a layer that was compressed "
+            "since starts anew, from None"
+        )
+    if not state.is_floating_point():
+        raise DtypeError(f"a layer's state must be real floating-point, but is {state.dtype}")
+    return state
 
 
 def diagonal_feedthrough(sys: lticore.LTI, features: int) -> np.ndarray:

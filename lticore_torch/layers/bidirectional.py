@@ -43,7 +43,21 @@ class Bidirectional(nn.Module):
     def features(self) -> int:
         return self.ahead.features
 
-    def forward(self, u: Tensor) -> Tensor:
+    def forward(
+        self, u: Tensor, *, state: Tensor | None = None, return_state: bool = False
+    ) -> Tensor:
+        """Whole sequences only.
+
+        Raises
+        ------
+        ArgumentError
+            With ``state`` or ``return_state``: the second direction has no past.
+        """
+        if state is not None or return_state:
+            raise ArgumentError(
+                "a bidirectional layer takes and returns no state: its second direction starts at "
+                "the end of the sequence. Call it on whole sequences, or its .ahead alone"
+            )
         return self.ahead(u) + self.back(u, reverse=True)
 
     def to_lti(self) -> tuple[lticore.LTI, lticore.LTI]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -74,8 +75,10 @@ class LRU(ModalSSM):
         if not 0 < max_phase <= 2 * math.pi:
             raise ArgumentError(f"max_phase must lie in (0, 2π], but is {max_phase}")
         inner, outer = min_radius**2, max_radius**2
-        squares = inner + (outer - inner) * torch.rand(pairs, dtype=torch.float64)
-        phase = max_phase * torch.rand(pairs, dtype=torch.float64).clamp(min=1e-9)
+        # On the CPU whatever the default device is, "meta" too: NumPy makes the parameters of them.
+        uniform = partial(torch.rand, pairs, dtype=torch.float64, device="cpu")
+        squares = inner + (outer - inner) * uniform()
+        phase = max_phase * uniform().clamp(min=1e-9)
         values = self._pair_values(squares.sqrt().numpy(), phase.numpy())
         for name, value in values.items():
             tensor = torch.tensor(value, dtype=torch.get_default_dtype())

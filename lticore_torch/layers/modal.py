@@ -20,6 +20,7 @@ from .base import (
     SSMLayer,
     check_input,
     check_sizes,
+    check_state,
     diagonal_feedthrough,
     in_full_precision,
     replace_parameters,
@@ -153,10 +154,27 @@ class ModalSSM(SSMLayer):
     # --- computing --------------------------------------------------------------------------
 
     @in_full_precision
-    def forward(self, u: Tensor, *, reverse: bool = False) -> Tensor:
-        x, B, C, D = self._at_work(check_input(u))
-        z = state_space_map(*self._poles(), B, C, x, reverse=reverse, keep_states=self.keep_states)
-        return (self._combined(z) + x * D).to(u.dtype)
+    def forward(
+        self,
+        u: Tensor,
+        *,
+        reverse: bool = False,
+        state: Tensor | None = None,
+        return_state: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        x, B, C, D = self._at_work(check_input(u, self.features))
+        z, last = state_space_map(
+            *self._poles(),
+            B,
+            C,
+            x,
+            initial=check_state(state, (*u.shape[:-2], self.order)),
+            reverse=reverse,
+            keep_states=self.keep_states,
+            return_state=True,
+        )
+        y = (self._combined(z) + x * D).to(u.dtype)
+        return (y, last) if return_state else y
 
     def _rows(self) -> Tensor:
         """Functionals of the states from which the outputs are made: those of C."""
@@ -190,7 +208,8 @@ class ModalSSM(SSMLayer):
         -------
         y : (..., features),   state : (..., n)
         """
-        x, B, C, D = self._at_work(check_input(u))
+        x, B, C, D = self._at_work(check_input(u, self.features, steps=False))
+        state = check_state(state, (*u.shape[:-1], self.order))
         state = next_states(*self._poles(), state, x @ B.mT)
         return (self._combined(state @ C.mT) + x * D).to(u.dtype), state
 

@@ -22,7 +22,9 @@ from .base import (
     SMALLEST_GAP,
     SSMLayer,
     check_input,
+    check_plain_parameters,
     check_sizes,
+    check_state,
     exponential,
     in_full_precision,
     log_range,
@@ -33,7 +35,14 @@ from .base import (
 from .hippo import hippo_normal
 from .modal import upper_half
 from .sampled import continuous, sampled_zoh
-from .states import as_neighbours, atanh_of_poles, next_states, signed_poles
+from .states import (
+    as_complex,
+    as_neighbours,
+    atanh_of_poles,
+    last_state,
+    next_states,
+    signed_poles,
+)
 
 
 class S4D(SSMLayer):
@@ -188,6 +197,7 @@ class S4D(SSMLayer):
 
     def load_channels(self, systems: Sequence[lticore.LTI]) -> None:
         """:meth:`load_lti` from one system per channel, whose orders may differ."""
+        check_plain_parameters(self)
         step_log = self.step_log.detach().double().cpu().numpy()
         modes = [_modes(lticore.to_rotation(in_double(sys))) for sys in systems]
         (pairs, of_pairs), (real, of_real) = (
@@ -225,12 +235,65 @@ class S4D(SSMLayer):
     # --- computing --------------------------------------------------------------------------
 
     @in_full_precision
-    def forward(self, u: Tensor, *, reverse: bool = False) -> Tensor:
-        x = check_input(u).to(self._dtype())
-        response = self.impulse_response(u.shape[-2]).to(x.dtype)
-        y = _convolved(response, x.flip(-2) if reverse else x)
-        y = (y.flip(-2) if reverse else y) + x * self.D.to(x.dtype)
-        return y.to(u.dtype)
+    def forward(
+        self,
+        u: Tensor,
+        *,
+        reverse: bool = False,
+        state: Tensor | None = None,
+        return_state: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """As in the base class. With ``state`` or ``return_state`` the states of all steps are
+        formed, O(L h n) time and memory for each sequence, instead of the convolution."""
+        x = check_input(u, self.features).to(self._dtype())
+        if state is None and not return_state and x.numel() > 0:  # FFTs of nothing fail
+            response = self.impulse_response(u.shape[-2]).to(x.dtype)
+            y = _convolved(response, x.flip(-2) if reverse else x)
+            y = (y.flip(-2) if reverse else y) + x * self.D.to(x.dtype)
+            return y.to(u.dtype)
+        states, last = self._states(x, check_state(state, (*u.shape[:-2], self._width())), reverse)
+        y = self._read_out(states, x).to(u.dtype)
+        return (y, last) if return_state else y
+
+    def _states(self, x: Tensor, initial: Tensor | None, reverse: bool) -> tuple[Tensor, Tensor]:
+        """(states of all steps (..., L, states), the last one processed)."""
+        pair_poles, real_poles, b = self._sampled_modes()
+        if initial is None:
+            initial = x.new_zeros(*x.shape[:-2], self._width())
+        initial, drive, pairs = initial.to(x.dtype), self._drive(x, b), 2 * len(pair_poles)
+        z = linear_recurrence(
+            pair_poles,
+            as_complex(drive[..., :pairs]),
+            initial=as_complex(initial[..., :pairs]),
+            reverse=reverse,
+        )
+        reals = linear_recurrence(
+            real_poles, drive[..., pairs:], initial=initial[..., pairs:], reverse=reverse
+        )
+        states = torch.cat([as_neighbours(z), reals], dim=-1)
+        return states, last_state(states, initial, reverse)
+
+    def _sampled_modes(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(poles of the pairs, real poles, b of the pairs), in double precision."""
+        radius, angle, b = self._pairs()
+        return torch.polar(radius, -angle), signed_poles(self.real_atanh), b
+
+    def _width(self) -> int:
+        """Number of states of all channels together."""
+        return 2 * len(self.decay_log) + len(self.real_atanh)
+
+    def _drive(self, x: Tensor, b: Tensor) -> Tensor:
+        """B u, (..., states)."""
+        pairs = as_neighbours(x[..., self.pair_channel] * b).to(x.dtype)
+        return torch.cat([pairs, x[..., self.real_channel]], dim=-1)
+
+    def _read_out(self, states: Tensor, x: Tensor) -> Tensor:
+        """C x + D u, (..., features)."""
+        pairs = 2 * len(self.decay_log)
+        paired = states[..., :pairs].unflatten(-1, (-1, 2)) * (2 * self.C.to(x.dtype))
+        y = torch.zeros_like(x).index_add(-1, self.pair_channel, paired.sum(dim=-1))
+        y = y.index_add(-1, self.real_channel, states[..., pairs:] * self.real_C.to(x.dtype))
+        return y + x * self.D.to(x.dtype)
 
     def _dtype(self) -> torch.dtype:
         return wide(self.C.dtype)
@@ -261,17 +324,11 @@ class S4D(SSMLayer):
         -------
         y : (..., features),   state : (..., states)
         """
-        x = check_input(u).to(self._dtype())
-        radius, angle, b = self._pairs()
-        pairs = 2 * len(radius)
-        drive_pairs = as_neighbours(x[..., self.pair_channel] * b).to(x.dtype)
-        drive = torch.cat([drive_pairs, x[..., self.real_channel]], dim=-1)
-        poles = torch.polar(radius, -angle), signed_poles(self.real_atanh)
-        state = next_states(*poles, state, drive)
-        paired = state[..., :pairs].unflatten(-1, (-1, 2)) * (2 * self.C.to(x.dtype))
-        y = torch.zeros_like(x).index_add(-1, self.pair_channel, paired.sum(dim=-1))
-        y = y.index_add(-1, self.real_channel, state[..., pairs:] * self.real_C.to(x.dtype))
-        return (y + x * self.D.to(x.dtype)).to(u.dtype), state
+        x = check_input(u, self.features, steps=False).to(self._dtype())
+        pair_poles, real_poles, b = self._sampled_modes()
+        state = check_state(state, (*u.shape[:-1], self._width()))
+        state = next_states(pair_poles, real_poles, state, self._drive(x, b))
+        return self._read_out(state, x).to(u.dtype), state
 
     def flops_per_step(self) -> int:
         Q, K = len(self.decay_log), len(self.real_atanh)

@@ -14,13 +14,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import lticore
-from lticore.errors import ArgumentError, ShapeError
+from lticore.errors import ArgumentError
 
 from ..recurrence import time_varying_recurrence
 from .base import (
     SMALLEST_GAP,
     check_input,
+    check_plain_parameters,
     check_sizes,
+    check_state,
     exponential,
     in_full_precision,
     log_range,
@@ -29,7 +31,7 @@ from .base import (
     system_array,
     wide,
 )
-from .states import as_complex, as_neighbours, next_states
+from .states import as_complex, as_neighbours, last_state, next_states
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,32 +156,48 @@ class SelectiveSSM(nn.Module):
     # --- computing --------------------------------------------------------------------------
 
     @in_full_precision
-    def forward(self, u: Tensor, *, reverse: bool = False) -> Tensor:
-        x = self._widened(u)
+    def forward(
+        self,
+        u: Tensor,
+        *,
+        reverse: bool = False,
+        state: Tensor | None = None,
+        return_state: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """``state`` and ``return_state`` as for :class:`SSMLayer`."""
+        x = check_input(u, self.features).to(wide(self.B.dtype))
         pair_poles, real_poles, drive, C = self._at(x)
         q = 2 * len(self.decay_log)
-        z = _scan(pair_poles, as_complex(drive[..., :q]), reverse)
-        x_real = _scan(real_poles, drive[..., q:], reverse)
+        initial = check_state(state, self._state_shape(u.shape[:-2]))
+        if initial is None:
+            initial = x.new_zeros(self._state_shape(u.shape[:-2]))
+        initial = initial.to(x.dtype)
+        z = _scan(pair_poles, as_complex(drive[..., :q]), as_complex(initial[..., :q]), reverse)
+        x_real = _scan(real_poles, drive[..., q:], initial[..., q:], reverse)
         states = torch.cat([as_neighbours(z), x_real], dim=-1)
-        y = (states @ C[..., None]).squeeze(-1) + x * self.D.to(x.dtype)
-        return y.to(u.dtype)
+        y = ((states @ C[..., None]).squeeze(-1) + x * self.D.to(x.dtype)).to(u.dtype)
+        if not return_state:
+            return y
+        last = last_state(states.flatten(-2), initial.flatten(-2), reverse)
+        return y, last.reshape(initial.shape)
 
     @in_full_precision
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One step: (..., features) and the (..., features, n) state, or None at the start."""
-        x = self._widened(u)
+        x = check_input(u, self.features, steps=False).to(wide(self.B.dtype))
         pair_poles, real_poles, drive, C = self._at(x)
+        state = check_state(state, self._state_shape(u.shape[:-1]))
         state = next_states(pair_poles, real_poles, state, drive)
         y = (state @ C[..., None]).squeeze(-1) + x * self.D.to(x.dtype)
         return y.to(u.dtype), state
+
+    def _state_shape(self, batch: torch.Size) -> tuple[int, ...]:
+        return *batch, self.features, self.order
 
     def flops_per_step(self) -> int:
         h, n, q = self.features, self.order, len(self.decay_log)
         steps = 4 * h * self.step_down.shape[0] + 10 * h
         return steps + 4 * n * h + h * (6 * n + 8 * q) + 2 * h
-
-    def _widened(self, u: Tensor) -> Tensor:
-        return check_input(u).to(wide(self.B.dtype))
 
     def _at(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(pair poles, real poles, drive (..., h, n), C (..., n)) for the inputs of each step."""
@@ -264,10 +282,12 @@ class SelectiveSSM(nn.Module):
         Raises
         ------
         ArgumentError
-            For an order outside 1 … n, or above the number of states that do something.
+            For an order outside 1 … n, or above the number of states that do something; for a
+            layer of whose parameters some are made of others.
 
         Source: after Chahine et al., CompreSSM, Appendix A.2.
         """
+        check_plain_parameters(self)
         W, V = gramians.projections(order)
         a, b, c = self._generator(), *(self._array(x) for x in (self.B, self.C))
         modal = lticore.to_rotation(lticore.LTI(W.T @ a @ V, W.T @ b, (V.T @ c).T))
@@ -283,9 +303,7 @@ class SelectiveSSM(nn.Module):
         replace_parameters(self, values)
 
     def _flat(self, data: Tensor) -> Tensor:
-        if data.shape[-1] != self.features:
-            raise ShapeError(f"data has {data.shape[-1]} features, but the layer {self.features}")
-        return check_input(data).flatten(0, -2).double()
+        return check_input(data, self.features).flatten(0, -2).double()
 
     def _means(self, u: Tensor) -> tuple[Tensor, ...]:
         """(mean pair poles (h, q), mean real poles (h, k), Δ (N, h), b (N, n), c (N, n))."""
@@ -337,7 +355,9 @@ def _mean_exponentials(step: Tensor, rates: Tensor) -> Tensor:
     return means
 
 
-def _scan(poles: Tensor, drive: Tensor, reverse: bool) -> Tensor:
+def _scan(poles: Tensor, drive: Tensor, initial: Tensor, reverse: bool) -> Tensor:
     """(..., L, h, n) states of all channels at once."""
-    flat = time_varying_recurrence(poles.flatten(-2), drive.flatten(-2), reverse=reverse)
+    flat = time_varying_recurrence(
+        poles.flatten(-2), drive.flatten(-2), initial=initial.flatten(-2), reverse=reverse
+    )
     return flat.reshape(drive.shape)

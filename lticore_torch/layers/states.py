@@ -12,12 +12,20 @@ _ATANH_LIMIT = 15.0
 
 def as_complex(pairs: Tensor) -> Tensor:
     """z_j = x_{2j} + i x_{2j+1}: (..., 2q) → (..., q)."""
-    return torch.view_as_complex(pairs.unflatten(-1, (-1, 2)).contiguous())
+    # No view: one state among others may start at an odd offset, which complex views refuse.
+    return torch.complex(pairs[..., 0::2], pairs[..., 1::2])
 
 
 def as_neighbours(z: Tensor) -> Tensor:
     """The inverse of :func:`as_complex`."""
     return torch.view_as_real(z).flatten(-2)
+
+
+def last_state(states: Tensor, initial: Tensor, reverse: bool) -> Tensor:
+    """The state after the last step processed of (..., L, n); of no steps the ``initial`` one."""
+    if states.shape[-2] == 0:
+        return initial
+    return states[..., 0 if reverse else -1, :]
 
 
 def next_states(

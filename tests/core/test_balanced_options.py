@@ -5,12 +5,14 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.linalg
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import difference, fine_grid, peak_gain_on_grid
-from strategies import STRUCTURES, build_system, seeds, systems
+from oracles import difference, fine_grid, peak_gain_on_grid, stein_by_summation
+from strategies import STRUCTURES, build_system, random_unitary, seeds, systems
 
 import lticore as lti
+from lticore.reduction._split import split_unstable
 
 anything_goes = pytest.mark.filterwarnings("ignore::lticore.PrecisionWarning")
 
@@ -94,8 +96,68 @@ def test_repair_in_a_batch():
 
 def test_unstable_systems_have_a_horizon():
     sys = lti.LTI(lti.Diagonal([1.1, 0.9, -0.5]), np.ones((3, 1)), np.ones((1, 3)))
-    reduction, _ = balanced_over(sys, 2, 15)
-    assert reduction.h2_error < 0.5 * lti.h2_norm(sys, horizon=15)
+    reduction, repaired = balanced_over(sys, 2, 15)
+    assert not repaired
+    assert reduction.h2_error < 0.1 * lti.h2_norm(sys, horizon=15)
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "dense", "quadratic", "batch"])
+def test_all_of_an_unstable_system_over_a_horizon(kind):
+    """Order n is another basis: the response over the horizon, pole 1.05 included, stays."""
+    A = np.diag([1.05, 0.5]) if kind == "dense" else lti.Diagonal([1.05, 0.5])
+    if kind == "batch":
+        # Beside a stable system, whose own entry is judged alone.
+        A = lti.Diagonal([[1.05, 0.5], [0.9, 0.5]])
+    sys = lti.LTI(A, np.ones((2, 1)), np.ones((1, 2)))
+    if kind == "quadratic":
+        sys = lti.QuadraticOutputLTI(sys.A, sys.B, sys.C, np.eye(2)[None])
+    reduction, repaired = balanced_over(sys, 2, 50)
+    assert not repaired
+    found = np.sort(np.atleast_2d(reduction.system.poles)[0].real)
+    # The poles of a projection by ill-matched directions: eps times ‖W‖‖V‖.
+    assert found == pytest.approx([0.5, 1.05], abs=1e-10)
+    responses = [impulse(x, 50) for x in (sys, reduction.system)]
+    assert np.abs(responses[0] - responses[1]).max() <= 1e-10 * np.abs(responses[0]).max()
+
+
+def impulse(sys, steps):
+    linear = getattr(sys, "linear", sys)
+    return lti.impulse_response(linear, steps)
+
+
+def heated_rod(nodes=101, reaction=100.0, step=1e-3):
+    """ẇ = w'' + c w between cold ends, heated at a quarter, measured at three: the poles c − k²π²
+    are unstable for k = 1, 2, 3."""
+    h = 1 / (nodes + 1)
+    second = (np.diag(np.full(nodes, -2.0)) + np.eye(nodes, k=1) + np.eye(nodes, k=-1)) / h**2
+    B, C = np.zeros((nodes, 1)), np.zeros((1, nodes))
+    B[nodes // 4], C[0, 3 * nodes // 4] = 1 / h, 1.0
+    return lti.discretize(second + reaction * np.eye(nodes), B, C, step=step)
+
+
+def test_a_heated_rod_over_a_horizon():
+    """By the definition of time-limited balancing, the Gramians summed step by step."""
+    sys, T, order = heated_rod(), 200, 8
+    assert np.sum(np.abs(sys.poles) > 1) == 3
+    reduction, repaired = balanced_over(sys, order, T)
+    assert not repaired
+    # Plain time-limited balancing, from Gramians summed step by step.
+    P = stein_by_summation(sys.A, sys.B @ sys.B.T, sys.A, T)
+    Q = stein_by_summation(sys.A.T, sys.C.T @ sys.C, sys.A.T, T)
+    R, S = root(P), root(Q)
+    U, sigma, Vh = np.linalg.svd(S.T @ R)
+    W, V = (X[:, :order] / np.sqrt(sigma[:order]) for X in (S @ U, R @ Vh.T))
+    plain = lti.LTI(W.T @ sys.A @ V, W.T @ sys.B, sys.C @ V)
+    exact, found, other = (impulse(x, T + 1) for x in (sys, reduction.system, plain))
+    norm = np.linalg.norm(exact)
+    error, plain_error = (np.linalg.norm(exact - x) / norm for x in (found, other))
+    assert error == pytest.approx(plain_error, rel=1e-2)
+    assert error < 1e-6
+
+
+def root(X):
+    values, vectors = np.linalg.eigh(X)
+    return vectors * np.sqrt(np.maximum(values, 0))
 
 
 def test_long_horizons_are_infinite_ones():
@@ -173,13 +235,87 @@ def test_stable_systems_do_not_notice():
 
 def test_orders_count_the_unstable_modes():
     sys = unstable_system("rotation")
-    with pytest.raises(lti.ArgumentError, match="2 unstable modes are kept"):
-        lti.balanced_truncation(sys, order=2, unstable="keep")
-    all_out = lti.LTI(lti.Diagonal([1.5, 2.0, 3.0]), np.ones((3, 1)), np.ones((1, 3)))
-    with pytest.raises(lti.ArgumentError, match="nothing to reduce"):
-        lti.balanced_truncation(all_out, energy=0.9, unstable="keep")
+    with pytest.raises(lti.ArgumentError, match="order is 1, but 2 unstable modes are kept"):
+        lti.balanced_truncation(sys, order=1, unstable="keep")
     with pytest.raises(lti.ArgumentError, match="order is 17, but the system has only 6 states"):
         lti.balanced_truncation(sys, order=17, unstable="keep")
+
+
+@pytest.mark.parametrize("match_dc", [False, True])
+@pytest.mark.parametrize("dense", [False, True])
+def test_the_unstable_part_alone(match_dc, dense):
+    """1/(z − 1) + 1/(z − 1.5) + 1/(z − .5) + 3 without the third: its DC gain is 2, its h2 norm
+    (1 − .25)^{−½}, its Hankel value 1/(1 − .25)."""
+    poles = np.array([1.0, 1.5, 0.5])
+    A = np.diag(poles) if dense else lti.Diagonal(poles)
+    sys = lti.LTI(A, np.ones((3, 1)), np.ones((1, 3)), np.array([[3.0]]))
+    reduction = lti.balanced_truncation(sys, order=2, unstable="keep", match_dc=match_dc)
+    assert np.sort(reduction.system.poles.real) == pytest.approx([1, 1.5], rel=1e-14)
+    assert reduction.singular_values == pytest.approx([4 / 3])
+    assert reduction.error_bound == pytest.approx(8 / 3)
+    # Less the gain 2, the squared norm is 4/3 + 4.
+    assert reduction.h2_error == pytest.approx(np.sqrt(4 / 3 + 4 * match_dc))
+    assert reduction.system.D[0, 0] == pytest.approx(3 + 2 * match_dc)
+    z = np.exp(0.7j)
+    expected = 1 / (z - 1) + 1 / (z - 1.5) + 3 + 2 * match_dc
+    assert lti.frequency_response(reduction.system, [0.7])[0, 0, 0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("criterion", [{"order": 2}, {"energy": 0.9}, {"error": 1.0}])
+@pytest.mark.parametrize("turned", [False, True])
+def test_all_of_a_system_without_a_stable_part(criterion, turned):
+    """A double integrator, in its own coordinates and in others."""
+    turn = random_unitary(np.random.default_rng(0), (), 2) if turned else np.eye(2)
+    A = turn @ np.array([[1.0, 1.0], [0.0, 1.0]]) @ turn.T
+    sys = lti.LTI(A, turn @ [[0.5], [1.0]], np.array([[1.0, 0.0]]) @ turn.T, np.array([[2.0]]))
+    reduction = lti.balanced_truncation(sys, unstable="keep", **criterion)
+    assert reduction.order == 2
+    assert reduction.singular_values.shape == (0,)
+    assert reduction.error_bound == reduction.h2_error == 0
+    expected = np.concatenate([[2.0], np.arange(0.5, 9)])
+    assert impulse(reduction.system, 10).ravel() == pytest.approx(expected, rel=1e-13)
+    with pytest.raises(lti.ArgumentError, match="order is 1, but 2 unstable modes are kept"):
+        lti.balanced_truncation(sys, order=1, unstable="keep")
+
+
+def test_integrators_in_any_orthogonal_coordinates():
+    """Rounding splits the double integrator into 1 ± 1e-9, or an oscillation: the split must not
+    notice, and the reduction be the one of the untransformed system."""
+    A = scipy.linalg.block_diag([[1, 0.1], [0, 1]], np.diag([0.9, 0.6, 0.3, -0.4]))
+    B, C = np.array([[0, 0.1, 1, 1, 1, 1]]).T, np.array([[1.0, 0, 1, 1, 1, 1]])
+    plain = lti.balanced_truncation(lti.LTI(A, B, C), energy=0.99, unstable="keep")
+    assert plain.order == 5
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        Q = np.linalg.qr(rng.normal(size=(6, 6)))[0]
+        sys = lti.LTI(Q @ A @ Q.T, Q @ B, C @ Q.T)
+        turned = lti.balanced_truncation(sys, energy=0.99, unstable="keep")
+        assert turned.order == 5
+        # sep⁻¹ ≈ 10 for the cluster at 1 and the pole 0.9, squared by the double pole.
+        assert turned.singular_values == pytest.approx(plain.singular_values, abs=1e-11)
+        assert turned.h2_error == pytest.approx(plain.h2_error, rel=1e-9)
+        assert turned.error_bound == pytest.approx(plain.error_bound, rel=1e-9)
+
+
+def test_one_integrator_in_any_orthogonal_coordinates():
+    A, ones = np.diag([1.0, 0.9, 0.6, 0.3]), np.ones((4, 1))
+    plain = lti.balanced_truncation(lti.LTI(A, ones, ones.T), order=2, unstable="keep")
+    rng = np.random.default_rng(1)
+    for _ in range(100):
+        Q = np.linalg.qr(rng.normal(size=(4, 4)))[0]
+        sys = lti.LTI(Q @ A @ Q.T, Q @ ones, ones.T @ Q.T)
+        turned = lti.balanced_truncation(sys, order=2, unstable="keep")
+        assert turned.h2_error == pytest.approx(plain.h2_error, rel=1e-11)
+
+
+def test_couplings_between_both_parts_are_taken_out():
+    """A triangular A, where the stable part is seen through the unstable one:
+    1/((z − 2)(z − ½)) = ⅔ (1/(z − 2) − 1/(z − ½))."""
+    sys = lti.LTI(np.array([[0.5, 1.0], [0.0, 2.0]]), np.array([[0.0], [1.0]]), np.eye(2)[:1])
+    stable, rest = split_unstable(sys)
+    steps = np.arange(9)
+    assert lti.impulse_response(stable, 10).ravel()[1:] == pytest.approx(-(0.5**steps) * 2 / 3)
+    assert lti.impulse_response(rest, 10).ravel()[1:] == pytest.approx(2.0**steps * 2 / 3)
 
 
 def test_lowered_orders_count_the_unstable_modes():

@@ -1,5 +1,7 @@
 """Bad input: the type of each error, and the part of its message that teaches."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -102,6 +104,71 @@ def test_radii_that_rounded_to_one_are_explained():
     sys = lti.LTI(lti.Rotation(radius, np.ones(1, np.float32)), B2.astype("f4"), C2.astype("f4"))
     with pytest.raises(lti.UnstableSystemError, match="rounded to 1, as all above 1 − 3e-8 do"):
         lti.hankel_singular_values(sys)
+
+
+#: ``solve_stein`` solves unstable equations too.
+INFINITE = set(WITH_HORIZON) - {"solve_stein"}
+WITHOUT_HORIZON = {
+    "hankel_norm": lti.hankel_norm,
+    "hinf_norm": lti.hinf_norm,
+    "output_shift": lambda sys: lti.output_shift(sys, sys),
+    "modal_truncation": lambda sys: lti.modal_truncation(sys, 1),
+    "allocate_modal_orders": lambda sys: lti.allocate_modal_orders([sys], ratio=0.5),
+    "relative": lambda sys: lti.hankel_singular_values(sys, accuracy="relative"),
+}
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("name", [*WITHOUT_HORIZON, *sorted(INFINITE), "balanced", "batch", "h2"])
+def test_unstable_systems_are_offered_what_the_function_has(name, dense):
+    functions = {
+        **WITHOUT_HORIZON,
+        **{key: WITH_HORIZON[key] for key in INFINITE},
+        "balanced": lambda sys: lti.balanced_truncation(sys, order=1),
+        "h2": lambda sys: lti.h2_reduction(sys, 1),
+    }
+    A = np.diag([0.5, 1.25]) if dense else lti.Diagonal([0.5, 1.25])
+    sys = lti.LTI(A, B2, C2)
+    if name == "batch":
+        sys = lti.LTI(A, np.stack([B2, B2]), C2)
+        name = "balanced"
+        offered = (True, False)
+    else:
+        offered = (name not in WITHOUT_HORIZON, name == "balanced")
+    with pytest.raises(lti.UnstableSystemError, match=r"modulus 1\.25") as caught:
+        functions[name](sys)
+    message = str(caught.value)
+    assert ("`horizon`" in message, 'unstable="keep"' in message) == offered
+
+
+@pytest.mark.parametrize(
+    "A",
+    [
+        np.array([[-2.0, 1.0], [0.0, -521.0]]),
+        np.array([[0.0, 1.0], [-400.0, -0.1]]),
+        lti.Diagonal([-0.5 + 3j, -0.5 - 3j]),
+        lti.Rotation([20.0], [1.6]),
+    ],
+    ids=["dense", "oscillator", "diagonal", "rotation"],
+)
+def test_continuous_systems_are_sent_to_discretize(A):
+    with pytest.raises(lti.UnstableSystemError, match=r"lticore\.discretize\(A, B, C, D, step\)"):
+        lti.h2_norm(lti.LTI(A, B2, C2))
+
+
+def test_growing_discrete_systems_are_not():
+    for pole in (1.0, 1.25, -1.1):
+        with pytest.raises(lti.UnstableSystemError) as caught:
+            lti.h2_norm(lti.LTI(lti.Diagonal([0.5, pole]), B2, C2))
+        assert "discretize" not in str(caught.value)
+
+
+def test_errors_survive_other_processes():
+    with pytest.raises(lti.UnstableSystemError) as caught:
+        lti.h2_norm(lti.LTI(lti.Diagonal([0.5, 2.0]), B2, C2))
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value)
+    assert again.seen == caught.value.seen
 
 
 def test_a_horizon_needs_no_stability():

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -137,23 +138,47 @@ def test_projected_outputs_are_the_best(structure, forms, horizon):
         assert objective.with_outputs(target, start, c, other).error > best.error
 
 
-@given(seed=seeds(), pairs=st.sampled_from([None, 0, 1]))
-def test_parameters_are_unconstrained(seed, pairs):
-    """Packing, unpacking, and the gradient in ν and θ."""
+@given(seed=seeds(), pairs=st.sampled_from([None, 0, 1]), circle=st.sampled_from([1.0, 1.2]))
+def test_parameters_are_unconstrained(seed, pairs, circle):
+    """Packing, unpacking, and the gradient in ν and θ; over a horizon in a larger circle too."""
     rng = np.random.default_rng(seed)
     structure = "complex diagonal" if pairs is None else "rotation with real poles"
-    target = modes.make_target(make_system(rng, structure, "linear"), None)
+    target = modes.make_target(make_system(rng, structure, "linear"), None if circle == 1 else 20)
+    target = replace(target, circle=circle)
     start = make_candidate(rng, 3, 2, pairs)
-    x = _packed(start)
-    again = _unpacked(x, start)
+    x = _packed(start, circle)
+    again = _unpacked(x, start, circle)
     np.testing.assert_allclose(again.poles, start.poles, atol=1e-13)
     np.testing.assert_allclose(again.b, start.b, atol=1e-13)
     g = _packed_gradient(target, objective.project(target, start))
     direction = rng.standard_normal(len(x))
-    slope = central_difference(
-        lambda x: target.energy * objective.project(target, _unpacked(x, start)).error, x, direction
-    )
+
+    def value(x):
+        return target.energy * objective.project(target, _unpacked(x, start, circle)).error
+
+    slope = central_difference(value, x, direction)
     assert abs(g @ direction - slope) <= 1e-6 * np.linalg.norm(g) + 1e-8 * target.energy
+
+
+@pytest.mark.parametrize("horizon", [200, None])
+@pytest.mark.parametrize("distance", [1e-2, 1e-3, 1e-4, 1e-6])
+def test_poles_that_nearly_meet_cost_the_rounding_that_is_reported(distance, horizon):
+    """Three real poles so close have outputs up to 1e5 times too large, of opposite signs: J is
+    compared with the sum of squares, step by step."""
+    rng = np.random.default_rng(0)
+    n = 16
+    A = lti.Rotation(rng.uniform(0.8, 0.97, n // 2), rng.uniform(0.2, 2.5, n // 2))
+    sys = lti.LTI(A, rng.normal(size=(n, 1)), rng.normal(size=(1, n)))
+    target = modes.make_target(sys, horizon)
+    poles = np.array([0.9, 0.9 - distance, 0.9 - 2 * distance], dtype=complex)
+    at = objective.project(target, modes.Candidate(poles, np.ones((3, 1), dtype=complex), 0))
+    reduced = modes.system_of(sys, at.candidate, at.c, at.M)
+    steps = 2000 if horizon is None else horizon + 1
+    h, h_reduced = (lti.impulse_response(x, steps) for x in (sys, reduced))
+    exact = np.sum((h - h_reduced) ** 2) / target.energy
+    # Some terms of that size, as many as there are poles of both systems; and 1e-14 of the sums.
+    assert abs(at.error - exact) <= n * at.rounding + 1e-13
+    assert at.certain >= at.error
 
 
 def test_normal_equations_are_inner_products_of_derivatives():

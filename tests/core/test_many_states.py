@@ -95,8 +95,8 @@ def test_batches():
 
 def test_a_rank_too_large_for_the_machine(monkeypatch):
     """The error says how many columns there were, how far they go, and what helps."""
-    monkeypatch.setattr(cpu_cauchy, "main_memory", lambda: 4 * 16 * 1600 * 10.0)
     sys = in_copies(small_system("diagonal"), 50)
+    monkeypatch.setattr(cpu_cauchy, "main_memory", lambda: 4 * 16 * sys.order * 10.0)
     for function in (lti.hankel_singular_values, lti.gramian_factors):
         with pytest.raises(lti.MemoryLimitError, match=r"more than 10 columns.*max_rank="):
             function(sys)

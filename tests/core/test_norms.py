@@ -15,6 +15,7 @@ from oracles import (
 from strategies import MILD_SPECTRA, STRUCTURES, build_system, seeds, systems
 
 import lticore as lti
+from lticore import norms
 
 # --- h2 ---------------------------------------------------------------------------------------
 
@@ -122,6 +123,14 @@ def test_h2_error_next_to_the_circle(gap):
 def test_norms_that_overflow_are_no_numbers():
     sys = lti.LTI(lti.Diagonal([0.5, 0.2]), np.full((2, 1), 1e80), [[1e80, -1e80]])
     with pytest.raises(lti.NonFiniteError, match="squared norm overflows"):
+        lti.h2_norm(sys)
+
+
+def test_a_negative_square_is_an_error(monkeypatch):
+    """No system is known whose Gramian comes out so wrong: one is made up."""
+    sys = lti.LTI(np.diag([0.5, 0.3]), np.ones((2, 1)), np.ones((1, 2)))
+    monkeypatch.setattr(norms, "double_gramians", lambda *_, **__: [np.diag([-1e-3, 1e-4])])
+    with pytest.raises(lti.SingularEquationError, match="squared h2 norm came out negative"):
         lti.h2_norm(sys)
 
 

@@ -8,17 +8,15 @@ import pytest
 from experiments.__main__ import main
 
 TINY = [
-    "--run.data.train",
+    "--data.train",
     "60",
-    "--run.data.test",
+    "--data.test",
     "40",
-    "--run.budget.epochs",
-    "None",
-    "--run.budget.steps",
+    "--budget.steps",
     "3",
-    "--run.model.features",
+    "--model.features",
     "4",
-    "--run.model.order",
+    "--model.order",
     "4",
     "--runtime.device",
     "cpu",
@@ -48,16 +46,17 @@ def test_help_lists_every_setting(monkeypatch, capsys, command):
     assert stopped.value.code == 0
     output = capsys.readouterr().out
     assert f"usage: python -m experiments {command}" in output
-    if command in ("train", "sweep"):
+    if command == "train":
+        assert "--reduction.steps" in output
+    if command == "sweep":
         assert "--run.reduction.steps" in output
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", *TINY, "--run.data.name", "digts"], "did you mean digits"),
-        (["train", *TINY, "--run.data.options", "sed", "1"], "digits has no option 'sed'"),
-        (["train", *TINY, "--run.model.layer", "rotatoin"], "rotation"),
+        (["train", *TINY, "--data.name", "digts"], "did you mean digits"),
+        (["train", *TINY, "--data.options", "sed", "1"], "digits has no option 'sed'"),
         (["data", "show", "pathfindr"], "did you mean pathfinder"),
         (["data", "show", "pathfinder", "--options", "sise", "9"], "did you mean size"),
         (["paper", "hsrv"], "did you mean hsvr"),
@@ -72,8 +71,15 @@ def test_a_mistake_is_said_in_one_line(monkeypatch, arguments, message):
 
 def test_an_unknown_option_is_answered_with_the_nearest(monkeypatch, capsys):
     with pytest.raises(SystemExit):
-        call(monkeypatch, "train", *TINY, "--run.modl.order", "4")
-    assert "--run.model.order" in capsys.readouterr().err
+        call(monkeypatch, "train", *TINY, "--modl.order", "4")
+    assert "--model.order" in capsys.readouterr().err
+
+
+def test_a_refused_setting_is_answered_with_the_nearest_values(monkeypatch, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        call(monkeypatch, "train", *TINY, "--model.layer", "rotatoin")
+    assert stopped.value.code != 0
+    assert "did you mean rotation" in " ".join(capsys.readouterr().err.replace("│", "").split())
 
 
 def test_data(tmp_path, monkeypatch, capsys):

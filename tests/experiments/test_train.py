@@ -353,6 +353,13 @@ def test_poles_may_have_a_rate_of_their_own(tiny):
     assert sorted(map(id, everything)) == sorted(map(id, model.parameters()))
 
 
+def test_no_folder_is_made_for_unknown_data(tiny, quiet):
+    config = replace(tiny, data=replace(tiny.data, name="../../outside"))
+    with pytest.raises(ArgumentError, match="unknown data set"):
+        train(config, quiet)
+    assert not run_folder(config).parent.exists()
+
+
 def test_a_rate_of_poles_needs_poles_in_pairs(tiny):
     model = build_model(replace(tiny.model, layer="s4d"), describe(load_data(tiny.data)))
     with pytest.raises(ArgumentError, match="pole_rate=2 needs"):

@@ -54,6 +54,14 @@ def test_lengths_have_one_entry_per_sequence():
         make_model()(torch.randn(4, 7, 2), torch.tensor([7, 7]))
 
 
+def test_nothing_to_classify():
+    model = make_model().eval()
+    assert model(torch.randn(0, 7, 2)).shape == (0, 3)
+    for lengths in (None, torch.tensor([0, 0])):
+        with pytest.raises(lti.ShapeError, match=r"\(2, 0, 2\): sequences of no steps"):
+            model(torch.randn(2, 0, 2), lengths)
+
+
 def test_tokens_are_embedded():
     model = make_model(vocabulary=11).eval()
     tokens = torch.randint(11, (3, 8))

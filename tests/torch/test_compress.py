@@ -56,7 +56,9 @@ def test_nothing_removed_changes_nothing(model):
     small, report = compress(model, ratio=0.0)
     x = torch.randn(5, 20, 1)
     torch.testing.assert_close(small(x), model(x), rtol=1e-4, atol=1e-5)
-    assert max(report.error_bounds) < 1e-12
+    # Nothing but rounding.
+    for entry in report.layers:
+        assert entry.error_bound <= 1e-11 * entry.singular_values[0]
 
 
 def test_error_criterion_is_met(model):

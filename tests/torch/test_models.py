@@ -117,9 +117,7 @@ def test_regularizer_weighs_and_rests():
     assert HankelRegularizer(0.5, "log")(model) < HankelRegularizer(0.5)(model)
     assert not HankelRegularizer(0.0)(model).requires_grad
     model.eval()
-    penalty = HankelRegularizer(0.5)(model)
-    assert penalty.item() == 0
-    assert not penalty.requires_grad
+    torch.testing.assert_close(HankelRegularizer(0.5)(model), 0.5 * hankel_sum(model))
 
 
 def test_resting_regularizer_computes_nothing(monkeypatch):
@@ -127,10 +125,10 @@ def test_resting_regularizer_computes_nothing(monkeypatch):
         raise AssertionError("the Hankel sum was computed")
 
     monkeypatch.setattr("lticore_torch.regularize.spectral_sum", fail)
-    model = make_model()
+    model, resting = make_model(), HankelRegularizer(1.0, every=2)
+    resting.calls = 1
     HankelRegularizer(0.0)(model)
-    model.eval()
-    HankelRegularizer(1.0)(model)
+    resting(model)
 
 
 @pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
@@ -149,7 +147,8 @@ def test_every_kth_call_counts_k_times():
     resumed.calls = regularizer.calls
     assert resumed(model).item() == 0
     model.eval()
-    regularizer(model)
+    for _ in range(2):  # neither counted nor left out nor made larger
+        assert regularizer(model).item() == pytest.approx(full / 3)
     assert regularizer.calls == 7
 
 
@@ -260,8 +259,19 @@ def test_distributed_training(tmp_path, depth):
 
 
 def test_model_without_state_space_layer_is_refused():
-    with pytest.raises(lti.ArgumentError, match="Linear contains no state-space layer"):
-        hankel_sum(torch.nn.Linear(2, 2))
+    for model, found in (
+        (torch.nn.Linear(2, 2), "Linear contains no time-invariant .* only Linear;"),
+        (torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU()), "only Linear, ReLU;"),
+        (make_model(layer="selective"), "only .*, SelectiveSSM;"),
+    ):
+        for mode in (True, False):
+            model.train(mode)
+            with pytest.raises(lti.ArgumentError, match=found):
+                hankel_sum(model)
+            with pytest.raises(lti.ArgumentError, match=found):
+                HankelRegularizer(0.1)(model)
+            with pytest.raises(lti.ArgumentError, match=found):
+                Regularizer(0.1, modal_mean, every=5)(model)
 
 
 def test_diverged_parameters_are_named():

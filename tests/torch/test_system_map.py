@@ -32,12 +32,27 @@ def arguments(q, k, *, batch=(2,), length=10, h=2, p=3, dtype=torch.float64):
     return tuple(x.requires_grad_() for x in tensors)
 
 
+def start(q, k, batch=(2,), dtype=torch.float64):
+    return torch.randn(*batch, 2 * q + k, dtype=dtype, requires_grad=True)
+
+
 def by_parts(poles, real_poles, B, C, u, reverse=False):
     drive, pairs = u @ B.mT, 2 * len(poles)
     blocks = drive[..., :pairs].unflatten(-1, (len(poles), 2)).contiguous()
     z = linear_recurrence(poles, torch.view_as_complex(blocks), reverse=reverse)
     x = linear_recurrence(real_poles, drive[..., pairs:], reverse=reverse)
     return torch.cat([torch.view_as_real(z).flatten(-2), x], dim=-1) @ C.mT
+
+
+def by_steps(poles, real_poles, B, C, u, initial, reverse=False):
+    """(y, last state) with A a dense matrix, one step after the other."""
+    blocks = [torch.stack([z.real, -z.imag, z.imag, z.real]).reshape(2, 2) for z in poles]
+    A = torch.block_diag(*blocks, *real_poles.reshape(-1, 1, 1))
+    x, outputs = initial, []
+    for u_k in reversed(u.unbind(dim=-2)) if reverse else u.unbind(dim=-2):
+        x = x @ A.mT + u_k @ B.mT
+        outputs.append(x @ C.mT)
+    return torch.stack(outputs[::-1] if reverse else outputs, dim=-2), x
 
 
 def gradients(y, tensors):
@@ -55,6 +70,45 @@ def test_values_and_gradients_are_those_of_its_parts(batch, size, length, revers
     torch.testing.assert_close(found, expected)
     for x, y in zip(gradients(found, tensors), gradients(expected, tensors), strict=True):
         torch.testing.assert_close(x, y)
+
+
+@pytest.mark.parametrize(("reverse", "keep"), MODES)
+@pytest.mark.parametrize("length", [1, 4, 10])
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("batch", [(), (2, 3)])
+def test_states_enter_and_leave(batch, size, length, reverse, keep):
+    """Against dense steps: values, and gradients through both outputs."""
+    tensors = (*arguments(*size, batch=batch, length=length), start(*size, batch))
+    *given, initial = tensors
+    options = {"reverse": reverse, "keep_states": keep}
+    found = state_space_map(*given, initial=initial, return_state=True, **options)
+    expected = by_steps(*tensors, reverse=reverse)
+    for x, y in zip(found, expected, strict=True):
+        torch.testing.assert_close(x, y)
+    weights = [torch.randn_like(y) for y in expected]
+    for x, y in zip(
+        torch.autograd.grad(found, tensors, weights),
+        torch.autograd.grad(expected, tensors, weights, materialize_grads=True),
+        strict=True,
+    ):
+        torch.testing.assert_close(x, y)
+
+
+@pytest.mark.parametrize(("reverse", "keep"), MODES)
+def test_no_steps_leave_the_state(reverse, keep):
+    tensors, initial = arguments(2, 1, length=0), start(2, 1)
+    y, last = state_space_map(
+        *tensors, initial=initial, return_state=True, reverse=reverse, keep_states=keep
+    )
+    assert y.shape == (2, 0, 3)
+    assert torch.equal(last, initial)
+    *gradients, passed = torch.autograd.grad(
+        y.sum() + last.square().sum(), (*tensors, initial), create_graph=True
+    )
+    assert not any(x.any() for x in gradients)
+    assert torch.equal(passed, 2 * initial)
+    (twice,) = torch.autograd.grad(passed.sum(), initial)
+    assert torch.equal(twice, torch.full_like(initial, 2))
 
 
 @pytest.mark.parametrize("keep", [False, True])
@@ -82,9 +136,11 @@ def test_single_precision(keep):
 @pytest.mark.parametrize(("reverse", "keep"), MODES)
 def test_gradients_of_both_orders(reverse, keep):
     def run(*tensors):
-        return state_space_map(*tensors, reverse=reverse, keep_states=keep)
+        *given, initial = tensors
+        options = {"reverse": reverse, "keep_states": keep}
+        return state_space_map(*given, initial=initial, return_state=True, **options)
 
-    tensors = arguments(1, 1, batch=(2,), length=6, h=1, p=2)
+    tensors = (*arguments(1, 1, batch=(2,), length=6, h=1, p=2), start(1, 1))
     assert gradcheck(run, tensors)
     assert gradgradcheck(run, tensors)
 
@@ -109,17 +165,38 @@ def test_vmap_and_functional_gradient(keep):
     torch.testing.assert_close(per_sample.sum(0), gradient(u, B))
 
 
+def test_vmap_over_initial_states():
+    *parameters, u = (x.detach() for x in arguments(2, 1, batch=(3,)))
+    initial = start(2, 1, (3,)).detach()
+
+    def run(u, initial):
+        return state_space_map(*parameters, u, initial=initial, return_state=True)
+
+    for x, y in zip(torch.func.vmap(run)(u, initial), run(u, initial), strict=True):
+        torch.testing.assert_close(x, y)
+    for x, y in zip(
+        torch.func.vmap(run, in_dims=(None, 0))(u[0], initial),
+        run(u[:1].expand(3, -1, -1), initial),
+        strict=True,
+    ):
+        torch.testing.assert_close(x, y)
+
+
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("keep", [False, True])
 def test_compiles_as_one_graph(keep, dynamic):
     def run(*tensors):
-        return state_space_map(*tensors, keep_states=keep)
+        *given, initial = tensors
+        y, last = state_space_map(*given, initial=initial, return_state=True, keep_states=keep)
+        return y.sum(dim=-2) + last[..., :3], state_space_map(*given, keep_states=keep)
 
-    tensors = arguments(2, 1)
+    tensors = (*arguments(2, 1), start(2, 1))
     compiled = torch.compile(run, fullgraph=True, backend="aot_eager", dynamic=dynamic)
-    torch.testing.assert_close(compiled(*tensors), run(*tensors))
-    expected = gradients(run(*tensors), tensors)
-    for x, y in zip(gradients(compiled(*tensors), tensors), expected, strict=True):
+    found, expected = compiled(*tensors), run(*tensors)
+    for x, y in zip(found, expected, strict=True):
+        torch.testing.assert_close(x, y)
+    totals = (sum(x.square().sum() for x in results) for results in (found, expected))
+    for x, y in zip(*(torch.autograd.grad(x, tensors) for x in totals), strict=True):
         torch.testing.assert_close(x, y)
 
 
@@ -133,15 +210,15 @@ def test_forward_mode_is_refused_not_silently_zero():
 @pytest.mark.parametrize("keep", [False, True])
 def test_operators_pass_the_library_check(name, keep):
     tensors = tuple(x.detach() for x in arguments(2, 1))
-    given = (*tensors, False, keep)
+    given = (*tensors, start(2, 1).detach(), False, keep)
     if name.endswith("adjoint"):
-        y, *kept = torch.ops.lticore.state_space_map(*given)
-        given = (*tensors, *kept, y, False, keep)
+        y, last, *kept = torch.ops.lticore.state_space_map(*given)
+        given = (*given[:-2], *kept, y, last, False, keep)
     torch.library.opcheck(getattr(torch.ops.lticore, name), given)
 
 
 def test_memory_that_is_kept():
-    """Beside the arguments: all states, or one of _STEPS."""
+    """Beside the arguments: all states, or one of _STEPS, and the initial one."""
     tensors = arguments(20, 4, length=400, h=1)
     given = {x.data_ptr() for x in tensors}
     kept = {}
@@ -156,8 +233,8 @@ def test_memory_that_is_kept():
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
             state_space_map(*tensors, keep_states=keep)
         kept[keep] = sum(sizes)
-    assert kept[True] == 2 * 400 * 44 * 8
-    assert kept[False] == kept[True] / 4
+    assert kept[True] == 2 * (400 + 1) * 44 * 8
+    assert kept[False] == 2 * (100 + 1) * 44 * 8
 
 
 def test_bad_arguments():
@@ -168,3 +245,7 @@ def test_bad_arguments():
         state_space_map(poles, real_poles, B, C, u[..., :1])
     with pytest.raises(lti.DtypeError, match="u must be float32 or float64"):
         state_space_map(poles, real_poles, B, C, u.half())
+    with pytest.raises(lti.ShapeError, match=r"initial has shape \(5,\).*need \(2, 5\)"):
+        state_space_map(poles, real_poles, B, C, u, initial=torch.zeros(5))
+    with pytest.raises(lti.DtypeError, match="initial must be real"):
+        state_space_map(poles, real_poles, B, C, u, initial=torch.zeros(2, 5, dtype=torch.int64))

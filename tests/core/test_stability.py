@@ -1,0 +1,107 @@
+"""One notion of stable: every function asks the same question of a system."""
+
+import numpy as np
+import pytest
+from oracles import EPS
+from strategies import random_unitary
+
+import lticore as lti
+from lticore._stability import stable_poles
+
+INFINITE = {
+    "controllability_gramian": lti.controllability_gramian,
+    "observability_gramian": lti.observability_gramian,
+    "gramian_factors": lti.gramian_factors,
+    "hankel_singular_values": lti.hankel_singular_values,
+    "relative": lambda sys: lti.hankel_singular_values(sys, accuracy="relative"),
+    "hankel_norm": lti.hankel_norm,
+    "hankel_sum": lti.hankel_sum,
+    "hankel_sum_and_gradient": lti.hankel_sum_and_gradient,
+    "h2_norm": lti.h2_norm,
+    "h2_error": lambda sys: lti.h2_error(sys, sys),
+    "hinf_norm": lti.hinf_norm,
+    "balanced_truncation": lambda sys: lti.balanced_truncation(sys, order=1),
+    "modal_truncation": lambda sys: lti.modal_truncation(sys, 2),
+    "h2_reduction": lambda sys: lti.h2_reduction(sys, 2),
+}
+
+
+@pytest.mark.parametrize("name", INFINITE)
+def test_undamped_oscillations_are_unstable_for_every_function(name):
+    """x'' + x = u sampled: det A = 1, so both poles have modulus 1, whatever eigenvalues say."""
+    for T in np.random.default_rng(1).uniform(0, np.pi, 300):
+        A = np.array([[2 * np.cos(T), 1], [-1, 0]])
+        sys = lti.LTI(A, np.ones((2, 1)), np.array([[1.0, 0.0]]))
+        with pytest.raises(lti.UnstableSystemError, match=r"mode [01] has modulus (1|0\.9999)"):
+            INFINITE[name](sys)
+
+
+@pytest.mark.parametrize("n", [2, 6, 20, 60])
+def test_poles_on_the_circle_are_found_in_all_orthogonal_coordinates(n):
+    rng = np.random.default_rng(n)
+    radius = np.concatenate([[1.0], rng.uniform(0.1, 0.95, n // 2 - 1)])
+    for _ in range(20):
+        A = lti.Rotation(radius, rng.uniform(0, np.pi, n // 2)).to_dense()
+        Q = random_unitary(rng, (), n)
+        moduli, stable = stable_poles(Q @ A @ Q.T)
+        assert np.all(np.abs(moduli[~stable] - 1) <= 100 * EPS * np.sqrt(n))
+        assert np.sum(~stable) == 2
+
+
+@pytest.mark.parametrize("chain", [2, 3])
+def test_integrators_that_rounding_splits_are_found_together(chain):
+    """A chain of k integrators is split into 1 + O(eps^{1/k})."""
+    rng = np.random.default_rng(chain)
+    A = np.diag([1.0] * chain + [0.9, 0.6, -0.4]) + np.diag([0.1] * (chain - 1) + [0] * 3, 1)
+    for _ in range(60):
+        Q = random_unitary(rng, (), len(A))
+        assert np.sum(~stable_poles(Q @ A @ Q.T)[1]) == chain
+
+
+@pytest.mark.parametrize("shear", [1.0, 1e3, 1e6])
+def test_the_threshold_grows_with_the_condition_of_the_pole(shear):
+    """[[r, s], [0, 0]]: the pole r has κ = √(1 + (s/r)²), and ‖A‖ is about κ too."""
+    # Powers of two cannot balance a matrix that is turned.
+    Q = random_unitary(np.random.default_rng(0), (), 2)
+    for share, expected in ((0.1, False), (10, True)):
+        gap = share * 16 * EPS * (1 + shear**2)
+        assert stable_poles(Q @ np.array([[1 - gap, shear], [0, 0]]) @ Q.T)[1].all() == expected
+
+
+def test_a_stable_pole_behind_an_integrator_is_stable():
+    """The nearest point of the circle is a pole itself."""
+    Q = random_unitary(np.random.default_rng(0), (), 3)
+    moduli, stable = stable_poles(Q @ np.diag([1.0, 1 - 1e-9, 0.99]) @ Q.T)
+    assert np.sort(moduli[stable]) == pytest.approx([0.99, 1 - 1e-9], abs=1e-14)
+
+
+@pytest.mark.parametrize("n", [4, 40])
+def test_normal_matrices_next_to_the_circle_are_stable(n):
+    """Radius 1 − 1e-9 behind an orthogonal matrix: the h2 norm of a mode is |b||c|/√(1 − ρ²)."""
+    rng = np.random.default_rng(0)
+    radius = np.concatenate([[1 - 1e-9], np.full(n // 2 - 1, 0.5)])
+    A = lti.Rotation(radius, rng.uniform(0.5, 2.5, n // 2)).to_dense()
+    B = np.zeros((n, 2))
+    B[:2] = np.eye(2)
+    Q = random_unitary(rng, (), n)
+    sys = lti.LTI(Q @ A @ Q.T, Q @ B, B.T @ Q.T)
+    # The gap is known to the rounding of A, and the norm has half its relative error.
+    rel = 8 * EPS * np.linalg.norm(A) / 1e-9
+    assert lti.h2_norm(sys) == pytest.approx(np.sqrt(2 / ((1 - radius[0]) * (2 - 1e-9))), rel=rel)
+    assert stable_poles(sys.A)[1].all()
+
+
+def test_structures_hold_their_poles_exactly():
+    radius = 1 - EPS / 2
+    for A in (lti.Diagonal([radius, 0.5]), lti.Rotation([], [], [radius, 0.5])):
+        sys = lti.LTI(A, np.array([[1.0], [0.0]]), np.array([[1.0, 0.0]]))
+        gap = EPS / 2
+        assert lti.h2_norm(sys) == pytest.approx(1 / np.sqrt(gap * (2 - gap)), rel=1e-14)
+    with pytest.raises(lti.UnstableSystemError):
+        lti.h2_norm(lti.LTI(np.diag([radius, 0.5]), np.ones((2, 1)), np.ones((1, 2))))
+
+
+def test_triangular_matrices_far_inside_are_stable_whatever_their_couplings():
+    """Nilpotent: no rounding of A carries its poles anywhere near, though ‖A‖ = 1e6."""
+    A = np.diag([1e6, 1e6], 1)
+    assert stable_poles(A)[1].all()
