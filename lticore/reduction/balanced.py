@@ -214,6 +214,7 @@ class _Balancing:
 
     sigma : (..., n) padded with zeros,   clear : which of them stand clear of rounding
     level : (...) size of the rounding errors in σ
+    count : how many values the factors have, each with such an error; the others are zeros
     rank : largest number of clear values in the batch
     directions : r ↦ the first r columns of S U and of R V
     """
@@ -221,6 +222,7 @@ class _Balancing:
     sigma: Array
     clear: Array
     level: Array
+    count: int
     rank: int
     directions: Callable[[int], tuple[Array, Array]]
 
@@ -251,7 +253,7 @@ def _balancing(
 ) -> _Balancing:
     """From directions in states scaled by t; ``sizes`` are the diagonals of both Gramians."""
     xp = namespace(sigma)
-    sigma = pad_values(sigma, sys.order)
+    count, sigma = sigma.shape[-1], pad_values(sigma, sys.order)
     level = _rounding_level(sys.A, *sizes)  # the same for all scales t
     clear = sigma > level
     rank = int(xp.max(xp.sum(xp.astype(clear, xp.int64), axis=-1)))
@@ -262,7 +264,7 @@ def _balancing(
         RV /= t
         return pad_values(SU, count), pad_values(RV, count)
 
-    return _Balancing(sigma, clear, level[..., 0], rank, directions)
+    return _Balancing(sigma, clear, level[..., 0], count, rank, directions)
 
 
 def _modes_cancel(sys: System, horizon: int | None, P: Array, Q: Array, sigma: Array) -> bool:
@@ -316,7 +318,7 @@ def _bound(
     xp = namespace(found.sigma)
     dropped = xp.sum(xp.where(kept, 0.0, found.sigma), axis=-1)
     lost = lost_in_poles(sys, left, right, reduced)
-    return 2 * (dropped + sys.order * found.level) + lost
+    return 2 * (dropped + found.count * found.level) + lost
 
 
 def _perturbed(sys: LTI, found: _Balancing, wanted: int, horizon: int | None) -> Truncation:
@@ -394,7 +396,7 @@ def _without(stable: LTI, rest: LTI, found: _Balancing, match_dc: bool) -> Reduc
         system=LTI(rest.to_dense().A, rest.B, rest.C, D),
         order=rest.order,
         singular_values=found.sigma,
-        error_bound=2 * (xp.sum(found.sigma, axis=-1) + stable.order * found.level),
+        error_bound=2 * (xp.sum(found.sigma, axis=-1) + found.count * found.level),
         h2_error=h2_norm(error),
     )
 
