@@ -68,12 +68,10 @@ def hermitian_part_reference(X: Array) -> Array:
 
 def adjoint_product(S: Array, R: Array) -> Array:
     """Sᴴ R for tall S and R, whose conjugate is never formed as a whole."""
-    length = S.shape[-2]
-    if length <= _ROWS:
-        return adjoint(S) @ R
-    product = adjoint(S[..., :_ROWS, :]) @ R[..., :_ROWS, :]
-    for start in range(_ROWS, length, _ROWS):
-        rows = slice(start, min(start + _ROWS, length))
+    n = S.shape[-2]
+    blocks = [slice(first, min(first + _ROWS, n)) for first in range(0, max(n, 1), _ROWS)]
+    product = adjoint(S[..., blocks[0], :]) @ R[..., blocks[0], :]
+    for rows in blocks[1:]:
         product = product + adjoint(S[..., rows, :]) @ R[..., rows, :]
     return product
 

@@ -39,6 +39,11 @@ def cauchy_factor(
 
     Cost: O(n m r) time, O(n (m + r)) memory; P is never formed.
 
+    Raises
+    ------
+    MemoryLimitError
+        Where L would take too large a part of the machine's memory (NumPy).
+
     Source: Gohberg, Kailath & Olshevsky, Math. Comp. 64 (1995); Gu & Eisenstat on pivoting.
     """
     n = radius.shape[-1]

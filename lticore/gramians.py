@@ -116,6 +116,8 @@ def gramian_factors(
     Raises
     ------
     UnstableSystemError, ArgumentError
+    MemoryLimitError
+        Where r columns of so many states are too large for this machine: give ``max_rank``.
 
     Warns
     -----
@@ -248,11 +250,17 @@ def modal_factors(
     Uᴴ P U solves Λ X Λᴴ − X + b bᴴ = 0 with b = Uᴴ B, and Uᴴ Q U the same equation with
     conjugate poles and Uᴴ Cᴴ; neither is formed. Hankel singular values are those of Ŝᴴ R̂.
     """
+    return modal_factor(sys, "P", rtol, max_rank), modal_factor(sys, "Q", rtol, max_rank)
+
+
+def modal_factor(
+    sys: LTI, which: str, rtol: float = DEFAULT_RTOL, max_rank: int | None = None
+) -> Array:
+    """One of :func:`modal_factors`, by the name of its Gramian."""
     radius, phase = polar_modes(sys.A)
-    b, c = (as_complex(to_modes(sys.A, X)) for X in (sys.B, adjoint(sys.C)))
-    R = cauchy_factor(radius, phase, b, rtol=rtol, max_rank=max_rank)
-    S = cauchy_factor(radius, -phase, c, rtol=rtol, max_rank=max_rank)
-    return R, S
+    root, phase = (sys.B, phase) if which == "P" else (adjoint(sys.C), -phase)
+    generator = as_complex(to_modes(sys.A, root))
+    return cauchy_factor(radius, phase, generator, rtol=rtol, max_rank=max_rank)
 
 
 def _in_states(sys: LTI, factor: Array, rtol: float, max_rank: int | None) -> Array:

@@ -79,6 +79,8 @@ def hankel_singular_values(
     Raises
     ------
     UnstableSystemError
+    MemoryLimitError
+        Where r columns of so many states are too large for this machine: give ``max_rank``.
     ArgumentError
         Also for ``accuracy="relative"`` over a horizon.
     ArrayLibraryError

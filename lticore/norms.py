@@ -17,7 +17,7 @@ from .errors import (
     SingularEquationError,
     warn_precision,
 )
-from .gramians import balance_states, double_gramians, low_rank_pays, modal_factors
+from .gramians import balance_states, double_gramians, low_rank_pays, modal_factor
 from .hankel import hankel_singular_values
 from .quadratic import (
     QuadraticOutputLTI,
@@ -260,7 +260,7 @@ def _squared_norm(sys: System, horizon: int | None) -> Array:
     if low_rank_pays(sys, horizon):
         xp = namespace(sys.B)
         scaled, _ = balance_states(in_double(sys))
-        R, _ = modal_factors(scaled)
+        R = modal_factor(scaled, "P")
         modal_C = adjoint(to_modes(scaled.A, adjoint(scaled.C)))
         return xp.sum(xp.abs(modal_C @ R) ** 2, axis=(-2, -1))
     (P,) = double_gramians(sys, horizon, which="P")

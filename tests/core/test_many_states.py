@@ -115,6 +115,6 @@ def test_a_million_states(structure):
     found, memory = peak_of(lti.hankel_singular_values, sys)
     assert memory < 8e9
     assert np.abs(found[: small.order] - sigma).max() <= 1e-13 * sigma[0]
-    reduction, memory = peak_of(lti.balanced_truncation, sys, error=1e-8)
+    reduction, memory = peak_of(lti.balanced_truncation, sys, error=1e-6)
     assert memory < 8e9
-    assert reduction.error_bound <= 1e-8
+    assert reduction.error_bound <= 1e-6
