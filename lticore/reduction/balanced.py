@@ -119,7 +119,8 @@ def balanced_truncation(
             unstable=unstable,
         )
     warn_if_lowered(found)
-    bound = found.reduction.error_bound
+    reduction = in_precision_of(sys, with_errors(found, horizon))
+    bound = reduction.error_bound
     if error and bound is not None and not holds(bound <= 2 * error):
         warn_precision(
             f"an error of {error:.1e} was asked for, but rounding may add more: the error bound is "
@@ -131,22 +132,36 @@ def balanced_truncation(
             f"balancing over a horizon gave {found.reflected} unstable poles: they were reflected "
             "at the unit circle and the outputs fitted again"
         )
-    return found.reduction
+    return reduction
 
 
 @dataclass(frozen=True, eq=False)
 class Truncation:
-    """A reduction, and what makes it another one than was asked for.
+    """A reduction in float64 without its errors, and what makes it another one than was asked for.
 
+    reduction : its bound leaves out what rounding does to poles, its h2 error is None
     wanted : order that the criterion chose
     clear : how many of these states stand clear of rounding
+    cut : what :func:`with_errors` measures; None where the errors are there
     reflected : unstable poles that were made stable
     """
 
     reduction: Reduction
     wanted: int
     clear: int
+    cut: _Cut | None = None
     reflected: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """What was reduced, to what, and the projections W, V on the way: of the stable part, where the
+    rest is kept."""
+
+    full: System
+    reduced: System
+    left: Array
+    right: Array
 
 
 def truncate(
@@ -159,17 +174,27 @@ def truncate(
     match_dc: bool = False,
     unstable: Literal["refuse", "keep"] = "refuse",
 ) -> Truncation:
-    """:func:`balanced_truncation`, which leaves it to the caller to warn."""
+    """:func:`balanced_truncation`, which leaves it to the caller to measure errors and to warn."""
     _check_options(sys, order, energy, error, horizon, match_dc, unstable)
     full = mapped(to_double, sys)
     stable, rest = full, None
     if unstable == "keep" and not is_stable(full.A):
         stable, rest = split_unstable(full)
     if rest is not None:
-        found = _reduce_stable_part(full, stable, rest, order, energy, error, match_dc)
-    else:
-        found = _reduce(full, order, energy, error, horizon, match_dc)
-    return replace(found, reduction=in_precision_of(sys, found.reduction))
+        return _reduce_stable_part(full, stable, rest, order, energy, error, match_dc)
+    return _reduce(full, order, energy, error, horizon, match_dc)
+
+
+def with_errors(found: Truncation, horizon: int | None = None) -> Reduction:
+    """The reduction with its whole error bound and its h2 error."""
+    reduction, cut = found.reduction, found.cut
+    if cut is None:
+        return reduction
+    bound = reduction.error_bound
+    if bound is not None:
+        bound = bound + lost_in_poles(cut.full, cut.left, cut.right, cut.reduced)
+    measured = h2_error(cut.full, cut.reduced, horizon=horizon)
+    return replace(reduction, error_bound=bound, h2_error=measured)
 
 
 def warn_if_lowered(found: Truncation) -> None:
@@ -188,21 +213,6 @@ def _reduce(
     horizon: int | None,
     match_dc: bool,
 ) -> Truncation:
-    found = _cut(sys, order, energy, error, horizon, match_dc)
-    # By now the factors, gigabytes for a million states, are gone.
-    measured = h2_error(sys, found.reduction.system, horizon=horizon)
-    return replace(found, reduction=replace(found.reduction, h2_error=measured))
-
-
-def _cut(
-    sys: System,
-    order: int | None,
-    energy: float | None,
-    error: float | None,
-    horizon: int | None,
-    match_dc: bool,
-) -> Truncation:
-    """:func:`_reduce` without the h2 error."""
     balancing = _balance(sys, horizon)
     wanted = _choose_order(balancing.sigma, order, energy, error)
     return (_perturbed if match_dc else _truncated)(sys, balancing, wanted, horizon)
@@ -292,33 +302,26 @@ def _truncated(sys: System, found: _Balancing, wanted: int, horizon: int | None)
         left, right = (X[..., : max(order, 1)] * columns for X in (left, right))
         reduced = _projected(sys, left, right)
     no_bound = horizon is not None or isinstance(sys, QuadraticOutputLTI)
-    bound = None if no_bound else _bound(sys, found, kept, left, right, reduced)
     reflected = 0
     if horizon is not None and not _is_stable(reduced):
         reduced, reflected = repair(sys, reduced, horizon)
-        if reflected:
-            left = right = None
     reduction = Reduction(
         system=reduced,
         order=reduced.order,
         singular_values=found.sigma,
-        error_bound=bound,
+        error_bound=None if no_bound else _bound(found, kept),
         h2_error=None,
-        left=left,
-        right=right,
+        left=None if reflected else left,
+        right=None if reflected else right,
     )
-    return Truncation(reduction, wanted, order, reflected)
+    return Truncation(reduction, wanted, order, _Cut(sys, reduced, left, right), reflected)
 
 
-def _bound(
-    sys: LTI, found: _Balancing, kept: Array, left: Array, right: Array, reduced: LTI
-) -> Array:
-    """2 Σ σ_i over the values that are not kept, and what rounding may have added: to all σ_i, and
-    to the poles of dense matrices."""
+def _bound(found: _Balancing, kept: Array) -> Array:
+    """2 Σ σ_i over the values that are not kept, and what rounding may have added to each."""
     xp = namespace(found.sigma)
     dropped = xp.sum(xp.where(kept, 0.0, found.sigma), axis=-1)
-    lost = lost_in_poles(sys, left, right, reduced)
-    return 2 * (dropped + found.count * found.level) + lost
+    return 2 * (dropped + found.count * found.level)
 
 
 def _perturbed(sys: LTI, found: _Balancing, wanted: int, horizon: int | None) -> Truncation:
@@ -350,10 +353,11 @@ def _perturbed(sys: LTI, found: _Balancing, wanted: int, horizon: int | None) ->
         system=reduced,
         order=order,
         singular_values=found.sigma,
-        error_bound=_bound(sys, found, remaining, left, right, reduced),
+        error_bound=_bound(found, remaining),
         h2_error=None,
     )
-    return Truncation(reduction, wanted, order if found.rank else 0)
+    cut = _Cut(sys, reduced, left, right)
+    return Truncation(reduction, wanted, order if found.rank else 0, cut)
 
 
 def _reduce_stable_part(
@@ -381,7 +385,7 @@ def _reduce_stable_part(
     part = _reduce(stable, left, energy, error, None, match_dc)
     whole = join(part.reduction.system, rest)
     joined = replace(part.reduction, system=whole, order=whole.order, left=None, right=None)
-    return Truncation(joined, part.wanted + rest.order, part.clear + rest.order)
+    return Truncation(joined, part.wanted + rest.order, part.clear + rest.order, part.cut)
 
 
 def _without(stable: LTI, rest: LTI, found: _Balancing, match_dc: bool) -> Reduction:

@@ -15,7 +15,7 @@ from ..errors import ArgumentError, warn_precision
 from ..norms import h2_error
 from ..structure import Diagonal, Rotation
 from ..systems import LTI, in_double
-from .balanced import truncate
+from .balanced import truncate, with_errors
 from .orders import check_order
 from .result import Reduction, in_precision_of
 
@@ -58,7 +58,7 @@ def complex_balanced_truncation(
     whole = complex_half(full)
     half = None if order is None else _half_order(order, full.order)
     found = truncate(whole, order=half, energy=energy, error=error)
-    reduction = found.reduction
+    reduction = with_errors(found)
     if found.clear < found.wanted:
         warn_precision(
             f"order {2 * found.wanted} was asked for, but only {found.clear} complex Hankel "
