@@ -14,6 +14,7 @@ from typing import Literal
 
 from ._arrays import Array, namespace
 from ._check import check_array, check_integer, check_one_given, check_real, to_double
+from ._doors import as_linear
 from ._linalg import adjoint
 from ._modes import multiply
 from .errors import ArgumentError, NonFiniteError, ShapeError
@@ -216,7 +217,7 @@ def system_lipschitz(sys: LTI, *, timing: Literal["delayed", "current"]) -> Arra
     """
     if timing not in ("delayed", "current"):
         raise ArgumentError(f"timing={timing!r} is not 'delayed' or 'current'")
-    full = in_double(sys)
+    full = in_double(as_linear(sys))
     if timing == "current":
         ahead = full.C @ full.B
         structured = is_structured(full.A)

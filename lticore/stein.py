@@ -104,7 +104,10 @@ def solve_stein(
     A = broadcast_state_matrix(map_parameters(to_double, A), batch)
     B = A if same else broadcast_state_matrix(map_parameters(to_double, B), batch)
     Q = xp.broadcast_to(to_double(Q), (*batch, n, l))
-    X = stein_solver(A, B, horizon)(Q)
+    if 0 in (n, l):
+        X = xp.astype(Q, xp.result_type(*parameters(A), *parameters(B), Q))
+    else:
+        X = stein_solver(A, B, horizon)(Q)
     return like_precision(X, all(is_single(x) for x in arrays))
 
 

@@ -11,7 +11,7 @@ from .._modes import phase
 from ..errors import ArgumentError, ShapeError
 from ..structure import Rotation
 from ..systems import LTI
-from .discretize import held_inputs
+from .discretize import check_step, held_inputs
 from .rotation import real_columns, real_rows
 
 
@@ -128,7 +128,7 @@ def from_s4d(
     poles = _spread("poles", poles, C)
     weights = xp.ones_like(C) if B is None else _spread("B", B, C)
     if step is not None:
-        delta = to_double(xp.asarray(step))
+        delta = check_step(step, C)
         if delta.ndim and tuple(delta.shape) != tuple(C.shape[:1]):
             raise ShapeError(
                 f"step has shape {tuple(delta.shape)}, but C {tuple(C.shape)}: give one step or "
@@ -138,7 +138,7 @@ def from_s4d(
         poles, scale = _sampled(poles, xp.broadcast_to(delta, poles.shape), sampling)
         weights = scale * weights
     if D is not None:
-        D = to_double(check_array("D", D, ndim=1))[..., None, None]
+        D = to_double(check_array("D", D, ndim=0))[..., None, None]
     return _real_system(poles, weights[..., None], 2 * C[:, None, :], D)
 
 
@@ -170,12 +170,9 @@ def _spread(name: str, x: Array, C: Array) -> Array:
 
 def _sampled(poles: Array, step: Array | float, sampling: str) -> tuple[Array, Array]:
     """(λ̄, b̄/b)."""
-    xp = namespace(poles)
-    delta = to_double(xp.asarray(step))
+    delta = check_step(step, poles)
     if delta.ndim and tuple(delta.shape) != tuple(poles.shape):
         raise ShapeError(f"step has shape {tuple(delta.shape)}, but poles {tuple(poles.shape)}")
-    if not bool(xp.all(delta > 0)):
-        raise ArgumentError("step must be positive: give exp(log_step), not log_step")
     if sampling == "bilinear":
         gap = 1 - poles * delta / 2
         return (1 + poles * delta / 2) / gap, delta / gap
@@ -187,7 +184,7 @@ def _sampled(poles: Array, step: Array | float, sampling: str) -> tuple[Array, A
 def _real_system(poles: Array, b: Array, c: Array, D: Array | None) -> LTI:
     """y = Re(c z) in the real states Re z, Im z."""
     if D is not None:
-        D = real_part(to_double(check_array("D", D, ndim=1)))
+        D = real_part(to_double(check_array("D", D, ndim=0)))
         if D.ndim == 1:
             xp = namespace(D)
             D = D[:, None] * xp.eye(len(D), dtype=D.dtype)

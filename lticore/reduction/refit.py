@@ -11,6 +11,7 @@ import numpy as np
 
 from .._arrays import Array, is_numpy, namespace, zeros_like_shape
 from .._check import broadcast_batches, check_array, is_single, like_precision, to_double
+from .._doors import as_linear
 from .._linalg import adjoint
 from ..errors import ArgumentError, NonFiniteError, ShapeError
 from ..response import simulate
@@ -91,6 +92,7 @@ def refit_outputs(
     """
     if not 0 <= rtol < 1:
         raise ArgumentError(f"rtol must lie in [0, 1), but is {rtol!r}")
+    reduced = as_linear(reduced, "reduced")
     sys = in_double(reduced)
     factor, squares, samples = None, 0.0, 0
     for number, batch in enumerate(batches):
@@ -142,8 +144,10 @@ def _check_batch(sys: LTI, number: int, batch: Any) -> tuple[Array, Array]:
 def _rows(sys: LTI, u: Array, y: Array, feedthrough: bool, timing: Any) -> Array:
     """(batch of the system, samples, columns): states, inputs if asked for, errors of outputs."""
     xp = namespace(sys.B, u, y)
-    identity = LTI(sys.A, sys.B, xp.eye(sys.order, dtype=sys.dtype))
-    states = simulate(identity, u, timing=timing)
+    states = u[..., :0]
+    if sys.order:
+        identity = LTI(sys.A, sys.B, xp.eye(sys.order, dtype=sys.dtype))
+        states = simulate(identity, u, timing=timing)
     errors = y - states @ xp.matrix_transpose(sys.C)
     if sys.D is not None:
         errors = errors - u @ xp.matrix_transpose(sys.D)

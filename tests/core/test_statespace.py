@@ -64,7 +64,7 @@ def test_tuples_with_and_without_sampling_time():
 
 def test_continuous_time_is_refused_with_the_way_out():
     A, B, C, D = -np.eye(2), np.ones((2, 1)), np.ones((1, 2)), np.zeros((1, 1))
-    objects = [scipy.signal.lti(A, B, C, D), (A, B, C, D, 0), (A, B, C, D, None)]
+    objects = [scipy.signal.lti(A, B, C, D), (A, B, C, D, 0)]
     try:
         import control
     except ImportError:
@@ -77,9 +77,9 @@ def test_continuous_time_is_refused_with_the_way_out():
 
 
 def test_what_is_no_system_is_refused():
-    with pytest.raises(lti.ArgumentError, match=r"builtins\.dict is not a state-space system"):
+    with pytest.raises(lti.ArgumentError, match=r"builtins\.dict, is not a system"):
         lti.from_statespace({})
-    with pytest.raises(lti.ArgumentError, match="a tuple of 2 arrays"):
+    with pytest.raises(lti.ArgumentError, match="a tuple of 2, which is not a system"):
         lti.from_statespace((np.eye(2), np.eye(2)))
     with pytest.raises(lti.ArgumentError, match="library='matlab'"):
         lti.to_statespace(SYSTEM, "matlab")

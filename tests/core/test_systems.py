@@ -133,8 +133,8 @@ def test_a_complex_part_makes_the_system_complex_and_keeps_its_precision():
     assert sys.A.dtype == np.float32
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint16])
-def test_integers_become_float64(dtype):
+@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint16, np.bool])
+def test_integers_and_booleans_become_float64(dtype):
     ones = np.ones((1, 1), dtype=dtype)
     sys = lti.LTI(lti.Diagonal(np.zeros(1, dtype=dtype)), ones, ones, ones)
     assert sys.dtype == np.float64
@@ -165,7 +165,10 @@ def test_systems_are_frozen():
 
 
 def test_matrix_subclasses_become_plain_arrays():
-    sys = lti.LTI(lti.Diagonal([0.5]), np.ma.array([[1.0]]), [[1.0]])
+    class Matrix(np.ndarray):
+        pass
+
+    sys = lti.LTI(lti.Diagonal([0.5]), np.ones((1, 1)).view(Matrix), [[1.0]])
     assert type(sys.B) is np.ndarray
 
 
