@@ -42,7 +42,7 @@ def as_system(obj: Any, name: str = "sys") -> System:
     sys = LTI(*matrices)
     # python-control leaves the time of gains open, which are the same in both.
     if not (dt is None and sys.order == 0):
-        _require_discrete(dt, f"{name}, a {kind},")
+        _require_discrete(dt, f"{name} ({kind})")
     return sys
 
 
@@ -60,8 +60,8 @@ def as_linear(obj: Any, name: str = "sys") -> LTI:
 def _of_tuple(obj: tuple | list, name: str) -> tuple[Any, ...]:
     if any(isinstance(x, LTI | QuadraticOutputLTI) for x in obj):
         raise ArgumentError(
-            f"{name} is a {type(obj).__name__} of systems: this function takes one, or a batch as "
-            "one LTI with leading axes"
+            f"{name} is a {type(obj).__name__} of systems: pass one, or a batch as one LTI whose "
+            "leading axes are those of the batch"
         )
     if len(obj) not in (3, 4, 5):
         raise ArgumentError(
@@ -90,9 +90,7 @@ def _state_space(obj: Any, name: str) -> Any:
 
         return control.ss(obj)
     except Exception as error:
-        raise ArgumentError(
-            f"{name}, a {type(obj).__name__}, has no state space: {error}"
-        ) from error
+        raise ArgumentError(f"{name} ({type(obj).__name__}) has no state space: {error}") from error
 
 
 def _comes_from(obj: Any, package: str) -> bool:
@@ -103,19 +101,24 @@ def _refusal(obj: Any, name: str) -> str:
     """What ``obj`` is instead of a system, and what to pass."""
     kind = type(obj).__name__
     if hasattr(obj, "to_lti"):
-        return f"{name}, a {kind}, is a layer and not a system: pass layer.to_lti(), its system"
+        return f"{name} ({kind}) is a layer and not a system: pass layer.to_lti(), its system"
     if is_structured(obj):
-        return f"{name}, a {kind}, is a state matrix: wrap it with B and C, LTI(A, B, C)"
+        return f"{name} ({kind}) is a state matrix: wrap it with B and C, LTI(A, B, C)"
     if array_api_compat.is_array_api_obj(obj) or isinstance(obj, np.generic):
-        return f"{name}, a {kind}, is an array and not a system: wrap it in LTI(A, B, C)"
+        return f"{name} ({kind}) is an array and not a system: wrap it in LTI(A, B, C)"
     if isinstance(getattr(obj, "system", None), LTI | QuadraticOutputLTI):
-        return f"{name}, a {kind}, holds a system: pass its .system"
+        return f"{name} ({kind}) holds a system: pass its .system"
     if _comes_from(obj, "torch"):
         return (
-            f"{name}, a {kind}, is a torch module and not a system: pass layer.to_lti() of each of "
+            f"{name} ({kind}) is a torch module and not a system: pass layer.to_lti() of each of "
             "its state-space layers"
         )
-    return f"{name}, a {type(obj).__module__}.{kind}, is not a system: {_FORMS}"
+    if all(hasattr(obj, field) for field in "ABCD"):
+        return (
+            f"{name} ({kind}) has no dt, which would tell discrete from continuous time: pass a "
+            "tuple (A, B, C, D) of its matrices"
+        )
+    return f"{name} ({kind}) is not a system: {_FORMS}"
 
 
 def _require_discrete(dt: Any, what: str) -> None:

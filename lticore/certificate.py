@@ -184,14 +184,18 @@ def layer_error(
     size = _constant("input_size", input_size)
     quadratic = _constant("quadratic_h2_error", quadratic_h2_error)
     if h2_error is not None:
-        steps = check_integer("length", length, minimum=1)
-        return math.sqrt(steps) * size * (_constant("h2_error", h2_error) + quadratic * size)
+        steps, linear = check_integer("length", length, minimum=1), _constant("h2_error", h2_error)
+        namespace(size, linear, quadratic)  # refuses a mixture
+        return math.sqrt(steps) * size * (linear + quadratic * size)
     if not (isinstance(quadratic, float) and quadratic == 0):
         raise ArgumentError("quadratic_h2_error= goes with h2_error=")
     if hinf_error is not None:
-        return _constant("hinf_error", hinf_error) * size
+        gain = _constant("hinf_error", hinf_error)
+        namespace(size, gain)
+        return gain * size
     sigma = check_array("discarded_values", discarded_values, ndim=1)
-    return 2 * namespace(sigma).sum(_constant("discarded_values", sigma), axis=-1) * size
+    xp = namespace(size, sigma)
+    return 2 * xp.sum(_constant("discarded_values", sigma), axis=-1) * size
 
 
 def system_lipschitz(sys: LTI, *, timing: Literal["delayed", "current"]) -> Array:

@@ -84,7 +84,7 @@ def check_step(step: float | Array, like: Array) -> Array:
     xp = namespace(like)
     delta = xp.asarray(step) if isinstance(step, int | float) else step
     delta = to_double(check_real("step", check_array("step", delta, ndim=0)))
-    if not bool(xp.all(delta > 0)):
+    if not bool(namespace(like, delta).all(delta > 0)):
         raise ArgumentError(
             f"step must be positive, but its least value is {float(xp.min(delta))!r}: of a layer "
             "that stores log_step it is exp(log_step)"

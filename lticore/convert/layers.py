@@ -151,6 +151,7 @@ def _checked(poles: Array, B: Array, C: Array) -> tuple[Array, Array, Array]:
             f"{poles.shape[-1]} poles need B ({poles.shape[-1]}, inputs) and C (outputs, "
             f"{poles.shape[-1]}), but they are {tuple(B.shape)} and {tuple(C.shape)}"
         )
+    namespace(poles, B, C)  # refuses a mixture
     return poles, B, C
 
 
@@ -158,6 +159,7 @@ def _in_shape(name: str, x: Array, poles: Array) -> Array:
     x = to_double(check_array(name, x, ndim=1))
     if tuple(x.shape) != tuple(poles.shape):
         raise ShapeError(f"{name} has shape {tuple(x.shape)}, but poles {tuple(poles.shape)}")
+    namespace(x, poles)
     return x
 
 
@@ -165,7 +167,7 @@ def _spread(name: str, x: Array, C: Array) -> Array:
     x = as_complex(to_double(check_array(name, x, ndim=1)))
     if x.shape[-1] != C.shape[-1] or x.ndim > 2 or (x.ndim == 2 and x.shape[0] != C.shape[0]):
         raise ShapeError(f"{name} has shape {tuple(x.shape)}, but C {tuple(C.shape)}")
-    return namespace(x).broadcast_to(x, C.shape)
+    return namespace(x, C).broadcast_to(x, C.shape)
 
 
 def _sampled(poles: Array, step: Array | float, sampling: str) -> tuple[Array, Array]:
@@ -186,7 +188,6 @@ def _real_system(poles: Array, b: Array, c: Array, D: Array | None) -> LTI:
     if D is not None:
         D = real_part(to_double(check_array("D", D, ndim=0)))
         if D.ndim == 1:
-            xp = namespace(D)
-            D = D[:, None] * xp.eye(len(D), dtype=D.dtype)
+            D = D[:, None] * namespace(D).eye(D.shape[0], dtype=D.dtype)
     A = Rotation(namespace(poles).abs(poles), -phase(poles))
     return LTI(A, real_rows(b), real_columns(c), D)

@@ -87,7 +87,7 @@ def _half_order(order: int, states: int) -> int:
         number = operator.index(order)
     except TypeError:
         number = 0
-    if number % 2 or number < 2:
+    if number % 2 or number < min(2, states):
         raise ArgumentError(
             f"order must be an even integer, two real states for each complex one, but is {order!r}"
         )
