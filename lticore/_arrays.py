@@ -78,6 +78,8 @@ def as_array(name: str, value: Any) -> Array:
         x = np.asarray(value)
     except ValueError as error:
         raise ShapeError(f"{name} is not a rectangular array: {error}") from error
+    except (TypeError, RuntimeError) as error:  # of lists of other libraries' arrays
+        raise ArrayLibraryError(f"{name} cannot be read by NumPy: {error}") from error
     if x.dtype == object and x.ndim == 0:
         raise ArrayLibraryError(f"{name} is a {type(value).__name__}, not an array of numbers")
     return _native(x)

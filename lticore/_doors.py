@@ -127,7 +127,7 @@ def _require_discrete(dt: Any, what: str) -> None:
             f"{what} leaves open whether its time is discrete (dt = None): make it so with dt=True "
             "or a sampling time"
         )
-    if not isinstance(dt, Real) or not 0 <= float(dt) < math.inf:
+    if not isinstance(dt, Real | np.bool) or not 0 <= float(dt) < math.inf:
         raise ArgumentError(f"{what} has dt = {dt!r}, which is neither True nor a sampling time")
     if dt == 0:
         raise ArgumentError(

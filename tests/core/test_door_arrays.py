@@ -47,6 +47,13 @@ def with_entry(x, value):
     return x
 
 
+class Opaque:
+    """As arrays on a device are."""
+
+    def __array__(self, *arguments, **options):
+        raise TypeError("no copies")
+
+
 def torch_tensor(x):
     return pytest.importorskip("torch").from_numpy(x)
 
@@ -66,6 +73,11 @@ REFUSED = {
     ),
     "sparse": (scipy.sparse.csr_array, lti.ArrayLibraryError, r"is a sparse csr_array.*\.toarray"),
     "torch": (torch_tensor, lti.ArrayLibraryError, r"is a torch\.Tensor.*\.numpy\(\)"),
+    "list of other arrays": (
+        lambda x: [Opaque(), Opaque()],
+        lti.ArrayLibraryError,
+        "cannot be read by NumPy: no copies",
+    ),
     "no array": (lambda x: {"data": x}, lti.ArrayLibraryError, "is a dict, not an array"),
     "ragged": (lambda x: [*x.tolist(), [1.0] * 7], lti.ShapeError, "is not a rectangular array"),
 }

@@ -39,6 +39,7 @@ SYSTEMS = {
     "tuple of lists": (A.tolist(), B.tolist(), C.tolist(), D.tolist()),
     "discrete tuple": (A, B, C, D, True),
     "sampled tuple": (A, B, C, D, 0.1),
+    "tuple of NumPy's True": (A, B, C, D, np.True_),
     "control, discrete": control.ss(A, B, C, D, True),
     "control, sampled": control.ss(A, B, C, D, 0.1),
     "scipy, discrete": scipy.signal.dlti(A, B, C, D),
