@@ -229,6 +229,8 @@ def balance_states(sys: LTI) -> tuple[LTI, Array]:
     """
     require_stable(sys, what="an infinite-horizon Gramian")
     xp = namespace(sys.B, sys.C)
+    if sys.order == 0:
+        return sys, real_part(sys.B[..., :1])
     b, c = (real_part(xp.vecdot(X, X)) for X in (sys.B, xp.matrix_transpose(sys.C)))
     if isinstance(sys.A, Rotation):
         pairs, rest = 2 * sys.A.blocks, slice(2 * sys.A.blocks, None)

@@ -104,10 +104,7 @@ def solve_stein(
     A = broadcast_state_matrix(map_parameters(to_double, A), batch)
     B = A if same else broadcast_state_matrix(map_parameters(to_double, B), batch)
     Q = xp.broadcast_to(to_double(Q), (*batch, n, l))
-    if 0 in (n, l):
-        X = xp.astype(Q, xp.result_type(*parameters(A), *parameters(B), Q))
-    else:
-        X = stein_solver(A, B, horizon)(Q)
+    X = stein_solver(A, B, horizon)(Q)
     return like_precision(X, all(is_single(x) for x in arrays))
 
 
@@ -130,7 +127,9 @@ def stein_solver(
     """
     B = A if B is None else B
     solve: RawSolver
-    if is_structured(A) and is_structured(B):
+    if 0 in (order_of(A), order_of(B)):
+        solve = _nothing_to_solve(A, B)
+    elif is_structured(A) and is_structured(B):
         solve = modal_solver(A, B, horizon)
     elif horizon is not None:
         solve = _series_solver(_dense(A), _dense(B), partial(sum_by_doubling, horizon=horizon))
@@ -149,6 +148,13 @@ def stein_solver(
         return real_part(X) if real and not is_complex(Q) else X
 
     return solve_keeping_real
+
+
+def _nothing_to_solve(A: StateMatrix, B: StateMatrix) -> RawSolver:
+    """X = Q, without entries."""
+    arrays = (*parameters(A), *parameters(B))
+    xp = namespace(*arrays)
+    return lambda Q, adjoint_equation: xp.astype(Q, xp.result_type(*arrays, Q))
 
 
 def _dense(A: StateMatrix) -> Array:

@@ -153,7 +153,7 @@ class Rotation:
         shape = (*self.batch_shape, 2 * self.blocks)
         main = xp.concat([xp.reshape(on_diagonal, shape), self.real_poles], axis=-1)
         side = xp.concat([xp.reshape(above, shape), xp.zeros_like(self.real_poles)], axis=-1)
-        side = diagonal_matrix(side[..., : self.order - 1], offset=1)
+        side = diagonal_matrix(side[..., : max(self.order - 1, 0)], offset=1)
         return diagonal_matrix(main) + side - xp.matrix_transpose(side)
 
 

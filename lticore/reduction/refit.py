@@ -12,7 +12,7 @@ import numpy as np
 from .._arrays import Array, is_numpy, namespace, zeros_like_shape
 from .._check import broadcast_batches, check_array, is_single, like_precision, to_double
 from .._doors import as_linear
-from .._linalg import adjoint
+from .._linalg import adjoint, pad_values
 from ..errors import ArgumentError, NonFiniteError, ShapeError
 from ..response import simulate
 from ..systems import LTI, in_double, in_single
@@ -185,7 +185,7 @@ def _least_change(regressors: Array, errors: Array, rtol: float) -> tuple[Array,
     norms = xp.sqrt(xp.sum(xp.abs(regressors) ** 2, axis=-2))
     norms = xp.where(norms > 0, norms, xp.ones_like(norms))
     U, sigma, Vh = xp.linalg.svd(regressors / norms[..., None, :], full_matrices=False)
-    kept = (sigma > rtol * sigma[..., :1]) & (sigma > 0)
+    kept = (sigma > rtol * pad_values(sigma, 1)) & (sigma > 0)
     inverse = xp.where(kept, 1 / xp.where(kept, sigma, xp.ones_like(sigma)), 0.0)
     W = adjoint(Vh) @ (inverse[..., None] * (adjoint(U) @ errors))
     return W / norms[..., None], xp.sum(xp.astype(kept, xp.int64), axis=-1)
