@@ -5,6 +5,8 @@ import lticore as lti
 sys = lti.LTI(lti.Rotation(radius, angle), B, C)     # x⁺ = A x + B u,  y = C x + D u
 lti.hankel_singular_values(sys)                      # how much each state matters
 reduced = lti.balanced_truncation(sys, order=8)      # .system, .error_bound, …
+
+Discrete-time systems of python-control and scipy.signal and tuples (A, B, C, D) are systems too.
 """
 
 from . import certificate

@@ -47,9 +47,21 @@ def namespace(*arrays: Array) -> Namespace:
 
 def as_array(name: str, value: Any) -> Array:
     """``value`` as an array of its own library; lists and scalars become NumPy arrays."""
+    if type(value) is np.ndarray:
+        return _native(value)
+    if _is_masked(value):
+        raise ArrayLibraryError(
+            f"{name} is a masked array, or holds some: lticore would drop the mask. Pass "
+            f"{name}.filled(...), or the entries that are there"
+        )
     if isinstance(value, np.ndarray):
-        # Subclasses such as np.matrix give `*` and indexing another meaning.
-        return value if type(value) is np.ndarray else np.asarray(value)
+        # Other subclasses, such as np.matrix, give `*` and indexing another meaning.
+        return _native(np.asarray(value))
+    if hasattr(value, "toarray"):
+        raise ArrayLibraryError(
+            f"{name} is a sparse {type(value).__name__}: lticore computes on dense arrays. Pass "
+            f"{name}.toarray(), or Diagonal(poles) for a diagonal A"
+        )
     if array_api_compat.is_torch_array(value):
         raise ArrayLibraryError(
             f"{name} is a torch.Tensor: lticore computes on NumPy and CuPy arrays. Use "
@@ -63,9 +75,25 @@ def as_array(name: str, value: Any) -> Array:
     if array_api_compat.is_array_api_obj(value):
         return value
     try:
-        return np.asarray(value)
+        x = np.asarray(value)
     except ValueError as error:
         raise ShapeError(f"{name} is not a rectangular array: {error}") from error
+    except (TypeError, RuntimeError) as error:  # of lists of other libraries' arrays
+        raise ArrayLibraryError(f"{name} cannot be read by NumPy: {error}") from error
+    if x.dtype == object and x.ndim == 0:
+        raise ArrayLibraryError(f"{name} is a {type(value).__name__}, not an array of numbers")
+    return _native(x)
+
+
+def _native(x: np.ndarray) -> np.ndarray:
+    """``x`` in the machine's own order of bytes, which compiled code needs."""
+    return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
+
+
+def _is_masked(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_is_masked, value))
+    return isinstance(value, np.ndarray) and isinstance(value, np.ma.MaskedArray)
 
 
 def is_numpy(array: Array) -> bool:

@@ -1,7 +1,7 @@
 """Validation of arguments, and the one dtype policy of the library.
 
-* Integers become float64; float32, float64, complex64 and complex128 are kept.
-* float16, bfloat16, longdouble, bool and object arrays are refused.
+* Integers and booleans become float64; float32, float64, complex64 and complex128 are kept.
+* float16, bfloat16, longdouble and object arrays are refused.
 * Arguments of one system are promoted to their common precision.
 * Spectral work runs in float64 / complex128 (:func:`to_double`), and results return in the
   precision of the input (:func:`like_precision`).
@@ -39,13 +39,13 @@ def check_array(name: str, value: Any, *, ndim: int) -> Array:
     x = as_array(name, value)
     dtype = dtype_name(x.dtype)
     xp = namespace(x)
-    if xp.isdtype(x.dtype, "integral"):
+    if xp.isdtype(x.dtype, ("integral", "bool")):
         x = xp.astype(x, xp.float64)
     elif dtype not in _SINGLE + _DOUBLE:
         raise DtypeError(
             f"{name} has dtype {dtype}: lticore computes in float32, float64, complex64 and "
             "complex128 (integers become float64). Convert it, for example with "
-            ".astype('float32'), so that the loss or gain of precision is visible in your code"
+            ".astype('float64'), so that the loss or gain of precision is visible in your code"
         )
     if x.ndim < ndim:
         raise ShapeError(

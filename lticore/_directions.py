@@ -59,6 +59,8 @@ def leading_directions(P: Array, Q: Array) -> tuple[Array, Callable[[int], tuple
 
     Cost: O(n³); in the latter case that of tridiagonalising one matrix of order n.
     """
+    if P.shape[-1] == 0:
+        return directions_of_factors(P, Q)
     return kernels.find("leading_directions", P)(P, Q)
 
 
@@ -98,6 +100,9 @@ def gramian_cotangents(P: Array, Q: Array, phi: SpectralFunction, rtol: float | 
     """
     # σ_i² is the eigenvalue of M Mᴴ = Sᴴ P S with eigenvector u_i. With Q, hence S, held fixed,
     #   dσ_i = u_iᴴ Sᴴ dP S u_i / (2 σ_i),   so   df = ⟨G_P, dP⟩;   G_Q follows from Mᴴ M = Rᴴ Q R.
+    if P.shape[-1] == 0:
+        nothing = namespace(P).sum(real_part(P), axis=(-2, -1))
+        return Cotangents(nothing, nothing, P, Q, nothing)
     if phi.name == "nuclear" and rtol is None and is_cupy(P):
         value, G_P, G_Q, largest, unconverged = nuclear_cotangents(P, Q)
         if holds(unconverged <= _CONVERGED):

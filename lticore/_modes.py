@@ -94,8 +94,9 @@ def phase(x: Array) -> Array:
 
 def _split(A: Rotation, X: Array) -> tuple[Array, Array, Array]:
     """First states of the blocks, second states, and real states of X."""
-    q = A.blocks
-    return X[..., 0 : 2 * q : 2, :], X[..., 1 : 2 * q : 2, :], X[..., 2 * q :, :]
+    end = 2 * A.blocks
+    # The standard leaves open what lies beyond the end, as 1 does where there is no state.
+    return X[..., 0:end:2, :], X[..., min(1, end) : end : 2, :], X[..., end:, :]
 
 
 def _join(first: Array, second: Array, rest: Array) -> Array:

@@ -82,7 +82,7 @@ def rotation_products_reference(
     """
     xp = namespace(X, P)
     q = radius.shape[-1]
-    first, second, rest = slice(0, 2 * q, 2), slice(1, 2 * q, 2), slice(2 * q, None)
+    first, second, rest = slice(0, 2 * q, 2), slice(min(1, 2 * q), 2 * q, 2), slice(2 * q, None)
     AP = adjoint(multiply(Rotation(radius, angle, real_poles), P))
 
     def rows(i: slice, j: slice) -> Array:

@@ -28,6 +28,8 @@ def relative_values(sys: LTI, max_rank: int | None) -> np.ndarray:
     require_stable(sys, what="an infinite-horizon Gramian")
     length = sys.order if max_rank is None else min(max_rank, sys.order)
     sigma, again = np.zeros((2, *sys.batch_shape, length))
+    if length == 0:
+        return sigma
     for index in np.ndindex(sys.batch_shape):
         one = _balanced(entry(sys, index))
         _fill(sigma[index], _values(one, max_rank))

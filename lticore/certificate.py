@@ -14,6 +14,7 @@ from typing import Literal
 
 from ._arrays import Array, namespace
 from ._check import check_array, check_integer, check_one_given, check_real, to_double
+from ._doors import as_linear
 from ._linalg import adjoint
 from ._modes import multiply
 from .errors import ArgumentError, NonFiniteError, ShapeError
@@ -183,14 +184,18 @@ def layer_error(
     size = _constant("input_size", input_size)
     quadratic = _constant("quadratic_h2_error", quadratic_h2_error)
     if h2_error is not None:
-        steps = check_integer("length", length, minimum=1)
-        return math.sqrt(steps) * size * (_constant("h2_error", h2_error) + quadratic * size)
+        steps, linear = check_integer("length", length, minimum=1), _constant("h2_error", h2_error)
+        namespace(size, linear, quadratic)  # refuses a mixture
+        return math.sqrt(steps) * size * (linear + quadratic * size)
     if not (isinstance(quadratic, float) and quadratic == 0):
         raise ArgumentError("quadratic_h2_error= goes with h2_error=")
     if hinf_error is not None:
-        return _constant("hinf_error", hinf_error) * size
+        gain = _constant("hinf_error", hinf_error)
+        namespace(size, gain)
+        return gain * size
     sigma = check_array("discarded_values", discarded_values, ndim=1)
-    return 2 * namespace(sigma).sum(_constant("discarded_values", sigma), axis=-1) * size
+    xp = namespace(size, sigma)
+    return 2 * xp.sum(_constant("discarded_values", sigma), axis=-1) * size
 
 
 def system_lipschitz(sys: LTI, *, timing: Literal["delayed", "current"]) -> Array:
@@ -216,7 +221,7 @@ def system_lipschitz(sys: LTI, *, timing: Literal["delayed", "current"]) -> Arra
     """
     if timing not in ("delayed", "current"):
         raise ArgumentError(f"timing={timing!r} is not 'delayed' or 'current'")
-    full = in_double(sys)
+    full = in_double(as_linear(sys))
     if timing == "current":
         ahead = full.C @ full.B
         structured = is_structured(full.A)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ._arrays import Array, holds, is_numpy, namespace
+from ._arrays import Array, holds, is_numpy, namespace, zeros_like_shape
 from ._check import (
     check_integer,
     check_rtol,
@@ -15,6 +15,7 @@ from ._check import (
     like_precision,
     to_double,
 )
+from ._doors import as_linear, as_system
 from ._hammarling import balance_dense, factors_in_states, leading_columns
 from ._linalg import (
     EPSILON,
@@ -35,7 +36,7 @@ from .errors import NonFiniteError
 from .quadratic import QuadraticOutputLTI, System, forms_of, linear_part, sandwiched
 from .stein import SteinSolver, stein_solver
 from .structure import Rotation, is_structured, map_parameters
-from .systems import LTI, in_double, refuse_layer, replaced
+from .systems import LTI, in_double, replaced
 
 #: Factors are computed without the Gramians from this many states on …
 _MANY = 1024
@@ -63,6 +64,7 @@ def controllability_gramian(sys: System, *, horizon: int | None = None) -> Array
     UnstableSystemError
         Names the radius and the mode.
     """
+    sys = as_system(sys)
     (P,) = double_gramians(sys, horizon, which="P")
     return like_precision(P, is_single(sys.B))
 
@@ -76,6 +78,7 @@ def observability_gramian(sys: System, *, horizon: int | None = None) -> Array:
 
     Shapes, conditions, cost and errors as for :func:`controllability_gramian`.
     """
+    sys = as_system(sys)
     (Q,) = double_gramians(sys, horizon, which="Q")
     return like_precision(Q, is_single(sys.B))
 
@@ -127,6 +130,7 @@ def gramian_factors(
 
     Source: Hammarling, Systems & Control Letters 17 (1991), for dense A.
     """
+    sys = as_linear(sys)
     rtol, max_rank = _check_truncation(rtol, max_rank)
     R, S, t = scaled_factors(in_double(sys), rtol, max_rank, horizon)
     # In place: of a million states each copy takes gigabytes.
@@ -149,6 +153,10 @@ def scaled_factors(
     rounding is kept: eps for squares, eps² for factors that come without their squares. With
     ``formed=False`` structured systems never form the Gramians.
     """
+    if sys.order == 0:
+        B, batch = to_double(sys.B), sys.batch_shape
+        none, t = zeros_like_shape(B, (*batch, 0, 0)), zeros_like_shape(B, (*batch, 0, 1))
+        return none, none, real_part(t)
     gramians = scaled_gramians(sys, horizon) if formed else None
     if gramians is not None:
         P, Q, t = gramians
@@ -223,6 +231,8 @@ def balance_states(sys: LTI) -> tuple[LTI, Array]:
     """
     require_stable(sys, what="an infinite-horizon Gramian")
     xp = namespace(sys.B, sys.C)
+    if sys.order == 0:
+        return sys, real_part(sys.B[..., :1])
     b, c = (real_part(xp.vecdot(X, X)) for X in (sys.B, xp.matrix_transpose(sys.C)))
     if isinstance(sys.A, Rotation):
         pairs, rest = 2 * sys.A.blocks, slice(2 * sys.A.blocks, None)
@@ -279,7 +289,6 @@ def _in_states(sys: LTI, factor: Array, rtol: float, max_rank: int | None) -> Ar
 
 def double_gramians(sys: System, horizon: int | None = None, which: str = "PQ") -> list[Array]:
     """The Gramians named in ``which``, in float64."""
-    refuse_layer(sys)
     linear = linear_part(sys)
     if horizon is None:
         require_stable(linear, what="an infinite-horizon Gramian")
@@ -323,6 +332,8 @@ def balancing_scale(p: Array, q: Array) -> Array:
     """
     xp = namespace(p, q)
     one = xp.ones_like(p)
+    if p.shape[-1] == 0:
+        return one
     reached, observed = p > 0, q > 0
     log_p, log_q = xp.log2(xp.where(reached, p, one)), xp.log2(xp.where(observed, q, one))
     # A state that is unreachable or unobservable matters to no σ: it gets the largest √(p_i q_i)

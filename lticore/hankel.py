@@ -7,6 +7,7 @@ from typing import Literal
 from ._arrays import Array, is_numpy, namespace
 from ._check import check_integer, is_single, like_precision
 from ._directions import leading_directions
+from ._doors import as_linear
 from ._linalg import adjoint_product, pad_values
 from ._relative import relative_values
 from ._stability import HORIZON, offering
@@ -96,6 +97,7 @@ def hankel_singular_values(
     Veselić, SIAM J. Matrix Anal. Appl. 29 (2008), the Jacobi method; Hammarling, Systems &
     Control Letters 17 (1991).
     """
+    sys = as_linear(sys)
     if accuracy not in ("standard", "relative"):
         raise ArgumentError(f"accuracy={accuracy!r} is not 'standard' or 'relative'")
     if max_rank is not None:

@@ -7,7 +7,8 @@ import scipy.linalg
 
 from ._arrays import Array, holds, is_numpy, namespace
 from ._check import is_single, like_precision, to_double
-from ._linalg import adjoint, conjugate, real_part
+from ._doors import as_linear, as_system
+from ._linalg import adjoint, conjugate, pad_values, real_part
 from ._modes import to_modes
 from ._stability import HORIZON, NOTHING, offering, require_stable
 from .errors import (
@@ -32,7 +33,7 @@ from .quadratic import (
 from .response import frequency_response
 from .stein import solve_stein
 from .structure import is_structured, map_parameters
-from .systems import LTI, entry, in_double, refuse_layer
+from .systems import LTI, entry, in_double
 
 #: An eigenvalue of the symplectic pencil this close to the circle counts as on it. One too many
 #: only adds a frequency to look at; one too few can hide a peak.
@@ -51,7 +52,7 @@ def hankel_norm(sys: LTI) -> Array:
 
     Cost and errors as for :func:`lticore.hankel_singular_values`.
     """
-    return hankel_singular_values(sys)[..., 0]
+    return pad_values(hankel_singular_values(sys), 1)[..., 0]
 
 
 @offering(HORIZON)
@@ -74,7 +75,7 @@ def h2_norm(sys: System, *, horizon: int | None = None) -> Array:
     SingularEquationError
         When a dense Gramian is so far off that the square is negative.
     """
-    refuse_layer(sys)
+    sys = as_system(sys)
     squared = _squared_norm(sys, horizon) + _squared_feedthrough(_feedthrough(sys))
     return like_precision(namespace(squared).sqrt(squared), is_single(sys.B))
 
@@ -106,8 +107,7 @@ def h2_error(
     ArgumentError
         When inputs or outputs differ in number.
     """
-    refuse_layer(sys)
-    refuse_layer(reduced)
+    sys, reduced = as_system(sys), as_system(reduced, "reduced")
     _check_same_signals(sys, reduced)
     xp = namespace(sys.B, reduced.B)
     single = is_single(sys.B) and is_single(reduced.B)
@@ -146,6 +146,7 @@ def output_shift(sys: System, reduced: System) -> Array:
     ------
     UnstableSystemError
     """
+    sys, reduced = as_system(sys), as_system(reduced, "reduced")
     _check_same_signals(sys, reduced)
     means = []
     for one in (sys, reduced):
@@ -180,7 +181,7 @@ def hinf_norm(sys: LTI, *, rtol: float = 1e-8) -> Array:
 
     Source: Bruinsma & Steinbuch, Systems & Control Letters 14 (1990); Boyd & Balakrishnan (1990).
     """
-    refuse_layer(sys)
+    sys = as_linear(sys)
     if not 1e-12 <= rtol < 1:
         raise ArgumentError(f"rtol must lie in [1e-12, 1), but is {rtol!r}")
     if not is_numpy(sys.B):
@@ -302,7 +303,7 @@ def _in_modes(sys: System) -> System:
     Next to the circle the rounding of a pole counts for much. In modes all terms of an error have
     the same poles, and it counts once, not as the difference of two large norms.
     """
-    if is_structured(sys.A) or not is_numpy(sys.B):
+    if is_structured(sys.A) or not is_numpy(sys.B) or sys.order == 0:
         return sys
     sys = mapped(to_double, sys)
     poles, V = np.linalg.eig(sys.A)

@@ -19,6 +19,7 @@ from ._check import (
     like_precision,
     to_double,
 )
+from ._doors import as_linear, as_system
 from ._hammarling import balance_dense, schur_form
 from ._linalg import adjoint, complex_of, one_minus, real_part
 from ._modes import from_modes, is_real, mode_poles, multiply, polar_modes, to_modes
@@ -26,7 +27,7 @@ from .errors import ArgumentError, ShapeError, SingularEquationError
 from .quadratic import QuadraticOutputLTI, System, forms_of, quadratic_arrays, values_of
 from .recurrence import linear_recurrence
 from .structure import StateMatrix, is_structured, map_parameters
-from .systems import LTI, check_linear, refuse_layer
+from .systems import LTI
 
 #: Frequencies are taken in chunks of this many complex entries (64 MB).
 _CHUNK = 1 << 22
@@ -71,7 +72,7 @@ def simulate(
     ------
     ShapeError, DtypeError, NonFiniteError, ArgumentError
     """
-    refuse_layer(sys)
+    sys = as_system(sys)
     if timing not in ("delayed", "current"):
         raise ArgumentError(f"timing={timing!r} is not 'delayed' or 'current'")
     inputs = check_array("inputs", inputs, ndim=2)
@@ -144,7 +145,7 @@ def impulse_response(sys: LTI, steps: int) -> Array:
     ArgumentError
         For steps < 1.
     """
-    check_linear(sys)
+    sys = as_linear(sys)
     steps = check_integer("steps", steps, minimum=1)
     xp = namespace(sys.B)
     A = map_parameters(to_double, sys.A)
@@ -188,7 +189,7 @@ def frequency_response(sys: LTI, frequencies: Array) -> Array:
     SingularEquationError
         Where a frequency meets a pole on the unit circle.
     """
-    check_linear(sys)
+    sys = as_linear(sys)
     omega = check_real("frequencies", check_array("frequencies", frequencies, ndim=1))
     if omega.ndim != 1:
         raise ShapeError(f"frequencies must be one-dimensional, but has shape {omega.shape}")
@@ -203,7 +204,7 @@ def frequency_response(sys: LTI, frequencies: Array) -> Array:
     elif length >= _MANY and is_numpy(B):
         A, B, C = _in_schur_form(A, B, C)
         respond, width = _respond_in_schur_form, sys.order * sys.inputs
-    step = max(1, _CHUNK // (width * max(1, math.prod(sys.batch_shape))))
+    step = max(1, _CHUNK // max(1, width * math.prod(sys.batch_shape)))
     pieces = [
         respond(A, B, C, omega[start : min(start + step, length)])
         for start in range(0, max(1, length), step)

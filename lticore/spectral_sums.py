@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ._arrays import Array, holds, namespace
 from ._check import check_integer, check_rtol, is_single, like_precision, to_double
 from ._directions import gramian_cotangents
+from ._doors import as_linear
 from ._linalg import real_part
 from ._pull_back import pull_back
 from ._stability import HORIZON, offering, require_stable
@@ -16,7 +17,7 @@ from .hankel import hankel_singular_values
 from .spectral import SpectralLike, as_spectral_function
 from .stein import stein_solver
 from .structure import is_structured
-from .systems import LTI, in_double, refuse_layer
+from .systems import LTI, in_double
 
 #: A sum that may be further off than this comes with a warning.
 _ACCURACY = 1e-6
@@ -35,7 +36,7 @@ def hankel_sum(
 
     Cost and errors as for :func:`hankel_singular_values`.
     """
-    phi = as_spectral_function(function)
+    sys, phi = as_linear(sys), as_spectral_function(function)
     sigma = to_double(hankel_singular_values(in_double(sys), horizon=horizon))
     return like_precision(namespace(sigma).sum(phi.value(sigma), axis=-1), is_single(sys.B))
 
@@ -111,8 +112,7 @@ def hankel_sum_and_gradient(
 
     Source: derivations above the code; the sum for φ = σ is eq. (11) of Schwerdtner et al., HSVR.
     """
-    refuse_layer(sys)
-    phi = as_spectral_function(function)
+    sys, phi = as_linear(sys), as_spectral_function(function)
     rtol = None if rtol is None else check_rtol(rtol)
     if horizon is None:
         require_stable(sys, what="a Hankel sum")

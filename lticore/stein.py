@@ -127,7 +127,9 @@ def stein_solver(
     """
     B = A if B is None else B
     solve: RawSolver
-    if is_structured(A) and is_structured(B):
+    if 0 in (order_of(A), order_of(B)):
+        solve = _nothing_to_solve(A, B)
+    elif is_structured(A) and is_structured(B):
         solve = modal_solver(A, B, horizon)
     elif horizon is not None:
         solve = _series_solver(_dense(A), _dense(B), partial(sum_by_doubling, horizon=horizon))
@@ -146,6 +148,13 @@ def stein_solver(
         return real_part(X) if real and not is_complex(Q) else X
 
     return solve_keeping_real
+
+
+def _nothing_to_solve(A: StateMatrix, B: StateMatrix) -> RawSolver:
+    """X = Q, without entries."""
+    arrays = (*parameters(A), *parameters(B))
+    xp = namespace(*arrays)
+    return lambda Q, adjoint_equation: xp.astype(Q, xp.result_type(*arrays, Q))
 
 
 def _dense(A: StateMatrix) -> Array:

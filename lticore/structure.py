@@ -33,7 +33,6 @@ class Diagonal:
 
     def __post_init__(self) -> None:
         poles = check_array("poles", self.poles, ndim=1)
-        _check_order("poles", poles.shape[-1])
         object.__setattr__(self, "poles", poles)
 
     @property
@@ -71,7 +70,7 @@ class Rotation:
 
     Parameters
     ----------
-    radius, angle : (..., q) real arrays (q may be 0 when there are real poles), angle in radians
+    radius, angle : (..., q) real arrays, angle in radians; q may be 0
     real_poles : (..., k) real array, optional
 
     Raises
@@ -101,7 +100,6 @@ class Rotation:
                 "real_poles", check_array("real_poles", self.real_poles, ndim=1)
             )
         xp = namespace(radius, angle, real_poles)
-        _check_order("radius and real_poles", 2 * radius.shape[-1] + real_poles.shape[-1])
         batch = broadcast_batches(
             radius=tuple(radius.shape[:-1]),
             angle=tuple(angle.shape[:-1]),
@@ -155,7 +153,7 @@ class Rotation:
         shape = (*self.batch_shape, 2 * self.blocks)
         main = xp.concat([xp.reshape(on_diagonal, shape), self.real_poles], axis=-1)
         side = xp.concat([xp.reshape(above, shape), xp.zeros_like(self.real_poles)], axis=-1)
-        side = diagonal_matrix(side[..., : self.order - 1], offset=1)
+        side = diagonal_matrix(side[..., : max(self.order - 1, 0)], offset=1)
         return diagonal_matrix(main) + side - xp.matrix_transpose(side)
 
 
@@ -193,16 +191,7 @@ def check_state_matrix(name: str, A: Any) -> StateMatrix:
             f"{name} has shape {tuple(A.shape)}: a dense state matrix is square. For a diagonal "
             "one pass Diagonal(poles)"
         )
-    _check_order(name, A.shape[-1])
     return A
-
-
-def _check_order(name: str, order: int) -> None:
-    if order < 1:
-        raise ShapeError(
-            f"{name} describe 0 states: a system needs at least one. A pure gain y = D u has a "
-            "one-state realisation with B = 0"
-        )
 
 
 def order_of(A: StateMatrix) -> int:

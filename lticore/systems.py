@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ._arrays import Array, namespace
+from ._arrays import Array, holds, namespace
 from ._check import (
     broadcast_batches,
     check_array,
@@ -17,7 +17,7 @@ from ._check import (
     to_double,
 )
 from ._linalg import eigenvalues
-from .errors import ArgumentError, ShapeError
+from .errors import ShapeError
 from .structure import (
     Rotation,
     StateMatrix,
@@ -94,8 +94,10 @@ class LTI(StateSpace):
     A : Diagonal, Rotation or (..., n, n) array
     B : (..., n, m) array
     C : (..., p, n) array
-    D : (..., p, m) array, optional
-        Feedthrough; None means zero.
+    D : (..., p, m) array or a number, optional
+        Feedthrough. None and 0 mean zero, another number is that of one input and one output.
+
+    n = 0 is a pure gain y = D u. Lists of lists are arrays too.
 
     Raises
     ------
@@ -110,25 +112,19 @@ class LTI(StateSpace):
     def __post_init__(self) -> None:
         A = check_state_matrix("A", self.A)
         n = order_of(A)
-        B = check_array("B", self.B, ndim=2)
-        C = check_array("C", self.C, ndim=2)
-        D = None if self.D is None else check_array("D", self.D, ndim=2)
-        if B.shape[-2] != n or B.shape[-1] < 1:
+        B, C = check_array("B", self.B, ndim=0), check_array("C", self.C, ndim=0)
+        if B.ndim < 2 or B.shape[-2] != n or B.shape[-1] < 1:
             raise ShapeError(
                 f"B has shape {tuple(B.shape)}, but A has {n} states: B needs (..., {n}, m) with "
-                "m ≥ 1"
+                "m ≥ 1, one column for each input"
             )
-        if C.shape[-1] != n or C.shape[-2] < 1:
+        if C.ndim < 2 or C.shape[-1] != n or C.shape[-2] < 1:
             raise ShapeError(
                 f"C has shape {tuple(C.shape)}, but A has {n} states: C needs (..., p, {n}) with "
-                "p ≥ 1"
+                "p ≥ 1, one row for each output"
             )
         p, m = C.shape[-2], B.shape[-1]
-        if D is not None and tuple(D.shape[-2:]) != (p, m):
-            raise ShapeError(
-                f"D has shape {tuple(D.shape)}, but C has {p} outputs and B {m} inputs: D needs "
-                f"(..., {p}, {m})"
-            )
+        D = None if self.D is None else _check_feedthrough(self.D, B, p, m)
         arrays = [*parameters(A), B, C, *([] if D is None else [D])]
         xp = namespace(*arrays)
         batches = {"A": batch_shape_of(A), "B": tuple(B.shape[:-2]), "C": tuple(C.shape[:-2])}
@@ -165,6 +161,25 @@ class LTI(StateSpace):
         )
 
 
+def _check_feedthrough(D: Any, B: Array, p: int, m: int) -> Array | None:
+    """D as a (..., p, m) array; None for the number 0."""
+    if isinstance(D, int | float | complex):
+        # As in NumPy, a number has no precision of its own.
+        D = like_precision(check_array("D", namespace(B).asarray(D), ndim=0), is_single(B))
+    else:
+        D = check_array("D", D, ndim=0)
+    if D.ndim == 0 and holds(D == 0):
+        return None
+    if D.ndim == 0 and p == m == 1:
+        return namespace(D).reshape(D, (1, 1))
+    if tuple(D.shape[-2:]) != (p, m):
+        raise ShapeError(
+            f"D has shape {tuple(D.shape)}, but C has {p} outputs and B {m} inputs: D needs "
+            f"(..., {p}, {m}), or is the number 0"
+        )
+    return D
+
+
 def _spread(X: Array, shape: tuple[int, ...]) -> Array:
     """X broadcast to the shape, itself where it has it already."""
     return X if X.shape == shape else namespace(X).broadcast_to(X, shape)
@@ -185,28 +200,8 @@ def entry(sys: LTI, index: tuple[int, ...]) -> LTI:
     return LTI(map_parameters(lambda x: x[index], sys.A), sys.B[index], sys.C[index], D)
 
 
-def check_linear(sys: LTI) -> LTI:
-    """``sys``, refused when its outputs are not linear."""
-    refuse_layer(sys)
-    if not isinstance(sys, LTI):
-        raise ArgumentError(
-            f"{type(sys).__name__} is not a linear system: this function is for LTI. The linear "
-            "part of one with quadratic outputs is its .linear"
-        )
-    return sys
-
-
-def refuse_layer(sys: Any) -> None:
-    """Point from a layer, which users take for its system, to the system."""
-    if hasattr(sys, "to_lti"):
-        raise ArgumentError(
-            f"{type(sys).__name__} is a layer and not a system: give layer.to_lti(), its system"
-        )
-
-
 def in_double(sys: LTI) -> LTI:
     """The system in float64 / complex128, itself where it is already."""
-    check_linear(sys)
     return _converted(sys, to_double) if is_single(sys.B) else sys
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._arrays import Array, is_numpy, namespace
+from .._arrays import Array, is_numpy, namespace, zeros_like_shape
 from .._check import is_single, like_precision, to_double
+from .._doors import as_linear, as_system
 from .._linalg import EPSILON, adjoint, real_part
 from .._modes import mode_poles, to_modes
 from ..errors import ArgumentError, ArrayLibraryError, warn_precision
-from ..quadratic import in_eigenbasis
+from ..quadratic import System, in_eigenbasis
 from ..structure import Diagonal, Rotation, is_structured
-from ..systems import LTI, check_linear, in_double, in_single
+from ..systems import LTI, in_double, in_single
 
 #: Eigenvectors worse conditioned than this cost more than six of the 16 digits of float64. Rounding
 #: splits the double pole of a dense matrix and leaves a condition of 6e6 to 1e9 (n ≤ 40), longer
@@ -19,7 +20,7 @@ from ..systems import LTI, check_linear, in_double, in_single
 MAX_CONDITION = 3e6
 
 
-def eigenvector_condition(sys: LTI) -> Array:
+def eigenvector_condition(sys: System) -> Array:
     """κ(V) = ‖V‖₂ ‖V⁻¹‖₂ of the eigenvectors of A, one per batch entry.
 
         A V = V Λ,     columns of V of norm 1
@@ -42,10 +43,9 @@ def eigenvector_condition(sys: LTI) -> Array:
 
     Source: Bauer & Fike, Numer. Math. 2 (1960); Demmel, Numer. Math. 41 (1983).
     """
+    sys = as_system(sys)
     if is_structured(sys.A):
-        xp = namespace(sys.B)
-        ones = xp.ones_like(sys.B[..., 0, 0])
-        return real_part(ones)
+        return 1 + zeros_like_shape(real_part(sys.B), sys.batch_shape)
     _require_lapack(sys.A)
     condition = condition_of_eigenvectors(np.linalg.eig(to_double(sys.A))[1])
     return like_precision(condition, is_single(sys.B))
@@ -53,6 +53,8 @@ def eigenvector_condition(sys: LTI) -> Array:
 
 def condition_of_eigenvectors(V: np.ndarray) -> np.ndarray:
     """(...) 2-norm conditions of (..., n, n) eigenvectors; infinite for dependent ones."""
+    if V.shape[-1] == 0:
+        return np.ones(V.shape[:-2])
     values = np.linalg.svd(V, compute_uv=False)
     smallest = values[..., -1]
     dependent = smallest == 0
@@ -96,8 +98,9 @@ def diagonalize(sys: LTI, *, max_condition: float = MAX_CONDITION) -> LTI:
     ArgumentError
         When A is defective to working precision, κ(V) ≥ 1/2.2e-16, or max_condition < 1.
     """
+    sys = as_linear(sys)
     check_max_condition(max_condition)
-    if isinstance(check_linear(sys).A, Diagonal):
+    if isinstance(sys.A, Diagonal):
         return sys
     single, full = is_single(sys.B), in_double(sys)
     if isinstance(full.A, Rotation):

@@ -69,7 +69,7 @@ def discretize(
     if E is not None:
         given = _fold_descriptor(given, E)
     single, sys = is_single(given.B), in_double(given)
-    delta = _check_step(step, sys)
+    delta = check_step(step, sys.B)
     if isinstance(sys.A, Diagonal):
         sampled = (_zoh_diagonal if method == "zoh" else _bilinear_diagonal)(sys, delta)
     else:
@@ -79,13 +79,16 @@ def discretize(
     return in_single(sampled) if single else sampled
 
 
-def _check_step(step: float | Array, sys: LTI) -> Array:
-    """Δ as an array that broadcasts against the batch."""
-    xp = namespace(sys.B)
+def check_step(step: float | Array, like: Array) -> Array:
+    """Sampling times Δ > 0 in float64, numbers in the library of ``like``."""
+    xp = namespace(like)
     delta = xp.asarray(step) if isinstance(step, int | float) else step
     delta = to_double(check_real("step", check_array("step", delta, ndim=0)))
-    if not bool(xp.all(delta > 0)):
-        raise ArgumentError(f"step must be positive, but is {step!r}")
+    if not bool(namespace(like, delta).all(delta > 0)):
+        raise ArgumentError(
+            f"step must be positive, but its least value is {float(xp.min(delta))!r}: of a layer "
+            "that stores log_step it is exp(log_step)"
+        )
     return delta
 
 

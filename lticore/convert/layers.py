@@ -11,7 +11,7 @@ from .._modes import phase
 from ..errors import ArgumentError, ShapeError
 from ..structure import Rotation
 from ..systems import LTI
-from .discretize import held_inputs
+from .discretize import check_step, held_inputs
 from .rotation import real_columns, real_rows
 
 
@@ -128,7 +128,7 @@ def from_s4d(
     poles = _spread("poles", poles, C)
     weights = xp.ones_like(C) if B is None else _spread("B", B, C)
     if step is not None:
-        delta = to_double(xp.asarray(step))
+        delta = check_step(step, C)
         if delta.ndim and tuple(delta.shape) != tuple(C.shape[:1]):
             raise ShapeError(
                 f"step has shape {tuple(delta.shape)}, but C {tuple(C.shape)}: give one step or "
@@ -138,7 +138,7 @@ def from_s4d(
         poles, scale = _sampled(poles, xp.broadcast_to(delta, poles.shape), sampling)
         weights = scale * weights
     if D is not None:
-        D = to_double(check_array("D", D, ndim=1))[..., None, None]
+        D = to_double(check_array("D", D, ndim=0))[..., None, None]
     return _real_system(poles, weights[..., None], 2 * C[:, None, :], D)
 
 
@@ -151,6 +151,7 @@ def _checked(poles: Array, B: Array, C: Array) -> tuple[Array, Array, Array]:
             f"{poles.shape[-1]} poles need B ({poles.shape[-1]}, inputs) and C (outputs, "
             f"{poles.shape[-1]}), but they are {tuple(B.shape)} and {tuple(C.shape)}"
         )
+    namespace(poles, B, C)  # refuses a mixture
     return poles, B, C
 
 
@@ -158,6 +159,7 @@ def _in_shape(name: str, x: Array, poles: Array) -> Array:
     x = to_double(check_array(name, x, ndim=1))
     if tuple(x.shape) != tuple(poles.shape):
         raise ShapeError(f"{name} has shape {tuple(x.shape)}, but poles {tuple(poles.shape)}")
+    namespace(x, poles)
     return x
 
 
@@ -165,17 +167,14 @@ def _spread(name: str, x: Array, C: Array) -> Array:
     x = as_complex(to_double(check_array(name, x, ndim=1)))
     if x.shape[-1] != C.shape[-1] or x.ndim > 2 or (x.ndim == 2 and x.shape[0] != C.shape[0]):
         raise ShapeError(f"{name} has shape {tuple(x.shape)}, but C {tuple(C.shape)}")
-    return namespace(x).broadcast_to(x, C.shape)
+    return namespace(x, C).broadcast_to(x, C.shape)
 
 
 def _sampled(poles: Array, step: Array | float, sampling: str) -> tuple[Array, Array]:
     """(λ̄, b̄/b)."""
-    xp = namespace(poles)
-    delta = to_double(xp.asarray(step))
+    delta = check_step(step, poles)
     if delta.ndim and tuple(delta.shape) != tuple(poles.shape):
         raise ShapeError(f"step has shape {tuple(delta.shape)}, but poles {tuple(poles.shape)}")
-    if not bool(xp.all(delta > 0)):
-        raise ArgumentError("step must be positive: give exp(log_step), not log_step")
     if sampling == "bilinear":
         gap = 1 - poles * delta / 2
         return (1 + poles * delta / 2) / gap, delta / gap
@@ -187,9 +186,8 @@ def _sampled(poles: Array, step: Array | float, sampling: str) -> tuple[Array, A
 def _real_system(poles: Array, b: Array, c: Array, D: Array | None) -> LTI:
     """y = Re(c z) in the real states Re z, Im z."""
     if D is not None:
-        D = real_part(to_double(check_array("D", D, ndim=1)))
+        D = real_part(to_double(check_array("D", D, ndim=0)))
         if D.ndim == 1:
-            xp = namespace(D)
-            D = D[:, None] * xp.eye(len(D), dtype=D.dtype)
+            D = D[:, None] * namespace(D).eye(D.shape[0], dtype=D.dtype)
     A = Rotation(namespace(poles).abs(poles), -phase(poles))
     return LTI(A, real_rows(b), real_columns(c), D)

@@ -9,6 +9,7 @@ import numpy as np
 
 from .._arrays import Array, to_numpy
 from .._check import check_integer, is_complex, is_single, like_precision, to_double
+from .._doors import as_linear
 from .._modes import is_real
 from ..errors import ArgumentError
 from ..response import frequency_response
@@ -89,6 +90,7 @@ def well_conditioned(
     Source: Davies, SIAM J. Matrix Anal. 29 (2007); Banks, Kulkarni, Mukherjee & Srivastava, Comm.
     Pure Appl. Math. 74 (2021).
     """
+    sys = as_linear(sys)
     check_max_condition(max_condition)
     check_integer("seed", seed, minimum=0)
     if is_structured(sys.A):

@@ -8,12 +8,13 @@ import numpy as np
 
 from .._arrays import Array, namespace, to_numpy
 from .._check import is_complex, is_single
+from .._doors import as_linear
 from .._linalg import complex_of, real_part
 from .._modes import is_real, phase
 from ..errors import ArgumentError, NotRealError, ShapeError
 from ..response import frequency_response
 from ..structure import Rotation, is_structured
-from ..systems import LTI, in_double, in_single, refuse_layer
+from ..systems import LTI, in_double, in_single
 from .diagonal import (
     MAX_CONDITION,
     check_max_condition,
@@ -69,12 +70,12 @@ def to_rotation(sys: LTI, canonical: bool = False, *, max_condition: float = MAX
 
     Source: Schwerdtner et al., HSVR, Proposition 1 and Appendix A.1.
     """
-    refuse_layer(sys)
+    sys = as_linear(sys)
     check_max_condition(max_condition)
     single, full = is_single(sys.B), in_double(sys)
     is_rotation = isinstance(full.A, Rotation) and not is_complex(full.B)
     rotation = full if is_rotation else _fold(full, max_condition)
-    if canonical:
+    if canonical and rotation.order:
         rotation = _canonical(rotation)
     return in_single(rotation) if single else rotation
 

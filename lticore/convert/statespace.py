@@ -6,43 +6,31 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import ArgumentError, ShapeError
-from ..systems import LTI, refuse_layer
+from .._check import is_complex
+from .._doors import as_linear
+from ..errors import ArgumentError, DtypeError, ShapeError
+from ..systems import LTI
 
 
 def from_statespace(obj: Any) -> LTI:
     """An `LTI` from a discrete-time system of another library.
 
+    All functions that take a system do this themselves.
+
     Parameters
     ----------
     obj : control.StateSpace or control.TransferFunction, scipy.signal.dlti (any representation),
-        or a tuple (A, B, C, D) or (A, B, C, D, dt)
-        D may be None in a tuple. A sampling time is accepted and not kept: `LTI` counts samples.
+        a tuple or list (A, B, C), (A, B, C, D) or (A, B, C, D, dt), or an `LTI`, returned as it is
+        A sampling time is accepted and not kept: `LTI` counts samples. dt is True for a discrete
+        time without unit; with None, "unspecified" in python-control, only gains are taken.
 
     Raises
     ------
     ArgumentError
-        For a continuous-time system (sample it with `discretize`), or an unknown type.
+        For a continuous-time system (sample it with `discretize`), time that is left open, what
+        has no state space, and unknown types.
     """
-    if isinstance(obj, tuple | list):
-        if len(obj) not in (4, 5):
-            raise ArgumentError(
-                f"a tuple of {len(obj)} arrays is not a system: pass (A, B, C, D) or "
-                "(A, B, C, D, dt)"
-            )
-        A, B, C, D = obj[:4]
-        dt = obj[4] if len(obj) == 5 else True
-    else:
-        state_space = _as_state_space(obj)
-        A, B, C, D = (getattr(state_space, name) for name in "ABCD")
-        dt = getattr(obj, "dt", None)
-    # Both libraries mark continuous time by None or 0 (python-control) and None (SciPy).
-    if dt is None or (dt is not True and dt == 0):
-        raise ArgumentError(
-            f"{type(obj).__name__} is a continuous-time system (dt = {dt}): sample it first, for "
-            "example lticore.discretize(A, B, C, D, step=0.01)"
-        )
-    return LTI(A, B, C, D)
+    return as_linear(obj, "obj")
 
 
 def to_statespace(sys: LTI, library: Literal["scipy", "control", "tuple"] = "scipy") -> Any:
@@ -59,8 +47,10 @@ def to_statespace(sys: LTI, library: Literal["scipy", "control", "tuple"] = "sci
         For a batch: convert its entries one by one.
     ArgumentError
         For an unknown library.
+    DtypeError
+        For a complex system and "control".
     """
-    refuse_layer(sys)
+    sys = as_linear(sys)
     if sys.batch_shape:
         raise ShapeError(
             f"a batch of shape {sys.batch_shape} is not one system: convert its entries one by one"
@@ -75,22 +65,12 @@ def to_statespace(sys: LTI, library: Literal["scipy", "control", "tuple"] = "sci
 
         return scipy.signal.dlti(*arrays, dt=1)
     if library == "control":
+        if any(map(is_complex, arrays)):
+            raise DtypeError(
+                "python-control holds real systems and would drop the imaginary parts of this one: "
+                "convert it by to_rotation if its response is real, or use library='scipy'"
+            )
         import control
 
         return control.StateSpace(*arrays, 1)
     raise ArgumentError(f"library={library!r} is not 'scipy', 'control' or 'tuple'")
-
-
-def _as_state_space(obj: Any) -> Any:
-    if all(hasattr(obj, name) for name in "ABCD"):
-        return obj
-    if hasattr(obj, "to_ss"):
-        return obj.to_ss()
-    if type(obj).__module__.startswith("control"):
-        import control
-
-        return control.ss(obj)
-    raise ArgumentError(
-        f"{type(obj).__module__}.{type(obj).__qualname__} is not a state-space system: pass an "
-        "object of python-control or scipy.signal, or a tuple (A, B, C, D)"
-    )

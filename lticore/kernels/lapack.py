@@ -160,7 +160,7 @@ def _eigh_descending(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def weighted_gram(X: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     """``xSYRK`` over the batch; see :func:`lticore._linalg.weighted_gram`."""
     *batch, n, k = X.shape
-    if k == 0 or (weights is not None and np.any(weights < 0)):
+    if X.size == 0 or (weights is not None and np.any(weights < 0)):
         return weighted_gram_reference(X, weights)
     if weights is not None:
         X = X * np.sqrt(weights)[..., None, :]

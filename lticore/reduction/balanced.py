@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from .._arrays import Array, holds, namespace
+from .._arrays import Array, holds, namespace, zeros_like_shape
 from .._check import check_one_given, is_complex, to_double
 from .._directions import leading_directions
+from .._doors import as_system
 from .._linalg import (
     EPSILON,
     adjoint_product,
@@ -26,12 +27,12 @@ from ..norms import h2_error, h2_norm
 from ..quadratic import QuadraticOutputLTI, System, linear_part, mapped, transformed
 from ..response import frequency_response
 from ..structure import Rotation, StateMatrix, is_structured
-from ..systems import LTI, refuse_layer, replaced
+from ..systems import LTI, replaced
 from ._repair import repair
 from ._rounding import lost_in_poles
 from ._split import join, split_unstable
 from .orders import check_not_empty, check_order, order_for_energy, order_for_error
-from .result import Reduction, in_precision_of
+from .result import Reduction, in_precision_of, nothing_to_reduce
 
 #: ‖P‖‖Q‖/σ_1² of systems without much cancellation between their modes.
 _CANCELLATION = 1e6
@@ -107,7 +108,7 @@ def balanced_truncation(
     Control 50 (1989); finite horizons: Gawronski & Juang (1990); quadratic outputs: Benner, Goyal &
     Pontes Duff, IEEE TAC 67 (2022).
     """
-    refuse_layer(sys)
+    sys = as_system(sys)
     with offering(_remedies(sys)):
         found = truncate(
             sys,
@@ -176,6 +177,9 @@ def truncate(
 ) -> Truncation:
     """:func:`balanced_truncation`, which leaves it to the caller to measure errors and to warn."""
     _check_options(sys, order, energy, error, horizon, match_dc, unstable)
+    if sys.order == 0:
+        _choose_order(zeros_like_shape(real_part(sys.B), (1, 0)), order, energy, error)
+        return Truncation(nothing_to_reduce(sys), 0, 0)
     full = mapped(to_double, sys)
     stable, rest = full, None
     if unstable == "keep" and not is_stable(full.A):

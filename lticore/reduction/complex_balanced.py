@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from .._arrays import namespace
 from .._check import is_complex
+from .._doors import as_linear
 from .._linalg import complex_of, real_part
 from .._modes import mode_poles, phase
 from .._stability import NOTHING, offering
@@ -54,6 +55,7 @@ def complex_balanced_truncation(
 
     Source: Chahine et al., CompreSSM, as its authors' code does it.
     """
+    sys = as_linear(sys)
     full = in_double(sys)
     whole = complex_half(full)
     half = None if order is None else _half_order(order, full.order)
@@ -85,7 +87,7 @@ def _half_order(order: int, states: int) -> int:
         number = operator.index(order)
     except TypeError:
         number = 0
-    if number % 2 or number < 2:
+    if number % 2 or number < min(2, states):
         raise ArgumentError(
             f"order must be an even integer, two real states for each complex one, but is {order!r}"
         )

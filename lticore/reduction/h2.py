@@ -10,17 +10,18 @@ import numpy as np
 
 from .._arrays import is_numpy
 from .._check import check_integer
+from .._doors import as_system
 from .._stability import HORIZON, offering, require_stable
 from ..errors import ArgumentError, ArrayLibraryError, ShapeError, warn_precision
 from ..norms import h2_error
 from ..quadratic import QuadraticOutputLTI, System, dense_forms, linear_part
-from ..systems import refuse_layer
 from ._h2_armijo import armijo
 from ._h2_gauss_newton import levenberg_marquardt
 from ._h2_methods import STATIONARY, Descent, lbfgs, tsia
 from ._h2_modes import Candidate, Target, candidate_from, inside, make_target, system_of, unit_rows
 from .balanced import truncate, warn_if_lowered
-from .result import Convergence, Reduction, in_precision_of
+from .orders import check_order
+from .result import Convergence, Reduction, in_precision_of, nothing_to_reduce
 
 METHODS: dict[str, Callable[[Target, Candidate], Descent]] = {
     "tsia": tsia,
@@ -85,10 +86,12 @@ def h2_reduction(
     Source: Sakamoto & Sato, arXiv:2510.14542 (problem, "armijo"); Xu & Zeng, IEEE TAC 56 (2011)
     ("tsia"); Golub & Pereyra (1973) for the projection.
     """
-    refuse_layer(sys)
+    sys = as_system(sys)
     order = _check_arguments(sys, order, method, starts, horizon, seed)
     if horizon is None:
         require_stable(linear_part(sys), what="the h2 norm")
+    if sys.order == 0:
+        return nothing_to_reduce(sys)
     target = make_target(sys, horizon)
     balanced = truncate(sys, order=order, horizon=horizon)
     # A start that had to be made stable is as good as another, one of lower order is not.
@@ -149,7 +152,7 @@ def _check_arguments(
         raise ArgumentError("method='lm' is for linear outputs and the infinite horizon")
     check_integer("starts", starts, minimum=0)
     check_integer("seed", seed, minimum=0)
-    return check_integer("order", order, minimum=1)
+    return check_order(order, sys.order)
 
 
 def _modal_start(target: Target, order: int, rng: np.random.Generator) -> Candidate:

@@ -10,6 +10,7 @@ import numpy as np
 
 from .._arrays import Array, namespace, to_numpy
 from .._check import is_complex
+from .._doors import as_linear
 from .._linalg import adjoint
 from .._modes import is_real, polar_modes, to_modes
 from .._stability import require_stable
@@ -18,9 +19,9 @@ from ..convert.rotation import to_rotation
 from ..errors import ArgumentError, ShapeError, warn_precision
 from ..norms import h2_error
 from ..structure import Diagonal, Rotation, is_structured
-from ..systems import LTI, entry, in_double, refuse_layer
+from ..systems import LTI, entry, in_double
 from .orders import check_budget, check_not_empty, check_order
-from .result import Reduction, in_precision_of
+from .result import Reduction, in_precision_of, nothing_to_reduce
 
 Score = Literal["hinf", "magnitude"]
 SCORES = ("hinf", "magnitude")
@@ -80,7 +81,7 @@ def modal_truncation(sys: LTI, order: int, *, score: Score = "hinf") -> Reductio
 
     Source: Forgione, Mejari & Piga, CDC 2024; Gwak et al., LAST, for the h∞ score.
     """
-    refuse_layer(sys)
+    sys = as_linear(sys)
     reduction = keep_modes(sys, order, score)
     if reduction.order < order:
         warn_precision(
@@ -93,8 +94,10 @@ def modal_truncation(sys: LTI, order: int, *, score: Score = "hinf") -> Reductio
 def keep_modes(sys: LTI, order: int, score: Score = "hinf") -> Reduction:
     """:func:`modal_truncation`, which does not warn of a state less than was asked for."""
     check_not_empty(sys.batch_shape)
+    order = check_order(order, sys.order)
+    if order == 0:
+        return nothing_to_reduce(sys)
     full, left, right = _with_projections(in_double(sys))
-    order = check_order(order, full.order)
     parts = _modes(full, score)
     masks = [_best(modes, order) for modes in parts]
     pairs = {int(np.sum(modes.sizes[mask] == 2)) for modes, mask in zip(parts, masks, strict=True)}
@@ -156,8 +159,8 @@ def allocate_modal_orders(
 
     Returns
     -------
-    list of int, at least one per layer (two where a layer has pairs only and the budget allows it),
-    together never above the budget. A pair counts as two states and is never split.
+    list of int, at least one per layer with states (two where it has pairs only and the budget
+    allows it), together never above the budget. A pair counts as two states and is never split.
 
     Raises
     ------
@@ -167,12 +170,13 @@ def allocate_modal_orders(
     """
     if rule not in ("last", "global", "uniform"):
         raise ArgumentError(f"rule={rule!r} is not 'last', 'global' or 'uniform'")
+    systems = [as_linear(sys, f"systems[{i}]") for i, sys in enumerate(systems)]
     sizes = [sys.order for sys in systems]
     budget = check_budget(sizes, budget, ratio)
     layers = [_modes_of_layer(sys) for sys in systems]
     # Every layer keeps a mode: its smallest is paid in advance, towards the first one it takes.
-    smallest = [int(modes.sizes.min()) for modes in layers]
-    prepaid = smallest if sum(smallest) <= budget else [1] * len(sizes)
+    smallest = [int(min(modes.sizes, default=0)) for modes in layers]
+    prepaid = smallest if sum(smallest) <= budget else [min(1, n) for n in sizes]
     if rule == "uniform":
         return _even_orders(sizes, smallest, prepaid, budget)
     return _orders_by_score(layers, prepaid, budget, rule)
@@ -227,6 +231,8 @@ def _orders_by_score(
 
 def _modes_of_layer(sys: LTI) -> Modes:
     """The modes of one system, or those that the systems of a batch keep together."""
+    if sys.order == 0:
+        return Modes(np.zeros((0, 2), dtype=np.int64), np.zeros(0), np.zeros(0))
     full = in_double(sys)
     if not full.batch_shape:
         return _modes(_in_modes(full), "hinf")[0]

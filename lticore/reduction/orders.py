@@ -15,8 +15,8 @@ _NOISE = 1e-15
 
 
 def check_order(order: int | None, states: int) -> int:
-    """``order`` as an int in 1 … ``states``."""
-    order = check_integer("order", order, minimum=1)
+    """``order`` as an int in 1 … ``states``; 0 of 0."""
+    order = check_integer("order", order, minimum=min(1, states))
     if order > states:
         raise ArgumentError(f"order is {order}, but the system has only {states} states")
     return order
@@ -30,7 +30,7 @@ def check_not_empty(batch_shape: tuple[int, ...]) -> None:
 
 
 def order_for_energy(sigma: Array, energy: float) -> int:
-    """Smallest r ≥ 1 with Σ_{i≤r} σ_i ≥ energy · Σ σ_i in every batch entry.
+    """Smallest r ≥ 1 with Σ_{i≤r} σ_i ≥ energy · Σ σ_i in every batch entry; 0 of no values.
 
     Compared on the tail, Σ_{i>r} σ_i ≤ (1 − energy) Σ σ_i, where small values are not lost.
     """
@@ -42,7 +42,7 @@ def order_for_energy(sigma: Array, energy: float) -> int:
 
 
 def order_for_error(sigma: Array, error: float) -> int:
-    """Smallest r ≥ 1 with 2 Σ_{i>r} σ_i ≤ error in every batch entry."""
+    """Smallest r ≥ 1 with 2 Σ_{i>r} σ_i ≤ error in every batch entry; 0 of no values."""
     if not error >= 0:
         raise ArgumentError(f"error must be at least 0, but is {error!r}")
     tails = _tails(to_numpy(sigma))
@@ -77,7 +77,7 @@ def allocate_orders(
 
     Returns
     -------
-    list of int, one order ≥ 1 per layer, together never above the budget.
+    list of int, one order ≥ 1 per layer (0 of no states), together never above the budget.
 
     Raises
     ------
@@ -101,8 +101,8 @@ def allocate_orders(
         tails = _tails(sigma)
         missing = tails[1:-1] / max(tails[0], np.finfo(np.float64).tiny)
         wanted += [(-share, index) for share in missing if share > _NOISE]
-    orders = [1] * len(layers)
-    for _, index in sorted(wanted)[: budget - len(layers)]:
+    orders = [min(1, len(sigma)) for sigma in layers]
+    for _, index in sorted(wanted)[: budget - sum(orders)]:
         orders[index] += 1
     return orders
 
@@ -130,7 +130,7 @@ def allocate_orders_by_error(
 
     Returns
     -------
-    list of int, one order ≥ 1 per layer, together never above the budget.
+    list of int, one order ≥ 1 per layer (0 of no states), together never above the budget.
 
     Raises
     ------
@@ -145,10 +145,11 @@ def allocate_orders_by_error(
             f"weights must hold one finite number ≥ 0 for each of {len(layers)} layers, but is "
             f"{list(weights)!r}"
         )
-    orders, left = [1] * len(layers), budget - len(layers)
+    orders = [min(1, len(values)) for values in layers]
+    left = budget - sum(orders)
     while left:
         steps = [
-            (weight * (e[r - 1] - e[r : r + left]) / np.arange(1, 1 + len(e[r : r + left])))
+            (weight * (e[r - 1 : r] - e[r : r + left]) / np.arange(1, 1 + len(e[r : r + left])))
             for weight, e, r in zip(weights, layers, orders, strict=True)
         ]
         gains = [step.max(initial=0.0) for step in steps]
@@ -171,7 +172,7 @@ def check_budget(sizes: Sequence[int], budget: int | None, ratio: float | None) 
             raise ArgumentError(f"ratio must lie in [0, 1), but is {ratio!r}")
         budget = round((1 - ratio) * sum(sizes))
     budget = check_integer("budget", budget, minimum=0)
-    if budget < len(sizes):
+    if budget < sum(size > 0 for size in sizes):
         raise ArgumentError(
             f"a budget of {budget} states (of {sum(sizes)}) cannot give each of {len(sizes)} "
             "layers its one state: lower the ratio or raise the budget"
@@ -182,18 +183,18 @@ def check_budget(sizes: Sequence[int], budget: int | None, ratio: float | None) 
 def _tails(sigma: np.ndarray) -> np.ndarray:
     """(..., n + 1) sums Σ_{i>r} σ_i for r = 0 … n, added from the small end."""
     sums = np.cumsum(sigma[..., ::-1].astype(np.float64), axis=-1)[..., ::-1]
-    return np.concatenate([sums, np.zeros_like(sums[..., :1])], axis=-1)
+    return np.concatenate([sums, np.zeros((*sums.shape[:-1], 1))], axis=-1)
 
 
 def _smallest_order(enough: np.ndarray) -> int:
     """Smallest r ≥ 1 that is enough in every batch entry; ``enough`` runs over r = 0 … n."""
-    return max(1, int(np.max(np.argmax(enough, axis=-1))))
+    return max(min(1, enough.shape[-1] - 1), int(np.max(np.argmax(enough, axis=-1))))
 
 
 def _check_errors(index: int, values: Array) -> np.ndarray:
     name = f"errors[{index}]"
     error = to_numpy(check_array(name, as_array(name, values), ndim=1))
-    if error.ndim != 1 or len(error) == 0:
+    if error.ndim != 1:
         raise ShapeError(f"{name} has shape {error.shape}: pass e(1) … e(n) of each layer")
     if np.iscomplexobj(error) or np.any(error < 0):
         raise ArgumentError(f"{name} must be real and non-negative")
@@ -203,8 +204,8 @@ def _check_errors(index: int, values: Array) -> np.ndarray:
 def _check_values(index: int, values: Array) -> np.ndarray:
     name = f"singular_values[{index}]"
     sigma = to_numpy(check_array(name, as_array(name, values), ndim=1))
-    if sigma.ndim != 1 or len(sigma) == 0:
-        raise ShapeError(f"{name} has shape {sigma.shape}: pass one non-empty vector per layer")
+    if sigma.ndim != 1:
+        raise ShapeError(f"{name} has shape {sigma.shape}: pass one vector per layer")
     if np.iscomplexobj(sigma) or np.any(sigma < 0) or np.any(np.diff(sigma) > 0):
         raise ArgumentError(f"{name} must be real, non-negative and descending")
     return sigma

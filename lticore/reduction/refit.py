@@ -11,7 +11,8 @@ import numpy as np
 
 from .._arrays import Array, is_numpy, namespace, zeros_like_shape
 from .._check import broadcast_batches, check_array, is_single, like_precision, to_double
-from .._linalg import adjoint
+from .._doors import as_linear
+from .._linalg import adjoint, pad_values
 from ..errors import ArgumentError, NonFiniteError, ShapeError
 from ..response import simulate
 from ..systems import LTI, in_double, in_single
@@ -91,6 +92,7 @@ def refit_outputs(
     """
     if not 0 <= rtol < 1:
         raise ArgumentError(f"rtol must lie in [0, 1), but is {rtol!r}")
+    reduced = as_linear(reduced, "reduced")
     sys = in_double(reduced)
     factor, squares, samples = None, 0.0, 0
     for number, batch in enumerate(batches):
@@ -142,8 +144,10 @@ def _check_batch(sys: LTI, number: int, batch: Any) -> tuple[Array, Array]:
 def _rows(sys: LTI, u: Array, y: Array, feedthrough: bool, timing: Any) -> Array:
     """(batch of the system, samples, columns): states, inputs if asked for, errors of outputs."""
     xp = namespace(sys.B, u, y)
-    identity = LTI(sys.A, sys.B, xp.eye(sys.order, dtype=sys.dtype))
-    states = simulate(identity, u, timing=timing)
+    states = u[..., :0]
+    if sys.order:
+        identity = LTI(sys.A, sys.B, xp.eye(sys.order, dtype=sys.dtype))
+        states = simulate(identity, u, timing=timing)
     errors = y - states @ xp.matrix_transpose(sys.C)
     if sys.D is not None:
         errors = errors - u @ xp.matrix_transpose(sys.D)
@@ -181,7 +185,7 @@ def _least_change(regressors: Array, errors: Array, rtol: float) -> tuple[Array,
     norms = xp.sqrt(xp.sum(xp.abs(regressors) ** 2, axis=-2))
     norms = xp.where(norms > 0, norms, xp.ones_like(norms))
     U, sigma, Vh = xp.linalg.svd(regressors / norms[..., None, :], full_matrices=False)
-    kept = (sigma > rtol * sigma[..., :1]) & (sigma > 0)
+    kept = (sigma > rtol * pad_values(sigma, 1)) & (sigma > 0)
     inverse = xp.where(kept, 1 / xp.where(kept, sigma, xp.ones_like(sigma)), 0.0)
     W = adjoint(Vh) @ (inverse[..., None] * (adjoint(U) @ errors))
     return W / norms[..., None], xp.sum(xp.astype(kept, xp.int64), axis=-1)

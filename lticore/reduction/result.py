@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 
-from .._arrays import Array
+from .._arrays import Array, zeros_like_shape
 from .._check import is_single, like_precision
+from .._linalg import real_part
 from ..quadratic import System, mapped
 
 
@@ -55,6 +56,14 @@ class Reduction:
     right: Array | None = None
     history: tuple[float, ...] = ()
     convergence: Convergence | None = None
+
+
+def nothing_to_reduce(sys: System) -> Reduction:
+    """A system without states is its own reduction."""
+    B = real_part(sys.B)
+    none, zero = (zeros_like_shape(B, (*sys.batch_shape, *tail)) for tail in ((0,), ()))
+    empty = zeros_like_shape(sys.B, (*sys.batch_shape, 0, 0))
+    return Reduction(sys, 0, none, zero, zero, left=empty, right=empty)
 
 
 def in_precision_of(sys: System, reduction: Reduction) -> Reduction:

@@ -82,6 +82,18 @@ def test_strict_single_precision_stays(structure):
     assert lti.hankel_sum_and_gradient(sys)[1].B.dtype == sys.B.dtype
 
 
+@pytest.mark.parametrize("name", QUANTITIES)
+@pytest.mark.parametrize(
+    "A", [lti.Diagonal([]), lti.Rotation([], [])], ids=["diagonal", "rotation"]
+)
+def test_strict_gains_give_what_numpy_gives(A, name):
+    sys = lti.LTI(A, np.zeros((0, 2)), np.zeros((3, 0)), [[1.0, 0.0], [2.0, 1.0], [0.0, 3.0]])
+    expected, found = QUANTITIES[name](sys), QUANTITIES[name](converted(sys, strict))
+    assert is_strict(found)
+    assert np.asarray(found).dtype == expected.dtype
+    assert np.array_equal(np.asarray(found), expected)
+
+
 @pytest.mark.parametrize("horizon", [None, 1, 6])
 @pytest.mark.parametrize("left", STRUCTURES)
 @pytest.mark.parametrize("right", STRUCTURES)

@@ -64,7 +64,7 @@ def test_tuples_with_and_without_sampling_time():
 
 def test_continuous_time_is_refused_with_the_way_out():
     A, B, C, D = -np.eye(2), np.ones((2, 1)), np.ones((1, 2)), np.zeros((1, 1))
-    objects = [scipy.signal.lti(A, B, C, D), (A, B, C, D, 0), (A, B, C, D, None)]
+    objects = [scipy.signal.lti(A, B, C, D), (A, B, C, D, 0)]
     try:
         import control
     except ImportError:
@@ -76,10 +76,30 @@ def test_continuous_time_is_refused_with_the_way_out():
             lti.from_statespace(obj)
 
 
+def test_complex_systems_are_not_cut_to_real_ones():
+    sys = lti.LTI(lti.Diagonal([0.5j]), [[1j]], [[1.0]])
+    assert_same(lti.from_statespace(lti.to_statespace(sys)), sys)
+    pytest.importorskip("control")
+    with pytest.raises(lti.DtypeError, match="python-control holds real systems"):
+        lti.to_statespace(sys, "control")
+
+
+def test_gains_of_other_libraries():
+    gains = [scipy.signal.dlti(3.0, 1.0), (np.zeros((0, 0)), np.zeros((0, 1)), np.zeros((1, 0)), 3)]
+    try:
+        import control
+    except ImportError:
+        pass
+    else:
+        gains += [control.ss([], [], [], 3.0), control.tf(3.0, 1.0)]  # no time base: dt is None
+    for gain in gains:
+        assert lti.h2_norm(gain) == 3.0
+
+
 def test_what_is_no_system_is_refused():
-    with pytest.raises(lti.ArgumentError, match=r"builtins\.dict is not a state-space system"):
+    with pytest.raises(lti.ArgumentError, match=r"obj \(dict\) is not a system"):
         lti.from_statespace({})
-    with pytest.raises(lti.ArgumentError, match="a tuple of 2 arrays"):
+    with pytest.raises(lti.ArgumentError, match="a tuple of 2, which is not a system"):
         lti.from_statespace((np.eye(2), np.eye(2)))
     with pytest.raises(lti.ArgumentError, match="library='matlab'"):
         lti.to_statespace(SYSTEM, "matlab")

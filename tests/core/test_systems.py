@@ -1,5 +1,6 @@
 """Structures and systems: shapes, poles, dense forms, promotion."""
 
+import array_api_strict
 import numpy as np
 import pytest
 from hypothesis import given
@@ -133,8 +134,8 @@ def test_a_complex_part_makes_the_system_complex_and_keeps_its_precision():
     assert sys.A.dtype == np.float32
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint16])
-def test_integers_become_float64(dtype):
+@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint16, np.bool])
+def test_integers_and_booleans_become_float64(dtype):
     ones = np.ones((1, 1), dtype=dtype)
     sys = lti.LTI(lti.Diagonal(np.zeros(1, dtype=dtype)), ones, ones, ones)
     assert sys.dtype == np.float64
@@ -147,6 +148,33 @@ def test_lists_are_accepted():
         lti.Diagonal(np.array([0.5, 0.25])), np.array([[1.0], [2.0]]), np.ones((1, 2))
     )
     assert np.array_equal(lti.hankel_singular_values(sys), lti.hankel_singular_values(expected))
+
+
+@pytest.mark.parametrize("zero", [0, 0.0, 0j, np.float64(0), np.array(0), None])
+def test_feedthrough_of_zero_is_none(zero):
+    assert lti.LTI(lti.Diagonal([0.5, 0.25]), np.ones((2, 3)), np.ones((2, 2)), zero).D is None
+
+
+@pytest.mark.parametrize("number", [2, 2.0, np.float64(2), np.array(2.0), np.array([[2]])])
+def test_a_number_is_the_feedthrough_of_one_input_and_output(number):
+    sys = lti.LTI(lti.Diagonal([0.5]), [[1.0]], [[1.0]], number)
+    assert np.array_equal(sys.D, [[2.0]])
+    assert sys.D.dtype == np.float64
+
+
+def test_a_number_has_no_precision_of_its_own():
+    half = np.full((1, 1), 0.5, np.float32)
+    assert lti.LTI(lti.Diagonal(half[0]), half, half, 2.0).dtype == np.float32
+    assert lti.LTI(lti.Diagonal(half[0]), half, half, 2j).dtype == np.complex64
+    strict = array_api_strict.asarray(np.array(half))
+    sys = lti.LTI(lti.Diagonal(strict[0, :]), strict, strict, 2.0)
+    assert sys.D.dtype == array_api_strict.float32
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, complex(0, np.nan)])
+def test_numbers_that_are_not_finite_are_named(number):
+    with pytest.raises(lti.NonFiniteError, match=r"^D contains NaN or infinity"):
+        lti.LTI(lti.Diagonal([0.5]), [[1.0]], [[1.0]], number)
 
 
 def test_batches_broadcast_against_each_other():
@@ -165,7 +193,10 @@ def test_systems_are_frozen():
 
 
 def test_matrix_subclasses_become_plain_arrays():
-    sys = lti.LTI(lti.Diagonal([0.5]), np.ma.array([[1.0]]), [[1.0]])
+    class Matrix(np.ndarray):
+        pass
+
+    sys = lti.LTI(lti.Diagonal([0.5]), np.ones((1, 1)).view(Matrix), [[1.0]])
     assert type(sys.B) is np.ndarray
 
 
