@@ -19,6 +19,8 @@ from torch.nn.functional import cross_entropy
 
 import lticore as lti
 from lticore import kernels
+from lticore._stein_modal import diagonal_stein_reference, rotation_stein_reference
+from lticore.recurrence import linear_recurrence_reference, recurrence_adjoint_reference
 from lticore_torch import HankelRegularizer, SequenceClassifier, SequenceClassifierConfig
 
 #: (batch, length, states) of sequence layers.
@@ -72,7 +74,7 @@ def time_recurrence(form: tuple[int, int, int], dtype: str) -> dict:
     poles = 0.99 * cp.exp(1j * cp.linspace(0, 3, n)) if dtype == "complex64" else cp.full(n, 0.99)
     poles = cp.broadcast_to(poles.astype(dtype), (batch, n))
     initial = cp.zeros((batch, n), dtype)
-    run = kernels.find("linear_recurrence", poles)
+    run = kernels.find(linear_recurrence_reference, poles)
     row = beside_a_copy(lambda u: run(poles, u, initial, False), inputs)
     return report({"form": list(form), "dtype": dtype, **row})
 
@@ -83,22 +85,25 @@ def time_recurrence_gradient(form: tuple[int, int, int], dtype: str) -> dict:
     inputs = [random_array(form, dtype) for _ in range(buffers(form, dtype))]
     poles = cp.full((batch, 1, n), 0.99, dtype)
     initial, states = cp.zeros((batch, n), dtype), random_array(form, dtype)
-    run = kernels.find("recurrence_adjoint", poles)
+    run = kernels.find(recurrence_adjoint_reference, poles)
     row = beside_a_copy(lambda g: run(poles, g, states, initial, False)[0], inputs)
     row["share_of_copy_bandwidth"] *= 1.5
     row["gigabytes_per_second"] *= 1.5
     return report({"form": list(form), "dtype": dtype, **row, "bar": BAR_BANDWIDTH})
 
 
-STEIN = {"diagonal_stein": "complex128", "rotation_stein": "float64"}
+STEIN = {
+    "diagonal_stein": (diagonal_stein_reference, "complex128"),
+    "rotation_stein": (rotation_stein_reference, "float64"),
+}
 
 
 def time_stein(name: str, n: int) -> dict:
-    dtype = STEIN[name]
+    reference, dtype = STEIN[name]
     poles = n if name == "diagonal_stein" else n // 2
     radius, phase = cp.random.uniform(0.5, 0.999, poles), cp.random.uniform(-3, 3, poles)
     sides = [random_array((n, n), dtype) for _ in range(buffers((n, n), dtype))]
-    run = kernels.find(name, radius)
+    run = kernels.find(reference, radius)
     row = beside_a_copy(lambda Q: run(radius, phase, radius, phase, Q), sides)
     return report({"operation": name, "order": n, **row})
 

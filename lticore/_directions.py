@@ -39,7 +39,7 @@ def balancing_directions(P: Array, Q: Array) -> tuple[Array, Array, Array]:
     Cost: O(n³); on NumPy one factor and one symmetric eigendecomposition of the numerical rank of
     P, and more only where σ falls below 1e-3 σ_1.
     """
-    return kernels.find("balancing_directions", P)(P, Q)
+    return kernels.find(balancing_directions_reference, P)(P, Q)
 
 
 def balancing_directions_reference(P: Array, Q: Array) -> tuple[Array, Array, Array]:
@@ -61,7 +61,7 @@ def leading_directions(P: Array, Q: Array) -> tuple[Array, Callable[[int], tuple
     """
     if P.shape[-1] == 0:
         return directions_of_factors(P, Q)
-    return kernels.find("leading_directions", P)(P, Q)
+    return kernels.find(leading_directions_reference, P)(P, Q)
 
 
 def leading_directions_reference(

@@ -58,7 +58,7 @@ def one_minus(gap: Array, modulus: Array, phase: Array) -> Array:
 
 def hermitian_part(X: Array) -> Array:
     """(X + Xᴴ)/2; X may be overwritten."""
-    return kernels.find("hermitian_part", X)(X)
+    return kernels.find(hermitian_part_reference, X)(X)
 
 
 def hermitian_part_reference(X: Array) -> Array:
@@ -130,7 +130,7 @@ def pivoted_cholesky(X: Array, *, rtol: float, max_rank: int | None = None) -> A
     Cost: O(n r²) per matrix. Source: Higham, Accuracy and Stability of Numerical Algorithms, §10.3.
     """
     limit = X.shape[-1] if max_rank is None else min(max_rank, X.shape[-1])
-    return kernels.find("pivoted_cholesky", X)(X, rtol, limit)
+    return kernels.find(pivoted_cholesky_reference, X)(X, rtol, limit)
 
 
 def leading_svd(M: Array) -> tuple[Array, Callable[[int], tuple[Array, Array]]]:
@@ -140,7 +140,7 @@ def leading_svd(M: Array) -> tuple[Array, Callable[[int], tuple[Array, Array]]]:
 
     Cost: O(n³); for r ≪ n about a quarter less than a full SVD.
     """
-    return kernels.find("leading_svd", M)(M)
+    return kernels.find(leading_svd_reference, M)(M)
 
 
 def leading_svd_reference(M: Array) -> tuple[Array, Callable[[int], tuple[Array, Array]]]:
@@ -162,7 +162,7 @@ def directions_of_factors(R: Array, S: Array) -> tuple[Array, Callable[[int], tu
 
 def weighted_gram(X: Array, weights: Array | None = None) -> Array:
     """X diag(w) Xᴴ, Hermitian, for X (..., n, k) and real weights (..., k), by default 1."""
-    return kernels.find("weighted_gram", X)(X, weights)
+    return kernels.find(weighted_gram_reference, X)(X, weights)
 
 
 def weighted_gram_reference(X: Array, weights: Array | None) -> Array:

@@ -59,7 +59,9 @@ def _product(A: StateMatrix, X: Array, Y: Array) -> tuple[Array, ...]:
         return (_like(A.poles, products),)
     if isinstance(A, Rotation):
         products = (
-            rotation_products_reference if is_complex(X) else kernels.find("rotation_products", X)
+            rotation_products_reference
+            if is_complex(X)
+            else kernels.find(rotation_products_reference, X)
         )
         radial, tangential, real = products(A.radius, A.angle, A.real_poles, X, Y)
         return radial, A.radius * tangential, real

@@ -29,27 +29,32 @@ def modal_solver(A: Diagonal | Rotation, B: Diagonal | Rotation, horizon: int | 
         return _in_modes(A, B, lambda Y, adjoint: Y * (conjugate_factors if adjoint else factors))
 
     def general() -> RawSolver:
-        return _in_modes(A, B, _quotient("diagonal_stein", polar_modes, A, B))
+        return _in_modes(A, B, _quotient(diagonal_stein_reference, polar_modes, A, B))
 
     if not (isinstance(A, Rotation) and isinstance(B, Rotation)):
         return general()
-    real = _quotient("rotation_stein", _block_poles, A, B)
+    real = _quotient(rotation_stein_reference, _block_poles, A, B)
     return lambda Q, adjoint: (general() if is_complex(Q) else real)(Q, adjoint)
 
 
 def _quotient(
-    operation: str, polar: Callable[[Any], Polar], A: Diagonal | Rotation, B: Diagonal | Rotation
+    reference: Callable[..., Array],
+    polar: Callable[[Any], Polar],
+    A: Diagonal | Rotation,
+    B: Diagonal | Rotation,
 ) -> RawSolver:
-    """The kernel of that name for the poles that ``polar`` finds in A and B."""
+    """The operation of this reference text for the poles that ``polar`` finds in A and B."""
     a = polar(A)
     b = a if B is A else polar(B)
-    return lambda Q, adjoint: _run(operation, a, b, Q, adjoint)
+    return lambda Q, adjoint: _run(reference, a, b, Q, adjoint)
 
 
-def _run(operation: str, a: Polar, b: Polar, Q: Array, adjoint_equation: bool) -> Array:
+def _run(
+    reference: Callable[..., Array], a: Polar, b: Polar, Q: Array, adjoint_equation: bool
+) -> Array:
     # Aᴴ has the modes of A with conjugate poles.
     sign = -1 if adjoint_equation else 1
-    return kernels.find(operation, Q)(a[0], sign * a[1], b[0], sign * b[1], Q)
+    return kernels.find(reference, Q)(a[0], sign * a[1], b[0], sign * b[1], Q)
 
 
 def _in_modes(

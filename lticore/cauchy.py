@@ -47,7 +47,9 @@ def cauchy_factor(
     Source: Gohberg, Kailath & Olshevsky, Math. Comp. 64 (1995); Gu & Eisenstat on pivoting.
     """
     n = radius.shape[-1]
-    factor = cauchy_factor_reference if n < _SMALL else kernels.find("cauchy_factor", radius)
+    factor = cauchy_factor_reference
+    if n >= _SMALL:
+        factor = kernels.find(factor, radius)
     return factor(radius, phase, generator, rtol, n if max_rank is None else min(max_rank, n))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from . import kernels
 from ._arrays import Array, namespace, zeros_like_shape
 from ._check import broadcast_batches, check_array, is_complex, is_single
@@ -42,7 +44,7 @@ def linear_recurrence(
     """
     poles = check_array("poles", poles, ndim=1)
     inputs = check_array("inputs", inputs, ndim=2)
-    return _run("linear_recurrence", poles, inputs, initial, reverse, tail=1)
+    return _run(linear_recurrence_reference, poles, inputs, initial, reverse, tail=1)
 
 
 def time_varying_recurrence(
@@ -65,11 +67,16 @@ def time_varying_recurrence(
         raise ShapeError(
             f"poles has {poles.shape[-2]} time steps, but inputs has {inputs.shape[-2]}"
         )
-    return _run("time_varying_recurrence", poles, inputs, initial, reverse, tail=2)
+    return _run(time_varying_recurrence_reference, poles, inputs, initial, reverse, tail=2)
 
 
 def _run(
-    operation: str, poles: Array, inputs: Array, initial: Array | None, reverse: bool, tail: int
+    reference: Callable[..., Array],
+    poles: Array,
+    inputs: Array,
+    initial: Array | None,
+    reverse: bool,
+    tail: int,
 ) -> Array:
     """Bring everything to one dtype and batch shape, then run the kernel."""
     n = inputs.shape[-1]
@@ -96,7 +103,7 @@ def _run(
         xp.broadcast_to(xp.astype(x, dtype, copy=False), (*batch, *x.shape[-axes:]))
         for x, axes in ((poles, tail), (inputs, 2), (initial, 1))
     )
-    return kernels.find(operation, inputs)(poles, inputs, initial, reverse)
+    return kernels.find(reference, inputs)(poles, inputs, initial, reverse)
 
 
 def linear_recurrence_reference(
@@ -137,7 +144,7 @@ def recurrence_adjoint_reference(
     changes = poles.shape[-2] != 1
     if changes:  # the last step has none after it: it starts from zero, with any pole
         conj = xp.roll(conj, 1 if reverse else -1, axis=-2)
-    run = kernels.find("time_varying_recurrence", cotangents)
+    run = kernels.find(time_varying_recurrence_reference, cotangents)
     back = run(conj, cotangents, zeros_like_shape(cotangents, initial.shape), not reverse)
     previous = (states[..., 1:, :], first) if reverse else (first, states[..., :-1, :])
     products = back * conjugate(xp.concat(previous, axis=-2))
@@ -149,7 +156,7 @@ def recurrence_adjoint_reference(
 
 def recur_in_place_reference(poles: Array, rows: Array, initial: Array, reverse: bool) -> None:
     """The inputs of a time-varying recurrence, (..., L, n), become its states. Reference text."""
-    rows[...] = kernels.find("time_varying_recurrence", rows)(poles, rows, initial, reverse)
+    rows[...] = kernels.find(time_varying_recurrence_reference, rows)(poles, rows, initial, reverse)
 
 
 def adjoint_in_place_reference(
@@ -157,6 +164,6 @@ def adjoint_in_place_reference(
 ) -> Array:
     """The cotangents of the states become those of the inputs; returns those of the poles, as
     :func:`recurrence_adjoint_reference`. Reference text."""
-    run = kernels.find("recurrence_adjoint", rows)
+    run = kernels.find(recurrence_adjoint_reference, rows)
     rows[...], g_poles = run(poles, rows, states, initial, reverse)
     return g_poles

@@ -11,6 +11,12 @@ from torch.autograd import Function
 
 from lticore import kernels
 from lticore.errors import DtypeError, ShapeError
+from lticore.recurrence import (
+    adjoint_in_place_reference,
+    recur_in_place_reference,
+    recurrence_adjoint_reference,
+    time_varying_recurrence_reference,
+)
 
 from .bridge import current_stream, has_arrays, to_array, to_tensor
 
@@ -201,7 +207,7 @@ def _recurrence(poles: Tensor, inputs: Tensor, initial: Tensor, reverse: bool) -
         return _by_doubling(poles, inputs, initial, reverse)
     with current_stream(inputs.device):
         p, u, x = to_array(poles), to_array(inputs), to_array(initial)
-        return to_tensor(kernels.find("time_varying_recurrence", u)(p, u, x, reverse))
+        return to_tensor(kernels.find(time_varying_recurrence_reference, u)(p, u, x, reverse))
 
 
 @_recurrence.register_fake
@@ -226,7 +232,7 @@ def _recurrence_adjoint(
     else:
         with current_stream(cotangent.device):
             p, g, x, start = (to_array(t) for t in (poles, cotangent, states, initial))
-            run = kernels.find("recurrence_adjoint", g)
+            run = kernels.find(recurrence_adjoint_reference, g)
             back, g_poles = (to_tensor(t) for t in run(p, g, x, start, reverse))
     return back, g_poles.to(poles.dtype)
 
@@ -252,7 +258,7 @@ def recur_in_place(poles: Tensor, rows: Tensor, initial: Tensor, reverse: bool) 
         return
     with current_stream(rows.device):
         p, u, x = to_array(each), to_array(rows), to_array(initial)
-        kernels.find("recur_in_place", u)(p, u, x, reverse)
+        kernels.find(recur_in_place_reference, u)(p, u, x, reverse)
 
 
 def adjoint_in_place(
@@ -266,7 +272,9 @@ def adjoint_in_place(
     else:
         with current_stream(rows.device):
             p, g, x, start = (to_array(t) for t in (each, rows, states, initial))
-            g_poles = to_tensor(kernels.find("adjoint_in_place", g)(p, g, x, start, reverse))
+            g_poles = to_tensor(
+                kernels.find(adjoint_in_place_reference, g)(p, g, x, start, reverse)
+            )
     return g_poles.sum(dim=(0, 1)).to(poles.dtype)
 
 

@@ -193,7 +193,7 @@ def test_many_states_need_no_square_matrix():
 
 @pytest.fixture
 def kernel():
-    return kernels.find("cauchy_factor", np.zeros(1))
+    return kernels.find(cauchy_factor_reference, np.zeros(1))
 
 
 @pytest.mark.parametrize("m", [1, 3])

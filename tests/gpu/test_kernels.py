@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from lticore import kernels
+from lticore._stein_modal import diagonal_stein_reference, rotation_stein_reference
+from lticore.cauchy import cauchy_factor_reference
 from lticore.recurrence import linear_recurrence_reference, time_varying_recurrence_reference
 
 pytestmark = pytest.mark.gpu
@@ -13,12 +15,12 @@ DTYPES = (np.float32, np.float64, np.complex64, np.complex128)
 
 @pytest.fixture
 def run(cupy):
-    """``run(operation, *arrays, …)`` on the device; NumPy arrays there and back."""
+    """``run(reference, *arrays, …)`` on the device; NumPy arrays there and back."""
 
-    def run(operation, *arguments):
+    def run(reference, *arguments):
         given = [cupy.asarray(x) if isinstance(x, np.ndarray) else x for x in arguments]
         copies = [x.copy() if isinstance(x, cupy.ndarray) else x for x in given]
-        result = kernels.find(operation, given[0])(*given)
+        result = kernels.find(reference, given[0])(*given)
         assert isinstance(result, cupy.ndarray)
         for x, copy in zip(given, copies, strict=True):
             assert not isinstance(x, cupy.ndarray) or bool((x == copy).all())
@@ -68,13 +70,13 @@ def test_recurrences(run, batch, length, n, dtype, reverse):
     initial = random_array(rng, (*batch, n), dtype)
     # In double precision: single precision in sequence is the less accurate of the two.
     wide = [x.astype(np.result_type(dtype, np.float64)) for x in (poles, inputs, initial)]
-    expected = kernels.find("linear_recurrence", inputs)(*wide, reverse)
+    expected = kernels.find(linear_recurrence_reference, inputs)(*wide, reverse)
     tolerance = 1e-5 if np.finfo(dtype).bits == 32 else 1e-11
-    found = run("linear_recurrence", poles, inputs, initial, reverse)
+    found = run(linear_recurrence_reference, poles, inputs, initial, reverse)
     assert found.dtype == dtype
     assert relative_error(found, expected) <= tolerance
     varying = np.broadcast_to(poles[..., None, :], inputs.shape)
-    found = run("time_varying_recurrence", varying, inputs, initial, reverse)
+    found = run(time_varying_recurrence_reference, varying, inputs, initial, reverse)
     assert relative_error(found, expected) <= tolerance
 
 
@@ -85,7 +87,7 @@ def test_varying_poles(run, dtype):
     poles /= np.maximum(1, np.abs(poles))
     initial = random_array(rng, (4, 50), dtype)
     expected = time_varying_recurrence_reference(poles, inputs, initial, False)
-    found = run("time_varying_recurrence", poles, inputs, initial, False)
+    found = run(time_varying_recurrence_reference, poles, inputs, initial, False)
     assert relative_error(found, expected) <= 100 * np.finfo(dtype).eps
 
 
@@ -94,7 +96,7 @@ def test_repeated_runs_agree(cupy):
     rng = np.random.default_rng(2)
     poles = cupy.asarray(poles_on_the_circle(rng, (16, 128), np.complex64))
     inputs = cupy.asarray(random_array(rng, (16, 16384, 128), np.complex64))
-    run = kernels.find("linear_recurrence", inputs)
+    run = kernels.find(linear_recurrence_reference, inputs)
     first = run(poles, inputs, 0 * poles, False)
     for _ in range(50):
         assert bool((run(poles, inputs, 0 * poles, False) == first).all())
@@ -106,7 +108,7 @@ def test_recurrence_of_strided_arrays_on_another_stream(cupy):
     expected = linear_recurrence_reference(poles, inputs[:, ::-2, ::2], 0 * poles, False)
     with cupy.cuda.Stream(non_blocking=True) as stream:
         u, p = cupy.asarray(inputs)[:, ::-2, ::2], cupy.asarray(poles)
-        found = kernels.find("linear_recurrence", u)(p, u, 0 * p, False)
+        found = kernels.find(linear_recurrence_reference, u)(p, u, 0 * p, False)
         stream.synchronize()
     assert relative_error(found.get(), expected) <= 1e-14
 
@@ -121,7 +123,7 @@ def test_more_than_2_to_the_31_elements(cupy, n):
     inputs = cupy.ones((length, n), dtype=cupy.float32)
     poles = cupy.linspace(0, 0.5, n, dtype=cupy.float32)
     steady = 1 / (1 - poles)
-    states = kernels.find("linear_recurrence", inputs)(poles, inputs, steady, False)
+    states = kernels.find(linear_recurrence_reference, inputs)(poles, inputs, steady, False)
     for x in (states.min(axis=0), states.max(axis=0)):
         assert float(abs(x / steady - 1).max()) <= 1e-6
 
@@ -137,8 +139,8 @@ def test_diagonal_stein(run, n, l, batch):
     rng = np.random.default_rng(4)
     poles = (*polar(rng, (*batch, n)), *polar(rng, (*batch, l)))
     Q = random_array(rng, (*batch, n, l), np.complex128)
-    found = run("diagonal_stein", *poles, Q)
-    expected = kernels.find("diagonal_stein", Q)(*poles, Q)
+    found = run(diagonal_stein_reference, *poles, Q)
+    expected = kernels.find(diagonal_stein_reference, Q)(*poles, Q)
     assert np.all(np.abs(found - expected) <= 1e-13 * np.abs(expected))
 
 
@@ -151,8 +153,8 @@ def test_rotation_stein(run, a, b, batch):
     phase_a[..., a[0] :], phase_b[..., b[0] :] = 0, np.pi
     Q = rng.standard_normal((*batch, 2 * a[0] + a[1], 2 * b[0] + b[1]))
     arguments = (radius_a, phase_a, radius_b, phase_b, Q)
-    found = run("rotation_stein", *arguments)
-    assert relative_error(found, kernels.find("rotation_stein", Q)(*arguments)) <= 1e-12
+    found = run(rotation_stein_reference, *arguments)
+    assert relative_error(found, kernels.find(rotation_stein_reference, Q)(*arguments)) <= 1e-12
 
 
 @pytest.mark.parametrize("m", [1, 3])
@@ -162,8 +164,10 @@ def test_cauchy_factor(run, n, batch, m):
     radius, phase = 1 - 10.0 ** -rng.uniform(0.1, 4, (*batch, n)), rng.uniform(-3, 3, (*batch, n))
     generator = random_array(rng, (*batch, n, m), np.complex128)
     for rtol, limit in ((1e-10, 60), (0.0, 5), (0.0, 0)):
-        found = run("cauchy_factor", radius, phase, generator, rtol, limit)
-        expected = kernels.find("cauchy_factor", radius)(radius, phase, generator, rtol, limit)
+        found = run(cauchy_factor_reference, radius, phase, generator, rtol, limit)
+        expected = kernels.find(cauchy_factor_reference, radius)(
+            radius, phase, generator, rtol, limit
+        )
         assert found.shape == expected.shape
         rows = slice(0, 200)
         P, product = (
