@@ -17,6 +17,8 @@ from .errors import ArrayLibraryError
 EPSILON = float(np.finfo(np.float64).eps)
 #: Rows of tall matrices that are worked on together: a hundred columns of them fit the cache.
 _ROWS = 2048
+#: Columns of a QR factorisation that are eliminated together.
+_PANEL = 32
 
 
 def conjugate(X: Array) -> Array:
@@ -235,8 +237,10 @@ def _leading_columns(X: np.ndarray, rtol: float) -> np.ndarray:
     blocks = [slice(first, first + _ROWS) for first in range(0, len(X), _ROWS)]
     T, tails = np.zeros((0, k)), np.zeros(k)
     for rows in blocks:
-        stacked = np.concatenate([T, X[rows] / norms[rows]])
-        T = scipy.linalg.qr(stacked, mode="r", check_finite=False, overwrite_a=True)[0][:k]
+        stacked = np.asfortranarray(np.concatenate([T, X[rows] / norms[rows]]))
+        # xGEQRT works in panels that stay in the cache, which xGEQRF does not for so few columns.
+        T, _, _ = scipy.linalg.lapack.dgeqrt(min(_PANEL, *stacked.shape), stacked, overwrite_a=True)
+        T = np.triu(T[:k])
     V = np.linalg.svd(T)[2].T
     for rows in blocks:
         squares = np.square((X[rows] / norms[rows]) @ V)
