@@ -47,7 +47,10 @@ def to_tensor(array: Any) -> Tensor:
     import numpy as np
 
     array = np.asarray(array)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+    tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
+    # Strides of empty arrays are 0 in NumPy and those of one step in torch, which compiled code
+    # compares.
+    return tensor if tensor.numel() else tensor.new_empty(tensor.shape)
 
 
 @contextmanager

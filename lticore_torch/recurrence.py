@@ -282,7 +282,8 @@ def _by_doubling(poles: Tensor, inputs: Tensor, initial: Tensor, reverse: bool) 
     """For devices without kernels: ⌈log2 L⌉ passes, products of λ in the precision of the poles."""
     if reverse:
         return _by_doubling(poles.flip(-2), inputs.flip(-2), initial, False).flip(-2)
-    states, products, shift = inputs.clone(), poles, 1
+    states = inputs.clone(memory_format=torch.contiguous_format)  # the results are, as promised
+    products, shift = poles, 1
     states[..., :1, :] += (poles[..., :1, :] * initial.unsqueeze(-2)).to(states.dtype)
     while shift < inputs.shape[-2]:
         # After this pass each state holds the last 2·shift inputs, weighted, and each product as

@@ -297,9 +297,10 @@ def _map_adjoint(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Cotangents of (poles, real_poles, B, C, u, initial)."""
-    parts, kept = _parts(poles, real_poles, B, C), (pairs, reals)
-    g_poles = [torch.zeros_like(part.poles) for part in parts]
-    g_B, g_C, g_u = torch.zeros_like(B), torch.zeros_like(C), u.new_empty(u.shape)
+    parts, kept = _parts(poles, real_poles, B, C), (pairs.contiguous(), reals.contiguous())
+    # Contiguous, as promised below: zeros_like would take over any layout of the arguments.
+    g_poles = [part.poles.new_zeros(part.poles.shape) for part in parts]
+    g_B, g_C, g_u = B.new_zeros(B.shape), C.new_zeros(C.shape), u.new_empty(u.shape)
     g_parts = _parts(poles, real_poles, g_B, g_C)
     starts = _split(initial, poles)
     # g_last, then conj(λ) v of the first step of the chunk after.

@@ -32,6 +32,7 @@ from .base import (
     system_array,
     wide,
 )
+from .channels import channel_sums, of_channels
 from .hippo import hippo_normal
 from .modal import upper_half
 from .sampled import continuous, sampled_zoh
@@ -130,7 +131,7 @@ class S4D(SSMLayer):
 
     def _pairs(self) -> tuple[Tensor, Tensor, Tensor]:
         """(ρ, α, complex b of the sampled system), one per pair, in double precision."""
-        step = exponential(self.step_log)[self.pair_channel]
+        step = of_channels(exponential(self.step_log), self.pair_channel)
         return sampled_zoh(exponential(self.decay_log), self.frequency.double(), step)
 
     def system_tensors(self) -> tuple[str, tuple[Tensor, ...], Tensor, Tensor]:
@@ -284,16 +285,21 @@ class S4D(SSMLayer):
 
     def _drive(self, x: Tensor, b: Tensor) -> Tensor:
         """B u, (..., states)."""
-        pairs = as_neighbours(x[..., self.pair_channel] * b).to(x.dtype)
-        return torch.cat([pairs, x[..., self.real_channel]], dim=-1)
+        pairs = as_neighbours(of_channels(x, self.pair_channel) * b).to(x.dtype)
+        return torch.cat([pairs, of_channels(x, self.real_channel)], dim=-1)
 
     def _read_out(self, states: Tensor, x: Tensor) -> Tensor:
         """C x + D u, (..., features)."""
         pairs = 2 * len(self.decay_log)
         paired = states[..., :pairs].unflatten(-1, (-1, 2)) * (2 * self.C.to(x.dtype))
-        y = torch.zeros_like(x).index_add(-1, self.pair_channel, paired.sum(dim=-1))
-        y = y.index_add(-1, self.real_channel, states[..., pairs:] * self.real_C.to(x.dtype))
-        return y + x * self.D.to(x.dtype)
+        reals = states[..., pairs:] * self.real_C.to(x.dtype)
+        return self._summed(paired.sum(dim=-1), reals) + x * self.D.to(x.dtype)
+
+    def _summed(self, pairs: Tensor, reals: Tensor) -> Tensor:
+        """Over the modes of each channel, (..., features)."""
+        return channel_sums(pairs, self.pair_channel, self.features) + channel_sums(
+            reals, self.real_channel, self.features
+        )
 
     def _dtype(self) -> torch.dtype:
         return wide(self.C.dtype)
@@ -306,9 +312,7 @@ class S4D(SSMLayer):
         c = torch.complex(self.C[:, 0].double(), -self.C[:, 1].double())
         z = linear_recurrence(torch.polar(radius, -angle), _impulse(2 * c * b, steps).to(narrow))
         x = linear_recurrence(signed_poles(self.real_atanh), _impulse(self.real_C, steps).to(dtype))
-        response = z.new_zeros(self.features, steps, dtype=dtype)
-        response = response.index_add(0, self.pair_channel, z.real.mT)
-        return response.index_add(0, self.real_channel, x.mT).mT
+        return self._summed(z.real, x)
 
     @in_full_precision
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
