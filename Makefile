@@ -1,5 +1,9 @@
 PYTHON ?= python3
 VENV ?= .venv
+OLDEST_VENV ?= .venv-oldest
+# What `setup` installs: an extra of pyproject.toml, at these versions.
+EXTRA ?= dev
+PINS ?= constraints/cpu.txt
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 # A machine with a GPU may bring its own environment; it is used when there is no venv.
@@ -9,17 +13,17 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 ONE_THREAD = OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-gpu long-runs long-runs-status lint format bench bench-peers bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-gpu clean
+.PHONY: help setup demo test test-slow test-kernels test-oldest test-gpu long-runs long-runs-status lint format bench bench-peers bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-gpu clean
 
 help:  ## List all targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
 
 setup: $(INSTALLED)  ## Make the virtual environment with pinned CPU packages
 
-$(INSTALLED): pyproject.toml constraints/cpu.txt
+$(INSTALLED): pyproject.toml $(PINS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--constraint constraints/cpu.txt --editable '.[dev]'
+		--constraint $(PINS) --editable '.[$(EXTRA)]'
 	touch $(INSTALLED)
 
 demo: setup  ## Train, compress and report on real digits (about 2 minutes), into runs/demo
@@ -30,6 +34,12 @@ test: setup  ## Run the tests
 
 test-slow: setup  ## Run the tests that take long
 	$(BIN)/python -m pytest -m slow
+
+test-kernels: setup  ## Run the core tests under every OpenBLAS kernel that this processor can run
+	$(BIN)/python tests/openblas_kernels.py
+
+test-oldest:  ## Run the tests at the lower bounds of the dependencies, in an environment of its own
+	$(MAKE) VENV=$(OLDEST_VENV) EXTRA=test PINS=constraints/oldest.txt test
 
 test-gpu:  ## Run the tests that need a CUDA device; fails without one
 	REQUIRE_GPU=1 $(GPU_PYTHON) -m pytest -m gpu
@@ -86,4 +96,4 @@ bench-gpu:  ## Time the CUDA kernels and functions on a device, into benchmarks/
 	$(GPU_PYTHON) benchmarks/gpu.py
 
 clean:  ## Remove the virtual environment and caches
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(OLDEST_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

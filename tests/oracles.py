@@ -37,6 +37,24 @@ def size(X):
     return float(np.max(np.linalg.norm(X, axis=(-2, -1))))
 
 
+def stein_condition(A, B=None):
+    """‖L⁻¹‖(1 + ‖A‖‖B‖) of L X = X − A X Bᴴ, for one pair of dense matrices.
+
+    A backward stable solution has a residual of eps (1 + ‖A‖‖B‖)‖X‖ and is off by eps ‖X‖ times
+    this: eps stands for n eps in the worst case, where all roundings have one sign.
+    """
+    B = A if B is None else B
+    L = np.eye(len(A) * len(B)) - np.kron(A, B.conj())
+    smallest = np.linalg.svd(L, compute_uv=False)[-1]
+    return (1 + np.linalg.norm(A, 2) * np.linalg.norm(B, 2)) / smallest
+
+
+def squared_norm_rounding(sys):
+    """What a backward stable P leaves uncertain in tr(C P Cᴴ), for one system."""
+    P = lti.controllability_gramian(sys)
+    return EPS * stein_condition(dense(sys.A)) * size(P) * np.linalg.norm(sys.C, 2) ** 2
+
+
 def unit_roundoff(x):
     return EPS_SINGLE if np.asarray(x).dtype in (np.float32, np.complex64) else EPS
 
