@@ -28,10 +28,10 @@ from ..response import frequency_response
 from ..structure import Rotation, StateMatrix, is_structured
 from ..systems import LTI, refuse_layer, replaced
 from ._repair import repair
-from ._rounding import lost_in_poles
+from ._rounding import in_precision_of, lost_in_poles
 from ._split import join, split_unstable
 from .orders import check_not_empty, check_order, order_for_energy, order_for_error
-from .result import Reduction, in_precision_of
+from .result import Reduction
 
 #: ‖P‖‖Q‖/σ_1² of systems without much cancellation between their modes.
 _CANCELLATION = 1e6
@@ -168,7 +168,7 @@ def truncate(
         balancing = _balance(full, horizon)
         wanted = _choose_order(balancing.sigma, order, energy, error)
         found = (_perturbed if match_dc else _truncated)(full, balancing, wanted, horizon)
-    return replace(found, reduction=in_precision_of(sys, found.reduction))
+    return replace(found, reduction=in_precision_of(sys, found.reduction, horizon))
 
 
 def warn_if_lowered(found: Truncation) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 
 from .._arrays import Array
-from .._check import is_single, like_precision
-from ..quadratic import System, mapped
+from ..quadratic import System
 
 
 @dataclass(frozen=True)
@@ -55,14 +53,3 @@ class Reduction:
     right: Array | None = None
     history: tuple[float, ...] = ()
     convergence: Convergence | None = None
-
-
-def in_precision_of(sys: System, reduction: Reduction) -> Reduction:
-    """The reduction with its arrays in the precision of the system."""
-    if not is_single(sys.B):
-        return reduction
-    single = partial(like_precision, single=True)
-    names = ("singular_values", "error_bound", "h2_error", "left", "right")
-    arrays = {name: getattr(reduction, name) for name in names}
-    changes = {name: single(x) for name, x in arrays.items() if x is not None}
-    return replace(reduction, system=mapped(single, reduction.system), **changes)
