@@ -23,7 +23,9 @@ def balance_dense(
 
     Cost: O(n²) per sweep, a few sweeps. Source: Parlett & Reinsch, Numer. Math. 13 (1969); xGEBAL.
     """
-    _, (scale, _) = scipy.linalg.matrix_balance(A, permute=False, separate=True)
+    # scipy.linalg.matrix_balance takes large scales for indices, and warns of them.
+    (gebal,) = scipy.linalg.get_lapack_funcs(("gebal",), (A,))
+    _, _, _, scale, _ = gebal(A, scale=1, permute=0)
     d = scale[:, None]
     return A * d.T / d, B / d, C * d.T, d
 

@@ -19,7 +19,7 @@ from .gramians import (
     scaled_factors,
     scaled_gramians,
 )
-from .systems import LTI, in_double
+from .systems import LTI, in_double, replaced
 
 
 def hankel_singular_values(
@@ -68,14 +68,15 @@ def hankel_singular_values(
     orthogonal matrix: 5e-11); others through triangular factors by Hammarling's method, which
     never forms a Gramian (chain of 16 equal poles: 5e-12; triangular A, σ_20/σ_1 = 9e-55: 19 of 20
     within 1 %, the last, 1.4 % off, named by the warning).
-    Dense systems, whose rows and columns are brought to about equal size first, and several inputs
-    or outputs are computed a second time in other orthogonal coordinates; a PrecisionWarning counts
-    the values that differ by more than 1 %.
+    K is not well-conditioned where few states are both reached and observed. So all is computed a
+    second time: dense systems, whose rows and columns are brought to about equal size first, and
+    several inputs or outputs in other orthogonal coordinates, else from factors whose last digits
+    differ; a PrecisionWarning counts the values that differ by more than 1 %.
 
     Cost: for structured A with n ≥ 1024 and n ≥ 32 max(m, p) O(n r (m + p + r)), linear in n, with
     r the numerical rank (or ``max_rank``), and no n × n matrix; else O(n² (m + p) + n³), the cubic
     part one SVD of the numerical rank. "relative": O(n² (m + p) + n³) with the constant of a Jacobi
-    SVD of order 2n, one batch entry at a time, twice where it is checked.
+    SVD of order 2n, one batch entry at a time, twice.
 
     Raises
     ------
@@ -102,17 +103,38 @@ def hankel_singular_values(
         raise ArgumentError(f"accuracy={accuracy!r} is not 'standard' or 'relative'")
     if max_rank is not None:
         max_rank = check_integer("max_rank", max_rank, minimum=1)
-    full = in_double(sys)
+    full, exponent = _unit_signals(in_double(sys))
+    single = is_single(sys.B)
     if accuracy == "relative":
         if horizon is not None:
             raise ArgumentError("accuracy='relative' exists for the infinite horizon only")
         if not is_numpy(sys.B):
             raise ArrayLibraryError("accuracy='relative' needs LAPACK and so NumPy arrays")
-        return like_precision(relative_values(full, max_rank), is_single(sys.B))
+        return like_precision(_scaled(relative_values(full, max_rank), exponent), single)
     length = sys.order if max_rank is None else min(max_rank, sys.order)
     with offering(HORIZON):
         sigma = pad_values(_values(full, max_rank, horizon), length)
-    return like_precision(sigma, is_single(sys.B))
+    return like_precision(_scaled(sigma, exponent), single)
+
+
+def _unit_signals(sys: LTI) -> tuple[LTI, Array]:
+    """(A, 2^−b B, 2^−c C) with largest entries of about 1, and b + c, (..., 1): Gramians hold their
+    squares, which over- and underflow much earlier, and σ grows with both."""
+    xp = namespace(sys.B)
+
+    def exponent(X: Array) -> Array:
+        size = xp.max(xp.abs(X), axis=(-2, -1), keepdims=True)
+        return xp.round(xp.log2(xp.where(size > 0, size, xp.ones_like(size))))
+
+    b, c = exponent(sys.B), exponent(sys.C)
+    unit = replaced(sys, B=_scaled(sys.B, -b), C=_scaled(sys.C, -c))
+    return unit, (b + c)[..., 0]
+
+
+def _scaled(X: Array, exponent: Array) -> Array:
+    """2^exponent X, in two steps: 2^exponent alone may be too large for a number."""
+    half = namespace(exponent).floor(exponent / 2)
+    return X * 2.0**half * 2.0 ** (exponent - half)
 
 
 def _values(sys: LTI, max_rank: int | None, horizon: int | None) -> Array:

@@ -52,13 +52,15 @@ def eigenvector_condition(sys: System) -> Array:
 
 
 def condition_of_eigenvectors(V: np.ndarray) -> np.ndarray:
-    """(...) 2-norm conditions of (..., n, n) eigenvectors; infinite for dependent ones."""
+    """(...) 2-norm conditions of (..., n, n) eigenvectors; infinite for dependent ones, and where
+    float32 would not hold them."""
     if V.shape[-1] == 0:
         return np.ones(V.shape[:-2])
     values = np.linalg.svd(V, compute_uv=False)
     smallest = values[..., -1]
     dependent = smallest == 0
-    return np.where(dependent, np.inf, values[..., 0] / np.where(dependent, 1, smallest))
+    condition = values[..., 0] / np.where(dependent, 1, smallest)
+    return np.where(dependent | (condition > np.finfo(np.float32).max), np.inf, condition)
 
 
 def check_max_condition(max_condition: float) -> float:
@@ -153,16 +155,19 @@ def _require_lapack(A: Array) -> None:
 def equal_norms(B: Array, C: Array, block: int = 1) -> tuple[Array, Array]:
     """Scale state i so that row i of B and column i of C have the same norm (per block)."""
     xp = namespace(B, C)
-    b = _block_norms(xp.sum(xp.abs(B) ** 2, axis=-1), block)
-    c = _block_norms(xp.sum(xp.abs(C) ** 2, axis=-2), block)
+    b, c = row_norms(B, block), row_norms(xp.matrix_transpose(C), block)
     both = (b > 0) & (c > 0)
     # Roots before the quotient, which could overflow.
-    b, c = (xp.sqrt(xp.sqrt(xp.where(both, x, xp.ones_like(x)))) for x in (b, c))
+    b, c = (xp.sqrt(xp.where(both, x, xp.ones_like(x))) for x in (b, c))
     scale = xp.repeat(c / b, block, axis=-1)
     return B * scale[..., :, None], C / scale[..., None, :]
 
 
-def _block_norms(squares: Array, block: int) -> Array:
-    xp = namespace(squares)
-    blocks = (*squares.shape[:-1], squares.shape[-1] // block, block)
-    return xp.sum(xp.reshape(squares, blocks), axis=-1)
+def row_norms(rows: Array, block: int = 1) -> Array:
+    """Norms of ``block`` neighbouring rows each, whose squares may over- or underflow."""
+    xp = namespace(rows)
+    *batch, n, width = rows.shape
+    size = xp.reshape(xp.abs(rows), (*batch, n // block, block * width))
+    largest = xp.max(size, axis=-1, keepdims=True)
+    unit = xp.where(largest > 0, largest, xp.ones_like(largest))
+    return unit[..., 0] * xp.sqrt(xp.sum((size / unit) ** 2, axis=-1))

@@ -9,9 +9,10 @@ import scipy.linalg
 
 from .._arrays import Array, is_numpy, namespace
 from .._check import check_array, check_real, is_complex, is_single, to_double
+from .._hammarling import balance_dense
 from .._linalg import adjoint
 from ..errors import ArgumentError, ArrayLibraryError, SingularEquationError
-from ..structure import Diagonal, StateMatrix, is_structured
+from ..structure import Diagonal, StateMatrix
 from ..systems import LTI, in_double, in_single
 
 
@@ -73,9 +74,9 @@ def discretize(
     if isinstance(sys.A, Diagonal):
         sampled = (_zoh_diagonal if method == "zoh" else _bilinear_diagonal)(sys, delta)
     else:
-        if is_structured(sys.A):
-            sys = sys.to_dense()
+        sys, unit = _balanced(sys.to_dense())
         sampled = (_zoh_dense if method == "zoh" else _bilinear_dense)(sys, delta)
+        sampled = _in_units(sampled, unit)
     return in_single(sampled) if single else sampled
 
 
@@ -100,6 +101,26 @@ def _fold_descriptor(sys: LTI, E: Array) -> LTI:
         raise ArgumentError(f"E has shape {tuple(E.shape)}, but A is {sys.order} × {sys.order}")
     A, B = (_solve(E, X, "the descriptor matrix E is singular") for X in (A, sys.B))
     return LTI(xp.astype(A, xp.result_type(A, sys.B)), B, sys.C, sys.D)
+
+
+def _balanced(sys: LTI) -> tuple[LTI, np.ndarray | float]:
+    """The system in units of the states that even out rows and columns of A, and these units:
+    norms, and with them rounding and singularity, are those of the largest entries."""
+    if not is_numpy(sys.B):
+        return sys, 1.0
+    A, B, C = np.empty_like(sys.A), np.empty_like(sys.B), np.empty_like(sys.C)
+    unit = np.ones((*sys.batch_shape, sys.order, 1))
+    for index in np.ndindex(sys.batch_shape):
+        A[index], B[index], C[index], unit[index] = balance_dense(
+            sys.A[index], sys.B[index], sys.C[index]
+        )
+    return LTI(A, B, C, sys.D), unit
+
+
+def _in_units(sys: LTI, unit: np.ndarray | float) -> LTI:
+    """The inverse of :func:`_balanced`."""
+    row = np.swapaxes(unit, -1, -2) if isinstance(unit, np.ndarray) else unit
+    return LTI(sys.A * unit / row, sys.B * unit, sys.C / row, sys.D)
 
 
 def _zoh_diagonal(sys: LTI, delta: Array) -> LTI:
@@ -136,12 +157,16 @@ def _zoh_dense(sys: LTI, delta: Array) -> LTI:
             "Diagonal systems work everywhere"
         )
     n, m = sys.order, sys.inputs
-    # exp [[A, B], [0, 0]]Δ = [[e^{AΔ}, ∫ e^{At} dt B], [0, I]]
-    upper = np.concatenate([sys.A.astype(sys.dtype), sys.B], axis=-1) * delta[..., None, None]
+    # exp [[A, B], [0, 0]]Δ = [[e^{AΔ}, ∫ e^{At} dt B], [0, I]], with inputs in units of their own:
+    # what B would add to the norm would be squared away at the cost of digits of e^{AΔ}.
+    delta = delta[..., None, None]
+    size = np.max(np.abs(sys.B), axis=-2, keepdims=True, initial=0)
+    weight = np.exp2(np.round(np.log2(np.where(size > 0, size, 1))))
+    upper = np.concatenate([sys.A * delta, sys.B / weight * delta], axis=-1)
     lower = np.zeros((*upper.shape[:-2], m, n + m), dtype=upper.dtype)
     both = scipy.linalg.expm(np.concatenate([upper, lower], axis=-2))
     A = both[..., :n, :n] if is_complex(sys.A) else both[..., :n, :n].real
-    return LTI(A, both[..., :n, n:], sys.C, sys.D)
+    return LTI(A, both[..., :n, n:] * weight, sys.C, sys.D)
 
 
 def _bilinear_dense(sys: LTI, delta: Array) -> LTI:

@@ -11,7 +11,7 @@ from .._arrays import Array, to_numpy
 from .._check import check_integer, is_complex, is_single, like_precision, to_double
 from .._doors import as_linear
 from .._modes import is_real
-from ..errors import ArgumentError
+from ..errors import ArgumentError, NonFiniteError
 from ..response import frequency_response
 from ..structure import is_structured
 from ..systems import LTI, entry, in_double
@@ -175,6 +175,8 @@ def _response_change(sys: LTI, nearby: LTI) -> float:
     if not (is_real(sys.A) and not is_complex(sys.B)):
         omega = np.concatenate([omega, -omega])
     H, other = (frequency_response(in_double(x), omega) for x in (sys, nearby))
+    if not np.all(np.isfinite([H, other])):
+        raise NonFiniteError("the response overflows: scale B and C down, it scales with them")
     size = np.max(np.linalg.norm(H, 2, axis=(-2, -1)))
     change = np.max(np.linalg.norm(other - H, 2, axis=(-2, -1)))
     return float(change / size) if size > 0 else float(change)

@@ -29,10 +29,10 @@ from ..response import frequency_response
 from ..structure import Rotation, StateMatrix, is_structured
 from ..systems import LTI, replaced
 from ._repair import repair
-from ._rounding import lost_in_poles
+from ._rounding import in_precision_of, lost_in_poles
 from ._split import join, split_unstable
 from .orders import check_not_empty, check_order, order_for_energy, order_for_error
-from .result import Reduction, in_precision_of, nothing_to_reduce
+from .result import Reduction, nothing_to_reduce
 
 #: ‖P‖‖Q‖/σ_1² of systems without much cancellation between their modes.
 _CANCELLATION = 1e6
@@ -120,7 +120,7 @@ def balanced_truncation(
             unstable=unstable,
         )
     warn_if_lowered(found)
-    reduction = in_precision_of(sys, with_errors(found, horizon))
+    reduction = in_precision_of(sys, with_errors(found, horizon), horizon)
     bound = reduction.error_bound
     if error and bound is not None and not holds(bound <= 2 * error):
         warn_precision(

@@ -16,9 +16,10 @@ from ..errors import ArgumentError, warn_precision
 from ..norms import h2_error
 from ..structure import Diagonal, Rotation
 from ..systems import LTI, in_double
+from ._rounding import in_precision_of
 from .balanced import truncate, with_errors
 from .orders import check_order
-from .result import Reduction, in_precision_of
+from .result import Reduction
 
 
 @offering(NOTHING)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from .._arrays import is_numpy
+from .._arrays import Array, is_numpy
 from .._check import check_integer
 from .._doors import as_system
 from .._stability import HORIZON, offering, require_stable
@@ -19,9 +19,13 @@ from ._h2_armijo import armijo
 from ._h2_gauss_newton import levenberg_marquardt
 from ._h2_methods import STATIONARY, Descent, lbfgs, tsia
 from ._h2_modes import Candidate, Target, candidate_from, inside, make_target, system_of, unit_rows
+from ._rounding import in_precision_of
 from .balanced import truncate, warn_if_lowered
 from .orders import check_order
-from .result import Convergence, Reduction, in_precision_of, nothing_to_reduce
+from .result import Convergence, Reduction, nothing_to_reduce
+
+#: Squared errors that differ by less than this share, or this share of ‖Σ‖², do not differ.
+_CLOSE, _ROUNDING = 1e-5, 1e-12
 
 METHODS: dict[str, Callable[[Target, Candidate], Descent]] = {
     "tsia": tsia,
@@ -47,7 +51,7 @@ def h2_reduction(
 
     Local minima matter more than the way to reach one: every method begins at balanced truncation
     and at ``starts`` random choices of modes, and the best iterate of all counts. It is never worse
-    than balanced truncation.
+    than balanced truncation, but where that has poles so close together that their outputs cancel.
 
     Parameters
     ----------
@@ -80,8 +84,9 @@ def h2_reduction(
     Warns
     -----
     PrecisionWarning
-        When the best run stopped before it converged, or the system has fewer states than
-        ``order`` that are both reached and observed.
+        When the best run stopped before it converged, the result is worse than balanced
+        truncation, or the system has fewer states than ``order`` that are both reached and
+        observed.
 
     Source: Sakamoto & Sato, arXiv:2510.14542 (problem, "armijo"); Xu & Zeng, IEEE TAC 56 (2011)
     ("tsia"); Golub & Pereyra (1973) for the projection.
@@ -111,12 +116,14 @@ def h2_reduction(
             f"(residual {best.residual:.0e}); the best iterate is returned"
         )
     reduced = system_of(sys, best.best.candidate, best.best.c, best.best.M)
+    error = h2_error(sys, reduced, horizon=horizon)
+    _warn_if_worse(error, h2_error(sys, begin.system, horizon=horizon), target)
     reduction = Reduction(
         system=reduced,
         order=reduced.order,
         singular_values=begin.singular_values,
         error_bound=None,
-        h2_error=h2_error(sys, reduced, horizon=horizon),
+        h2_error=error,
         history=best.history,
         convergence=Convergence(
             steps=len(best.history) - 1,
@@ -126,7 +133,17 @@ def h2_reduction(
             starts=tuple(run.best.error for run in runs),
         ),
     )
-    return in_precision_of(sys, reduction)
+    return in_precision_of(sys, reduction, horizon)
+
+
+def _warn_if_worse(error: Array, begun: Array, target: Target) -> None:
+    """The modes of balanced truncation, where the search begins, may cancel."""
+    if error**2 > (1 + _CLOSE) * begun**2 + _ROUNDING * target.energy:
+        warn_precision(
+            f"the error is {float(error):.1e}, but that of balanced truncation "
+            f"{float(begun):.1e}: its poles lie so close together that their outputs "
+            "cancel, and do not survive in modes"
+        )
 
 
 def _polished(target: Target, run: Descent) -> Descent:

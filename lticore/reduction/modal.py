@@ -14,14 +14,15 @@ from .._doors import as_linear
 from .._linalg import adjoint
 from .._modes import is_real, polar_modes, to_modes
 from .._stability import require_stable
-from ..convert.diagonal import diagonalize
+from ..convert.diagonal import diagonalize, row_norms
 from ..convert.rotation import to_rotation
 from ..errors import ArgumentError, ShapeError, warn_precision
 from ..norms import h2_error
 from ..structure import Diagonal, Rotation, is_structured
 from ..systems import LTI, entry, in_double
+from ._rounding import in_precision_of
 from .orders import check_budget, check_not_empty, check_order
-from .result import Reduction, in_precision_of, nothing_to_reduce
+from .result import Reduction, nothing_to_reduce
 
 Score = Literal["hinf", "magnitude"]
 SCORES = ("hinf", "magnitude")
@@ -276,7 +277,7 @@ def _modes(sys: LTI, score: str) -> list[Modes]:
     b, c, radius, phase = (
         to_numpy(x).reshape(-1, *x.shape[len(sys.batch_shape) :]) for x in (b, c, *polar_modes(A))
     )
-    strength = np.linalg.norm(b, axis=-1) * np.linalg.norm(c, axis=-1)
+    strength = row_norms(b) * row_norms(c)
     peak = strength / (1 - radius)
     found = []
     for index in range(len(radius)):

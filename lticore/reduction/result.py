@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 
 from .._arrays import Array, zeros_like_shape
-from .._check import is_single, like_precision
 from .._linalg import real_part
-from ..quadratic import System, mapped
+from ..quadratic import System
 
 
 @dataclass(frozen=True)
@@ -64,14 +62,3 @@ def nothing_to_reduce(sys: System) -> Reduction:
     none, zero = (zeros_like_shape(B, (*sys.batch_shape, *tail)) for tail in ((0,), ()))
     empty = zeros_like_shape(sys.B, (*sys.batch_shape, 0, 0))
     return Reduction(sys, 0, none, zero, zero, left=empty, right=empty)
-
-
-def in_precision_of(sys: System, reduction: Reduction) -> Reduction:
-    """The reduction with its arrays in the precision of the system."""
-    if not is_single(sys.B):
-        return reduction
-    single = partial(like_precision, single=True)
-    names = ("singular_values", "error_bound", "h2_error", "left", "right")
-    arrays = {name: getattr(reduction, name) for name in names}
-    changes = {name: single(x) for name, x in arrays.items() if x is not None}
-    return replace(reduction, system=mapped(single, reduction.system), **changes)

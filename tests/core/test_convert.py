@@ -525,3 +525,30 @@ def test_blocks_with_real_poles_survive_the_way_through_modes():
     assert back.order == sys.order
     change = lti.impulse_response(sys, 20) - lti.impulse_response(back, 20)
     assert np.abs(change).max() <= 1e-13 * np.abs(lti.impulse_response(sys, 20)).max()
+
+
+@pytest.mark.parametrize("exponents", [(700, -700), (-700, 700), (900, -300), (-600, 100)])
+@pytest.mark.parametrize("convert", [lti.diagonalize, lti.to_rotation])
+def test_inputs_and_outputs_whose_squares_do_not_exist(convert, exponents):
+    """Powers of two in B and C come out of the response as they went in."""
+    rng = np.random.default_rng(0)
+    A, B, C = rng.standard_normal((4, 4)) / 4, rng.standard_normal((4, 2)), np.ones((1, 4))
+    plain = convert(lti.LTI(A, B, C))
+    big = convert(lti.LTI(A, np.ldexp(B, exponents[0]), np.ldexp(C, exponents[1])))
+    response = lti.impulse_response(big, 5)
+    expected = lti.impulse_response(plain, 5) * 2.0 ** sum(exponents)
+    np.testing.assert_allclose(response, expected, rtol=1e-13)
+
+
+def test_a_condition_that_single_precision_does_not_hold():
+    A = (0.5 * np.eye(6) + np.eye(6, k=1)).astype(np.float32)
+    sys = lti.LTI(A, np.ones((6, 1), np.float32), np.ones((1, 6), np.float32))
+    assert lti.eigenvector_condition(sys) == np.inf
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
+def test_a_nearby_system_of_one_whose_response_overflows():
+    A, B, C = np.eye(2, k=-1), np.full((2, 1), 1e200), np.full((1, 2), 1e200)
+    with pytest.raises(lti.NonFiniteError, match="response overflows"):
+        lti.well_conditioned(lti.LTI(A, B, C))

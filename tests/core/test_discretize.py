@@ -124,3 +124,19 @@ def test_bad_arguments(arguments, error, message):
     given = {"A": -np.eye(2), "B": np.ones((2, 1)), "C": np.ones((1, 2))} | arguments
     with pytest.raises(error, match=message):
         lti.discretize(**given)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("complex_", [False, True])
+def test_units_of_states_and_inputs_change_no_digit(method, complex_):
+    """Powers of two: the sampled system is the same in all of them, but for rounding."""
+    rng = np.random.default_rng(3)
+    A, B, C, D = continuous(rng, complex_=complex_)
+    exponents = np.array([-150, 90, 3, 160, -40])
+    up, down = np.ldexp(1.0, exponents)[:, None], np.ldexp(1.0, -exponents)[:, None]
+    weight = 2.0**300
+    plain = lti.discretize(A, B, C, D, 0.3, method)
+    sys = lti.discretize(up * A * down.T, up * B * weight, C * down.T, D * weight, 0.3, method)
+    back = (down * sys.A * up.T, down * sys.B / weight, sys.C * up.T, sys.D / weight)
+    for found, expected in zip(back, (plain.A, plain.B, plain.C, plain.D), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-14 * np.abs(expected).max())

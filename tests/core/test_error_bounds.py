@@ -1,8 +1,9 @@
 """An error bound is one in the arithmetic that was done: rounding is part of it."""
 
+import mpmath
 import numpy as np
 import pytest
-from oracles import fine_grid
+from oracles import EPS, fine_grid
 from strategies import random_unitary
 
 import lticore as lti
@@ -63,3 +64,67 @@ def test_all_of_a_system():
     reduction = lti.balanced_truncation(sys, order=12)
     error = largest_error(sys, reduction.system, fine_grid(sys.poles))
     assert 0 < error <= reduction.error_bound <= 1e-11 * reduction.singular_values[0]
+
+
+def one_state(pole, b, c):
+    return lti.LTI(*(np.array([[x]], dtype=np.float32) for x in (pole, b, c)))
+
+
+def exact_difference(sys, reduced):
+    """(h∞ at ω = 0, h2) norms of c b/(z − λ) − ĉ b̂/(z − λ̂) in exact arithmetic."""
+    with mpmath.workdps(60):
+        (p, g), (q, h) = (
+            (mpmath.mpf(float(x.A[0, 0])), mpmath.mpf(float(x.C[0, 0])) * float(x.B[0, 0]))
+            for x in (sys, reduced)
+        )
+        square = g**2 / (1 - p**2) + h**2 / (1 - q**2) - 2 * g * h / (1 - p * q)
+        return float(abs(g / (1 - p) - h / (1 - q))), float(mpmath.sqrt(square))
+
+
+@pytest.mark.parametrize("pole", [0.9119561910629272, 1 - 2.0**-20])
+@pytest.mark.parametrize("match_dc", [False, True])
+def test_rounding_to_single_precision_is_an_error_too(pole, match_dc):
+    """Nothing is dropped, but b and c come out of a product with other digits, and are rounded."""
+    sys = one_state(pole, 1.484384298324585, -1.3950999975204468)
+    reduction = lti.balanced_truncation(sys, order=1, match_dc=match_dc)
+    peak, h2 = exact_difference(sys, reduction.system)
+    assert 0 < peak <= float(reduction.error_bound) <= 100 * peak
+    # As documented: 1e-16 ‖Σ‖² in the square, and 1e-16/(1 − |λ|) ‖Σ̂‖ for a dense pole.
+    norm = float(lti.h2_norm(sys))
+    allowed = EPS * (2 * norm / h2 + 2 / (1 - pole)) * norm + 2e-7 * h2
+    assert abs(float(reduction.h2_error) - h2) <= allowed < 0.5 * h2
+
+
+def test_errors_of_modes_in_single_precision():
+    """Eigenvectors of condition 2e4: modes of float32 differ from the system by 1e-3 of it."""
+    A = np.array([[0.9, 1e4], [0, -0.9]], dtype=np.float32)
+    sys = lti.LTI(A, np.array([[0], [1]], np.float32), np.array([[1, 0]], np.float32))
+    reduction = lti.modal_truncation(sys, 2)
+    p = [float(x) for x in np.diag(A)]
+    with mpmath.workdps(60):
+        q = [mpmath.mpf(float(x)) for x in reduction.system.A.real_poles]
+        residues = [float(A[0, 1]) / (mpmath.mpf(p[0]) - p[1]) * s for s in (1, -1)]
+        residues += [
+            -mpmath.mpf(float(b)) * float(c)
+            for b, c in zip(reduction.system.B[:, 0], reduction.system.C[0], strict=True)
+        ]
+        poles = [mpmath.mpf(x) for x in p] + q
+        square = sum(
+            r * s / (1 - x * y)
+            for r, x in zip(residues, poles, strict=True)
+            for s, y in zip(residues, poles, strict=True)
+        )
+        exact = float(mpmath.sqrt(square))
+    assert exact > 1e-4
+    allowed = EPS * float(lti.h2_norm(sys)) ** 2 + 2e-7 * exact**2
+    assert abs(float(reduction.h2_error) ** 2 - exact**2) <= allowed < 0.2 * exact**2
+
+
+def test_a_pole_that_single_precision_rounds_to_one():
+    """λ = 1 − 2e-8 in two states, and 1 as the only entry of a float32 A."""
+    A = np.array([[1, -1e-4], [1e-4, 0.5]], dtype=np.float32)
+    sys = lti.LTI(A, np.ones((2, 1), np.float32), np.ones((1, 2), np.float32))
+    with pytest.warns(lti.PrecisionWarning, match="not in float32"):
+        reduction = lti.balanced_truncation(sys, order=1)
+    assert reduction.system.A[0, 0] == 1
+    assert reduction.error_bound == reduction.h2_error == np.inf

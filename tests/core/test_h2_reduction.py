@@ -1,5 +1,7 @@
 """h2-optimal reduction, as users call it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,9 @@ from hypothesis import strategies as st
 from strategies import build_system, seeds
 
 import lticore as lti
+from lticore.reduction import h2
+from lticore.reduction._h2_modes import Candidate
+from lticore.reduction._h2_objective import project
 
 METHODS = ("tsia", "lbfgs", "lm")
 anything_goes = pytest.mark.filterwarnings("ignore::lticore.PrecisionWarning")
@@ -181,3 +186,22 @@ def test_batches_are_refused():
     sys = build_system(np.random.default_rng(4), "rotation", n=6, batch=(2,))
     with pytest.raises(lti.ShapeError, match="one by one"):
         lti.h2_reduction(sys, 2)
+
+
+def test_a_search_that_loses_where_it_began_says_so(monkeypatch):
+    """As poles do that lie so close together that their modes cancel; here a method that only
+    stays away from the poles of the system."""
+    search = h2.METHODS["lm"]
+
+    def away(target, start):
+        run = search(target, start)
+        far = Candidate(np.zeros(1, dtype=complex), run.best.candidate.b, start.pairs)
+        return dataclasses.replace(run, best=project(target, far))
+
+    monkeypatch.setitem(h2.METHODS, "lm", away)
+    sys = lti.LTI(lti.Diagonal([0.9 + 0j, 0.1]), np.ones((2, 1)), np.ones((1, 2)))
+    with pytest.warns(lti.PrecisionWarning, match="balanced truncation .* cancel"):
+        reduction = lti.h2_reduction(sys, 1, method="lm", starts=0)
+    # The best one-step response: D = 0, h_1 = 2, and all later lags are lost.
+    lost = 0.81 / (1 - 0.81) + 0.01 / (1 - 0.01) + 2 * 0.09 / (1 - 0.09)
+    np.testing.assert_allclose(reduction.h2_error, np.sqrt(lost), rtol=1e-12)

@@ -355,3 +355,15 @@ def test_one_state_systems_in_closed_form(sys):
         gap = 1 - abs(pole)
         expected = np.linalg.norm(alone.B) * np.linalg.norm(alone.C) / (gap * (2 - gap))
         assert lti.hankel_norm(alone) == pytest.approx(expected, rel=20 * EPS)
+
+
+@pytest.mark.parametrize("exponents", [(-600, -400), (900, -900), (600, -100)])
+@pytest.mark.parametrize("structure", ["rotation", "dense"])
+@pytest.mark.parametrize("options", [{}, {"horizon": 7}, {"accuracy": "relative"}])
+def test_inputs_and_outputs_whose_squares_do_not_exist(structure, exponents, options):
+    """Powers of two in B and C come out as they went in."""
+    sys = build_system(np.random.default_rng(0), structure)
+    moved = lti.LTI(sys.A, np.ldexp(sys.B, exponents[0]), np.ldexp(sys.C, exponents[1]))
+    plain = lti.hankel_singular_values(sys, **options)
+    found = lti.hankel_singular_values(moved, **options)
+    np.testing.assert_allclose(found, plain * 2.0 ** sum(exponents), rtol=1e-12)

@@ -318,3 +318,11 @@ def test_bad_budgets():
         allocate_modal_orders(layers(), budget=9, rule="best")
     with pytest.raises(lti.ArgumentError, match="exactly one"):
         allocate_modal_orders(layers())
+
+
+def test_bounds_of_inputs_and_outputs_whose_squares_do_not_exist():
+    """‖c‖‖b‖/(1 − λ) of the mode that is dropped, for couplings of 1e-60 and 1e-200."""
+    B, C = np.array([[1.0], [3.0]]) * 2.0**-200, np.array([[1.0, 0.25]]) * 2.0**-670
+    reduction = lti.modal_truncation(lti.LTI(lti.Diagonal([0.5, -0.5]), B, C), 1)
+    assert reduction.system.A.poles[0] == 0.5
+    assert reduction.error_bound == 1.5 * 2.0**-870

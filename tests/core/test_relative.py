@@ -237,3 +237,15 @@ def test_what_cannot_be_relatively_accurate_is_refused():
         lti.hankel_singular_values(sys, accuracy="relative", horizon=5)
     with pytest.raises(lti.ArgumentError, match="accuracy='high'"):
         lti.hankel_singular_values(sys, accuracy="high")
+
+
+def test_states_that_are_reached_or_observed_but_hardly_both():
+    """Blocks at α = π, whose states meet through sin α = 1e-16 only: values of 1e-18 where 1e-56 is
+    exact. One input and one output do not keep them from being rounding."""
+    radius = np.array([0.589, 0.561, 0.576, 0.854, 0.143])
+    B, C = np.zeros((10, 1)), np.zeros((1, 10))
+    B[[2, 4, 7], 0] = 4.58e26, 3.33e26, -1.54e26
+    C[0, [0, 1, 4, 6, 9]] = -7.4e-6, 8.3e-6, -4.6e-6, 5.3e-6, -6.1e-6
+    sys = lti.LTI(lti.Rotation(radius, np.full(5, np.pi)), B, C)
+    with pytest.warns(lti.PrecisionWarning, match="are uncertain"):
+        lti.hankel_singular_values(sys, accuracy="relative")

@@ -1,0 +1,1205 @@
+"""One function for each public function: call it, compare with the exact result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from flint import acb, acb_mat, arb
+
+import lticore as lti
+
+from . import draws
+from .draws import Given, structure_arrays
+from .exact import (
+    ZERO,
+    absolute,
+    adjoint,
+    array,
+    balanced_sizes,
+    balancing_scale,
+    diagonal,
+    finite_sum,
+    frobenius,
+    hankel_values,
+    largest,
+    matrix,
+    number,
+    solve_stein,
+    solve_stein_by_kronecker,
+    spectral_norm,
+)
+from .judge import (
+    EPS,
+    EPS_SINGLE,
+    Case,
+    Refused,
+    Wrong,
+    at_least,
+    derivative,
+    measured,
+    norm_of,
+    short,
+)
+
+CHECKS: dict[str, Callable[[Case], None]] = {}
+
+
+def check(function):
+    CHECKS[function.__name__] = function
+    return function
+
+
+def outputs(X):
+    """C's rows with columns for each state, to gather over states."""
+    return np.asarray(X).T
+
+
+# --- equations and Gramians -------------------------------------------------------------------
+
+
+@check
+def solve_stein_equation(case):
+    other = case.draw
+    rng = case.rng
+    if rng.uniform() < 0.5:
+        recipe = draws.draw_recipe(rng, largest=6)
+        recipe = replace(recipe, batch=case.sys.batch_shape, dtype=case.draw.recipe.dtype)
+        other = draws.build(rng, recipe)
+    same = other is case.draw
+    n, l = case.sys.order, other.sys.order
+    horizon = int(rng.choice([1, 2, 7])) if rng.uniform() < 0.25 else None
+    Q = rng.standard_normal((*case.sys.batch_shape, n, l))
+    Q = draws.shifted(Q, case.draw.unit[..., :, None] + other.unit[..., None, :])
+    Q = Q.astype(np.float32) if case.single else Q
+    if not np.all(np.isfinite(Q)):
+        return
+    B = None if same else other.sys.A
+    X = case.call(lti.solve_stein, case.sys.A, Q, B, horizon=horizon)
+    for index, a, b in zip(case.indices, case.entries, other.entries, strict=True):
+        right = matrix(Q[index])
+
+        def solve(s, t, right=right):
+            if horizon is not None:
+                return array(finite_sum(s.A, right, t.A, horizon))
+            rate = s.radius * t.radius
+            if rate < 0.999999999999999:
+                return array(solve_stein(s.A, right, t.A, rate))
+            if n * l > 40:
+                raise Refused("not judged: large and not stable")
+            return array(solve_stein_by_kronecker(s.A, right, t.A))
+
+        value = solve(a.exact, b.exact)
+        pairs = zip(a.neighbours, a.neighbours if same else b.neighbours, strict=True)
+        tolerance = derivative(value, [solve(s, t) for s, t in pairs]) * (100 * (n + l))
+        # Sizes in the states of both sides.
+        sizes = a.entry_sizes(value if horizon is None else absolute(value) + absolute(Q[index]), 1)
+        sizes = b.entry_sizes(sizes.T, 1).T
+        case.close(X[index], value, tolerance + sizes * (10 * (n + l) * EPS), "X")
+
+
+def _gramian(case, which):
+    horizon = int(case.rng.choice([1, 3, 20])) if case.rng.uniform() < 0.2 else None
+    function = lti.controllability_gramian if which == "P" else lti.observability_gramian
+    found = case.call(function, case.sys, horizon=horizon)
+    if horizon is None:
+        case.require_stable()
+    for index, entry in zip(case.indices, case.entries, strict=True):
+
+        def exact(s):
+            if horizon is not None:
+                return array(s.gramians_over(horizon)[which == "Q"])
+            return array(getattr(s, which))
+
+        value, tolerance = measured(entry, exact, case.effort)
+        sign = 1 if which == "P" else -1
+        sizes = _diagonal_sizes(entry, value, sign)
+        case.close(found[index], value, tolerance + sizes * (10 * case.effort * EPS), which)
+
+
+def _diagonal_sizes(entry, X, sign):
+    """√(X_ii X_jj), gathered as rounding is."""
+    rows = entry.entry_sizes(X, sign, sign)
+    root = np.vectorize(lambda x: x.sqrt().mid(), otypes=[object])(np.diagonal(rows))
+    return np.multiply.outer(root, root)
+
+
+@check
+def controllability_gramian(case):
+    _gramian(case, "P")
+
+
+@check
+def observability_gramian(case):
+    _gramian(case, "Q")
+
+
+@check
+def gramian_factors(case):
+    factors = case.call(lti.gramian_factors, case.sys)
+    case.require_stable()
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        exact = entry.exact
+        level = largest(
+            (p.real * q.real).sqrt()
+            for p, q in zip(diagonal(exact.P), diagonal(exact.Q), strict=True)
+        )
+        for k, (name, sign) in enumerate((("P", 1), ("Q", -1))):
+            value, tolerance = measured(
+                entry, lambda s, name=name: array(getattr(s, name)), case.effort
+            )
+            F = matrix(factors[k][index])
+            t = np.array([1 / x if k == 0 else x for x in exact.scale], dtype=object)
+            # Pivots are dropped below eps times the largest one of the balanced Gramian.
+            tops = [
+                d.real * (1 / s**2) for d, s in zip(diagonal(getattr(exact, name)), t, strict=True)
+            ]
+            dropped = np.multiply.outer(t, t) * (largest([level, *tops]) * (10 * case.effort * EPS))
+            sizes = _diagonal_sizes(entry, value, sign) * (10 * case.effort * EPS)
+            if case.single:
+                sizes = sizes + _diagonal_sizes(entry, value, sign) * (4 * case.effort * EPS_SINGLE)
+            _close_exact(F * adjoint(F), value, tolerance + sizes + dropped, name)
+
+
+def _close_exact(X, value, tolerance, what):
+    X = array(X)
+    for index in np.ndindex(value.shape):
+        error, allowed = abs(X[index] - value[index]).mid(), arb(tolerance[index]) + arb(1e-320)
+        if error > allowed:
+            raise Wrong(
+                f"factor of {what}{list(index)}: product {short(X[index])}, exact "
+                f"{short(value[index])}, tolerance {short(allowed)}"
+            )
+
+
+# --- Hankel singular values -------------------------------------------------------------------
+
+
+def standard_tolerances(entry, values, yardstick, effort):
+    """The documented accuracy: 1e-15 (‖R‖‖S‖)²/σ_i for structured, 1e-15 ‖R‖‖S‖ for dense."""
+    sizes, out = entry.exact.sizes, []
+    for value, own in zip(values, yardstick, strict=True):
+        level = sizes * (1e-15 * effort)
+        if entry.kind != "dense":
+            cap = sizes * (1e-15 * effort) ** 0.5
+            guaranteed = level * sizes / value if value > 0 else cap
+            level = min(cap, guaranteed) if guaranteed > level else level
+        out.append(own + level)
+    return out
+
+
+def hankel(entry, effort):
+    """(values, tolerances of the standard accuracy)."""
+    if not hasattr(entry, "_hankel"):
+        values, own = measured(entry, lambda s: s.hankel_values, effort)
+        found = (values, standard_tolerances(entry, values, own, effort))
+        object.__setattr__(entry, "_hankel", found)
+    return entry._hankel
+
+
+@check
+def hankel_singular_values(case):
+    found = case.call(lti.hankel_singular_values, case.sys)
+    case.require_stable()
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        case.close(found[index], *hankel(entry, case.effort), "σ")
+
+
+@check
+def hankel_singular_values_over_a_horizon(case):
+    horizon = int(case.rng.choice([1, 4, 30]))
+    found = case.call(lti.hankel_singular_values, case.sys, horizon=horizon)
+    for index, entry in zip(case.indices, case.entries, strict=True):
+
+        def values(s):
+            P, Q = s.gramians_over(horizon)
+            return hankel_values(P, Q, balancing_scale(P, Q, s.unit, s.blocks))
+
+        value, own = measured(entry, values, case.effort)
+        P, Q = entry.exact.gramians_over(horizon)
+        scale = balancing_scale(P, Q, entry.exact.unit, entry.blocks)
+        size = balanced_sizes(P, Q, scale) * 3  # formed by sums of products
+        tolerance = []
+        for x, y in zip(value, own, strict=True):
+            cap = size * (1e-15 * case.effort) ** 0.5
+            level = size * size / x * (1e-15 * case.effort) if x > 0 else cap
+            tolerance.append(y + (cap if level > cap else level) + size * (1e-15 * case.effort))
+        case.close(found[index], value, tolerance, f"σ over {horizon}")
+
+
+@check
+def hankel_singular_values_relative(case):
+    found = case.call(lti.hankel_singular_values, case.sys, accuracy="relative")
+    case.require_stable()
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        values, own = measured(entry, lambda s: s.hankel_values, case.effort)
+        tolerance = [y + x * 0.02 + values[0] * 1e-55 for x, y in zip(values, own, strict=True)]
+        case.close(found[index], values, tolerance, "relative σ")
+
+
+@check
+def hankel_norm(case):
+    found = case.call(lti.hankel_norm, case.sys)
+    case.require_stable()
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        values, tolerances = hankel(entry, case.effort)
+        case.close(found[index], values[0], tolerances[0], "σ_1")
+
+
+def _function(case):
+    name = str(case.rng.choice(["nuclear", "log", "schatten", "tail"]))
+    if name == "schatten":
+        return name, lti.schatten(2), lambda x: x**2
+    if name == "tail":
+        return name, lti.tail(1), lambda x: x
+    if name == "log":
+        return name, "log", lambda x: x.log1p()
+    return name, "nuclear", lambda x: x
+
+
+def _sum(values, tolerances, name, phi):
+    first = 1 if name == "tail" else 0
+    total = sum((phi(x) for x in values[first:]), ZERO)
+    slopes = [
+        2 * (x + t) if name == "schatten" else 1 for x, t in zip(values, tolerances, strict=True)
+    ]
+    allowed = sum((s * t for s, t in zip(slopes, tolerances, strict=True)), ZERO)
+    return total, allowed
+
+
+@check
+def hankel_sum(case):
+    name, function, phi = _function(case)
+    found = case.call(lti.hankel_sum, case.sys, function)
+    case.require_stable()
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        total, allowed = _sum(*hankel(entry, case.effort), name, phi)
+        case.close(found[index], total, allowed + total * (10 * EPS * case.effort), name)
+
+
+@check
+def hankel_sum_and_gradient(case):
+    if case.sys.order > 6:
+        return
+    name, function, phi = _function(case)
+    found, gradient = case.call(lti.hankel_sum_and_gradient, case.sys, function)
+    case.require_stable()
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        values, tolerances = hankel(entry, case.effort)
+        # Values are those of formed Gramians.
+        sizes = entry.exact.sizes
+        formed = [
+            t + (sizes**2 / x * (1e-15 * case.effort) if x > sizes * 1e-7 else sizes * 1e-7)
+            for x, t in zip(values, tolerances, strict=True)
+        ]
+        total, allowed = _sum(values, formed, name, phi)
+        case.close(found[index], total, allowed + total * 1e-12, f"{name} sum")
+        top = sizes
+        if not values[0] > 0 or any(0 < x < top * 1e-4 for x in values):
+            continue
+        if name == "tail" and len(values) > 1 and values[0] - values[1] < top * 1e-4:
+            continue
+        _check_direction(case, entry, index, gradient, name, phi)
+
+
+def _check_direction(case, entry, index, gradient, name, phi):
+    """⟨g, dx⟩ along a random direction against a central difference in 120 digits."""
+    rng = np.random.default_rng([entry.seed, 5])
+    arrays = [*entry.arrays, entry.B, entry.C]
+    gradients = [*(g[index] for g in gradient.A), gradient.B[index], gradient.C[index]]
+    directions, scale, slope = [], ZERO, ZERO
+    for X, g in zip(arrays, gradients, strict=True):
+        dx = rng.standard_normal(X.shape)
+        if np.iscomplexobj(X):
+            dx = dx + 1j * rng.standard_normal(X.shape)
+        # In proportion to the entries, so that no unit counts for more than others.
+        dx = dx * np.abs(X)
+        directions.append(dx)
+        for a, b in zip(np.ravel(g), np.ravel(dx), strict=True):
+            if not np.isfinite(a):
+                raise Wrong(f"gradient holds {a}")
+            slope += (number(a).conjugate() * number(b)).real
+            scale += abs(number(a)) * abs(number(b))
+    step = arb(2) ** -90
+
+    def value(t):
+        exact = _moved(entry, directions, t)
+        first = 1 if name == "tail" else 0
+        return sum((phi(x) for x in exact.hankel_values[first:]), ZERO)
+
+    expected = ((value(step) - value(-step)) / (2 * step)).mid()
+    loose = EPS_SINGLE * 10 if case.single else 0
+    gap = max(float(1 - entry.exact.radius), 1e-17)
+    if entry.kind == "dense" or np.iscomplexobj(arrays[0]):
+        loose += 1e3 * EPS * case.effort / gap
+    allowed = scale * (1e-5 + loose) + abs(expected) * 1e-5
+    if abs(slope - expected) > allowed + arb(1e-300):
+        raise Wrong(
+            f"gradient of {name}: slope {short(slope)}, exact {short(expected)}, terms of "
+            f"{short(scale)}"
+        )
+
+
+def _moved(entry, directions, t):
+    """The exact system at x + t dx."""
+    *parts, dB, dC = directions
+
+    def shifted(X, dX):
+        M, N = matrix(np.atleast_2d(X)), matrix(np.atleast_2d(dX))
+        return M + N * acb(t)
+
+    B, C = shifted(entry.B, dB), shifted(entry.C, dC)
+    moved = [shifted(X, dX) for X, dX in zip(entry.arrays, parts, strict=True)]
+    A, poles = draws.exact_state_matrix(entry.kind, moved)
+    unit = tuple(int(x) for x in entry.unit)
+    return draws.Exact(A, B, C, matrix(entry.D), unit, poles, entry.blocks)
+
+
+# --- norms ------------------------------------------------------------------------------------
+
+
+@check
+def h2_norm(case):
+    horizon = int(case.rng.choice([1, 5])) if case.rng.uniform() < 0.2 else None
+    found = case.call(lti.h2_norm, case.sys, horizon=horizon)
+    if horizon is None:
+        case.require_stable()
+    for index, entry in zip(case.indices, case.entries, strict=True):
+
+        def norm(s):
+            squared = s.squared_h2 if horizon is None else s.squared_h2_over(horizon)
+            return squared.sqrt().mid() if squared > 0 else ZERO
+
+        value, own = measured(entry, norm, case.effort)
+        case.close(found[index], value, own + value * (10 * case.effort * EPS), "h2 norm")
+
+
+def reduced_given(reduced, index=()):
+    """A reduced system as it was returned; its states have moderate units or those of its D."""
+    given = Given.of(reduced, index)
+    unit = np.array(
+        [_exponent(given.B[i]) - _exponent(given.C[:, i]) for i in range(len(given.B))], dtype=int
+    )
+    return replace(given, unit=unit // 2)
+
+
+def _exponent(x):
+    size = float(np.max(np.abs(x), initial=0))
+    return math.frexp(size)[1] if size > 0 and math.isfinite(size) else 0
+
+
+def cancelled(case, system):
+    """What modes that cancel leave of rounding in a squared norm: a share of their sizes."""
+    if not system.stable:
+        return ZERO
+    pairs = zip(diagonal(system.P), system.unit, strict=True)
+    top = largest(x.real.mid() / arb(4) ** int(e) for x, e in pairs)
+    return frobenius(system.moderate[2]) ** 2 * top * (1e-15 * case.effort)
+
+
+def check_h2_error(case, found, entry, small, what="h2 error", horizon=None):
+    """The documented accuracy of an h2 error: absolute in the square."""
+    full, reduced = entry.exact, small.exact
+    error = full.minus(reduced)
+
+    def squared(s):
+        return s.squared_h2 if horizon is None else s.squared_h2_over(horizon)
+
+    exact, own, other = squared(error), squared(full), squared(reduced)
+    allowed = (own + other) * (1e-15 * case.effort) + arb(1e-320) ** 2
+    allowed += arb(1e-44) ** 2 if case.single else ZERO
+    held = (entry.kind, small.kind) == ("Rotation", "Rotation")
+    if not held:
+        gap = max(float(1 - max(full.radius, reduced.radius)), 1e-17)
+        loss = arb(1e-16 * 100 * case.effort / gap) if horizon is None else ZERO
+        if small.kind != "Rotation":
+            allowed += 2 * loss * (other * abs(exact)).sqrt() + loss**2 * other
+        allowed += loss * own
+        moved = [squared(a.minus(reduced)) for a in entry.neighbours]
+        moved += [squared(full.minus(b)) for b in small.neighbours]
+        change = largest(abs(x - exact).mid() for x in moved) * (EPS / draws.STEP)
+        allowed += change * (100 * case.effort)
+    allowed += cancelled(case, full) + cancelled(case, reduced)
+    if case.single:
+        allowed += exact * (4 * EPS_SINGLE)
+    if not np.isfinite(found):
+        if exact < 1e300:
+            raise Wrong(f"{what}: {found}, exact {short(exact.sqrt())}")
+        return
+    if abs(number(found).real ** 2 - exact) > allowed + arb(1e-320) ** 2:
+        raise Wrong(
+            f"{what}: {found!r}, exact {short(abs(exact).sqrt())}, square may be off by "
+            f"{short(allowed)} (root {short(allowed.sqrt())}); norm {short(own.sqrt())}"
+        )
+
+
+@check
+def h2_error(case):
+    kind = case.rng.integers(3)
+    if kind == 0:
+        other = case.sys
+    elif kind == 1:
+        other = lti.LTI(case.sys.A, case.sys.B, case.sys.C * case.sys.C.dtype.type(0.5), case.sys.D)
+    else:
+        recipe = replace(
+            draws.draw_recipe(case.rng, largest=4),
+            **{
+                name: getattr(case.draw.recipe, name)
+                for name in ("inputs", "outputs", "batch", "dtype")
+            },
+            spectrum="plain",
+            units="none",
+        )
+        other = draws.build(case.rng, recipe).sys
+    found = case.call(lti.h2_error, case.sys, other)
+    case.require_stable()
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        small = (
+            replace(Given.of(other, index), unit=entry.unit) if kind < 2 else Given.of(other, index)
+        )
+        if not small.exact.stable:
+            raise Wrong("accepted an unstable reduced system")
+        check_h2_error(case, found[index], entry, small)
+
+
+@check
+def hinf_norm(case):
+    found = case.call(lti.hinf_norm, case.sys)
+    case.require_stable()
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        _check_peak(case, found[index], entry)
+
+
+def _check_peak(case, found, entry, above=0.0, advanced=False):
+    exact = entry.exact
+    omega, top = exact.peak
+    moved = [s.gain_near(omega) for s in entry.neighbours]
+    own = largest(abs(x - top).mid() for x in moved) * (EPS / draws.STEP * 100 * case.effort)
+    _, B, C = exact.moderate
+    level = frobenius(B) * frobenius(C) * (1e-14 * case.effort)
+    if entry.kind != "dense":
+        terms = modal_terms(entry, acb(0, omega).exp())
+        level = level if terms is None else level + frobenius(terms) * (10 * EPS * case.effort)
+    eps = EPS_SINGLE if case.single else EPS
+    allowed = own + level + top * (3e-8 + 4 * eps) + arb(2e-45 if case.single else 1e-320)
+    if not np.isfinite(found):
+        if top < 1e300:
+            raise Wrong(f"h∞ norm {found}, exact {short(top)}")
+        return
+    error = number(found).real - top
+    if error < -allowed or error > allowed + top * above:
+        raise Wrong(
+            f"h∞ norm: {found!r}, exact {short(top)} at ω = {short(omega)}, may be off by "
+            f"{short(allowed)}"
+        )
+
+
+# --- responses --------------------------------------------------------------------------------
+
+
+def modal_terms(entry, z):
+    """Σ_i |c_i||b_i|/|z − λ_i| of a structured system: what its response is summed from."""
+    b, c = modal_sizes(entry)
+    distances = np.array([abs(z - pole).mid() for pole in modal_order(entry)], dtype=object)
+    if any(d == 0 for d in distances):
+        return None
+    return (c / distances) @ b
+
+
+def modal_order(entry):
+    poles = entry.exact.poles
+    if entry.kind == "Diagonal":
+        return poles
+    q = len(entry.arrays[0])
+    return [x for i in range(q) for x in (poles[2 * i], poles[2 * i + 1])] + list(poles[2 * q :])
+
+
+def modal_sizes(entry):
+    """|b| (n, m) and |c| (p, n) in the modes, those of a block bounded by its norm."""
+    b = entry.entry_sizes(entry.B, 1)
+    c = entry.entry_sizes(entry.C.T, -1).T
+    return b, c
+
+
+@check
+def frequency_response(case):
+    poles = entry_phases(case)
+    count = int(case.rng.choice([3, 40]))
+    omega = case.rng.uniform(-math.pi, math.pi, count)
+    omega[0] = float(case.rng.choice([0, math.pi, *poles]))
+    found = case.call(lti.frequency_response, case.sys, omega)
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        for k in (0, 1, int(case.rng.integers(count))):
+            z = acb(0, arb(omega[k])).exp()
+            terms = None
+            if entry.kind != "dense":
+                terms = modal_terms(entry, z)
+            try:
+                value, own = measured(entry, lambda s, z=z: s.transfer(z), case.effort)
+                near = entry.exact.transfer(z * acb(0, draws.STEP * omega[k]).exp())
+                own = own + absolute(near - value) * (EPS / draws.STEP)
+                if terms is None:
+                    A, B, C = entry.exact.moderate
+                    R = (identity(A.nrows()) * z - A).inv()
+                    size = frobenius(C * R) * frobenius(R * B) + frobenius(C) * frobenius(
+                        R
+                    ) * frobenius(B)
+                    terms = size
+            except ZeroDivisionError:
+                if np.all(np.isfinite(found[index][k])) and case.draw.recipe.coupling == "full":
+                    raise Wrong(f"a number at a pole, ω = {omega[k]}") from None
+                continue
+            allowed = own + terms * (10 * case.effort * EPS)
+            case.close(found[index][k], value, allowed, f"H(ω = {omega[k]})")
+
+
+def identity(n):
+    eye = acb_mat(n, n)
+    for i in range(n):
+        eye[i, i] = 1
+    return eye
+
+
+def entry_phases(case):
+    phases = []
+    for entry in case.entries[:1]:
+        phases = [float(x.arg().mid()) for x in entry.exact.spectrum if abs(x) > 0]
+    return phases or [0.0]
+
+
+@check
+def impulse_response(case):
+    steps = int(case.rng.choice([1, 4, 30]))
+    found = case.call(lti.impulse_response, case.sys, steps)
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        value = entry.exact.markov(steps)
+        case.close(found[index], value, markov_tolerances(entry, steps, case.effort), "h")
+
+
+def markov_tolerances(entry, steps, effort):
+    b, c, step = transition_sizes(entry)
+    terms, X = [absolute(entry.D) * 0], b
+    for k in range(steps - 1):
+        lost = c @ (0 * X + 1e-322) * effort
+        terms.append(c @ X * (10 * EPS * effort * (k + 4)) + lost)
+        X = step(X)
+    return np.stack(terms)
+
+
+def transition_sizes(entry):
+    """(|B|, |C|, X ↦ |A| X), in the modes of a structured A."""
+    if entry.kind == "dense":
+        A = absolute(entry.arrays[0])
+        return absolute(entry.B), absolute(entry.C), lambda X: A @ X
+    b, c = modal_sizes(entry)
+    moduli = np.array([abs(x).mid() for x in modal_order(entry)], dtype=object)[:, None]
+    return b, c, lambda X: moduli * X
+
+
+@check
+def simulate(case):
+    sys, rng = case.sys, case.rng
+    length = int(rng.choice([0, 1, 12]))
+    timing = str(rng.choice(["delayed", "current"]))
+    u = rng.standard_normal((*sys.batch_shape, length, sys.inputs)).astype(case.draw.recipe.dtype)
+    start = rng.standard_normal((*sys.batch_shape, sys.order)) if rng.uniform() < 0.5 else None
+    if start is not None:
+        start = draws.shifted(start, case.draw.unit).astype(case.draw.recipe.dtype)
+        if not np.all(np.isfinite(start)):
+            return
+    found = case.call(lti.simulate, sys, u, initial=start, timing=timing)
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        exact = entry.exact
+        b, c, step = transition_sizes(entry)
+        n = exact.order
+        first = np.zeros((n, 1)) if start is None else start[index][:, None]
+        x, size = (
+            matrix(first),
+            entry.entry_sizes(first, 1) if entry.kind != "dense" else absolute(first),
+        )
+        d = absolute(entry.D)
+        values, allowed = [], []
+        for k in range(length):
+            drive, v = matrix(u[index][k][:, None]), absolute(u[index][k][:, None])
+            if timing == "delayed":
+                values.append(array(exact.C * x + exact.D * drive)[:, 0])
+                allowed.append((c @ size + d @ v)[:, 0])
+            x, size = (exact.A * x + exact.B * drive).mid(), step(size) + b @ v
+            if timing == "current":
+                values.append(array(exact.C * x + exact.D * drive)[:, 0])
+                allowed.append((c @ size + d @ v)[:, 0])
+        if length:
+            level = np.stack(allowed) * (10 * EPS * case.effort * (length + 4))
+            case.close(found[index], np.stack(values), level, "y")
+
+
+@check
+def recurrences(case):
+    rng, dtype = case.rng, case.draw.recipe.dtype
+    n, length = int(rng.integers(1, 5)), int(rng.choice([1, 2, 40]))
+    varying, reverse = rng.uniform() < 0.5, bool(rng.uniform() < 0.5)
+    complex_ = rng.uniform() < 0.5
+    poles = rng.choice([0, 1e-160, 0.5, 1, 1.5], (length if varying else 1, n))
+    poles = poles * rng.uniform(0.9, 1.0, poles.shape)
+    u, start = rng.standard_normal((length, n)), rng.standard_normal(n)
+    u = u * 10.0 ** rng.choice([0, 20, 30], (1, n))
+    if complex_:
+        poles = poles * np.exp(1j * rng.uniform(-3, 3, poles.shape))
+        dtype = {"float32": "complex64", "float64": "complex128"}[dtype]
+    with np.errstate(under="ignore"):
+        poles, u, start = (x.astype(dtype) for x in (poles, u, start))
+    function = lti.time_varying_recurrence if varying else lti.linear_recurrence
+    given = poles if varying else poles[0]
+    found = case.call(function, given, u, initial=start, reverse=reverse)
+    x, size, values, allowed = [number(s) for s in start], absolute(start), {}, {}
+    for count, k in enumerate(reversed(range(length)) if reverse else range(length)):
+        lam = poles[k] if varying else poles[0]
+        x = [(number(a) * s + number(v)).mid() for a, s, v in zip(lam, x, u[k], strict=True)]
+        size = absolute(lam) * size + absolute(u[k])
+        values[k], allowed[k] = x, size * (10 * EPS * (count + 2))
+    rows = range(length)
+    exact = np.array([values[k] for k in rows], dtype=object)
+    level = np.array([allowed[k] for k in rows], dtype=object)
+    case.close(found, exact, level, "x")
+
+
+# --- reductions -------------------------------------------------------------------------------
+
+
+def check_reduction(case, found, index, entry, *, values=None, horizon=None, bound=True):
+    """What every reduction promises."""
+    small = reduced_given(found.system, index)
+    if horizon is None and not small.exact.stable:
+        raise Wrong(f"unstable: radius 1 − {float(1 - small.exact.radius):.3g}")
+    if found.h2_error is not None:
+        check_h2_error(case, found.h2_error[index], entry, small, horizon=horizon)
+    if values is not None and found.singular_values is not None:
+        case.close(found.singular_values[index], *values, "σ")
+    if bound and found.error_bound is not None:
+        _, error = entry.exact.minus(small.exact).peak
+        given = found.error_bound[index]
+        if not np.isinf(given):
+            gap = max(float(1 - entry.exact.radius), 1e-17)
+            slack = error * (1e-9 + 1e2 * EPS / gap) + entry.exact.peak[1] * (
+                10 * EPS * case.effort
+            )
+            slack += error * 2 * EPS_SINGLE + arb(2e-45) if case.single else arb(1e-320)
+            at_least(given, error, "error bound", slack)
+    return small
+
+
+@check
+def balanced_truncation(case):
+    n, rng = case.sys.order, case.rng
+    option = str(rng.choice(["order", "energy", "error", "horizon"], p=[0.5, 0.15, 0.2, 0.15]))
+    horizon = int(rng.choice([2, 20])) if option == "horizon" else None
+    match = bool(option != "horizon" and rng.uniform() < 0.3)
+    options = {"match_dc": match}
+    if option in ("order", "horizon"):
+        options["order"] = int(rng.integers(1, n + 1))
+    elif option == "energy":
+        options["energy"] = float(rng.choice([0.5, 0.99, 1 - 1e-9, 1.0]))
+    else:
+        values, _ = (
+            hankel(case.entries[0], case.effort) if case.entries[0].exact.stable else ([arb(1)], 0)
+        )
+        options["error"] = float(values[0]) * 10.0 ** -rng.uniform(0, 12)
+        if not math.isfinite(options["error"]):
+            return
+    found = case.call(lti.balanced_truncation, case.sys, horizon=horizon, **options)
+    if horizon is None:
+        case.require_stable()
+    if option == "order" and found.order != options["order"] and not case.warned:
+        zero = all(not hankel(e, case.effort)[0][0] > 0 for e in case.entries)
+        raise Wrong(
+            f"order {found.order} of {options['order']} without a warning" + " (zero)" * zero
+        )
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        values = hankel(entry, case.effort) if horizon is None else None
+        small = check_reduction(case, found, index, entry, values=values, horizon=horizon)
+        if match and not case.warned:
+            full, reduced = entry.exact.transfer(acb(1)), small.exact.transfer(acb(1))
+            off = norm_of(full - reduced)
+            moved = [s.transfer(acb(1)) for s in (*entry.neighbours,)]
+            own = largest(norm_of(x - full) for x in moved) * (EPS / draws.STEP)
+            moved = [s.transfer(acb(1)) for s in small.neighbours]
+            own += largest(norm_of(x - reduced) for x in moved) * (EPS / draws.STEP)
+            level = own * (100 * case.effort) + entry.exact.peak[1] * 1e-9
+            level += arb(float(found.error_bound[index])) * 1e-6
+            if case.single:
+                level *= EPS_SINGLE / EPS
+            if off > level:
+                raise Wrong(f"H(1) differs by {short(off)}, allowed {short(level)}")
+    if option == "error" and not case.warned and case.sys.batch_shape == ():
+        most = 2 * options["error"] * (1 + 1e-6) + 1e-44
+        if not found.error_bound <= most:
+            raise Wrong(f"bound {found.error_bound} for error={options['error']}")
+
+
+@check
+def balanced_truncation_keeping_unstable(case):
+    if case.sys.batch_shape:
+        return
+    (entry,) = case.entries
+    order = int(case.rng.integers(1, case.sys.order + 1))
+    found = case.call(lti.balanced_truncation, case.sys, order=order, unstable="keep")
+    if entry.exact.stable and found.left is not None:
+        check_reduction(case, found, (), entry)
+
+
+@check
+def modal_truncation(case):
+    order = int(case.rng.integers(1, case.sys.order + 1))
+    score = str(case.rng.choice(["hinf", "magnitude"]))
+    found = case.call(lti.modal_truncation, case.sys, order, score=score)
+    case.require_stable()
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        check_reduction(case, found, index, entry, bound=entry.kind != "dense")
+
+
+@check
+def complex_balanced_truncation(case):
+    recipe = case.draw.recipe
+    if recipe.structure != "rotation" or case.sys.order < 2:
+        return
+    order = 2 * int(case.rng.integers(1, case.sys.order // 2 + 1))
+    found = case.call(lti.complex_balanced_truncation, case.sys, order=order)
+    case.require_stable()
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        check_reduction(case, found, index, entry)
+
+
+@check
+def h2_reduction(case):
+    if case.sys.batch_shape or case.sys.order > 5:
+        return
+    (entry,) = case.entries
+    order = int(case.rng.integers(1, case.sys.order + 1))
+    method = str(case.rng.choice(["tsia", "lbfgs", "lm"]))
+    found = case.call(lti.h2_reduction, case.sys, order, method=method, starts=1)
+    case.require_stable()
+    check_reduction(case, found, (), entry)
+    balanced = case.call(lti.balanced_truncation, case.sys, order=order)
+    theirs = entry.exact.minus(reduced_given(balanced.system).exact)
+    ours = entry.exact.minus(reduced_given(found.system).exact)
+    own = entry.exact.squared_h2
+    slack = own * (1e-13 * case.effort) + theirs.squared_h2 * 1e-5
+    slack += 10 * cancelled(case, entry.exact)
+    if case.single:
+        slack += own * 1e-12 + theirs.squared_h2 * 1e-3 + arb(1e-44) ** 2
+    if ours.squared_h2 > theirs.squared_h2 + slack and not case.warned:
+        raise Wrong(
+            f"error {short(ours.squared_h2.sqrt())}, balanced truncation "
+            f"{short(theirs.squared_h2.sqrt())}, norm {short(own.sqrt())}"
+        )
+
+
+@check
+def refit_outputs(case):
+    if case.sys.batch_shape or case.sys.order > 6:
+        return
+    rng, sys = case.rng, case.sys
+    u = rng.standard_normal((int(rng.choice([3, 30])), sys.inputs)).astype(case.draw.recipe.dtype)
+    y = case.call(lti.simulate, sys, u)
+    if not np.all(np.isfinite(y)):
+        return
+    C = sys.C * sys.C.dtype.type(0.7)
+    D = bool(rng.uniform() < 0.5)
+    found = case.call(lti.refit_outputs, lti.LTI(sys.A, sys.B, C, sys.D), [(u, y)], feedthrough=D)
+    (entry,) = case.entries
+    exact, given = entry.exact, Given.of(found.system)
+    size, total, x = ZERO, ZERO, matrix(np.zeros((sys.order, 1)))
+    terms = ZERO
+    for k in range(len(u)):
+        drive, wanted = matrix(u[k][:, None]), matrix(y[k][:, None])
+        answer = given.exact.C * x + given.exact.D * drive
+        total += frobenius(wanted - answer) ** 2
+        terms += (frobenius(given.exact.C * x)) ** 2
+        size += frobenius(wanted) ** 2
+        x = (exact.A * x + exact.B * drive).mid()
+    true = (total / size).sqrt() if size > 0 else total.sqrt()
+    eps = EPS_SINGLE if case.single else EPS
+    # The outputs themselves were rounded, and C is.
+    allowed = arb(1e3 * case.effort * eps) * (1 + ((terms / size).sqrt() if size > 0 else 0))
+    allowed += true * 1e-6 + arb(1e-300)
+    if abs(number(found.residual_after).real - true) > allowed:
+        raise Wrong(f"residual {found.residual_after!r}, exact {short(true)}")
+    if found.residual_after > found.residual_before * (1 + 1e-12):
+        raise Wrong(f"residual grew from {found.residual_before} to {found.residual_after}")
+
+
+@check
+def allocate_orders(case):
+    rng = case.rng
+    layers = [
+        np.sort(10.0 ** rng.uniform(-18, 0, rng.integers(1, 7)) * rng.choice([0, 1], p=[0.1, 0.9]))[
+            ::-1
+        ]
+        for _ in range(rng.integers(1, 5))
+    ]
+    total = sum(map(len, layers))
+    if rng.uniform() < 0.5:
+        budget = int(rng.integers(len(layers), total + 1))
+        found = case.call(lti.allocate_orders, layers, budget=budget)
+        if sum(found) > budget or min(found) < 1:
+            raise Wrong(f"{found} for a budget of {budget}")
+        errors = [np.flip(np.cumsum(np.flip(x**2))) - x**2 for x in layers]
+        found = case.call(lti.allocate_orders_by_error, errors, budget=budget)
+        if sum(found) > budget or min(found) < 1:
+            raise Wrong(f"{found} for a budget of {budget}, by error")
+    else:
+        energy = float(rng.choice([0.3, 0.9, 1.0]))
+        found = case.call(lti.allocate_orders, layers, energy=energy)
+        for x, r in zip(layers, found, strict=True):
+            exact = [arb(float(v)) for v in x]
+            whole = sum(exact, ZERO)
+            if sum(exact[r:], ZERO) > whole * (1 - arb(energy) + 2e-15):
+                raise Wrong(f"order {r} of {x} holds too little")
+            if r > 1 and sum(exact[r - 1 :], ZERO) <= whole * (1 - arb(energy)) * (1 - arb(1e-14)):
+                raise Wrong(f"order {r} of {x} is too large")
+
+
+@check
+def allocate_modal_orders(case):
+    budget = int(case.rng.integers(2, 2 * case.sys.order + 1))
+    rule = str(case.rng.choice(["last", "global", "uniform"]))
+    found = case.call(lti.allocate_modal_orders, [case.sys, case.sys], budget=budget, rule=rule)
+    if sum(found) > budget or min(found) < 1 or max(found) > case.sys.order:
+        raise Wrong(f"{found} for a budget of {budget}")
+
+
+# --- conversions ------------------------------------------------------------------------------
+
+
+def same_transfer(case, entry, other, condition, what):
+    """Transfer functions at points outside the circle, relative to the sums they come from."""
+    rng = np.random.default_rng([entry.seed, 9])
+    for _ in range(3):
+        radius = max(1.0, 1.1 * float(entry.exact.radius)) * rng.uniform(1.01, 2)
+        z = acb(0, rng.uniform(-math.pi, math.pi)).exp() * radius
+        value, own = measured(entry, lambda s, z=z: s.transfer(z), case.effort)
+        terms = modal_terms(other, z)
+        _, moved = measured(other, lambda s, z=z: s.transfer(z), case.effort)
+        eps = EPS_SINGLE if case.single else EPS
+        level = own + terms * (100 * case.effort * EPS * condition + 20 * case.effort * eps)
+        if case.single:
+            level = level + moved * (EPS_SINGLE / EPS) + arb(1e-42)
+        difference = other.exact.transfer(z)
+        _close_exact_arrays(difference, value, level, what)
+
+
+def _close_exact_arrays(found, value, level, what):
+    level = np.broadcast_to(np.asarray(level, dtype=object), value.shape)
+    for index in np.ndindex(value.shape):
+        if abs(found[index] - value[index]) > level[index] + arb(1e-320):
+            raise Wrong(
+                f"{what}: H changed from {short(value[index])} to {short(found[index])}, allowed "
+                f"{short(level[index])}"
+            )
+
+
+def _conversion(case, function, **options):
+    new = case.call(function, case.sys, **options)
+    condition = np.asarray(case.call(lti.eigenvector_condition, case.sys))
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        kappa = float(condition[index])
+        real = "complex" not in case.draw.recipe.structure
+        kappa = kappa if real or function is lti.diagonalize else kappa**2
+        if not math.isfinite(kappa):
+            continue
+        same_transfer(case, entry, Given.of(new, index), kappa, function.__name__)
+
+
+@check
+def diagonalize(case):
+    _conversion(case, lti.diagonalize)
+
+
+@check
+def to_rotation(case):
+    _conversion(case, lti.to_rotation)
+
+
+@check
+def to_canonical_rotation(case):
+    _conversion(case, lti.to_rotation, canonical=True)
+
+
+@check
+def eigenvector_condition(case):
+    found = np.asarray(case.call(lti.eigenvector_condition, case.sys))
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        if entry.kind != "dense":
+            if found[index] != 1:
+                raise Wrong(f"condition {found[index]} of a normal matrix")
+            continue
+        try:
+            poles, V = entry.exact.A.eig(right=True, algorithm="approx")
+        except ValueError:
+            continue
+        V = np.array([[complex(x) for x in row] for row in array(V)])
+        norms = np.linalg.norm(V, axis=0)
+        if not (np.all(np.isfinite(V)) and np.all(norms > 0)):
+            continue
+        sigma = np.linalg.svd(V / norms, compute_uv=False)
+        exact = sigma[0] / sigma[-1] if sigma[-1] > 0 else math.inf
+        if exact < 1e6 and not abs(found[index] / exact - 1) < 1e-3 + 1e-14 * exact**2:
+            gap = min(
+                (abs(float(abs(a - b))) for i, a in enumerate(poles) for b in poles[:i]), default=1
+            )
+            # Next to repeated poles any basis of their space is one of eigenvectors.
+            if gap > 1e-8:
+                raise Wrong(f"condition {found[index]}, exact {exact}")
+
+
+@check
+def well_conditioned(case):
+    limit = 10.0 ** case.rng.uniform(2, 7)
+    found = case.call(lti.well_conditioned, case.sys, limit)
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        if not found.condition[index] <= limit * (1 + 1e-6):
+            raise Wrong(f"condition {found.condition[index]} above {limit}")
+        if entry.kind == "dense":
+            moved = matrix(found.system.A[index]) - entry.exact.A
+            size = spectral_norm(array(entry.exact.A))
+            true = spectral_norm(array(moved)) / size if size > 0 else ZERO
+            eps = EPS_SINGLE if case.single else EPS
+            if abs(number(found.perturbation[index]).real - true) > true * 1e-3 + 10 * eps * EPS:
+                raise Wrong(f"perturbation {found.perturbation[index]}, exact {short(true)}")
+
+
+@check
+def statespace(case):
+    if case.sys.batch_shape:
+        return
+    for library in ("tuple", "scipy", "control"):
+        if library == "control" and np.iscomplexobj(case.sys.B):
+            continue
+        there = case.call(lti.to_statespace, case.sys, library)
+        back = case.call(lti.from_statespace, there)
+        dense = case.sys.to_dense()
+        D = np.zeros((case.sys.outputs, case.sys.inputs)) if case.sys.D is None else case.sys.D
+        for name, X in (("A", dense.A), ("B", dense.B), ("C", dense.C), ("D", D)):
+            if not np.array_equal(getattr(back, name), X):
+                raise Wrong(f"{name} changed through {library}")
+
+
+@check
+def discretize(case):
+    """The system's A read as that of a continuous one, shifted to the left half plane."""
+    rng = case.rng
+    method = str(rng.choice(["zoh", "bilinear"]))
+    step = float(rng.choice([1e-6, 0.3, 2.0]))
+    sys = case.sys
+    kind, arrays = structure_arrays(sys.A)
+    A = sys.A
+    if kind == "Diagonal":
+        A = lti.Diagonal(np.asarray(arrays[0] - arrays[0].dtype.type(1.0)))
+    elif kind == "dense":
+        A = np.asarray(A - np.eye(sys.order, dtype=A.dtype))
+    found = case.call(lti.discretize, A, sys.B, sys.C, sys.D, step=step, method=method)
+    continuous = lti.LTI(A, sys.B, sys.C, sys.D)
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        given = replace(Given.of(continuous, index), unit=entry.unit, seed=entry.seed)
+        names = ("A", "B", "C", "D")
+
+        def sampled(s):
+            return _sampled(s, step, method)
+
+        exact = sampled(given.exact)
+        moved = [sampled(s) for s in given.neighbours]
+        dense = found.to_dense()
+        D = np.zeros((sys.outputs, sys.inputs)) if dense.D is None else dense.D[index]
+        results = [dense.A[index], dense.B[index], dense.C[index], D]
+        growth = 1 + float(frobenius(given.exact.moderate[0])) * step
+        for name, value, X, near in zip(
+            names, exact, results, zip(*moved, strict=True), strict=True
+        ):
+            tolerance = derivative(value, list(near)) * (100 * case.effort)
+            if name == "D":
+                sizes = absolute(value) + norm_of(exact[1]) * 0
+                C, B = (np.asarray(x) for x in (exact[2], exact[1]))
+                sizes = sizes + absolute(given.D) + _dot_sizes(given, C, B)
+            elif name == "A":
+                sizes = given.entry_sizes(value, 1, -1) if kind == "dense" else absolute(value)
+            elif name == "B":
+                sizes = given.entry_sizes(value, 1) if kind == "dense" else absolute(value)
+            else:
+                sizes = given.entry_sizes(value.T, -1).T if kind == "dense" else absolute(value)
+            if kind == "Rotation":
+                sizes = sizes + norm_of(value) * 1
+            case.close(
+                X, value, tolerance + sizes * (20 * case.effort * EPS * growth), f"{method} {name}"
+            )
+
+
+def _dot_sizes(given, C, B):
+    c, b = absolute(C), absolute(B)
+    if given.kind == "dense":
+        c = given.entry_sizes(C.T, -1).T
+        b = given.entry_sizes(B, 1)
+    return c @ b
+
+
+def _sampled(s, step, method):
+    n, m = s.order, s.B.ncols()
+    delta = acb(arb(step))
+    if method == "zoh":
+        whole = acb_mat(n + m, n + m)
+        size = frobenius(s.moderate[1])
+        size = size if size > 0 else arb(1)
+        for i, j in np.ndindex(n, n):
+            whole[i, j] = s.A[i, j] * delta
+        for i, j in np.ndindex(n, m):
+            whole[i, n + j] = s.B[i, j] / size * delta
+        E = array(_exponential(whole, s.unit))
+        return E[:n, :n], E[:n, n:] * size, array(s.C), array(s.D)
+    eye = identity(n)
+    M = (eye - s.A * (delta / 2)).inv()
+    return (
+        array(M * (eye + s.A * (delta / 2))),
+        array(M * s.B * delta),
+        array(s.C * M),
+        array(s.D + s.C * M * s.B * (delta / 2)),
+    )
+
+
+def _exponential(X, unit):
+    """exp in moderate units of the states."""
+    n = X.nrows()
+    t = [acb(2) ** int(e) for e in unit] + [acb(1)] * (n - len(unit))
+    scaled = acb_mat(n, n)
+    for i, j in np.ndindex(n, n):
+        scaled[i, j] = X[i, j] * t[j] / t[i]
+    E = scaled.exp()
+    for i, j in np.ndindex(n, n):
+        E[i, j] = E[i, j] * t[i] / t[j]
+    return E.mid()
+
+
+@check
+def published_layers(case):
+    rng = case.rng
+    n, m, p = (int(rng.integers(1, 5)) for _ in range(3))
+    poles = rng.uniform(0, 0.99, n) * np.exp(1j * rng.uniform(-3, 3, n))
+    B, C = (rng.standard_normal((*s, 2)).view(complex)[..., 0] for s in ((n, m), (p, n)))
+    gamma = rng.uniform(0.1, 1, n)
+    sys = case.call(lti.from_lru, poles, B, C, gamma=gamma)
+    _same_real_part(case, sys, [number(x) for x in poles], matrix(gamma[:, None] * B), C)
+    continuous = -(10.0 ** rng.uniform(-6, 1, n)) + 1j * rng.uniform(-5, 5, n)
+    step = float(rng.choice([1e-4, 0.1]))
+    sys = case.call(lti.from_s5, continuous, B, C, step=step)
+    lam = [number(x) for x in continuous]
+    held = [((x * arb(step)).exp() - 1) / x for x in lam]
+    scaled = matrix(B)
+    for i, j in np.ndindex(n, m):
+        scaled[i, j] = scaled[i, j] * held[i]
+    _same_real_part(case, sys, [(x * arb(step)).exp() for x in lam], scaled, 2 * C)
+
+
+def _same_real_part(case, sys, poles, B, C):
+    """y = Re(c z) at a point outside the circle: H(z) = (G(z) + conj G(conj z))/2."""
+    z = acb(0.3, 1.4)
+    b, c = array(B), np.vectorize(number, otypes=[object])(C)
+
+    def half(w):
+        return (c / np.array([w - x for x in poles], dtype=object)) @ b
+
+    other = np.vectorize(lambda x: x.conjugate(), otypes=[object])(half(z.conjugate()))
+    exact, found = (half(z) + other) / 2, Given.of(sys).exact.transfer(z)
+    level = (absolute(c) @ absolute(b)) * (1e3 * EPS)
+    _close_exact_arrays(found, exact, level, "a published layer")
+
+
+# --- quadratic outputs and certificates -------------------------------------------------------
+
+
+@check
+def quadratic_outputs(case):
+    if case.sys.batch_shape or case.sys.order > 6 or case.draw.recipe.units in ("extreme",):
+        return
+    sys, rng = case.sys, case.rng
+    n, p = sys.order, sys.outputs
+    M = rng.standard_normal((p, n, n))
+    M = draws.shifted(M, -case.draw.unit[:, None] - case.draw.unit)
+    M = (M + M.swapaxes(-1, -2)) / 2
+    M = M.astype(case.draw.recipe.dtype)
+    if not np.all(np.isfinite(M)) or np.any((M != 0) & (np.abs(M) < 1e-30)):
+        return
+    quadratic = lti.QuadraticOutputLTI(sys.A, sys.B, sys.C, M)
+    found = case.call(lti.h2_norm, quadratic)
+    case.require_stable()
+    (entry,) = case.entries
+    forms = [matrix(X) for X in M]
+
+    def squared(s):
+        own = (s.C * s.P * adjoint(s.C)).trace().real
+        return (own + sum(((s.P * X * s.P * X).trace().real for X in forms), ZERO)).mid()
+
+    def norm(s):
+        value = squared(s)
+        return value.sqrt() if value > 0 else ZERO
+
+    value, own = measured(entry, norm, case.effort)
+    size = ZERO
+    P = entry.exact.P
+    unit = [arb(2) ** int(e) for e in entry.unit]
+    for i in range(n):
+        for j in range(n):
+            size += sum(abs(X[i, j]) * unit[i] * unit[j] for X in forms) ** 2
+    top = largest((x.real / u**2 for x, u in zip(diagonal(P), unit, strict=True)))
+    floor = (size * top**2 * n * n) * (EPS * 100 * case.effort)
+    # The square is a difference of terms: absolute accuracy there.
+    allowed = own + (floor / value if value > floor.sqrt() else floor.sqrt())
+    case.close(found, value, allowed + value * (10 * case.effort * EPS), "h2 norm (quadratic)")
+    shift = case.call(lti.output_shift, quadratic, lti.LTI(sys.A, sys.B, sys.C))
+
+    def means(s):
+        return [(X * s.P).trace().real.mid() for X in forms]
+
+    value, own = measured(entry, means, case.effort)
+    case.close(shift, value, own + size.sqrt() * top * (10 * n * case.effort * EPS), "shift")
+
+
+@check
+def system_lipschitz(case):
+    timing = str(case.rng.choice(["delayed", "current"]))
+    found = case.call(lti.certificate.system_lipschitz, case.sys, timing=timing)
+    case.require_stable()
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        exact = entry.exact
+        if timing == "current":
+            exact = exact.with_outputs(exact.C * exact.A, exact.D + exact.C * exact.B)
+            given = replace(entry)
+            object.__setattr__(given, "exact", exact)
+            near = [s.with_outputs(s.C * s.A, s.D + s.C * s.B) for s in entry.neighbours]
+            object.__setattr__(given, "neighbours", near)
+            entry = given
+        _check_peak(case, found[index], entry)
+
+
+@check
+def certificate_formulas(case):
+    rng = case.rng
+    size, gain = 10.0 ** rng.uniform(-150, 150, 2)
+    sigma = np.sort(10.0 ** rng.uniform(-160, 140, 4))[::-1]
+    found = case.call(lti.certificate.layer_error, size, discarded_values=sigma)
+    exact = 2 * sum((arb(float(x)) for x in sigma), ZERO) * arb(size)
+    case.close(np.float64(found), exact, exact * 1e-14, "layer_error")
+    found = case.call(lti.certificate.layer_error, size, hinf_error=gain)
+    case.close(
+        np.float64(found), arb(size) * arb(gain), arb(size) * arb(gain) * 1e-14, "layer_error"
+    )
+    W = rng.standard_normal((3, 4)) * gain
+    found = case.call(lti.certificate.logit_error_bound, W, 1.5, 7)
+    exact = spectral_norm(np.vectorize(number, otypes=[object])(W)) * 1.5 / arb(7).sqrt()
+    case.close(np.float64(found), exact, exact * 1e-13, "logit_error_bound")
+    gamma, nu = rng.standard_normal(5), 10.0 ** rng.uniform(-20, 20, 5)
+    found = case.call(lti.certificate.batch_norm_lipschitz, gamma, nu, 1e-5)
+    exact = largest(
+        abs(arb(float(g))) / (arb(float(v)) + arb(1e-5)).sqrt()
+        for g, v in zip(gamma, nu, strict=True)
+    )
+    case.close(np.float64(found), exact, exact * 1e-14, "batch_norm_lipschitz")

@@ -1,0 +1,313 @@
+"""Systems in 120 digits: the given arrays are exact, and so is, for all purposes, what follows.
+
+Results are object arrays of ball numbers whose radii were dropped: floating point of 400 bits, with
+exponents of any size. The balls would grow with each of the up to 63 squarings of a doubling, the
+rounding errors do not.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from flint import acb, acb_mat, arb, ctx
+
+BITS = 400
+ctx.prec = BITS
+ZERO = arb(0)
+
+
+def number(x):
+    if isinstance(x, acb | arb):
+        return acb(x)
+    return acb(float(x.real), float(x.imag)) if np.iscomplexobj(x) else acb(float(x))
+
+
+def matrix(X):
+    """A matrix of numbers of any kind, as given."""
+    X = np.asarray(X)
+    return acb_mat(*X.shape, [number(x) for x in X.ravel()])
+
+
+def array(X):
+    """(rows, columns) object array of a matrix."""
+    out = np.empty((X.nrows(), X.ncols()), dtype=object)
+    out.ravel()[:] = [x.mid() for x in X.entries()]
+    return out
+
+
+def adjoint(X):
+    return X.transpose().conjugate()
+
+
+def absolute(X):
+    """|X| entrywise, for arrays of numbers."""
+    out = np.empty(np.shape(X), dtype=object)
+    out.ravel()[:] = [abs(number(x)).mid() for x in np.asarray(X).ravel()]
+    return out
+
+
+def largest(values):
+    top = ZERO
+    for x in values:
+        if x > top:
+            top = x
+    return top
+
+
+def frobenius(X):
+    """‖X‖_F of an array or matrix."""
+    values = X.entries() if isinstance(X, acb_mat) else np.asarray(X).ravel()
+    return sum((abs(number(x)) ** 2 for x in values), ZERO).sqrt().mid()
+
+
+def spectral_norm(X):
+    """‖X‖₂ of a small array, to 15 digits, whatever its size."""
+    unit = largest(absolute(X).ravel())
+    if not unit > 0:
+        return ZERO
+    scaled = [[complex(x / unit) for x in row] for row in X]
+    return unit * float(np.linalg.norm(np.array(scaled), 2))
+
+
+def solve_stein(A, Q, B, rate):
+    """Σ A^k Q (Bᴴ)^k by squaring, for |λ(A) λ(B)| ≤ rate < 1."""
+    gap = max(float(-arb(rate).log()), 1e-300) if rate > 0 else 1e3
+    # Chains of equal poles decay like k^n rate^k.
+    X, size = Q, max(A.nrows(), B.nrows())
+    steps = (BITS + 64 * size) * math.log(2) / gap + size
+    for _ in range(max(1, math.ceil(math.log2(steps)))):
+        X = (X + A * X * adjoint(B)).mid()
+        A, B = (A * A).mid(), (B * B).mid()
+    return X
+
+
+def solve_stein_by_kronecker(A, Q, B):
+    """The solution of A X Bᴴ − X + Q = 0 for any A and B."""
+    n, l = Q.nrows(), Q.ncols()
+    a, b = A.tolist(), B.tolist()
+    K = acb_mat(n * l, n * l)
+    for i, j, k, h in np.ndindex(n, l, n, l):
+        same = 1 if (i, j) == (k, h) else 0
+        K[i * l + j, k * l + h] = same - a[i][k] * b[j][h].conjugate()
+    x = K.solve(acb_mat(n * l, 1, Q.entries()), algorithm="approx")
+    return acb_mat(n, l, x.entries()).mid()
+
+
+def finite_sum(A, Q, B, horizon):
+    """Σ_{k<T} A^k Q (Bᴴ)^k, term by term."""
+    term, total = Q, acb_mat(Q.nrows(), Q.ncols())
+    for _ in range(horizon):
+        total = (total + term).mid()
+        term = (A * term * adjoint(B)).mid()
+    return total
+
+
+def eigenvalues(A):
+    if A.nrows() == 0:
+        return []
+    return [x.mid() for x in A.eig(algorithm="approx")]
+
+
+@dataclass(frozen=True, eq=False)
+class Exact:
+    """One system. ``poles`` are known for structured ones; ``unit`` are binary exponents: in the
+    states 2^−unit x it has numbers of moderate size."""
+
+    A: acb_mat
+    B: acb_mat
+    C: acb_mat
+    D: acb_mat
+    unit: tuple
+    poles: tuple | None = None
+    #: How many rotation blocks there are, whose two states are scaled as one.
+    blocks: int = 0
+
+    @property
+    def order(self):
+        return self.A.nrows()
+
+    @cached_property
+    def spectrum(self):
+        return list(self.poles) if self.poles is not None else eigenvalues(self.moderate[0])
+
+    @cached_property
+    def radius(self):
+        return largest(abs(x).mid() for x in self.spectrum)
+
+    @property
+    def stable(self):
+        return self.radius < 1
+
+    @cached_property
+    def moderate(self):
+        """(A, B, C) in the moderate states."""
+        up = [acb(2) ** int(e) for e in self.unit]
+        T, back = acb_mat(self.order, self.order), acb_mat(self.order, self.order)
+        for i, x in enumerate(up):
+            T[i, i], back[i, i] = x, 1 / x
+        return back * self.A * T, back * self.B, self.C * T
+
+    # --- Gramians and Hankel singular values
+
+    @cached_property
+    def P(self):
+        return solve_stein(self.A, self.B * adjoint(self.B), self.A, self.radius**2)
+
+    @cached_property
+    def Q(self):
+        A, C = adjoint(self.A), self.C
+        return solve_stein(A, adjoint(C) * C, A, self.radius**2)
+
+    def gramians_over(self, horizon):
+        A, B, C = self.A, self.B, self.C
+        H = adjoint(A)
+        return finite_sum(A, B * adjoint(B), A, horizon), finite_sum(H, adjoint(C) * C, H, horizon)
+
+    @cached_property
+    def scale(self):
+        return balancing_scale(self.P, self.Q, self.unit, self.blocks)
+
+    @cached_property
+    def hankel_values(self):
+        return hankel_values(self.P, self.Q, self.scale)
+
+    @cached_property
+    def sizes(self):
+        return balanced_sizes(self.P, self.Q, self.scale)
+
+    # --- norms and responses
+
+    @cached_property
+    def squared_h2(self):
+        """tr C P Cᴴ + ‖D‖²."""
+        own = self.C * self.P * adjoint(self.C)
+        return (own.trace().real + frobenius(self.D) ** 2).mid()
+
+    def squared_h2_over(self, horizon):
+        own = self.C * self.gramians_over(horizon)[0] * adjoint(self.C)
+        return (own.trace().real + frobenius(self.D) ** 2).mid()
+
+    def resolvent_times_B(self, z):
+        n = self.order
+        pencil = -self.A
+        for i in range(n):
+            pencil[i, i] = pencil[i, i] + z
+        return pencil.solve(self.B, algorithm="approx").mid() if n else self.B
+
+    def transfer(self, z):
+        """H(z) as an array."""
+        return array(self.C * self.resolvent_times_B(z) + self.D)
+
+    def response(self, omega):
+        return self.transfer(acb(0, number(omega).real).exp())
+
+    def gain(self, omega):
+        return spectral_norm(self.response(omega))
+
+    @cached_property
+    def peak(self):
+        """(ω, gain) of the largest gain found: at poles, beside them, and between."""
+        omega = list(np.linspace(-math.pi, math.pi, 33))
+        for pole in self.spectrum:
+            phase = pole.arg().mid() if abs(pole) > 0 else ZERO
+            width = max(float(abs(1 - abs(pole))), 1e-300)
+            omega += [phase, *(phase + s * width for s in (-1, 1, -0.3, 0.3) if width < 1)]
+        found = sorted(((self.gain(w), arb(w)) for w in omega), key=lambda x: x[0], reverse=True)
+        best = found[0]
+        for _, start in found[:2]:
+            near = min(
+                (abs(float(abs(1 - abs(x)))) for x in self.spectrum if abs(x) > 0), default=1.0
+            )
+            best = max(best, self._climb(start, min(0.1, 2 * near)), key=lambda x: x[0])
+        return best[1], best[0]
+
+    def _climb(self, omega, step, shrinking=24):
+        top = self.gain(omega)
+        for _ in range(shrinking):
+            for side in (-1, 1):
+                other = omega + side * step
+                value = self.gain(other)
+                if value > top:
+                    omega, top = other, value
+                    break
+            else:
+                step /= 3
+        return top, omega
+
+    def gain_near(self, omega):
+        """The largest gain close to a frequency where a nearby system has its peak."""
+        return self._climb(omega, 1e-25, shrinking=1)[0]
+
+    def markov(self, steps):
+        terms, X = [array(self.D)], self.B
+        for _ in range(steps - 1):
+            terms.append(array(self.C * X))
+            X = (self.A * X).mid()
+        return np.stack(terms)
+
+    def minus(self, other):
+        """The error system."""
+        n, r = self.order, other.order
+        A = acb_mat(n + r, n + r)
+        B, C = acb_mat(n + r, self.B.ncols()), acb_mat(self.C.nrows(), n + r)
+        for X, Y, row, column in (
+            (A, self.A, 0, 0),
+            (A, other.A, n, n),
+            (B, self.B, 0, 0),
+            (B, other.B, n, 0),
+            (C, self.C, 0, 0),
+            (C, -other.C, 0, n),
+        ):
+            for i, j in np.ndindex(Y.nrows(), Y.ncols()):
+                X[row + i, column + j] = Y[i, j]
+        poles = (*self.spectrum, *other.spectrum)
+        return Exact(A, B, C, self.D - other.D, (*self.unit, *other.unit), poles)
+
+    def with_outputs(self, C, D):
+        return replace(self, C=C, D=D)
+
+
+def diagonal(X):
+    return [X[i, i] for i in range(X.nrows())]
+
+
+def balancing_scale(P, Q, unit, blocks):
+    """t with diag(t P t) = diag(Q/t²) where both are positive, for blocks on the average."""
+    p, q = ([x.real for x in diagonal(X)] for X in (P, Q))
+    for x in (p, q):
+        for i in range(0, 2 * blocks, 2):
+            x[i] = x[i + 1] = (x[i] + x[i + 1]).mid()
+    return [
+        (q[i] / p[i]).root(4).mid() if p[i] > 0 and q[i] > 0 else arb(2) ** -int(unit[i])
+        for i in range(len(p))
+    ]
+
+
+def balanced_sizes(P, Q, scale):
+    """‖R‖‖S‖ = √(tr P tr Q) in balanced states."""
+    p = sum((x.real * t**2 for x, t in zip(diagonal(P), scale, strict=True)), ZERO)
+    q = sum((x.real / t**2 for x, t in zip(diagonal(Q), scale, strict=True)), ZERO)
+    return (p * q).sqrt().mid()
+
+
+def hankel_values(P, Q, scale):
+    """√eig(P Q), descending."""
+    n = P.nrows()
+    P, Q = acb_mat(P), acb_mat(Q)
+    for i, j in np.ndindex(n, n):
+        P[i, j] = P[i, j] * scale[i] * scale[j]
+        Q[i, j] = Q[i, j] / scale[i] / scale[j]
+    # To size 1 each, which the eigenvalues are then found relative to.
+    sizes = [largest(abs(x).mid() for x in X.entries()) for X in (P, Q)]
+    if not (sizes[0] > 0 and sizes[1] > 0):
+        return [ZERO] * n
+    squares = eigenvalues(((P * (1 / sizes[0])) * (Q * (1 / sizes[1]))).mid())
+    root = (sizes[0] * sizes[1]).sqrt()
+    return sorted(((abs(x).sqrt() * root).mid() for x in squares), key=_order, reverse=True)
+
+
+def _order(x):
+    return x.mid()
