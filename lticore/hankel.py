@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ._arrays import Array, is_numpy, namespace
+from ._arrays import Array, is_numpy, namespace, zeros_like_shape
 from ._check import check_integer, is_single, like_precision
 from ._directions import leading_directions
 from ._doors import as_linear
-from ._linalg import adjoint_product, pad_values
+from ._linalg import adjoint_product, pad_values, real_part
 from ._relative import relative_values
 from ._stability import HORIZON, offering
 from .errors import ArgumentError, ArrayLibraryError
@@ -121,6 +121,8 @@ def _unit_signals(sys: LTI) -> tuple[LTI, Array]:
     """(A, 2^−b B, 2^−c C) with largest entries of about 1, and b + c, (..., 1): Gramians hold their
     squares, which over- and underflow much earlier, and σ grows with both."""
     xp = namespace(sys.B)
+    if sys.order == 0:
+        return sys, zeros_like_shape(real_part(sys.B), (*sys.batch_shape, 1))
 
     def exponent(X: Array) -> Array:
         size = xp.max(xp.abs(X), axis=(-2, -1), keepdims=True)
