@@ -50,9 +50,12 @@ def stein_condition(A, B=None):
 
 
 def squared_norm_rounding(sys):
-    """What a backward stable P leaves uncertain in tr(C P Cᴴ), for one system."""
-    P = lti.controllability_gramian(sys)
-    return EPS * stein_condition(dense(sys.A)) * size(P) * np.linalg.norm(sys.C, 2) ** 2
+    """(…) what backward stable Gramians P leave uncertain in tr(C P Cᴴ)."""
+    P = np.linalg.norm(lti.controllability_gramian(sys), axis=(-2, -1))
+    condition = np.zeros(sys.batch_shape)
+    for index, (A, *_) in zip(np.ndindex(sys.batch_shape), entries(sys), strict=True):
+        condition[index] = stein_condition(A)
+    return EPS * condition * P * np.linalg.norm(sys.C, 2, axis=(-2, -1)) ** 2
 
 
 def unit_roundoff(x):

@@ -100,7 +100,10 @@ def test_frequency_response_is_the_transform_of_the_impulse_response(sys):
 def test_real_systems_have_mirrored_responses(sys):
     omega = np.linspace(0.1, 3, 5)
     H, mirrored = lti.frequency_response(sys, omega), lti.frequency_response(sys, -omega)
-    assert np.abs(H - mirrored.conj()).max() <= 1e4 * EPS * max(np.abs(H).max(), EPS)
+    # e^{iω} − λ is at least 0.05 for these normal A and known to eps: a share of 20 eps.
+    size = np.linalg.norm(sys.B, axis=(-2, -1)) * np.linalg.norm(sys.C, axis=(-2, -1)) / 0.05
+    D = 0 if sys.D is None else np.abs(sys.D).max()
+    assert np.abs(H - mirrored.conj()).max() <= EPS * (size.max() / 0.05 + D)
 
 
 @pytest.mark.parametrize("gap", [1e-3, 1e-9, 1e-13])
@@ -119,7 +122,8 @@ def test_chunks_make_no_difference(monkeypatch):
     monkeypatch.setattr("lticore.response._CHUNK", 64)
     assert np.array_equal(whole, lti.frequency_response(sys, omega))
     dense = lti.frequency_response(sys.to_dense(), omega)
-    assert dense == pytest.approx(whole, rel=1e-12, abs=1e-12 * np.abs(whole).max())
+    # Radii up to 0.95: the Schur form is off by eps, and its response by eps/0.05.
+    assert np.abs(dense - whole).max() <= 10 * EPS / 0.05 * np.abs(whole).max()
 
 
 def test_no_frequencies_give_an_empty_response():
