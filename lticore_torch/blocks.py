@@ -243,8 +243,9 @@ def _check_shapes(
     pair = (config.documents,) if config.documents > 1 else ()
     channels = (config.inputs,) if config.vocabulary is None else ()
     expected, seen = ("batch", *pair, "L", *channels), tuple(sequences.shape)
+    # By `!=`: torch.compile takes a dynamic size to be in no tuple of numbers.
     if len(seen) != len(expected) or any(
-        size not in ("batch", "L", found) for size, found in zip(expected, seen, strict=True)
+        isinstance(size, int) and found != size for size, found in zip(expected, seen, strict=True)
     ):
         raise ShapeError(
             f"sequences has shape {seen}, but a classifier with documents={config.documents} and "

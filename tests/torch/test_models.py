@@ -52,6 +52,15 @@ def test_model_compiles_as_one_graph(order):
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 
 
+def test_models_of_several_widths_compile_in_one_process():
+    """Sizes that have changed between calls of the same code are dynamic from then on."""
+    torch._dynamo.reset()
+    for inputs in (2, 3, 4):
+        model, x = make_model(order=5, dropout=0.0, inputs=inputs), torch.randn(7, 11, inputs)
+        compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(x), model(x))
+
+
 def test_first_hankel_sum_of_a_process_may_be_compiled():
     code = """
 import torch, lticore, lticore_torch
