@@ -231,8 +231,7 @@ def real_rank_factor(X: Array, *, rtol: float, max_rank: int | None = None) -> A
 
 def _leading_columns(X: np.ndarray, rtol: float) -> np.ndarray:
     """(k, r) orthonormal columns V_r of :func:`real_rank_factor`, in passes over blocks of rows."""
-    norms = np.linalg.norm(X, axis=-1, keepdims=True)
-    norms = np.exp2(np.round(np.log2(np.where(norms > 0, norms, 1))))
+    norms = power_of_two(np.linalg.norm(X, axis=-1, keepdims=True))
     k = X.shape[-1]
     blocks = [slice(first, first + _ROWS) for first in range(0, len(X), _ROWS)]
     T, tails = np.zeros((0, k)), np.zeros(k)
@@ -247,6 +246,11 @@ def _leading_columns(X: np.ndarray, rtol: float) -> np.ndarray:
         sums = np.cumsum(squares[:, ::-1], axis=-1)[:, ::-1]
         tails = np.maximum(tails, sums.max(axis=0))
     return V[:, : np.count_nonzero(tails > rtol**2 * tails[0])]
+
+
+def power_of_two(sizes: np.ndarray) -> np.ndarray:
+    """The nearest one of each size, 1 of nothing: scaling by it rounds no digit."""
+    return np.exp2(np.round(np.log2(np.where(sizes > 0, sizes, 1))))
 
 
 def pivoted_cholesky_reference(X: Array, rtol: float, max_rank: int) -> Array:

@@ -34,10 +34,13 @@ def relative_values(sys: LTI, max_rank: int | None) -> np.ndarray:
         return sigma
     for index in np.ndindex(sys.batch_shape):
         one = _balanced(entry(sys, index))
-        _fill(sigma[index], _values(one, max_rank))
         if is_structured(sys.A) and sys.inputs == sys.outputs == 1:
-            _fill(again[index], _values(one, max_rank, moved=True))
+            R, S = _modal_factors(one, max_rank)
+            _fill(sigma[index], product_singular_values(S, R))
+            R, S = _with_other_last_digits(R, S)
+            _fill(again[index], product_singular_values(S, R))
         else:
+            _fill(sigma[index], _values(one, max_rank))
             _fill(again[index], _values(_in_other_coordinates(one), max_rank))
     _warn_where_different(sigma, again)
     return sigma
@@ -55,13 +58,19 @@ def _fill(target: np.ndarray, values: np.ndarray) -> None:
     target[:count] = values[:count]
 
 
-def _values(sys: LTI, max_rank: int | None, moved: bool = False) -> np.ndarray:
+def _modal_factors(sys: LTI, max_rank: int | None) -> tuple[np.ndarray, np.ndarray]:
+    return modal_factors(balance_states(sys)[0], rtol=0.0, max_rank=max_rank)
+
+
+def _with_other_last_digits(*factors: np.ndarray) -> list[np.ndarray]:
+    """Of one input and output every entry is known to a few eps, and no better."""
+    rng = np.random.default_rng(0)
+    return [X * (1 + 4 * EPSILON * rng.standard_normal(X.shape)) for X in factors]
+
+
+def _values(sys: LTI, max_rank: int | None) -> np.ndarray:
     if is_structured(sys.A):
-        R, S = modal_factors(balance_states(sys)[0], rtol=0.0, max_rank=max_rank)
-        if moved:
-            # Of one input and output every entry is known to a few eps, and no better.
-            rng = np.random.default_rng(0)
-            R, S = (X * (1 + 4 * EPSILON * rng.standard_normal(X.shape)) for X in (R, S))
+        R, S = _modal_factors(sys, max_rank)
         return product_singular_values(S, R)
     poles, V = np.linalg.eig(sys.A)
     if np.linalg.cond(V) <= _WELL_CONDITIONED:

@@ -10,7 +10,7 @@ import scipy.linalg
 from .._arrays import Array, is_numpy, namespace
 from .._check import check_array, check_real, is_complex, is_single, to_double
 from .._hammarling import balance_dense
-from .._linalg import adjoint
+from .._linalg import adjoint, power_of_two
 from ..errors import ArgumentError, ArrayLibraryError, SingularEquationError
 from ..structure import Diagonal, StateMatrix
 from ..systems import LTI, in_double, in_single
@@ -160,8 +160,7 @@ def _zoh_dense(sys: LTI, delta: Array) -> LTI:
     # exp [[A, B], [0, 0]]Δ = [[e^{AΔ}, ∫ e^{At} dt B], [0, I]], with inputs in units of their own:
     # what B would add to the norm would be squared away at the cost of digits of e^{AΔ}.
     delta = delta[..., None, None]
-    size = np.max(np.abs(sys.B), axis=-2, keepdims=True, initial=0)
-    weight = np.exp2(np.round(np.log2(np.where(size > 0, size, 1))))
+    weight = power_of_two(np.max(np.abs(sys.B), axis=-2, keepdims=True, initial=0))
     upper = np.concatenate([sys.A * delta, sys.B / weight * delta], axis=-1)
     lower = np.zeros((*upper.shape[:-2], m, n + m), dtype=upper.dtype)
     both = scipy.linalg.expm(np.concatenate([upper, lower], axis=-2))

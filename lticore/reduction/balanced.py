@@ -194,11 +194,16 @@ def with_errors(found: Truncation, horizon: int | None = None) -> Reduction:
     reduction, cut = found.reduction, found.cut
     if cut is None:
         return reduction
-    bound = reduction.error_bound
-    if bound is not None:
-        bound = bound + lost_in_poles(cut.full, cut.left, cut.right, cut.reduced)
     measured = h2_error(cut.full, cut.reduced, horizon=horizon)
-    return replace(reduction, error_bound=bound, h2_error=measured)
+    return replace(reduction, error_bound=whole_bound(found), h2_error=measured)
+
+
+def whole_bound(found: Truncation) -> Array | None:
+    """The error bound with what rounding does to poles."""
+    bound, cut = found.reduction.error_bound, found.cut
+    if bound is None or cut is None:
+        return bound
+    return bound + lost_in_poles(cut.full, cut.left, cut.right, cut.reduced)
 
 
 def warn_if_lowered(found: Truncation) -> None:

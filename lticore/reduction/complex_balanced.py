@@ -17,7 +17,7 @@ from ..norms import h2_error
 from ..structure import Diagonal, Rotation
 from ..systems import LTI, in_double
 from ._rounding import in_precision_of
-from .balanced import truncate, with_errors
+from .balanced import truncate, whole_bound
 from .orders import check_order
 from .result import Reduction
 
@@ -61,7 +61,7 @@ def complex_balanced_truncation(
     whole = complex_half(full)
     half = None if order is None else _half_order(order, full.order)
     found = truncate(whole, order=half, energy=energy, error=error)
-    reduction = with_errors(found)
+    reduction = found.reduction
     if found.clear < found.wanted:
         warn_precision(
             f"order {2 * found.wanted} was asked for, but only {found.clear} complex Hankel "
@@ -75,6 +75,7 @@ def complex_balanced_truncation(
             reduction,
             system=reduced,
             order=reduced.order,
+            error_bound=whole_bound(found),
             h2_error=h2_error(full, reduced),
             left=None,
             right=None,

@@ -7,6 +7,7 @@ from oracles import EPS, fine_grid
 from strategies import random_unitary
 
 import lticore as lti
+from lticore.reduction import _rounding
 
 rounding_is_named = pytest.mark.filterwarnings("ignore:an error of:lticore.PrecisionWarning")
 
@@ -128,3 +129,14 @@ def test_a_pole_that_single_precision_rounds_to_one():
         reduction = lti.balanced_truncation(sys, order=1)
     assert reduction.system.A[0, 0] == 1
     assert reduction.error_bound == reduction.h2_error == np.inf
+
+
+@pytest.mark.parametrize("moved", [(1e-3, 0, 0), (0, 1e-3, 0), (0, 0, 1e-3), (2e-3, 3e-3, 5e-3)])
+def test_the_change_of_one_state_is_that_of_its_response(moved):
+    """|δH| at z = 1 of c b/(z − a), all positive, where the estimate is an equation."""
+    a, b, c = 0.75, 2.0, 3.0
+    found = _rounding._change(*(np.array([[x]]) for x in (a, b, c)), *moved)
+    in_a, in_b, in_c = moved
+    exact = (c + in_c) * (b + in_b) / (1 - a - in_a) - c * b / (1 - a)
+    # Both numbers are differences or sums of a few terms of the size of c b/(1 − a) = 24.
+    assert abs(found - exact) <= 8 * EPS * 24
