@@ -1,8 +1,7 @@
 """The table of mutants still fits the code; `make mutants` tries them."""
 
 import pytest
-
-from tests.mutants import ROOT, Misplaced, Mutant, read_mutants
+from mutants import ROOT, Misplaced, Mutant, read_mutants
 
 MUTANTS = read_mutants()
 
