@@ -80,6 +80,7 @@ def sizes(z):
         ("batch", "gelu", 0.2, False),
         ("batch", "gelu", 4.0, True),  # by the sizes of the inputs
         ("layer", "gelu", 0.2, True),
+        ("layer", "gelu", 0.005, False),
         ("batch", "half-glu", 0.2, False),
     ],
 )
