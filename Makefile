@@ -13,7 +13,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 ONE_THREAD = OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-kernels test-oldest test-gpu soak long-runs long-runs-status lint format bench bench-peers bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-gpu clean
+.PHONY: help setup demo test test-slow test-kernels test-oldest test-gpu soak mutants long-runs long-runs-status lint format bench bench-peers bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-gpu clean
 
 help:  ## List all targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ SEED ?= 0
 
 soak: setup  ## Random systems through every public function, against 120 digits: SECONDS=1200 SEED=0
 	$(ONE_THREAD) OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak --seconds $(SECONDS) --seed $(SEED)
+
+mutants: setup  ## Change the code in known places and see the tests fail; FILES="schedule _split" for some
+	$(ONE_THREAD) OMP_NUM_THREADS=1 $(BIN)/python tests/mutants.py $(FILES)
 
 # Of all runs the longest: one thread at the lowest priority. Freed memory is kept and taken again,
 # in huge pages: a fifth of a training step is the kernel's work on fresh pages otherwise.

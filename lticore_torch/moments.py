@@ -207,8 +207,8 @@ def _participation(
     q, q_new = len(old.pairs), len(new.pairs)
     products = T_B * T_C.T
     blocks = products[: 2 * q_new, : 2 * q].reshape(q_new, 2, q, 2)
-    pairs = blocks[:, 0, :, 0] + blocks[:, 1, :, 1]
-    return _normalised(pairs), _normalised(products[2 * q_new :, 2 * q :])
+    # tr X Y = Σ_ab X_ab Y_ba: all four, for blocks may have turned within their planes.
+    return _normalised(blocks.sum(axis=(1, 3))), _normalised(products[2 * q_new :, 2 * q :])
 
 
 def _normalised(weights: np.ndarray) -> np.ndarray:

@@ -247,3 +247,17 @@ def test_iteration_runs_on_any_array_library():
     found = nuclear_cotangents(*map(array_api_strict.asarray, (P, Q)))
     for x, y in zip(found, expected, strict=True):
         np.testing.assert_allclose(np.asarray(x), y, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("p", "q"), [(1.0, 1.0), (2.0**-400, 2.0**300), (2.0**300, 2.0**-400)])
+def test_cotangents_of_gramians_of_far_sizes(p, q):
+    """Σ √(P_i Q_i) of diagonal Gramians has the derivatives ½ √(Q_i/P_i) and ½ √(P_i/Q_i)."""
+    diagonals = p * np.array([4.0, 1.0, 0.25]), q * np.array([1.0, 4.0, 0.25])
+    P, Q = (np.diag(x) for x in diagonals)
+    found = _directions.gramian_cotangents(P, Q, as_spectral_function("nuclear"), None)
+    assert found.value == pytest.approx(4.25 * np.sqrt(p) * np.sqrt(q), rel=1e-14)
+    assert found.slope == pytest.approx(found.value, rel=1e-14)
+    x, y = (np.sqrt(x) for x in diagonals)
+    for G, expected in ((found.P, y / x / 2), (found.Q, x / y / 2)):
+        assert np.diag(G) == pytest.approx(expected, rel=1e-14)
+        np.testing.assert_allclose(G, np.diag(expected), rtol=1e-14, atol=1e-15 * expected.max())

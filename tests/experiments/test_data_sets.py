@@ -174,7 +174,7 @@ def test_fsdd_archive(tmp_path):
     files = {
         f"{folder}/recordings/7_jackson_10.wav": recording([5, -6]),
         f"{folder}/recordings/7_jackson_4.wav": recording([1, -32768, 3]),
-        f"{folder}/recordings/0_theo_2.wav": recording([9]),
+        f"{folder}/recordings/0_theo_5.wav": recording([9]),
         f"{folder}/README.md": b"no recording",
     }
     archive = pack(tmp_path / "fsdd.tar.gz", files)
@@ -183,10 +183,10 @@ def test_fsdd_archive(tmp_path):
     assert arrays["offsets"].tolist() == [0, 1, 3, 6]
     assert arrays["label"].tolist() == [0, 7, 7]
     assert arrays["speaker"].tolist() == ["theo", "jackson", "jackson"]
-    assert arrays["is_test"].tolist() == [True, False, True]
+    assert arrays["is_test"].tolist() == [False, False, True]  # the first five of each
     with pytest.raises(DataError, match=r"3 000 recordings of version 1\.0\.10"):
         convert_fsdd(archive)
-    files[f"{folder}/recordings/0_theo_2.wav"] = recording([9], rate=16000)
+    files[f"{folder}/recordings/0_theo_5.wav"] = recording([9], rate=16000)
     with pytest.raises(DataError, match="8 kHz"):
         convert_fsdd(pack(tmp_path / "other.tar.gz", files), audio_sha256=None)
 

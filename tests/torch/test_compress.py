@@ -8,6 +8,8 @@ import torch
 
 import lticore as lti
 from lticore_torch import (
+    CompressionReport,
+    LayerReport,
     RotationSSM,
     SequenceClassifier,
     SequenceClassifierConfig,
@@ -299,3 +301,34 @@ def test_complex_method_needs_pairs():
     layer = RotationSSM(3, 5)
     with pytest.raises(lti.ArgumentError, match="without real poles"):
         compress(layer, ratio=0.5, method="balanced-complex")
+
+
+def test_complex_method_rounds_the_budget_down(model):
+    """9 of 16 states are four complex ones."""
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(*(RotationSSM(2, 8, real_poles=0) for _ in range(2)))
+    _, report = compress(layers, ratio=0.45, method="balanced-complex")
+    assert sum(report.orders) == 8
+
+
+def test_rounding_is_sought_at_the_slowest_poles():
+    """A sharp pole between the evenly spread frequencies, among more poles than are looked at."""
+    torch.manual_seed(0)
+    layer = RotationSSM(2, 40, real_poles=0)
+    with torch.no_grad():
+        layer.radius_logit[0] = 9.0
+        layer.angle_logit[0] = 0.13
+    sys = layer.to_lti()
+    small, report = compress(layer, orders=[38])
+    reduced = lti.balanced_truncation(sys, order=38).system
+    loaded = small.to_lti()
+    omega = np.concatenate([np.angle(loaded.poles), FREQUENCIES])
+    change = lti.frequency_response(loaded, omega) - lti.frequency_response(reduced, omega)
+    largest = np.linalg.norm(change, 2, axis=(-2, -1)).max()
+    # Differences of responses of about 1e3 times the change.
+    assert report.layers[0].rounding == pytest.approx(largest, rel=1e-6)
+
+
+def test_report_prints_the_share_of_parameters_removed():
+    layer = LayerReport("", "S5", 8, 4, None, None, (), 40, 20)
+    assert "m: 200 → 150 parameters (−25%)" in str(CompressionReport("m", (layer,), 200, 150))

@@ -264,6 +264,36 @@ def test_fine_tuning_brings_the_outputs_closer(layer):
     assert plain.blocks[0].ssm.order == tuned.blocks[0].ssm.order
 
 
+def test_one_step_of_fine_tuning_is_one_of_adam():
+    """θ − η g/(|g| + ε), where it is an improvement; and every module is left in its mode."""
+    model, x = make_model().double().train(), torch.randn(8, 20, 2, dtype=torch.float64)
+    model.blocks[1].eval()
+    modes = [module.training for module in model.modules()]
+    plain, _ = compress(model, ratio=0.6, calibration=x)
+    tuned, _ = compress(model, ratio=0.6, calibration=x, fine_tune_steps=1, learning_rate=1e-4)
+    assert [module.training for module in tuned.modules()] == modes
+    loss = (plain.eval()(x) - model.eval()(x).detach()).square().mean()
+    for p, moved in zip(plain.parameters(), tuned.parameters(), strict=True):
+        (g,) = torch.autograd.grad(loss, p, retain_graph=True)
+        torch.testing.assert_close(moved, p - 1e-4 * g / (g.abs() + 1e-8), rtol=1e-12, atol=1e-15)
+
+
+def test_an_error_is_kept_by_every_channel():
+    """The order of S4D is that of its worst channel: smallest r with 2 Σ_{i>r} σ_i ≤ error."""
+    torch.manual_seed(0)
+    layer = S4D(3, 8).double()
+    with torch.no_grad():  # of other sizes, so that channels need other orders
+        layer.C *= torch.tensor([1.0, 0.1, 0.01])[layer.pair_channel][:, None]
+    sigma = lti.hankel_singular_values(layer.to_lti())
+    error = sigma[0, 4:].sum() * 2
+    tails = 2 * np.cumsum(sigma[:, ::-1], axis=1)[:, ::-1]
+    needed = [next((r for r in range(1, 8) if tail[r] <= error * (1 + 1e-9)), 8) for tail in tails]
+    assert needed[0] == 4 > min(needed)
+    small, report = compress(layer, error=error * (1 + 1e-9))
+    assert report.orders == [4] == [small.order]
+    assert report.error_bounds[0] == pytest.approx(error, rel=1e-9)
+
+
 def test_outputs_of_one_number_per_sequence_are_measured():
     class Score(nn.Module):
         def __init__(self):

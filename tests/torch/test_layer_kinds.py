@@ -210,6 +210,17 @@ def test_silent_systems_load_and_train(kind):
     assert all(torch.isfinite(p.grad).all() for p in layer.parameters())
 
 
+def test_quadratic_layers_take_negative_forms_of_their_rank():
+    random = np.random.default_rng(0)
+    v, signs = random.normal(size=(3, 4)), np.array([-2.0, 1.0, -0.5])
+    M = signs[:, None, None] * v[:, :, None] * v[:, None]
+    A, B, C = np.diag([0.9, 0.6, -0.3, 0.2]), random.normal(size=(4, 3)), random.normal(size=(3, 4))
+    layer = QuadraticSSM(3, 4, rank=1).double()
+    sys = lti.QuadraticOutputLTI(A, B, C, M)
+    layer.load_lti(sys)
+    assert lti.h2_error(layer.to_lti(), sys) <= 1e-7 * lti.h2_norm(sys)  # √eps: errors are squared
+
+
 def test_linear_layers_refuse_quadratic_outputs():
     with pytest.raises(lti.ArgumentError, match="RotationSSM cannot hold QuadraticOutputLTI"):
         make("rotation").load_lti(make("quadratic").to_lti())

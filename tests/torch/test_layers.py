@@ -206,3 +206,11 @@ def test_half_precision_layers_have_hankel_sums():
     value = hankel_sum(layer)
     assert value.dtype == torch.bfloat16
     assert value.item() == pytest.approx(hankel_sum(layer.double()).item(), rel=0.01)
+
+
+def test_operations_of_a_step_are_counted():
+    """An m × n matrix times a vector is 2 m n, a complex product 6, a complex sum 2."""
+    inputs, outputs, feedthrough = 2 * 8 * 3, 2 * 3 * 8, 2 * 3
+    pairs, reals = 3 * (6 + 2), 2 * 2
+    layer = make_layer(3, 8, real_poles=2)
+    assert layer.flops_per_step() == inputs + outputs + feedthrough + pairs + reals

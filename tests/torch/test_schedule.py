@@ -342,6 +342,71 @@ def test_first_moments_pass_by_states_that_fill_channels_up():
         assert np.abs(moved[name] - after[name]).max() <= 1e-5 * scale, name
 
 
+def cotangent_of_parameter(layer, g):
+    """What the gradient of s B, the inputs of the layer's system, gives the parameter B."""
+    return torch.autograd.grad(layer._inputs(), layer.B, torch.tensor(g))[0].numpy()
+
+
+@pytest.mark.parametrize("kind", [LRU, S5])
+def test_first_moments_of_B_pass_through_the_scales(kind):
+    """Also where states are lost, and with them the phases of the scales change."""
+    torch.manual_seed(2)
+    old = kind(3, 12).double()
+    new = copy.deepcopy(old)
+    new.load_lti(lticore.balanced_truncation(old.to_lti(), order=6).system)
+    change = change_of_layer(old, new)
+    T_B, _ = change.states[0]
+    g = np.random.default_rng(0).normal(size=(12, 3))
+    moved = transferred(change, {"B": cotangent_of_parameter(old, g)}, 1)["B"]
+    expected = cotangent_of_parameter(new, T_B @ g)
+    np.testing.assert_allclose(moved, expected, rtol=0, atol=1e-12 * np.abs(expected).max())
+
+
+def test_second_moments_of_B_are_those_of_a_scaled_parameter():
+    """The same poles with γ and 1/γ of B moved by e^δ: gradients of B grow by e^δ, their squares
+    by e^{2δ}. Both parts of a pair get the mean, as if their phase were not known."""
+    torch.manual_seed(0)
+    old = LRU(3, 7).double()
+    new = copy.deepcopy(old)
+    delta = torch.tensor([0.3, -0.5, 0.7], dtype=torch.float64)
+    with torch.no_grad():
+        new.gamma_log += delta
+        new.B[:6] *= torch.exp(-delta).repeat_interleave(2)[:, None]
+    squares = np.random.default_rng(0).uniform(1, 2, size=(7, 3))
+    moved = transferred(change_of_layer(old, new), {"B": squares}, 2)["B"]
+    means = squares[:6].reshape(3, 2, 3).mean(axis=1) * np.exp(2 * delta.numpy())[:, None]
+    np.testing.assert_allclose(moved[:6], np.repeat(means, 2, axis=0), rtol=1e-6)
+    np.testing.assert_allclose(moved[6:], squares[6:], rtol=1e-6)
+
+
+def test_modes_are_averaged_by_participation_factors():
+    """w_ij ∝ |tr (T_B)_ji (T_C)_ij|, one block after another; some traces are negative."""
+    torch.manual_seed(3)
+    old = LRU(3, 12).double()
+    new = copy.deepcopy(old)
+    new.load_lti(lticore.balanced_truncation(old.to_lti(), order=6).system)
+    change = change_of_layer(old, new)
+    T_B, T_C = change.states[0]
+    pairs = len(new.gamma_log)
+
+    def blocks(count):
+        return [slice(2 * i, 2 * i + 2) for i in range(count)]
+
+    traces = np.array(
+        [
+            [np.trace(T_B[rows, columns] @ T_C[columns, rows]) for columns in blocks(6)]
+            for rows in blocks(pairs)
+        ]
+    )
+    assert pairs >= 2
+    assert traces.min() < 0
+    traces = np.abs(traces)
+    expected = traces / traces.sum(axis=1, keepdims=True)
+    (weights,) = change.modes["gamma_log"]
+    # Traces of products of 2 × 2 blocks, summed here in another way.
+    np.testing.assert_allclose(weights, expected, rtol=0, atol=1e-12)
+
+
 def test_second_moments_stay_positive_and_of_the_size_of_squares():
     torch.manual_seed(1)
     old = LRU(4, 12).double()
@@ -446,6 +511,82 @@ def test_a_drop_in_validation_is_rolled_back():
     train(model, optimizer, 3, compressor)
     assert orders(model) == [12, 12]
     assert len(compressor.events) == 3
+
+
+def test_a_rollback_takes_the_optimizer_back_too():
+    """Training goes on as it would have without the reduction, at the rate of now."""
+    model = make_model()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    train(model, optimizer, 3)
+    kept = copy.deepcopy(model)
+    kept_optimizer = torch.optim.Adam(kept.parameters(), lr=5e-4)
+    averages = copy.deepcopy(optimizer.state_dict()["state"])
+    kept_optimizer.load_state_dict({**kept_optimizer.state_dict(), "state": averages})
+    scores = iter([0.9, 0.5])
+    compressor = InTrainingCompressor(
+        model, optimizer, fraction=0.5, steps=[1, 2, 3], validate=lambda: next(scores)
+    )
+    assert orders(model) == [16, 16]
+    assert not compressor.step().rolled_back
+    train(model, optimizer, 4)
+    optimizer.param_groups[0]["lr"] = 5e-4
+    assert compressor.step().rolled_back
+    assert optimizer.param_groups[0]["lr"] == 5e-4
+    for p, q in zip(model.parameters(), kept.parameters(), strict=True):
+        assert all(
+            torch.equal(optimizer.state[p][key], value)
+            for key, value in kept_optimizer.state[q].items()
+        )
+    assert train(model, optimizer, 3) == train(kept, kept_optimizer, 3)
+
+
+def test_the_last_step_only_looks():
+    model = make_model()
+    compressor = InTrainingCompressor(
+        model,
+        torch.optim.Adam(model.parameters()),
+        fraction=0.25,
+        steps=[1, 3],
+        validate=lambda: 0.5,
+    )
+    assert [compressor.step() is not None for _ in range(3)] == [True, False, False]
+    assert orders(model) == [12, 12]
+
+
+def resumed(model, compressor, **settings):
+    """Copies of a model and its compressor, the latter from its state."""
+    other = copy.deepcopy(model)
+    again = InTrainingCompressor(other, torch.optim.Adam(other.parameters()), **settings)
+    again.load_state_dict(copy.deepcopy(compressor.state_dict()))
+    return other, again
+
+
+@pytest.mark.parametrize("selection", ["random", "random-modes"])
+def test_random_selections_go_on_where_they_were(selection):
+    settings = {"fraction": 0.25, "steps": [1, 2], "selection": selection, "seed": 1}
+    model = make_model()
+    compressor = InTrainingCompressor(model, torch.optim.Adam(model.parameters()), **settings)
+    compressor.step()
+    other, again = resumed(model, compressor, **settings)
+    compressor.step()
+    again.step()
+    assert orders(model) == orders(other)
+    for p, q in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_a_resumed_compressor_can_still_roll_back():
+    scores = iter([0.9, 0.5])
+    settings = {"fraction": 0.25, "steps": [1, 2, 3], "validate": lambda: next(scores)}
+    model = make_model()
+    before = copy.deepcopy(model.state_dict())
+    compressor = InTrainingCompressor(model, torch.optim.Adam(model.parameters()), **settings)
+    compressor.step()
+    other, again = resumed(model, compressor, **settings)
+    assert orders(other) == [12, 12]
+    assert again.step().rolled_back
+    for name, value in other.state_dict().items():
+        assert torch.equal(value, before[name])
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,19 @@ def test_trajectories_cross_where_states_do():
     assert paths[0, grows] < paths[0, 1 - grows]
 
 
+def test_the_bound_of_uncoupled_states_is_their_largest_change():
+    """Of H = diag(σ): ‖δH‖₂ = max |δσ_i|, with σ = c b/(1 − λ²)."""
+    poles, gains = np.array([0.5, 0.6]), np.array([[1.0, 2.0], [1.25, 1.6]])
+    layer = RotationSSM(2, 2, real_poles=2).double()
+    tracker = HankelTracker(layer)
+    for step, gain in enumerate(gains):
+        layer.load_lti(lticore.LTI(np.diag(poles), np.diag(gain), np.eye(2), np.zeros((2, 2))))
+        record = tracker.record(step)[""]
+    sigma = gains / (1 - poles**2)
+    assert record.singular_values == pytest.approx(np.sort(sigma[1])[::-1], rel=1e-12)
+    assert record.weyl_bound == pytest.approx(np.abs(sigma[1] - sigma[0]).max(), rel=1e-11)
+
+
 def test_a_new_order_starts_anew_and_records_serialise():
     torch.manual_seed(0)
     layer = RotationSSM(3, 8)
