@@ -24,4 +24,5 @@ def test_lower_bounds_are_those_that_are_tested():
         for line in (ROOT / "constraints" / "oldest.txt").read_text().splitlines()
         if not line.startswith("#")
     ]
-    assert {name: Version(version) for name, version in pins} == bounds
+    tested = {name: Version(version) for name, version in pins}
+    assert {name: tested.get(name) for name in bounds} == bounds

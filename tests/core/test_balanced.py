@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import EPS, adjoint, dense, difference, fine_grid, size
+from oracles import EPS, adjoint, dense, difference, fine_grid, size, squared_norm_rounding
 from strategies import MILD_SPECTRA, STRUCTURES, build_system, systems
 
 import lticore as lti
@@ -51,7 +51,9 @@ def test_projections_are_biorthogonal(sys, order):
 def test_reduced_matrices_are_the_projected_ones(sys, order):
     reduction = truncate(sys, order=min(order, sys.order))
     W, V, reduced = adjoint(reduction.left), reduction.right, reduction.system
-    assert np.allclose(reduced.A, W @ dense(sys.A) @ V, rtol=0, atol=1e-12 * (size(W) * size(V)))
+    # Two products of n terms each.
+    rounding = 2 * sys.order * EPS * size(W) * size(dense(sys.A)) * size(V)
+    assert np.abs(reduced.A - W @ dense(sys.A) @ V).max() <= rounding
     assert np.array_equal(reduced.B, W @ sys.B)
     assert np.array_equal(reduced.C, sys.C @ V)
     assert (reduced.D is None) == (sys.D is None)
@@ -153,10 +155,13 @@ def test_bound_is_attained_for_one_cut_value():
 @given(sys=systems(spectra=MILD_SPECTRA, batches=((), (3,))))
 def test_h2_error_is_that_of_the_reduced_system(sys):
     reduction = truncate(sys, order=max(1, sys.order // 2))
-    expected = lti.h2_norm(difference(sys, reduction.system))
-    # Squares cancel to 1e-16 of ‖Σ‖².
-    tolerance = 1e-6 * np.max(lti.h2_norm(sys), initial=0) + 1e-300
-    assert np.allclose(reduction.h2_error, expected, rtol=1e-6, atol=tolerance)
+    whole = difference(sys, reduction.system)
+    # The reduced system is brought to its modes (up to a condition of 1e6), which moves its A by
+    # eps κ(V) ‖A‖; squares cancel to what their Gramians leave uncertain.
+    kappa = np.minimum(lti.eigenvector_condition(reduction.system), 1e6)
+    rounding = squared_norm_rounding(whole) * kappa + 1e-300
+    error = np.abs(reduction.h2_error**2 - lti.h2_norm(whole) ** 2)
+    assert np.all(error <= rounding)
 
 
 def test_full_order_changes_nothing():
@@ -188,7 +193,8 @@ def test_error_takes_the_smallest_order(sys, share):
     allowed = share * float(lti.hankel_norm(sys).max()) + 1e-300
     reduction = truncate(sys, error=allowed)
     r, sigma = reduction.order, reduction.singular_values
-    assert np.all(reduction.error_bound <= allowed * (1 + 1e-9))
+    # The bound itself adds rounding.
+    assert np.all(2 * sigma[..., r:].sum(axis=-1) <= allowed)
     assert r == 1 or np.any(2 * sigma[..., r - 1 :].sum(axis=-1) > allowed)
 
 

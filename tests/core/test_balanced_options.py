@@ -8,7 +8,7 @@ import pytest
 import scipy.linalg
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import difference, fine_grid, peak_gain_on_grid, stein_by_summation
+from oracles import EPS, difference, fine_grid, peak_gain_on_grid, stein_by_summation
 from strategies import STRUCTURES, build_system, random_unitary, seeds, systems
 
 import lticore as lti
@@ -31,8 +31,8 @@ def test_dc_gain_is_matched_within_the_bound(sys, data):
     reduction = lti.balanced_truncation(sys, order=order, match_dc=True)
     H = gain_at(sys, 0.0)
     scale = np.abs(H).max() + np.max(reduction.singular_values)
-    # States beyond rounding are missing from both sides of the equation.
-    tolerance = 1e-6 * scale
+    # States beyond rounding are missing: formed Gramians hold σ to √eps of the largest.
+    tolerance = sys.order * np.sqrt(EPS) * scale
     assert np.abs(gain_at(reduction.system, 0.0) - H).max() <= tolerance
     grid = fine_grid(np.concatenate([np.ravel(sys.poles), np.ravel(reduction.system.poles)]))
     error = peak_gain_on_grid(difference(sys, reduction.system), grid)
@@ -212,17 +212,17 @@ def test_unstable_modes_are_kept(structure, match_dc):
     assert reduction.singular_values.shape == (sys.order - len(outside),)
     found = np.ravel(reduction.system.poles)
     kept = found[np.abs(found) >= 1]
-    assert np.abs(np.sort_complex(kept) - np.sort_complex(outside)).max() <= 1e-9
+    # Normal matrices with poles 0.2 apart: eps/0.2 each for the split and for the projection.
+    assert np.abs(np.sort_complex(kept) - np.sort_complex(outside)).max() <= 100 * EPS
     error = peak_gain_on_grid(difference(sys, reduction.system), fine_grid(found))
     assert error <= reduction.error_bound * (1 + 1e-9)
     assert reduction.h2_error <= reduction.error_bound * np.sqrt(min(sys.inputs, sys.outputs))
     everything = lti.balanced_truncation(sys, energy=1.0, unstable="keep")
     omega = np.linspace(0.1, 3, 9)
-    np.testing.assert_allclose(
-        lti.frequency_response(everything.system, omega),
-        lti.frequency_response(sys, omega),
-        atol=1e-7 * np.abs(lti.frequency_response(sys, omega)).max(),
-    )
+    H = lti.frequency_response(sys, omega)
+    change = np.linalg.norm(lti.frequency_response(everything.system, omega) - H, 2, axis=(-2, -1))
+    # The bound counts rounding of the projection; the poles outside are 0.2 from the circle.
+    assert change.max() <= everything.error_bound + 100 * EPS * np.abs(H).max()
 
 
 def test_stable_systems_do_not_notice():
@@ -292,7 +292,7 @@ def test_integrators_in_any_orthogonal_coordinates():
         turned = lti.balanced_truncation(sys, energy=0.99, unstable="keep")
         assert turned.order == 5
         # sep⁻¹ ≈ 10 for the cluster at 1 and the pole 0.9, squared by the double pole.
-        assert turned.singular_values == pytest.approx(plain.singular_values, abs=1e-11)
+        assert turned.singular_values == pytest.approx(plain.singular_values, abs=1e-13)
         assert turned.h2_error == pytest.approx(plain.h2_error, rel=1e-9)
         assert turned.error_bound == pytest.approx(plain.error_bound, rel=1e-9)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import central_difference, inner
-from strategies import STRUCTURES, build_system, systems
+from oracles import EPS, central_difference, entries, inner, stein_condition
+from strategies import COUPLINGS, STRUCTURES, build_system, systems
 
 import lticore as lti
 from lticore.structure import parameters
@@ -150,13 +150,16 @@ def test_rotation_gradient_is_the_dense_one_on_its_parameters(sys):
     g_b = G[..., first, second] - G[..., second, first]
     cosine, sine = np.cos(sys.A.angle), np.sin(sys.A.angle)
     radius, angle, real_poles = structured.A
-    # Gradients are sums of products of Gramians conditioned by 1/(1 − 0.95²) ≈ 10, squared.
-    tolerance = 1e-9 * (1 + np.abs(G).max())
-    assert np.allclose(radius, g_a * cosine + g_b * sine, rtol=0, atol=tolerance)
-    assert np.allclose(angle, sys.A.radius * (g_b * cosine - g_a * sine), rtol=0, atol=tolerance)
+    # Gradients are sums of products of Gramians conditioned by 1/(1 − 0.95²) ≈ 10, squared: 100
+    # roundings each.
+    level = np.abs(G).max()
+    tolerance = 1e4 * EPS
+    assert np.allclose(radius, g_a * cosine + g_b * sine, rtol=0, atol=tolerance * level)
+    angular = sys.A.radius * (g_b * cosine - g_a * sine)
+    assert np.allclose(angle, angular, rtol=0, atol=tolerance * level)
     real = np.arange(2 * q, sys.order)
-    assert np.allclose(real_poles, G[..., real, real], rtol=0, atol=tolerance)
-    assert np.allclose(structured.B, full.B, rtol=0, atol=1e-9 * (1 + np.abs(full.B).max()))
+    assert np.allclose(real_poles, G[..., real, real], rtol=0, atol=tolerance * level)
+    assert np.allclose(structured.B, full.B, rtol=0, atol=tolerance * np.abs(full.B).max())
 
 
 @given(sys=systems(structures=("complex diagonal",), spectra=("plain",), couplings=("full",)))
@@ -177,16 +180,23 @@ def test_gradient_is_a_batch_of_gradients(sys):
 @anything_goes
 def test_euler_identity(structure, data):
     """Σσ is homogeneous of degree one in B and in C: ⟨g_B, B⟩ = ⟨g_C, C⟩ = Σσ."""
-    sys = data.draw(systems(structures=(structure,)))
+    # Rotations and dense matrices round a weak state relative to the others it is mixed with, and
+    # report by `discrepancy` what graded couplings then lose.
+    couplings = COUPLINGS if "diagonal" in structure else COUPLINGS[:2]
+    sys = data.draw(systems(structures=(structure,), couplings=couplings))
     value, gradient = lti.hankel_sum_and_gradient(sys)
-    # Directions below 1e-12 σ_1 count in the value alone; formed Gramians hold σ² to eps.
+    # Directions that formed Gramians hold to √eps of the largest, σ² to eps, count in the value
+    # alone; gradients of dense systems solve the adjoint of an equation with its condition.
     R, S = lti.gramian_factors(sys)
     if 0 in R.shape or 0 in S.shape:
         return
     level = np.linalg.norm(R, axis=(-2, -1)) * np.linalg.norm(S, axis=(-2, -1))
+    share = sys.order * np.sqrt(EPS)
+    if not lti.structure.is_structured(sys.A):
+        share = share + EPS * max(stein_condition(A) for A, *_ in entries(sys))
     for g, x in ((gradient.B, sys.B), (gradient.C, sys.C)):
         paired = np.sum(g.conj() * x, axis=(-2, -1)).real
-        assert np.all(np.abs(paired - value) <= 1e-6 * level)
+        assert np.all(np.abs(paired - value) <= share * level)
 
 
 @given(sys=systems(structures=("real diagonal", "complex diagonal"), spectra=("plain",)))
@@ -237,7 +247,7 @@ def test_128_equal_values(make):
     states = 2 if make == "rotation" else 1
     np.testing.assert_allclose(gradient.A[0], states * slope, rtol=1e-10)
     # σ is homogeneous in B, and B is orthogonal.
-    np.testing.assert_allclose(gradient.B, B / (1 - radius**2), atol=1e-11)
+    np.testing.assert_allclose(gradient.B, B / (1 - radius**2), rtol=0, atol=1e-11)
 
 
 def test_unreachable_states_get_no_gradient_through_the_cut():

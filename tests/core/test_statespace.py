@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import scipy.signal
+from oracles import EPS
 from strategies import build_system
 
 import lticore as lti
@@ -11,9 +12,8 @@ SYSTEM = build_system(np.random.default_rng(0), "rotation with real poles", feed
 
 
 def assert_same(found, expected=SYSTEM):
-    np.testing.assert_allclose(
-        lti.impulse_response(found, 12), lti.impulse_response(expected, 12), atol=1e-10
-    )
+    h, h_expected = (lti.impulse_response(x, 12) for x in (found, expected))
+    assert np.abs(h - h_expected).max() <= 100 * EPS * np.abs(h_expected).max()
 
 
 @pytest.mark.parametrize("library", ["scipy", "control", "tuple"])
@@ -29,8 +29,9 @@ def test_the_objects_are_those_of_the_library():
     assert isinstance(state_space, control.StateSpace)
     assert state_space.dt == 1
     omega = np.linspace(0.1, 3, 7)
-    response = np.moveaxis(control.frequency_response(state_space, omega).complex, -1, 0)
-    np.testing.assert_allclose(lti.frequency_response(SYSTEM, omega), response, atol=1e-12)
+    response = np.moveaxis(state_space(np.exp(1j * omega)), -1, 0)
+    found = lti.frequency_response(SYSTEM, omega)
+    assert np.abs(found - response).max() <= 100 * EPS * np.abs(response).max()
     assert isinstance(lti.to_statespace(SYSTEM), scipy.signal.dlti)
 
 
@@ -52,7 +53,7 @@ def test_transfer_functions_are_realised():
         systems.append(control.TransferFunction(numerator, denominator, 0.1))
     for obj in systems:
         h = lti.impulse_response(lti.from_statespace(obj), 4)[:, 0, 0]
-        np.testing.assert_allclose(h, [0, 1, 1.4, 1.06], atol=1e-12)
+        assert np.abs(h - [0, 1, 1.4, 1.06]).max() <= 20 * EPS
 
 
 def test_tuples_with_and_without_sampling_time():
