@@ -31,6 +31,7 @@ from .base import (
     system_array,
     wide,
 )
+from .products import product
 from .states import as_complex, as_neighbours, last_state, next_states
 
 
@@ -175,7 +176,7 @@ class SelectiveSSM(nn.Module):
         z = _scan(pair_poles, as_complex(drive[..., :q]), as_complex(initial[..., :q]), reverse)
         x_real = _scan(real_poles, drive[..., q:], initial[..., q:], reverse)
         states = torch.cat([as_neighbours(z), x_real], dim=-1)
-        y = ((states @ C[..., None]).squeeze(-1) + x * self.D.to(x.dtype)).to(u.dtype)
+        y = (product(states, C[..., None]).squeeze(-1) + x * self.D.to(x.dtype)).to(u.dtype)
         if not return_state:
             return y
         last = last_state(states.flatten(-2), initial.flatten(-2), reverse)
@@ -188,7 +189,7 @@ class SelectiveSSM(nn.Module):
         pair_poles, real_poles, drive, C = self._at(x)
         state = check_state(state, self._state_shape(u.shape[:-1]))
         state = next_states(pair_poles, real_poles, state, drive)
-        y = (state @ C[..., None]).squeeze(-1) + x * self.D.to(x.dtype)
+        y = product(state, C[..., None]).squeeze(-1) + x * self.D.to(x.dtype)
         return y.to(u.dtype), state
 
     def _state_shape(self, batch: torch.Size) -> tuple[int, ...]:
@@ -204,13 +205,13 @@ class SelectiveSSM(nn.Module):
         step = self._steps(x)[..., None]
         real, decay = (exponential(p).to(x.dtype) for p in (self.real_log, self.decay_log))
         pairs = torch.polar(torch.exp(-step * decay), -step * self.frequency.to(x.dtype))
-        b, c = (x @ W.to(x.dtype).mT for W in (self.B, self.C))
+        b, c = (_mapped(x, W.to(x.dtype)) for W in (self.B, self.C))
         return pairs, torch.exp(-step * real), step * b[..., None, :] * x[..., None], c
 
     def _steps(self, x: Tensor) -> Tensor:
         """Δ, (..., h)."""
-        W = self.step_up.to(x.dtype) @ self.step_down.to(x.dtype)
-        return functional.softplus(x @ W.mT + self.step_bias.to(x.dtype))
+        W = product(self.step_up.to(x.dtype), self.step_down.to(x.dtype))
+        return functional.softplus(_mapped(x, W) + self.step_bias.to(x.dtype))
 
     # --- the mean system --------------------------------------------------------------------
 
@@ -345,6 +346,11 @@ class SelectiveSSM(nn.Module):
 
     def extra_repr(self) -> str:
         return f"features={self.features}, order={self.order}"
+
+
+def _mapped(x: Tensor, W: Tensor) -> Tensor:
+    """W x, (..., h) → (..., m)."""
+    return product(x.reshape(-1, x.shape[-1]), W.mT).reshape(*x.shape[:-1], len(W))
 
 
 def _mean_exponentials(step: Tensor, rates: Tensor) -> Tensor:

@@ -342,6 +342,18 @@ def test_autocast_changes_nothing_inside(kind):
     torch.testing.assert_close(step, layer.step(u[:, 0])[0], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("kind", ALL)
+def test_autocast_changes_no_gradient(kind):
+    """Also where the backward pass runs in it, as in compiled graphs."""
+    layer, u = make(kind).float(), torch.randn(2, 30, 3)
+    parameters = list(layer.parameters())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = torch.autograd.grad(layer(u).square().sum(), parameters)
+    outside = torch.autograd.grad(layer(u).square().sum(), parameters)
+    for x, y in zip(inside, outside, strict=True):
+        torch.testing.assert_close(x, y, rtol=0, atol=0)
+
+
 # Plain S5 is compiled with these: S4D holds inputs likewise, and the bilinear S5 is else the same.
 @pytest.mark.parametrize("kind", ["lru", "s5 bilinear", "s4d", "quadratic", "selective"])
 def test_compiles_as_one_graph(kind):
