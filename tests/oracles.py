@@ -55,7 +55,7 @@ def squared_norm_rounding(sys):
     condition = np.zeros(sys.batch_shape)
     for index, (A, *_) in zip(np.ndindex(sys.batch_shape), entries(sys), strict=True):
         condition[index] = stein_condition(A)
-    return EPS * condition * P * np.linalg.norm(sys.C, 2, axis=(-2, -1)) ** 2
+    return sys.order * EPS * condition * P * np.linalg.norm(sys.C, 2, axis=(-2, -1)) ** 2
 
 
 def unit_roundoff(x):

@@ -97,8 +97,8 @@ def test_bilinear_keeps_hankel_singular_values():
     for step in (0.01, 1.0):
         sampled = lti.discretize(A, B, C, D, step, "bilinear")
         found = lti.hankel_singular_values(sampled)
-        # Squares are right to eps ‖P‖‖Q‖ times the conditions of both pairs of equations.
-        rounding = EPS * (condition + stein_condition(sampled.A)) * size
+        # Squares are right to n eps ‖P‖‖Q‖ times the conditions of both pairs of equations.
+        rounding = sampled.order * EPS * (condition + stein_condition(sampled.A)) * size
         assert np.abs(found**2 - expected**2).max() <= rounding
 
 
