@@ -29,11 +29,14 @@ $(INSTALLED): pyproject.toml $(PINS)
 demo: setup  ## Train, compress and report on real digits (about 2 minutes), into runs/demo
 	$(BIN)/python -m experiments demo
 
+# One process for each core, each with one BLAS thread.
+PYTEST = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
 test: setup  ## Run the tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: setup  ## Run the tests that take long
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 test-kernels: setup  ## Run the core tests under every OpenBLAS kernel that this processor can run
 	$(BIN)/python tests/openblas_kernels.py

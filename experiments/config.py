@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, TypeVar
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
 from lticore.errors import ArgumentError
 from lticore_torch.layers import LAYERS
 
@@ -20,8 +22,12 @@ T = TypeVar("T")
 
 # Evaluated once per class: files of results hold many configs.
 _hints: Callable[[type], dict[str, Any]] = cache(typing.get_type_hints)
+_reader: Callable[[type], TypeAdapter] = cache(TypeAdapter)
+# A file with a misspelt field or a number in quotes is refused, not read as something else.
+_strict = with_config(ConfigDict(strict=True, extra="forbid"))
 
 
+@_strict
 @dataclass(frozen=True)
 class DataConfig:
     """Which data, and how much of it."""
@@ -45,6 +51,7 @@ class DataConfig:
         _at_least(self, 1, "pool", "length", "train", "test")
 
 
+@_strict
 @dataclass(frozen=True)
 class ModelConfig:
     """Shape of the classifier; what the data decide (inputs, classes, vocabulary) is not here."""
@@ -84,6 +91,7 @@ class ModelConfig:
             raise ArgumentError(f"dropout must lie in [0, 1), but is {self.dropout}")
 
 
+@_strict
 @dataclass(frozen=True)
 class OptimizerConfig:
     """AdamW in two groups: parameters of the linear systems without decay, the rest with it."""
@@ -111,6 +119,7 @@ class OptimizerConfig:
         _at_least(self, 0, "weight_decay", "clip")
 
 
+@_strict
 @dataclass(frozen=True)
 class ScheduleConfig:
     """Linear warm-up from `first` to 1 times the peak, then constant or cosine down to `last`."""
@@ -133,6 +142,7 @@ class ScheduleConfig:
         _at_least(self, 0, "warmup_steps")
 
 
+@_strict
 @dataclass(frozen=True)
 class RegularizerConfig:
     """A penalty on the state-space layers, added to the loss."""
@@ -155,6 +165,7 @@ class RegularizerConfig:
             )
 
 
+@_strict
 @dataclass(frozen=True)
 class ReductionConfig:
     """Reductions of the layers in the course of training (CompreSSM)."""
@@ -182,6 +193,7 @@ class ReductionConfig:
             raise ArgumentError(f"steps must be ascending positive numbers, but are {self.steps}")
 
 
+@_strict
 @dataclass(frozen=True)
 class BudgetConfig:
     """How long to train."""
@@ -211,6 +223,7 @@ class BudgetConfig:
             raise ArgumentError('keep="best" needs evaluate_every')
 
 
+@_strict
 @dataclass(frozen=True)
 class RunConfig:
     """All that decides the result of a run."""
@@ -250,6 +263,7 @@ class RunConfig:
         return f"{self.data.name}/{'-'.join(parts)}-{digest[:8]}"
 
 
+@_strict
 @dataclass(frozen=True)
 class Runtime:
     """How a run is carried out; none of it belongs to the experiment."""
@@ -276,7 +290,9 @@ class Runtime:
 
 def to_json(config: Any) -> dict[str, Any]:
     """Built-in types only; :func:`from_json` gives the config back."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    # Once read, a 0 given for 0.0 is the same setting, and what cannot be read is refused here.
+    read: Any = from_json(type(config), dataclasses.asdict(config))
+    return json.loads(json.dumps(dataclasses.asdict(read)))
 
 
 def from_json(kind: type[T], values: Mapping[str, Any]) -> T:
@@ -285,13 +301,27 @@ def from_json(kind: type[T], values: Mapping[str, Any]) -> T:
     Raises
     ------
     ArgumentError
-        For a field that ``kind`` does not have, with the nearest ones.
+        For a field that ``kind`` does not have, with the nearest ones, and for a value of another
+        type or beyond what the field allows, with the name of the field.
     """
-    hints = _hints(kind)
-    names = [f.name for f in dataclasses.fields(kind)]  # type: ignore[arg-type]
-    for name in values:
-        check_name(f"field of {kind.__name__}", name, names)
-    return kind(**{name: _convert(hints[name], value) for name, value in values.items()})
+    try:
+        return _reader(kind).validate_json(json.dumps(values))
+    except ValidationError as error:
+        raise _refusal(kind, error) from error
+
+
+def _refusal(kind: type, error: ValidationError) -> ArgumentError:
+    """The first fault by the name of its field."""
+    first = error.errors()[0]
+    *path, name = first["loc"] or (kind.__name__,)
+    if first["type"] == "value_error":
+        return first["ctx"]["error"]
+    if first["type"] == "unexpected_keyword_argument":
+        for step in path:
+            kind = _hints(kind)[str(step)]
+        return _unknown(f"field of {kind.__name__}", str(name), _hints(kind))
+    where = ".".join(map(str, (*path, name)))
+    return ArgumentError(f"{where}: {first['msg'].lower()}, but is {first['input']!r}")
 
 
 def changed_settings(config: RunConfig) -> dict[str, Any]:
@@ -312,12 +342,16 @@ def with_settings(settings: Mapping[str, Any]) -> RunConfig:
 
 def check_name(what: str, name: str, known: Iterable[str]) -> None:
     """Raise an ArgumentError with the nearest known names unless ``name`` is one of them."""
+    known = list(known)
+    if name not in known:
+        raise _unknown(what, name, known)
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> ArgumentError:
     known = sorted(known)
-    if name in known:
-        return
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
-    raise ArgumentError(f"unknown {what} {name!r}: {hint}")
+    return ArgumentError(f"unknown {what} {name!r}: {hint}")
 
 
 def _unlike(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
@@ -338,18 +372,6 @@ def _filled(values: Mapping[str, Any], defaults: dict[str, Any]) -> dict[str, An
         for name, value in values.items()
     }
     return defaults | given
-
-
-def _convert(hint: Any, value: Any) -> Any:
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, Mapping):
-            raise ArgumentError(f"{value!r} is not a table of fields")
-        return from_json(typing.cast(type, hint), value)
-    if isinstance(value, list):
-        return tuple(value)
-    if isinstance(value, dict):
-        return {key: _convert(Any, entry) for key, entry in value.items()}
-    return value
 
 
 def _choices(config: Any) -> None:

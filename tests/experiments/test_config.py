@@ -29,9 +29,19 @@ def test_json_round_trip():
     assert from_json(RunConfig, to_json(config)) == config
 
 
+def test_integers_are_numbers_and_lists_tuples():
+    values = {"optimizer": {"learning_rate": 1}, "budget": {"steps": 3}}
+    assert from_json(RunConfig, values).optimizer.learning_rate == 1.0
+    values = {"reduction": {"mode": "tolerance", "amount": 0.1, "steps": [2, 4]}}
+    assert from_json(RunConfig, values).reduction.steps == (2, 4)
+
+
 def test_every_setting_changes_the_folder_and_the_same_config_keeps_it():
     config = RunConfig()
     assert config.slug == from_json(RunConfig, to_json(config)).slug
+    for rate in (1, 1.0):
+        config = replace(config, optimizer=OptimizerConfig(learning_rate=rate))
+        assert config.slug == from_json(RunConfig, to_json(config)).slug
     changes = [
         {"seed": 1},
         {"data": DataConfig(train=9)},
@@ -66,7 +76,20 @@ def test_every_setting_changes_the_folder_and_the_same_config_keeps_it():
         (lambda: BudgetConfig(steps=1, keep="best"), "needs evaluate_every"),
         (lambda: from_json(RunConfig, {"modell": {}}), "did you mean model"),
         (lambda: from_json(RunConfig, {"model": {"ordr": 3}}), "did you mean order"),
-        (lambda: from_json(RunConfig, {"model": 3}), "not a table"),
+        (lambda: from_json(RunConfig, {"model": 3}), "model: input should be an object, but is 3"),
+        (lambda: from_json(RunConfig, {"seed": "x"}), "seed: input should be a valid integer"),
+        (lambda: from_json(RunConfig, {"seed": True}), "seed: input should be a valid integer"),
+        (lambda: from_json(RunConfig, {"seed": None}), "seed: .* but is None"),
+        (lambda: from_json(RunConfig, {"model": {"order": 3.5}}), r"model\.order: .* but is 3\.5"),
+        (lambda: from_json(RunConfig, {"model": {"gate": "half"}}), "model.gate: .*'half-glu'"),
+        (
+            lambda: from_json(RunConfig, {"reduction": {"steps": [1, "2"]}}),
+            r"reduction\.steps\.1: ",
+        ),
+        (lambda: from_json(RunConfig, {"data": {"train": 0}}), "train must be at least 1"),
+        (lambda: from_json(RunConfig, {"data": {"options": {"a": {}}}}), r"data\.options\.a"),
+        (lambda: to_json(RunConfig(seed="x")), "seed: input should be a valid integer"),
+        (lambda: from_json(RunConfig, []), "RunConfig: input should be an object"),
     ],
 )
 def test_what_cannot_be_is_refused(make, message):
