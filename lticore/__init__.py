@@ -16,9 +16,11 @@ from .convert.layers import from_lru, from_s4d, from_s5
 from .convert.nearby import NearbySystem, well_conditioned
 from .convert.rotation import to_rotation
 from .convert.statespace import from_statespace, to_statespace
+from .differences import hankel_error, hinf_error
 from .errors import (
     ArgumentError,
     ArrayLibraryError,
+    BatchIndexError,
     DtypeError,
     LticoreError,
     MemoryLimitError,
@@ -29,6 +31,7 @@ from .errors import (
     SingularEquationError,
     UnstableSystemError,
 )
+from .feedback import feedback
 from .gramians import controllability_gramian, gramian_factors, observability_gramian
 from .hankel import hankel_singular_values
 from .norms import h2_error, h2_norm, hankel_norm, hinf_norm, output_shift
@@ -56,6 +59,7 @@ __all__ = [
     "Rotation",
     "LTI",
     "QuadraticOutputLTI",
+    "feedback",
     # equations and Gramians
     "solve_stein",
     "controllability_gramian",
@@ -73,7 +77,9 @@ __all__ = [
     "hankel_norm",
     "h2_norm",
     "h2_error",
+    "hankel_error",
     "hinf_norm",
+    "hinf_error",
     "output_shift",
     "frequency_response",
     "impulse_response",
@@ -108,6 +114,7 @@ __all__ = [
     # errors
     "LticoreError",
     "ShapeError",
+    "BatchIndexError",
     "DtypeError",
     "ArrayLibraryError",
     "NonFiniteError",

@@ -9,8 +9,10 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from functools import cache
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -78,6 +80,24 @@ def check_integer(name: str, value: Any, *, minimum: int) -> int:
     if isinstance(value, bool) or number < minimum:
         raise ArgumentError(f"{name} must be an integer of at least {minimum}, but is {value!r}")
     return number
+
+
+def check_dt(dt: Any, what: str) -> bool | float:
+    """True (steps without a unit), a sampling time > 0, or 0.0: continuous time."""
+    if dt is None:
+        raise ArgumentError(
+            f"{what} leaves open whether its time is discrete (dt = None): make it so with dt=True "
+            "or a sampling time"
+        )
+    if isinstance(dt, bool | np.bool) and dt:
+        return True
+    number = isinstance(dt, Real) and not isinstance(dt, bool | np.bool)
+    if not number or not 0 <= float(dt) < math.inf:
+        raise ArgumentError(
+            f"{what} has dt = {dt!r}, which is neither True, nor a sampling time, nor 0 for "
+            "continuous time"
+        )
+    return float(dt)
 
 
 def check_rtol(rtol: float) -> float:

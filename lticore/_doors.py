@@ -2,47 +2,33 @@
 
 from __future__ import annotations
 
-import math
-from numbers import Real
 from typing import Any
 
-import array_api_compat
-import numpy as np
-
+from ._foreign import matrices_of
 from .errors import ArgumentError
 from .quadratic import QuadraticOutputLTI, System
-from .structure import is_structured
 from .systems import LTI
-
-_FORMS = (
-    "pass an LTI, a tuple (A, B, C), (A, B, C, D) or (A, B, C, D, dt), or a discrete-time system "
-    "of python-control or scipy.signal"
-)
 
 
 def as_system(obj: Any, name: str = "sys") -> System:
-    """``obj`` as a system of this library; itself where it is one.
+    """``obj`` as a discrete-time system of this library; itself where it is one.
 
-    Discrete-time objects with A, B, C, D and dt are taken too, those that python-control or
-    scipy.signal bring to this form, and tuples or lists (A, B, C), (A, B, C, D), (A, B, C, D, dt).
+    Else as :func:`lticore._foreign.matrices_of`.
 
     Raises
     ------
     ArgumentError
-        For anything else, continuous time and time left open; says what to pass instead.
+        For what is no system, and continuous time; says what to pass instead.
     """
-    if isinstance(obj, LTI | QuadraticOutputLTI):
-        return obj
-    if isinstance(obj, tuple | list):
-        *matrices, dt = _of_tuple(obj, name)
-        kind = "tuple"
-    else:
-        *matrices, dt = _of_object(obj, name)
-        kind = type(obj).__name__
-    sys = LTI(*matrices)
-    # python-control leaves the time of gains open, which are the same in both.
-    if not (dt is None and sys.order == 0):
-        _require_discrete(dt, f"{name} ({kind})")
+    sys = obj
+    if not isinstance(obj, LTI | QuadraticOutputLTI):
+        *matrices, dt = matrices_of(obj, name)
+        sys = LTI(*matrices, dt=dt)
+    if sys.is_continuous:
+        raise ArgumentError(
+            f"{name} ({type(obj).__name__}) is a continuous-time system: sample it first, for "
+            "example lticore.discretize(A, B, C, D, step=0.01)"
+        )
     return sys
 
 
@@ -55,82 +41,3 @@ def as_linear(obj: Any, name: str = "sys") -> LTI:
             f"of one with quadratic outputs is {name}.linear"
         )
     return sys
-
-
-def _of_tuple(obj: tuple | list, name: str) -> tuple[Any, ...]:
-    if any(isinstance(x, LTI | QuadraticOutputLTI) for x in obj):
-        raise ArgumentError(
-            f"{name} is a {type(obj).__name__} of systems: pass one, or a batch as one LTI whose "
-            "leading axes are those of the batch"
-        )
-    if len(obj) not in (3, 4, 5):
-        raise ArgumentError(
-            f"{name} is a {type(obj).__name__} of {len(obj)}, which is not a system: {_FORMS}"
-        )
-    return tuple(obj) + (None, True)[len(obj) - 3 :]
-
-
-def _of_object(obj: Any, name: str) -> tuple[Any, ...]:
-    state_space = _state_space(obj, name)
-    A, B, C, D, dt = (getattr(state_space, field) for field in ("A", "B", "C", "D", "dt"))
-    # SciPy marks continuous time by None, which in python-control leaves it open.
-    return A, B, C, D, 0 if dt is None and _comes_from(obj, "scipy") else dt
-
-
-def _state_space(obj: Any, name: str) -> Any:
-    """An object with A, B, C, D and dt."""
-    if all(hasattr(obj, field) for field in ("A", "B", "C", "D", "dt")):
-        return obj
-    if not (_comes_from(obj, "control") or (_comes_from(obj, "scipy") and hasattr(obj, "to_ss"))):
-        raise ArgumentError(_refusal(obj, name))
-    try:
-        if hasattr(obj, "to_ss"):
-            return obj.to_ss()
-        import control
-
-        return control.ss(obj)
-    except Exception as error:
-        raise ArgumentError(f"{name} ({type(obj).__name__}) has no state space: {error}") from error
-
-
-def _comes_from(obj: Any, package: str) -> bool:
-    return any(kind.__module__.partition(".")[0] == package for kind in type(obj).__mro__)
-
-
-def _refusal(obj: Any, name: str) -> str:
-    """What ``obj`` is instead of a system, and what to pass."""
-    kind = type(obj).__name__
-    if hasattr(obj, "to_lti"):
-        return f"{name} ({kind}) is a layer and not a system: pass layer.to_lti(), its system"
-    if is_structured(obj):
-        return f"{name} ({kind}) is a state matrix: wrap it with B and C, LTI(A, B, C)"
-    if array_api_compat.is_array_api_obj(obj) or isinstance(obj, np.generic):
-        return f"{name} ({kind}) is an array and not a system: wrap it in LTI(A, B, C)"
-    if isinstance(getattr(obj, "system", None), LTI | QuadraticOutputLTI):
-        return f"{name} ({kind}) holds a system: pass its .system"
-    if _comes_from(obj, "torch"):
-        return (
-            f"{name} ({kind}) is a torch module and not a system: pass layer.to_lti() of each of "
-            "its state-space layers"
-        )
-    if all(hasattr(obj, field) for field in "ABCD"):
-        return (
-            f"{name} ({kind}) has no dt, which would tell discrete from continuous time: pass a "
-            "tuple (A, B, C, D) of its matrices"
-        )
-    return f"{name} ({kind}) is not a system: {_FORMS}"
-
-
-def _require_discrete(dt: Any, what: str) -> None:
-    if dt is None:
-        raise ArgumentError(
-            f"{what} leaves open whether its time is discrete (dt = None): make it so with dt=True "
-            "or a sampling time"
-        )
-    if not isinstance(dt, Real | np.bool) or not 0 <= float(dt) < math.inf:
-        raise ArgumentError(f"{what} has dt = {dt!r}, which is neither True nor a sampling time")
-    if dt == 0:
-        raise ArgumentError(
-            f"{what} is a continuous-time system: sample it first, for example "
-            "lticore.discretize(A, B, C, D, step=0.01)"
-        )

@@ -10,7 +10,7 @@ from ._stability import require_stable
 from .errors import warn_precision
 from .gramians import balance_states, modal_factors
 from .structure import Diagonal, is_structured
-from .systems import LTI, entry
+from .systems import LTI
 
 #: Two computations of a value that differ by more than this share of it call it uncertain.
 _AGREEMENT = 1e-2
@@ -33,7 +33,7 @@ def relative_values(sys: LTI, max_rank: int | None) -> np.ndarray:
     if length == 0:
         return sigma
     for index in np.ndindex(sys.batch_shape):
-        one = _balanced(entry(sys, index))
+        one = _balanced(sys[index])
         if is_structured(sys.A) and sys.inputs == sys.outputs == 1:
             R, S = _modal_factors(one, max_rank)
             _fill(sigma[index], product_singular_values(S, R))

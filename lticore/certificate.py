@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Literal
 
 from ._arrays import Array, namespace
@@ -226,7 +226,7 @@ def system_lipschitz(sys: LTI, *, timing: Literal["delayed", "current"]) -> Arra
         ahead = full.C @ full.B
         structured = is_structured(full.A)
         CA = adjoint(multiply(full.A.H, adjoint(full.C))) if structured else full.C @ full.A
-        full = LTI(full.A, full.B, CA, ahead if full.D is None else full.D + ahead)
+        full = replace(full, C=CA, D=ahead if full.D is None else full.D + ahead)
     return hinf_norm(full, rtol=_HINF_RTOL) * (1 + 2 * _HINF_RTOL)
 
 

@@ -16,6 +16,10 @@ class ShapeError(LticoreError, ValueError):
     """Array dimensions do not fit each other or the argument's meaning."""
 
 
+class BatchIndexError(LticoreError, IndexError):
+    """A batch of systems has no entry of this index."""
+
+
 class DtypeError(LticoreError, TypeError):
     """The array's dtype cannot carry the computation (float16, bool, object, ...)."""
 

@@ -11,6 +11,7 @@ from ._doors import as_linear, as_system
 from ._linalg import adjoint, conjugate, pad_values, real_part
 from ._modes import to_modes
 from ._stability import HORIZON, NOTHING, offering, require_stable
+from .algebra import common_dt
 from .errors import (
     ArgumentError,
     ArrayLibraryError,
@@ -33,7 +34,7 @@ from .quadratic import (
 from .response import frequency_response
 from .stein import solve_stein
 from .structure import is_structured, map_parameters
-from .systems import LTI, entry, in_double
+from .systems import LTI, in_double
 
 #: An eigenvalue of the symplectic pencil this close to the circle counts as on it. One too many
 #: only adds a frequency to look at; one too few can hide a peak.
@@ -188,7 +189,7 @@ def hinf_norm(sys: LTI, *, rtol: float = 1e-8) -> Array:
         raise ArrayLibraryError("hinf_norm needs LAPACK's QZ and so NumPy arrays")
     require_stable(sys, what="the h-infinity norm")
     full = in_double(sys)
-    peaks = [_peak_gain(entry(full, index), rtol) for index in np.ndindex(sys.batch_shape)]
+    peaks = [_peak_gain(full[index], rtol) for index in np.ndindex(sys.batch_shape)]
     return like_precision(np.reshape(np.asarray(peaks), sys.batch_shape), is_single(sys.B))
 
 
@@ -295,6 +296,7 @@ def _check_same_signals(sys: System, reduced: System) -> None:
             f"the systems map {sys.inputs} inputs to {sys.outputs} outputs and {reduced.inputs} "
             f"to {reduced.outputs}: their difference is not defined"
         )
+    common_dt(sys.dt, reduced.dt)
 
 
 def _in_modes(sys: System) -> System:

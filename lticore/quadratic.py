@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from ._arrays import Array, namespace, zeros_like_shape
@@ -41,7 +41,9 @@ class QuadraticOutputLTI(StateSpace):
         Hermitian matrices; other ones are replaced by their Hermitian parts (the real part of
         xᴴ M x: outputs of real systems do not change). Factors mean M_i = V_i diag(s_i) V_iᴴ.
 
-    Batch axes and precisions as for :class:`lticore.LTI`.
+    dt : True or a number
+
+    Batch axes, precisions and dt as for :class:`lticore.LTI`.
 
     Raises
     ------
@@ -52,9 +54,10 @@ class QuadraticOutputLTI(StateSpace):
     B: Array
     C: Array
     M: QuadraticForms
+    dt: bool | float = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
-        linear = LTI(self.A, self.B, self.C)
+        linear = LTI(self.A, self.B, self.C, dt=self.dt)
         p, n = linear.outputs, linear.order
         forms: list[Array]
         if isinstance(self.M, tuple):
@@ -84,16 +87,16 @@ class QuadraticOutputLTI(StateSpace):
         batch = broadcast_batches(system=linear.batch_shape, **shapes)
         spread = namespace(B, *forms).broadcast_to
         # LTI brings A to the precision and batch shape of B and C.
-        linear = LTI(linear.A, spread(B, (*batch, *B.shape[-2:])), C)
+        linear = replace(linear, B=spread(B, (*batch, *B.shape[-2:])), C=C)
         forms = [spread(x, (*batch, *x.shape[-tails[i] :])) for i, x in enumerate(forms)]
-        for name in "ABC":
+        for name in ("A", "B", "C", "dt"):
             object.__setattr__(self, name, getattr(linear, name))
         object.__setattr__(self, "M", tuple(forms) if isinstance(self.M, tuple) else forms[0])
 
     @property
     def linear(self) -> LTI:
         """The system without its quadratic outputs."""
-        return LTI(self.A, self.B, self.C)
+        return LTI(self.A, self.B, self.C, dt=self.dt)
 
     def __repr__(self) -> str:
         rank = f"rank {self.M[0].shape[-1]}" if isinstance(self.M, tuple) else "dense"
@@ -113,11 +116,11 @@ def forms_of(sys: System) -> QuadraticForms:
 
 def mapped(function: Callable[[Array], Array], sys: System) -> System:
     """The system of either kind with ``function`` applied to each of its arrays."""
-    A = map_parameters(function, sys.A)
+    A, B, C = map_parameters(function, sys.A), function(sys.B), function(sys.C)
     if isinstance(sys, LTI):
-        return LTI(A, function(sys.B), function(sys.C), None if sys.D is None else function(sys.D))
+        return replace(sys, A=A, B=B, C=C, D=None if sys.D is None else function(sys.D))
     M = tuple(map(function, sys.M)) if isinstance(sys.M, tuple) else function(sys.M)
-    return QuadraticOutputLTI(A, function(sys.B), function(sys.C), M)
+    return replace(sys, A=A, B=B, C=C, M=M)
 
 
 def quadratic_arrays(sys: System) -> tuple[Array, ...]:
@@ -139,11 +142,14 @@ def linear_part(sys: System) -> LTI:
 
 def in_eigenbasis(sys: System, poles: Array, V: Array) -> System:
     """The system of either kind in the states z of x = V z, for A V = V Λ."""
-    A, C = Diagonal(poles), sys.C @ V
-    B = namespace(V, sys.B).linalg.solve(V, sys.B)
-    if isinstance(sys, QuadraticOutputLTI):
-        return QuadraticOutputLTI(A, B, C, transformed(sys.M, V))
-    return LTI(A, B, C, sys.D)
+    left = namespace(V, sys.B).linalg.solve(V, sys.B)
+    return in_states(sys, V, A=Diagonal(poles), B=left)
+
+
+def in_states(sys: System, V: Array, *, A: StateMatrix, B: Array) -> System:
+    """The system of either kind in the states z of x = V z, in which these are its A and B."""
+    forms = {"M": transformed(sys.M, V)} if isinstance(sys, QuadraticOutputLTI) else {}
+    return replace(sys, A=A, B=B, C=sys.C @ V, **forms)
 
 
 def transformed(M: QuadraticForms, T: Array) -> QuadraticForms:

@@ -199,6 +199,11 @@ def order_of(A: StateMatrix) -> int:
     return A.order if is_structured(A) else A.shape[-1]
 
 
+def to_dense(A: StateMatrix) -> Array:
+    """A as an (..., n, n) array."""
+    return A.to_dense() if is_structured(A) else A
+
+
 def batch_shape_of(A: StateMatrix) -> tuple[int, ...]:
     """Batch shape of A."""
     return A.batch_shape if is_structured(A) else tuple(A.shape[:-2])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ._arrays import Array, holds, namespace
 from ._check import (
     broadcast_batches,
     check_array,
+    check_dt,
     dtype_name,
     is_complex,
     is_single,
@@ -17,6 +18,7 @@ from ._check import (
     to_double,
 )
 from ._linalg import eigenvalues
+from .algebra import Operators
 from .errors import ShapeError
 from .structure import (
     Rotation,
@@ -28,6 +30,7 @@ from .structure import (
     map_parameters,
     order_of,
     parameters,
+    to_dense,
 )
 
 
@@ -37,6 +40,7 @@ class StateSpace:
     A: StateMatrix
     B: Array
     C: Array
+    dt: bool | float
 
     @property
     def order(self) -> int:
@@ -56,6 +60,11 @@ class StateSpace:
     @property
     def batch_shape(self) -> tuple[int, ...]:
         return tuple(self.B.shape[:-2])
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether A, B, C and D are those of ẋ = A x + B u: dt is 0."""
+        return self.dt is not True and self.dt == 0
 
     @property
     def dtype(self) -> Any:
@@ -81,10 +90,15 @@ class StateSpace:
 
 
 @dataclass(frozen=True, eq=False)
-class LTI(StateSpace):
-    """Discrete-time linear time-invariant system
+class LTI(Operators, StateSpace):
+    """Linear time-invariant system
 
-        x_{k+1} = A x_k + B u_k,      y_k = C x_k + D u_k.
+        x_{k+1} = A x_k + B u_k,      y_k = C x_k + D u_k,
+
+    or, with dt = 0, ẋ = A x + B u, y = C x + D u.
+
+    Systems are added, subtracted, multiplied by numbers and, ``second @ first``, put in series;
+    ``sys[index]`` is a part of a batch.
 
     Batch axes lead and broadcast against each other; all arrays are promoted to their common
     precision, integers to float64. A complex `Diagonal` is that complex system, literally.
@@ -96,18 +110,22 @@ class LTI(StateSpace):
     C : (..., p, n) array
     D : (..., p, m) array or a number, optional
         Feedthrough. None and 0 mean zero, another number is that of one input and one output.
+    dt : True or a number
+        True for steps without a unit, a number > 0 for the sampling time in seconds, 0 for
+        continuous time.
 
     n = 0 is a pure gain y = D u. Lists of lists are arrays too.
 
     Raises
     ------
-    ShapeError, DtypeError, NonFiniteError, ArrayLibraryError
+    ShapeError, DtypeError, NonFiniteError, ArrayLibraryError, ArgumentError
     """
 
     A: StateMatrix
     B: Array
     C: Array
     D: Array = None
+    dt: bool | float = field(default=True, kw_only=True)
 
     def __post_init__(self) -> None:
         A = check_state_matrix("A", self.A)
@@ -146,18 +164,19 @@ class LTI(StateSpace):
         object.__setattr__(self, "B", B)
         object.__setattr__(self, "C", C)
         object.__setattr__(self, "D", D)
+        object.__setattr__(self, "dt", check_dt(self.dt, "LTI"))
 
     def to_dense(self) -> LTI:
         """The same system with A as an array."""
-        A = self.A.to_dense() if is_structured(self.A) else self.A
-        return LTI(A, self.B, self.C, self.D)
+        return replace(self, A=to_dense(self.A))
 
     def __repr__(self) -> str:
         kind = type(self.A).__name__ if is_structured(self.A) else "dense"
         batch = f", batch {self.batch_shape}" if self.batch_shape else ""
+        time = "" if self.dt is True else f", dt {self.dt:g}"
         return (
             f"LTI({kind}, order {self.order}, {self.inputs} inputs, {self.outputs} outputs"
-            f"{batch}, {dtype_name(self.dtype)})"
+            f"{batch}, {dtype_name(self.dtype)}{time})"
         )
 
 
@@ -189,15 +208,9 @@ def replaced(sys: LTI, **arrays: Array) -> LTI:
     """The system with some of B, C and D exchanged for arrays of the same shape and dtype, which
     are not looked at again."""
     new = object.__new__(LTI)
-    for name in "ABCD":
+    for name in ("A", "B", "C", "D", "dt"):
         object.__setattr__(new, name, arrays.get(name, getattr(sys, name)))
     return new
-
-
-def entry(sys: LTI, index: tuple[int, ...]) -> LTI:
-    """One system of a batch."""
-    D = None if sys.D is None else sys.D[index]
-    return LTI(map_parameters(lambda x: x[index], sys.A), sys.B[index], sys.C[index], D)
 
 
 def in_double(sys: LTI) -> LTI:
@@ -212,4 +225,4 @@ def in_single(sys: LTI) -> LTI:
 
 def _converted(sys: LTI, cast: Callable[[Array], Array]) -> LTI:
     D = None if sys.D is None else cast(sys.D)
-    return LTI(map_parameters(cast, sys.A), cast(sys.B), cast(sys.C), D)
+    return LTI(map_parameters(cast, sys.A), cast(sys.B), cast(sys.C), D, dt=sys.dt)

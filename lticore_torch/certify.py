@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from lticore._arrays import to_numpy
 from lticore.certificate import LayerConstants
 from lticore.errors import ArgumentError
 from lticore.quadratic import mapped
-from lticore.reduction._split import join
 
 from . import capture
 from .blocks import SequenceBlock, SequenceClassifier, is_plain_linear
@@ -147,7 +147,7 @@ def _array(x: Tensor) -> np.ndarray:
 def _gain(sys: lticore.LTI) -> float:
     """An upper bound on ‖C (zI − A)⁻¹ B‖_h∞, of all channels together; D is left out, and z does
     not change it."""
-    sys = lticore.LTI(sys.A, sys.B, sys.C)
+    sys = replace(sys, D=None)
     if 2 * sys.order + sys.inputs + sys.outputs <= _LARGEST_PENCIL:
         norm = lticore.hinf_norm(sys, rtol=1e-6) * (1 + 1e-6)
     else:
@@ -161,21 +161,6 @@ def _feedthrough(sys: lticore.LTI) -> float:
 
 
 def _difference(first: Any, second: Any) -> lticore.LTI:
-    """first − second in rotation form where both are; D, which they share, left out."""
-    systems = [mapped(to_numpy, sys) for sys in (first, second)]
-    if all(isinstance(sys.A, lticore.Rotation) for sys in systems):
-        q = [2 * sys.A.blocks for sys in systems]
-        A = lticore.Rotation(
-            *(
-                np.concatenate([getattr(sys.A, name) for sys in systems], axis=-1)
-                for name in ("radius", "angle", "real_poles")
-            )
-        )
-        (b, b2), (c, c2) = [x.B for x in systems], [systems[0].C, -systems[1].C]
-        B = np.concatenate(
-            [b[..., : q[0], :], b2[..., : q[1], :], b[..., q[0] :, :], b2[..., q[1] :, :]], axis=-2
-        )
-        C = np.concatenate([c[..., : q[0]], c2[..., : q[1]], c[..., q[0] :], c2[..., q[1] :]], -1)
-        return lticore.LTI(A, B, C)
-    full, cut = systems
-    return join(full, lticore.LTI(cut.A, cut.B, -cut.C))
+    """first − second; D, which they share, left out."""
+    full, cut = (replace(mapped(to_numpy, sys), D=None) for sys in (first, second))
+    return full - cut

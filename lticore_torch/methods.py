@@ -15,7 +15,6 @@ from lticore.errors import ArgumentError
 from lticore.reduction.complex_balanced import complex_half
 from lticore.reduction.modal import keep_modes
 from lticore.reduction.orders import check_budget, order_for_error
-from lticore.systems import entry
 
 from .layers import S4D, SSMLayer
 from .layers.selective import MeanGramians
@@ -102,7 +101,7 @@ def channels(sys: Any) -> list[Any]:
     """The systems of a layer: one, or those of its channels."""
     if not sys.batch_shape:
         return [sys]
-    return [entry(sys, (channel,)) for channel in range(sys.batch_shape[0])]
+    return list(sys)
 
 
 def load_systems(layer: SSMLayer, systems: list[Any]) -> None:

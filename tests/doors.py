@@ -38,6 +38,11 @@ SYSTEM_ROWS = {
     "h2_error": lambda sys, r: lti.h2_error(sys, OTHER),
     "h2_error, reduced": lambda sys, r: lti.h2_error(OTHER, sys),
     "hinf_norm": lambda sys, r: lti.hinf_norm(sys),
+    "hinf_error": lambda sys, r: lti.hinf_error(sys, OTHER),
+    "hinf_error, reduced": lambda sys, r: lti.hinf_error(OTHER, sys),
+    "hankel_error": lambda sys, r: lti.hankel_error(sys, OTHER),
+    "hankel_error, reduced": lambda sys, r: lti.hankel_error(OTHER, sys),
+    "feedback": lambda sys, r: lti.feedback(sys, np.eye(2) / 8),
     "output_shift": lambda sys, r: lti.output_shift(sys, OTHER),
     "output_shift, reduced": lambda sys, r: lti.output_shift(OTHER, sys),
     "frequency_response": lambda sys, r: lti.frequency_response(sys, OMEGA),
@@ -269,11 +274,12 @@ def in_rows():
 
 
 def arrays_of(result):
-    """The arrays and numbers in a result, whatever holds them."""
+    """The arrays and numbers in a result, whatever holds them, but for sampling times."""
     if isinstance(result, tuple | list):
         return [x for part in result for x in arrays_of(part)]
     if dataclasses.is_dataclass(result):
-        return arrays_of([getattr(result, field.name) for field in dataclasses.fields(result)])
+        names = [field.name for field in dataclasses.fields(result) if field.name != "dt"]
+        return arrays_of([getattr(result, name) for name in names])
     if all(hasattr(result, name) for name in "ABCD"):  # of SciPy
         return [result.A, result.B, result.C, result.D]
     return [] if result is None else [np.asarray(result)]

@@ -19,7 +19,7 @@ KERNELS = {f"kernels.{path.stem}" for path in (ROOT / "lticore" / "kernels").glo
 LAYERS = (
     {"errors", "_arrays", "_check"},
     {"kernels", *KERNELS, "_linalg"},
-    {"structure", "systems", "_modes", "quadratic", "_doors"},
+    {"structure", "_modes", "_foreign", "algebra", "systems", "quadratic", "_doors", "feedback"},
     {"_stein_dense", "_hammarling", "cauchy", "recurrence", "spectral", "_geometric_mean"},
     {"_stein_modal", "_directions", "_stability"},
     {"stein", "response"},
@@ -28,6 +28,7 @@ LAYERS = (
     {"hankel"},
     {"spectral_sums"},
     {"norms", *CONVERSIONS},
+    {"differences"},
     {"reduction", "reduction.result", "reduction.orders", "reduction.refit", "certificate"},
     {"reduction._h2_modes", "reduction._h2_objective", "reduction._split", "reduction._rounding"},
     {"reduction._h2_methods", "reduction._repair", "reduction.balanced", "reduction.modal"},

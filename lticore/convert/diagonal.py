@@ -115,12 +115,12 @@ def diagonalize(sys: LTI, *, max_condition: float = MAX_CONDITION) -> LTI:
 def _diagonalize_rotation(sys: LTI) -> LTI:
     A = sys.A
     B, C = to_modes(A, sys.B), adjoint(to_modes(A, adjoint(sys.C)))
-    return LTI(Diagonal(mode_poles(A)), *equal_norms(B, C), sys.D)
+    return LTI(Diagonal(mode_poles(A)), *equal_norms(B, C), sys.D, dt=sys.dt)
 
 
 def _diagonalize_dense(sys: LTI, max_condition: float) -> LTI:
     modal = in_eigenbasis(sys, *eigenvectors(sys.A, max_condition))
-    return LTI(modal.A, *equal_norms(modal.B, modal.C), sys.D)
+    return LTI(modal.A, *equal_norms(modal.B, modal.C), sys.D, dt=sys.dt)
 
 
 def eigenvectors(A: np.ndarray, max_condition: float) -> tuple[np.ndarray, np.ndarray]:

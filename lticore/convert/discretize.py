@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -46,7 +47,8 @@ def discretize(
 
     Returns
     -------
-    LTI with A diagonal for `Diagonal`, else dense; in the precision of the input.
+    LTI with A diagonal for `Diagonal`, else dense; in the precision of the input. Its dt is the
+    step, True when there are several.
 
     Accuracy: (e^{λΔ} − 1)/λ is formed without cancellation for poles near 0.
 
@@ -71,6 +73,7 @@ def discretize(
         given = _fold_descriptor(given, E)
     single, sys = is_single(given.B), in_double(given)
     delta = check_step(step, sys.B)
+    sys = replace(sys, dt=float(delta) if delta.ndim == 0 else True)
     if isinstance(sys.A, Diagonal):
         sampled = (_zoh_diagonal if method == "zoh" else _bilinear_diagonal)(sys, delta)
     else:
@@ -100,7 +103,7 @@ def _fold_descriptor(sys: LTI, E: Array) -> LTI:
     if tuple(E.shape[-2:]) != tuple(A.shape[-2:]):
         raise ArgumentError(f"E has shape {tuple(E.shape)}, but A is {sys.order} × {sys.order}")
     A, B = (_solve(E, X, "the descriptor matrix E is singular") for X in (A, sys.B))
-    return LTI(xp.astype(A, xp.result_type(A, sys.B)), B, sys.C, sys.D)
+    return replace(sys, A=xp.astype(A, xp.result_type(A, sys.B)), B=B)
 
 
 def _balanced(sys: LTI) -> tuple[LTI, np.ndarray | float]:
@@ -114,18 +117,18 @@ def _balanced(sys: LTI) -> tuple[LTI, np.ndarray | float]:
         A[index], B[index], C[index], unit[index] = balance_dense(
             sys.A[index], sys.B[index], sys.C[index]
         )
-    return LTI(A, B, C, sys.D), unit
+    return replace(sys, A=A, B=B, C=C), unit
 
 
 def _in_units(sys: LTI, unit: np.ndarray | float) -> LTI:
     """The inverse of :func:`_balanced`."""
     row = np.swapaxes(unit, -1, -2) if isinstance(unit, np.ndarray) else unit
-    return LTI(sys.A * unit / row, sys.B * unit, sys.C / row, sys.D)
+    return replace(sys, A=sys.A * unit / row, B=sys.B * unit, C=sys.C / row)
 
 
 def _zoh_diagonal(sys: LTI, delta: Array) -> LTI:
     poles, held = held_inputs(sys.A.poles, delta[..., None])
-    return LTI(Diagonal(poles), held[..., None] * sys.B, sys.C, sys.D)
+    return replace(sys, A=Diagonal(poles), B=held[..., None] * sys.B)
 
 
 def held_inputs(poles: Array, delta: Array) -> tuple[Array, Array]:
@@ -147,7 +150,8 @@ def _bilinear_diagonal(sys: LTI, delta: Array) -> LTI:
         raise SingularEquationError(_AT_POLE)
     delta = delta[..., None, None]
     B = sys.B * delta / gap[..., None]
-    return LTI(Diagonal((1 + half) / gap), B, sys.C / gap[..., None, :], _feedthrough(sys, B))
+    C, D = sys.C / gap[..., None, :], _feedthrough(sys, B)
+    return replace(sys, A=Diagonal((1 + half) / gap), B=B, C=C, D=D)
 
 
 def _zoh_dense(sys: LTI, delta: Array) -> LTI:
@@ -165,7 +169,7 @@ def _zoh_dense(sys: LTI, delta: Array) -> LTI:
     lower = np.zeros((*upper.shape[:-2], m, n + m), dtype=upper.dtype)
     both = scipy.linalg.expm(np.concatenate([upper, lower], axis=-2))
     A = both[..., :n, :n] if is_complex(sys.A) else both[..., :n, :n].real
-    return LTI(A, both[..., :n, n:] * weight, sys.C, sys.D)
+    return replace(sys, A=A, B=both[..., :n, n:] * weight)
 
 
 def _bilinear_dense(sys: LTI, delta: Array) -> LTI:
@@ -175,7 +179,7 @@ def _bilinear_dense(sys: LTI, delta: Array) -> LTI:
     gap, half = identity - sys.A * delta / 2, identity + sys.A * delta / 2
     A, B = _solve(gap, half, _AT_POLE), _solve(gap, sys.B * delta, _AT_POLE)
     C = adjoint(_solve(adjoint(gap), adjoint(sys.C), _AT_POLE))
-    return LTI(A, B, C, _feedthrough(sys, B))
+    return replace(sys, A=A, B=B, C=C, D=_feedthrough(sys, B))
 
 
 def _feedthrough(sys: LTI, sampled_B: Array) -> Array:

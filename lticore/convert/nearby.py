@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from .._modes import is_real
 from ..errors import ArgumentError, NonFiniteError
 from ..response import frequency_response
 from ..structure import is_structured
-from ..systems import LTI, entry, in_double
+from ..systems import LTI, in_double
 from .diagonal import (
     MAX_CONDITION,
     check_max_condition,
@@ -105,11 +105,11 @@ def well_conditioned(
         A[index], condition[index] = _nearest_found(sys.A[index], max_condition, seed)
         moved = np.linalg.norm(to_double(A[index]) - to_double(sys.A[index]), 2)
         perturbation[index] = moved / np.linalg.norm(to_double(sys.A[index]), 2)
-        given = entry(sys, index)
-        change[index] = _response_change(given, LTI(A[index], given.B, given.C, given.D))
+        given = sys[index]
+        change[index] = _response_change(given, replace(given, A=A[index]))
     single = is_single(sys.B)
     return NearbySystem(
-        LTI(A, sys.B, sys.C, sys.D) if np.any(perturbation) else sys,
+        replace(sys, A=A) if np.any(perturbation) else sys,
         *(like_precision(x[()], single) for x in (condition, perturbation, change)),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -106,7 +107,7 @@ def _fold(sys: LTI, max_condition: float) -> LTI:
 
     pairs = real_rows(B[..., half, :]), real_columns(2 * C[..., :, half])
     modes = _real_modes(B[..., real, :], C[..., :, real])
-    folded = _from_blocks(poles, q, *pairs, *modes, sys.D)
+    folded = _from_blocks(sys, poles, q, *pairs, *modes)
     if not given_real:
         _require_same_response(sys, folded)
     return folded
@@ -126,28 +127,24 @@ def _fold_eigenvectors(sys: LTI, max_condition: float) -> LTI:
     pairs, modes = real_columns(V[..., :q]), real_part(V[..., q : sys.order - q])
     W = np.concatenate([pairs, modes], axis=-1)
     B, C = np.linalg.solve(W, sys.B), sys.C @ W
-    return _from_blocks(
-        poles,
-        q,
-        *(B[..., : 2 * q, :], C[..., : 2 * q]),
-        *(B[..., 2 * q :, :], C[..., 2 * q :]),
-        sys.D,
-    )
+    pairs, modes = (B[..., : 2 * q, :], C[..., : 2 * q]), (B[..., 2 * q :, :], C[..., 2 * q :])
+    return _from_blocks(sys, poles, q, *pairs, *modes)
 
 
 def _from_blocks(
-    poles: Array, q: int, b_pair: Array, c_pair: Array, b_real: Array, c_real: Array, D: Array
+    sys: LTI, poles: Array, q: int, b_pair: Array, c_pair: Array, b_real: Array, c_real: Array
 ) -> LTI:
     """Scaled blocks: q poles of the lower half plane, the real ones, and the upper half plane."""
     xp = namespace(poles)
     pole, real_poles = poles[..., :q], real_part(poles[..., q : poles.shape[-1] - q])
     b_pair, c_pair = equal_norms(b_pair, c_pair, block=2)
     b_real, c_real = equal_norms(b_real, c_real)
-    return LTI(
-        Rotation(xp.abs(pole), -phase(pole), real_poles),
-        xp.concat([b_pair, b_real], axis=-2),
-        xp.concat([c_pair, c_real], axis=-1),
-        None if D is None else real_part(D),
+    return replace(
+        sys,
+        A=Rotation(xp.abs(pole), -phase(pole), real_poles),
+        B=xp.concat([b_pair, b_real], axis=-2),
+        C=xp.concat([c_pair, c_real], axis=-1),
+        D=None if sys.D is None else real_part(sys.D),
     )
 
 
@@ -253,15 +250,11 @@ def _canonical(sys: LTI) -> LTI:
     # Roundings of β/β must not leave a trace in the fixed column.
     unit = (xp.arange(B.shape[-2]) % 2 == 0)[:, None]
     column = xp.where(unit, xp.ones_like(B[..., :, :1]), xp.zeros_like(B[..., :, :1]))
-    return LTI(
-        Rotation(
-            xp.concat([A.radius, xp.abs(A.real_poles)], axis=-1),
-            xp.concat([A.angle, phase(A.real_poles)], axis=-1),
-        ),
-        xp.concat([column, B[..., :, 1:]], axis=-1),
-        C,
-        sys.D,
+    A = Rotation(
+        xp.concat([A.radius, xp.abs(A.real_poles)], axis=-1),
+        xp.concat([A.angle, phase(A.real_poles)], axis=-1),
     )
+    return replace(sys, A=A, B=xp.concat([column, B[..., :, 1:]], axis=-1), C=C)
 
 
 def _require_real_response(sys: LTI) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .._check import is_complex
+from .._check import check_dt, is_complex
 from .._doors import as_linear
 from ..errors import ArgumentError, DtypeError, ShapeError
 from ..systems import LTI
@@ -21,8 +21,7 @@ def from_statespace(obj: Any) -> LTI:
     ----------
     obj : control.StateSpace or control.TransferFunction, scipy.signal.dlti (any representation),
         a tuple or list (A, B, C), (A, B, C, D) or (A, B, C, D, dt), or an `LTI`, returned as it is
-        A sampling time is accepted and not kept: `LTI` counts samples. dt is True for a discrete
-        time without unit; with None, "unspecified" in python-control, only gains are taken.
+        dt is kept. With None, "unspecified" in python-control, only gains are taken.
 
     Raises
     ------
@@ -33,13 +32,21 @@ def from_statespace(obj: Any) -> LTI:
     return as_linear(obj, "obj")
 
 
-def to_statespace(sys: LTI, library: Literal["scipy", "control", "tuple"] = "scipy") -> Any:
-    """The system as an object of another library, with sampling time 1.
+def to_statespace(
+    sys: LTI,
+    library: Literal["scipy", "control", "tuple"] = "scipy",
+    *,
+    dt: bool | float | None = None,
+) -> Any:
+    """The system as an object of another library.
 
     Parameters
     ----------
-    library : "scipy" (scipy.signal.dlti), "control" (control.StateSpace) or "tuple" (A, B, C, D)
-        Dense arrays of the system's precision; D is zero where the system has none.
+    library : "scipy" (scipy.signal.dlti), "control" (control.StateSpace) or "tuple"
+        (A, B, C, D, dt). Dense arrays of the system's precision; D is zero where the system has
+        none.
+    dt : a sampling time, or True: steps without a unit
+        In place of the system's own.
 
     Raises
     ------
@@ -58,12 +65,13 @@ def to_statespace(sys: LTI, library: Literal["scipy", "control", "tuple"] = "sci
     dense = sys.to_dense()
     D = np.zeros((sys.outputs, sys.inputs), dtype=sys.dtype) if sys.D is None else sys.D
     arrays = (dense.A, dense.B, dense.C, D)
+    dt = sys.dt if dt is None else check_dt(dt, "dt")
     if library == "tuple":
-        return arrays
+        return *arrays, dt
     if library == "scipy":
         import scipy.signal
 
-        return scipy.signal.dlti(*arrays, dt=1)
+        return scipy.signal.dlti(*arrays, dt=dt)
     if library == "control":
         if any(map(is_complex, arrays)):
             raise DtypeError(
@@ -72,5 +80,5 @@ def to_statespace(sys: LTI, library: Literal["scipy", "control", "tuple"] = "sci
             )
         import control
 
-        return control.StateSpace(*arrays, 1)
+        return control.StateSpace(*arrays, dt)
     raise ArgumentError(f"library={library!r} is not 'scipy', 'control' or 'tuple'")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -26,7 +26,6 @@ from ..quadratic import (
     transformed,
 )
 from ..structure import Diagonal, Rotation, is_structured
-from ..systems import LTI
 
 #: No pole of a reduced system comes closer to the circle that it stays in.
 LARGEST_RADIUS = 1 - 1e-12
@@ -143,7 +142,6 @@ def moved(candidate: Candidate, poles: np.ndarray, b: np.ndarray) -> Candidate:
 
 def system_of(sys: System, candidate: Candidate, c: np.ndarray, M: QuadraticForms) -> System:
     """A system like ``sys`` with these modes: real states for real systems."""
-    D = None if isinstance(sys, QuadraticOutputLTI) else sys.D
     A: Diagonal | Rotation = Diagonal(candidate.poles)
     b = candidate.b
     if candidate.pairs is not None:
@@ -152,10 +150,8 @@ def system_of(sys: System, candidate: Candidate, c: np.ndarray, M: QuadraticForm
         A = Rotation(np.abs(poles), -np.angle(poles), candidate.poles[2 * q :].real)
         U = real_states(candidate)
         b, c, M = (U @ b).real, (c @ adjoint(U)).real, _real_forms(transformed(M, adjoint(U)))
-    if isinstance(sys, QuadraticOutputLTI):
-        reduced: System = QuadraticOutputLTI(A, b, c, M)
-    else:
-        reduced = LTI(A, b, c, D)
+    forms = {"M": M} if isinstance(sys, QuadraticOutputLTI) else {}
+    reduced = replace(sys, A=A, B=b, C=c, **forms)
     return mapped(partial(like_precision, single=is_single(sys.B)), reduced)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from .._arrays import is_numpy
 from .._stability import is_stable, stable_poles
 from ..errors import ArrayLibraryError
 from ..quadratic import QuadraticOutputLTI, System, entry_of, linear_part
+from ..structure import to_dense
 from ..systems import LTI
 from ._h2_modes import candidate_from, make_target, system_of
 from ._h2_objective import project
@@ -40,9 +43,7 @@ def repair(sys: System, reduced: System, horizon: int) -> tuple[System, int]:
 
 
 def _dense(sys: System) -> System:
-    if isinstance(sys, LTI):
-        return sys.to_dense()
-    return QuadraticOutputLTI(sys.linear.to_dense().A, sys.B, sys.C, sys.M)
+    return replace(sys, A=to_dense(sys.A))
 
 
 def _stacked(parts: list[System], batch: tuple[int, ...]) -> System:
@@ -50,10 +51,11 @@ def _stacked(parts: list[System], batch: tuple[int, ...]) -> System:
     arrays = [_arrays(part) for part in parts]
     stacked = [np.stack(x).reshape(*batch, *x[0].shape) for x in zip(*arrays, strict=True)]
     A, B, C, *rest = stacked
+    dt = parts[0].dt
     if isinstance(parts[0], LTI):
-        return LTI(A, B, C, *rest)
+        return LTI(A, B, C, *rest, dt=dt)
     M = tuple(rest) if isinstance(parts[0].M, tuple) else rest[0]
-    return QuadraticOutputLTI(A, B, C, M)
+    return QuadraticOutputLTI(A, B, C, M, dt=dt)
 
 
 def _arrays(sys: System) -> list[np.ndarray]:

@@ -24,7 +24,7 @@ from ..errors import warn_precision
 from ..norms import h2_error
 from ..quadratic import System, linear_part, mapped
 from ..structure import is_structured, parameters
-from ..systems import LTI, entry
+from ..systems import LTI
 from .result import Reduction
 
 #: Points of the circle that are looked at, those next to the poles with the smallest gaps.
@@ -45,7 +45,7 @@ def lost_in_poles(sys: LTI, left: Array, right: Array, reduced: LTI) -> Array | 
         return 0.0
     found = np.zeros(sys.batch_shape)
     for index in np.ndindex(sys.batch_shape):
-        full, small = entry(sys, index), entry(reduced, index)
+        full, small = sys[index], reduced[index]
         found[index] = _change(
             small.A, small.B, small.C, *_rounding(full, left[index], right[index])
         )
@@ -116,7 +116,7 @@ def _lost_in_single(reduced: LTI, rounded: LTI) -> np.ndarray:
     """(...) change of the response of a reduced system by the rounding of its arrays."""
     found = np.zeros(reduced.batch_shape)
     for index in np.ndindex(reduced.batch_shape):
-        old, new = (entry(x, index).to_dense() for x in (reduced, rounded))
+        old, new = (x[index].to_dense() for x in (reduced, rounded))
         sizes = (float(np.linalg.norm(X - Y)) for X, Y in zip(*map(_ABC, (old, new)), strict=True))
         found[index] = _change(old.A, old.B, old.C, *sizes)
         if old.D is not None:

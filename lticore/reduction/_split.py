@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import scipy.linalg
 
@@ -51,23 +53,10 @@ def split_unstable(sys: LTI) -> tuple[LTI | None, LTI | None]:
     return _split_dense(sys)
 
 
-def join(first: LTI, second: LTI) -> LTI:
-    """The sum of two systems of one batch shape, dense, with the D of the first."""
-    xp = namespace(first.B, second.B)
-    A, A_2 = first.to_dense().A, second.to_dense().A
-    zeros = xp.zeros((*A.shape[:-1], A_2.shape[-1]), dtype=A.dtype)
-    A = xp.concat(
-        [xp.concat([A, zeros], axis=-1), xp.concat([xp.matrix_transpose(zeros), A_2], axis=-1)],
-        axis=-2,
-    )
-    B, C = xp.concat([first.B, second.B], axis=-2), xp.concat([first.C, second.C], axis=-1)
-    return LTI(A, B, C, first.D)
-
-
 def _with_states(sys: LTI, D: Array | None, chosen: Array, *parameters: Array) -> LTI | None:
     """The states ``chosen`` of a structured system, whose A has these parameters, with this D."""
     B, C = sys.B[chosen, :], sys.C[:, chosen]
-    return LTI(type(sys.A)(*parameters), B, C, D) if B.shape[0] else None
+    return replace(sys, A=type(sys.A)(*parameters), B=B, C=C, D=D) if B.shape[0] else None
 
 
 def _split_dense(sys: LTI) -> tuple[LTI | None, LTI | None]:
@@ -77,16 +66,17 @@ def _split_dense(sys: LTI) -> tuple[LTI | None, LTI | None]:
     A, B, C, _ = balance_dense(sys.A, sys.B, sys.C)
     T, U, count = _stable_poles_first(A)
     if count == 0:
-        return None, LTI(sys.A, sys.B, sys.C)
+        return None, replace(sys, D=None)
     if count == sys.order:
         return sys, None
     stable, other = slice(0, count), slice(count, None)
     # [[T1, T12], [0, T2]] becomes blkdiag(T1, T2) in the states z of x = U [[I, X], [0, I]] z.
     X = scipy.linalg.solve_sylvester(T[stable, stable], -T[other, other], -T[stable, other])
     B, C = adjoint(U) @ B, C @ U
+    to_stable, from_other = B[stable] - X @ B[other], C[:, stable] @ X + C[:, other]
     return (
-        LTI(T[stable, stable], B[stable] - X @ B[other], C[:, stable], sys.D),
-        LTI(T[other, other], B[other], C[:, stable] @ X + C[:, other]),
+        replace(sys, A=T[stable, stable], B=to_stable, C=C[:, stable]),
+        replace(sys, A=T[other, other], B=B[other], C=from_other, D=None),
     )
 
 

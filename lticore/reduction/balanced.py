@@ -24,13 +24,13 @@ from .._stability import HORIZON, KEEP, is_stable, offering
 from ..errors import ArgumentError, warn_precision
 from ..gramians import scaled_factors, scaled_gramians
 from ..norms import h2_error, h2_norm
-from ..quadratic import QuadraticOutputLTI, System, linear_part, mapped, transformed
+from ..quadratic import QuadraticOutputLTI, System, in_states, mapped
 from ..response import frequency_response
 from ..structure import Rotation, StateMatrix, is_structured
 from ..systems import LTI, replaced
 from ._repair import repair
 from ._rounding import in_precision_of, lost_in_poles
-from ._split import join, split_unstable
+from ._split import split_unstable
 from .orders import check_not_empty, check_order, order_for_energy, order_for_error
 from .result import Reduction, nothing_to_reduce
 
@@ -356,7 +356,7 @@ def _perturbed(sys: LTI, found: _Balancing, wanted: int, horizon: int | None) ->
         B = B[..., first, :] + A[..., first, second] @ by_input
         C = C[..., first] + C[..., second] @ by_state
         A = A[..., first, first] + A[..., first, second] @ by_state
-    reduced = LTI(A, B, C, D)
+    reduced = replace(sys, A=A, B=B, C=C, D=D)
     remaining = found.clear & (xp.arange(sys.order) < order)
     reduction = Reduction(
         system=reduced,
@@ -392,7 +392,7 @@ def _reduce_stable_part(
         return Truncation(_without(stable, rest, found, match_dc), order, order)
     left = None if order is None else order - rest.order
     part = _reduce(stable, left, energy, error, None, match_dc)
-    whole = join(part.reduction.system, rest)
+    whole = part.reduction.system + rest
     joined = replace(part.reduction, system=whole, order=whole.order, left=None, right=None)
     return Truncation(joined, part.wanted + rest.order, part.clear + rest.order, part.cut)
 
@@ -406,7 +406,7 @@ def _without(stable: LTI, rest: LTI, found: _Balancing, match_dc: bool) -> Reduc
         D = gain if is_complex(stable.B) else real_part(gain)
         error = replaced(stable, D=-D if stable.D is None else stable.D - D)
     return Reduction(
-        system=LTI(rest.to_dense().A, rest.B, rest.C, D),
+        system=replace(rest.to_dense(), D=D),
         order=rest.order,
         singular_values=found.sigma,
         error_bound=2 * (xp.sum(found.sigma, axis=-1) + found.count * found.level),
@@ -426,12 +426,8 @@ def _projections(SU: Array, RV: Array, sigma: Array, kept: Array) -> tuple[Array
 
 
 def _projected(sys: System, left: Array, right: Array) -> System:
-    linear = linear_part(sys)
     A = adjoint_product(left, multiply(sys.A, right))
-    B, C = adjoint_product(left, sys.B), sys.C @ right
-    if isinstance(sys, QuadraticOutputLTI):
-        return QuadraticOutputLTI(A, B, C, transformed(sys.M, right))
-    return LTI(A, B, C, linear.D)
+    return in_states(sys, right, A=A, B=adjoint_product(left, sys.B))
 
 
 def _remedies(sys: System) -> str:

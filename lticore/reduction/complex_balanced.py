@@ -111,7 +111,7 @@ def complex_half(sys: LTI) -> LTI:
     poles = mode_poles(sys.A)[..., : sys.A.blocks]
     b = complex_of(sys.B[..., 0::2, :], sys.B[..., 1::2, :])
     c = complex_of(sys.C[..., 0::2], -sys.C[..., 1::2])
-    return LTI(Diagonal(poles), b, c)
+    return LTI(Diagonal(poles), b, c, dt=sys.dt)
 
 
 def _real_system(half: LTI, sys: LTI) -> LTI:
@@ -121,4 +121,5 @@ def _real_system(half: LTI, sys: LTI) -> LTI:
     batch, r = half.batch_shape, half.order
     B = xp.reshape(xp.stack([xp.real(b), xp.imag(b)], axis=-2), (*batch, 2 * r, half.inputs))
     C = xp.reshape(xp.stack([xp.real(c), -xp.imag(c)], axis=-1), (*batch, half.outputs, 2 * r))
-    return LTI(Rotation(xp.abs(poles), -phase(poles)), real_part(B), real_part(C), sys.D)
+    A = Rotation(xp.abs(poles), -phase(poles))
+    return replace(sys, A=A, B=real_part(B), C=real_part(C))

@@ -19,7 +19,7 @@ from ..convert.rotation import to_rotation
 from ..errors import ArgumentError, ShapeError, warn_precision
 from ..norms import h2_error
 from ..structure import Diagonal, Rotation, is_structured
-from ..systems import LTI, entry, in_double
+from ..systems import LTI, in_double
 from ._rounding import in_precision_of
 from .orders import check_budget, check_not_empty, check_order
 from .result import Reduction, nothing_to_reduce
@@ -239,7 +239,7 @@ def _modes_of_layer(sys: LTI) -> Modes:
         return _modes(_in_modes(full), "hinf")[0]
     check_not_empty(full.batch_shape)
     # Entries of a dense batch may differ in their number of pairs.
-    entries = [entry(full, index) for index in np.ndindex(full.batch_shape)]
+    entries = [full[index] for index in np.ndindex(full.batch_shape)]
     found = [_modes(_in_modes(sys), "hinf")[0] for sys in entries]
     pairs = all(np.all(modes.sizes == 2) for modes in found)
     # With real poles among them, the states are counted one by one.
@@ -257,7 +257,7 @@ def _with_projections(sys: LTI) -> tuple[LTI, Array | None, Array | None]:
     identity = xp.broadcast_to(xp.eye(sys.order, dtype=sys.B.dtype), sys.A.shape)
     # The states driven and read one by one: inputs and outputs of the modes are W and V.
     modes = _in_modes(LTI(sys.A, identity, identity))
-    return LTI(modes.A, modes.B @ sys.B, sys.C @ modes.C, sys.D), adjoint(modes.B), modes.C
+    return replace(sys, A=modes.A, B=modes.B @ sys.B, C=sys.C @ modes.C), adjoint(modes.B), modes.C
 
 
 def _in_modes(sys: LTI) -> LTI:
@@ -356,4 +356,4 @@ def _selected(sys: LTI, states: Array, pairs: int) -> LTI:
         xp.take_along_axis(X, where, axis=axis)
         for X, where, axis in ((sys.B, rows, -2), (sys.C, columns, -1))
     )
-    return LTI(kept, B, C, sys.D)
+    return replace(sys, A=kept, B=B, C=C)

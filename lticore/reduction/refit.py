@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -146,7 +146,7 @@ def _rows(sys: LTI, u: Array, y: Array, feedthrough: bool, timing: Any) -> Array
     xp = namespace(sys.B, u, y)
     states = u[..., :0]
     if sys.order:
-        identity = LTI(sys.A, sys.B, xp.eye(sys.order, dtype=sys.dtype))
+        identity = replace(sys, C=xp.eye(sys.order, dtype=sys.dtype), D=None)
         states = simulate(identity, u, timing=timing)
     errors = y - states @ xp.matrix_transpose(sys.C)
     if sys.D is not None:
@@ -211,7 +211,7 @@ def _refitted(
     gained = after <= before
     outputs = xp.matrix_transpose(xp.where(gained[..., None, None], fitted, given))
     C, D = outputs[..., : sys.order], outputs[..., sys.order :]
-    new = LTI(sys.A, sys.B, C, D if D.shape[-1] else sys.D)
+    new = replace(sys, C=C, D=D if D.shape[-1] else sys.D)
     return in_single(new) if single else new, before, xp.where(gained, after, before)
 
 

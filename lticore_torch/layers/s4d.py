@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import lticore
 from lticore._arrays import namespace, to_numpy
 from lticore.errors import ArgumentError, ShapeError
-from lticore.systems import entry, in_double
+from lticore.systems import in_double
 
 from ..bridge import to_array
 from ..recurrence import linear_recurrence
@@ -194,7 +194,7 @@ class S4D(SSMLayer):
             )
 
     def _load(self, sys: lticore.LTI) -> None:
-        self.load_channels([entry(sys, (channel,)) for channel in range(self.features)])
+        self.load_channels(list(sys))
 
     def load_channels(self, systems: Sequence[lticore.LTI]) -> None:
         """:meth:`load_lti` from one system per channel, whose orders may differ."""

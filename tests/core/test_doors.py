@@ -169,10 +169,13 @@ def test_arrays_in_tuples_are_checked_as_those_of_systems(row):
 # --- no states --------------------------------------------------------------------------------
 
 GAIN = np.array([[3.0, 0.0], [0.0, 4.0]])
+_GAPS = 1 - np.outer(OTHER.A.poles, OTHER.A.poles)
+_P, _Q = (OTHER.B @ OTHER.B.T) / _GAPS, (OTHER.C.T @ OTHER.C) / _GAPS
 #: ‖H‖²_h2 of OTHER: Σ_ij (b_i·b_j)(c_i·c_j)/(1 − λ_i λ_j) over its two modes.
-_OTHER_SQUARED = np.sum(
-    (OTHER.B @ OTHER.B.T) * (OTHER.C.T @ OTHER.C) / (1 - np.outer(OTHER.A.poles, OTHER.A.poles))
-)
+_OTHER_SQUARED = np.sum(_P * (OTHER.C.T @ OTHER.C))
+_OTHER_HANKEL = np.sqrt(np.linalg.eigvals(_P @ _Q).max())
+#: The gain of GAIN − H is largest at z = −1.
+_OTHER_PEAK = np.linalg.norm(GAIN + OTHER.C / (1 + OTHER.A.poles) @ OTHER.B, 2)
 
 
 def none(*shape):
@@ -200,6 +203,11 @@ def gain_values(A):
         "h2_error": [error],
         "h2_error, reduced": [error],
         "hinf_norm": [4.0],
+        "hinf_error": [_OTHER_PEAK],
+        "hinf_error, reduced": [_OTHER_PEAK],
+        "hankel_error": [_OTHER_HANKEL],
+        "hankel_error, reduced": [_OTHER_HANKEL],
+        "feedback": [none(0, 0), none(0, 2), none(2, 0), np.diag([24 / 11, 8 / 3])],
         "output_shift": [none(2)],
         "output_shift, reduced": [none(2)],
         "frequency_response": [np.stack([GAIN] * len(OMEGA)).astype(complex)],

@@ -9,7 +9,6 @@ from strategies import build_system, systems
 
 import lticore as lti
 from lticore import allocate_modal_orders, modal_truncation
-from lticore.systems import entry
 
 anything_goes = pytest.mark.filterwarnings("ignore::lticore.PrecisionWarning")
 STRUCTURED = ("real diagonal", "complex diagonal", "rotation", "rotation with real poles")
@@ -266,7 +265,7 @@ def test_batches_count_as_one_layer_with_common_scores(rule):
     rng = np.random.default_rng(7)
     first = build_system(rng, "rotation", batch=(5,), n=8, m=1, p=1)
     other = build_system(rng, "rotation", n=8)
-    added = np.sqrt(sum(np.sort(ranked(entry(first, (i,)))[0])[::-1] ** 2 for i in range(5)))
+    added = np.sqrt(sum(np.sort(ranked(first[i])[0])[::-1] ** 2 for i in range(5)))
     gap = 1 - np.linspace(0.2, 0.8, 4)
     strength = np.sqrt(2 * added * gap)
     A = lti.Rotation(1 - gap, np.linspace(0.5, 2, 4))
@@ -284,7 +283,7 @@ def test_batches_with_real_poles_count_states_one_by_one():
     batch = build_system(rng, "rotation with real poles", batch=(3,), n=7, m=1, p=1)
     squares = np.zeros(7)
     for index in range(3):
-        pairs, reals = ranked(entry(batch, (index,)))
+        pairs, reals = ranked(batch[index])
         squares += np.sort(np.concatenate([np.repeat(pairs, 2), reals]))[::-1] ** 2
     single = lti.LTI(lti.Diagonal(np.zeros(7)), squares[:, None] ** 0.25, squares[None] ** 0.25)
     other = build_system(rng, "real diagonal", n=7)

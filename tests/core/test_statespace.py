@@ -27,7 +27,7 @@ def test_the_objects_are_those_of_the_library():
     control = pytest.importorskip("control")
     state_space = lti.to_statespace(SYSTEM, "control")
     assert isinstance(state_space, control.StateSpace)
-    assert state_space.dt == 1
+    assert state_space.dt is True
     omega = np.linspace(0.1, 3, 7)
     response = np.moveaxis(state_space(np.exp(1j * omega)), -1, 0)
     found = lti.frequency_response(SYSTEM, omega)
@@ -57,7 +57,8 @@ def test_transfer_functions_are_realised():
 
 
 def test_tuples_with_and_without_sampling_time():
-    A, B, C, D = lti.to_statespace(SYSTEM, "tuple")
+    A, B, C, D, dt = lti.to_statespace(SYSTEM, "tuple")
+    assert dt is True
     assert_same(lti.from_statespace((A, B, C, D)))
     assert_same(lti.from_statespace((A, B, C, D, 0.01)))
     assert lti.from_statespace((A, B, C, None)).D is None

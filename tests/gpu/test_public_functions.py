@@ -251,7 +251,7 @@ def test_allocation_and_statespace(cupy):
     assert lti.allocate_orders(layers, budget=4) == lti.allocate_orders(
         [x.get() for x in layers], budget=4
     )
-    A, B, C, _ = lti.to_statespace(rotation(cupy), "tuple")
+    A, B, C, *_ = lti.to_statespace(rotation(cupy), "tuple")
     assert all(isinstance(x, cupy.ndarray) for x in (A, B, C))
 
 

@@ -1,0 +1,47 @@
+"""How far a reduced system is from the full one, in norms of their difference."""
+
+from __future__ import annotations
+
+from ._arrays import Array
+from ._doors import as_linear
+from .norms import hankel_norm, hinf_norm
+from .systems import LTI
+
+
+def hinf_error(sys: LTI, reduced: LTI) -> Array:
+    """(...) ‖H − Ĥ‖_h∞ = max_ω σ_max(H(e^{iω}) − Ĥ(e^{iω})): the largest amplification of any
+    input in the difference of the outputs. D counts.
+
+        lticore.hinf_norm(sys - reduced)
+
+    Accuracy, cost, conditions and errors are those of :func:`lticore.hinf_norm` for the difference.
+
+    Raises
+    ------
+    ShapeError
+        When inputs or outputs differ in number.
+    ArgumentError
+        When sampling times differ.
+    """
+    return hinf_norm(as_linear(sys) - as_linear(reduced, "reduced"))
+
+
+def hankel_error(sys: LTI, reduced: LTI) -> Array:
+    """(...) Hankel norm of the difference, at least σ_{r+1} of the full system for every reduced
+    one of order r. D does not count.
+
+        lticore.hankel_norm(sys - reduced)
+
+    Accuracy: about 1e-8 of the Hankel norms of both, since the difference is formed with the
+    states of both. Cost, conditions and errors are those of :func:`lticore.hankel_norm`.
+
+    Raises
+    ------
+    ShapeError
+        When inputs or outputs differ in number.
+    ArgumentError
+        When sampling times differ.
+
+    Source: Glover, Int. J. Control 39 (1984), Theorem 6.1.
+    """
+    return hankel_norm(as_linear(sys) - as_linear(reduced, "reduced"))
