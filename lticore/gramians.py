@@ -16,7 +16,13 @@ from ._check import (
     to_double,
 )
 from ._doors import as_linear, as_system
-from ._hammarling import balance_dense, factors_in_states, leading_columns
+from ._hammarling import (
+    factors_in_schur_form,
+    in_states,
+    leading_columns,
+    solve_stein_factor,
+    warn_if_lost,
+)
 from ._linalg import (
     EPSILON,
     adjoint,
@@ -29,19 +35,26 @@ from ._linalg import (
     weighted_gram,
 )
 from ._modes import from_modes, is_real, polar_modes, to_modes
-from ._stability import HORIZON, clear_of_circle, offering, require_stable
-from ._stein_dense import schur_form
+from ._stability import (
+    HORIZON,
+    SchurSystem,
+    offering,
+    require_stable,
+    stable_schur_systems,
+)
+from ._stein_dense import schur_solver
 from .cauchy import cauchy_factor
 from .errors import NonFiniteError
 from .quadratic import QuadraticOutputLTI, System, forms_of, linear_part, sandwiched
 from .stein import SteinSolver, stein_solver
-from .structure import Rotation, is_structured, map_parameters
+from .structure import Rotation, is_structured
 from .systems import LTI, in_double, replaced
 
 #: Factors are computed without the Gramians from this many states on …
 _MANY = 1024
 #: … where n is at least this multiple of m and p; below, forming them is faster.
 _FEW = 32
+_WHAT = "an infinite-horizon Gramian"
 #: Pivots below this share of the largest one are rounding noise of a float64 Gramian.
 DEFAULT_RTOL = EPSILON
 
@@ -194,20 +207,24 @@ def _dense_factors(
     R, S = np.zeros((2, *batch, n, width), dtype=np.result_type(sys.A, sys.B))
     t = np.ones((*batch, n, 1))
     widest = [0, 0]
-    for index in np.ndindex(batch):
-        A, B, C, unit = balance_dense(sys.A[index], sys.B[index], sys.C[index])
-        T, U = schur_form(A)
-        if not clear_of_circle(T).all():
-            # Names the mode by its place in the whole batch.
-            require_stable(sys, what="an infinite-horizon Gramian")
-        X, Y = factors_in_states(T, U, B, C, real=not np.iscomplexobj(R))
+    for index, one in stable_schur_systems(sys, what=_WHAT):
+        factors = schur_factors(one)
+        X, Y = (in_states(one.U, F, real=not np.iscomplexobj(R)) for F in factors)
         scale = balancing_scale(_energies(X), _energies(Y))[:, None]
         for k, (target, factor) in enumerate(((R, X * scale), (S, Y / scale))):
             columns = leading_columns(factor, rtol, width)
             target[index][:, : columns.shape[-1]] = columns
             widest[k] = max(widest[k], columns.shape[-1])
-        t[index] = scale / unit
+        t[index] = scale / one.units
     return R[..., : widest[0]], S[..., : widest[1]], t
+
+
+def schur_factors(sys: SchurSystem) -> tuple[np.ndarray, np.ndarray]:
+    """(R, S) with the Gramians R Rᴴ and S Sᴴ of a system in Schur form, R upper and S lower
+    triangular; with a warning where rounding may spoil what they have in common, tr C P Cᴴ."""
+    R, S = factors_in_schur_form(sys.T, sys.B, sys.C)
+    warn_if_lost(sys.A, sys.T, sys.B, sys.C, R)
+    return R, S
 
 
 def _energies(factor: np.ndarray) -> np.ndarray:
@@ -289,33 +306,90 @@ def _in_states(sys: LTI, factor: Array, rtol: float, max_rank: int | None) -> Ar
 
 def double_gramians(sys: System, horizon: int | None = None, which: str = "PQ") -> list[Array]:
     """The Gramians named in ``which``, in float64."""
-    linear = linear_part(sys)
-    if horizon is None:
-        require_stable(linear, what="an infinite-horizon Gramian")
+    linear = in_double(linear_part(sys))
+    quadratic = isinstance(sys, QuadraticOutputLTI) and "Q" in which
+    names = "PQ" if quadratic else which
+    solve: SteinSolver | None = None
+    if horizon is None and is_dense_numpy(linear):
+        found = {name: _dense_gramian(linear, name) for name in names}
+        solve = balanced_solver(linear) if quadratic else None
     else:
-        horizon = check_integer("horizon", horizon, minimum=1)
-    solve = stein_solver(map_parameters(to_double, linear.A), horizon=horizon)
-    found = [gramian(linear, solve, name) for name in which]
-    if isinstance(sys, QuadraticOutputLTI) and "Q" in which:
-        P, M = gramian(linear, solve, "P"), forms_of(sys)
-        added = hermitian_part(solve(sandwiched(M, P, M), adjoint=True))
-        found = [X + added if name == "Q" else X for X, name in zip(found, which, strict=True)]
-    return found
+        if horizon is None:
+            require_stable(linear, what=_WHAT)
+        else:
+            horizon = check_integer("horizon", horizon, minimum=1)
+        solve = stein_solver(linear.A, horizon=horizon)
+        found = {name: gramian(linear, solve, name) for name in names}
+    if quadratic and solve is not None:
+        P, M = found["P"], forms_of(sys)
+        found["Q"] = found["Q"] + hermitian_part(solve(sandwiched(M, P, M), adjoint=True))
+    return [found[name] for name in which]
+
+
+def is_dense_numpy(sys: LTI) -> bool:
+    """Whether LAPACK's Schur form of A is at hand."""
+    return is_numpy(sys.B) and not is_structured(sys.A)
+
+
+def _dense_gramian(sys: LTI, which: str) -> np.ndarray:
+    """P or Q from its factor: positive semidefinite, and as accurate in each entry X_ij, relative
+    to √(X_ii X_jj), as in the best units of the states."""
+    reached = which == "P"
+    X = np.empty((*sys.batch_shape, sys.order, sys.order), np.result_type(sys.A, sys.B))
+    real = not np.iscomplexobj(X)
+    for index, one in stable_schur_systems(sys, what=_WHAT, inputs=reached, outputs=not reached):
+        # Rounding is measured as if all states counted alike in the best units.
+        A, T, B, alike = one.A, one.T, one.B, np.eye(sys.order)
+        if not reached:
+            A, T = (adjoint(X)[::-1, ::-1] for X in (A, T))
+            B = adjoint(one.C)[::-1]
+        R = solve_stein_factor(T, B)
+        warn_if_lost(A, T, B, alike, R)
+        factor = in_states(one.U, R if reached else R[::-1, ::-1], real)
+        X[index] = weighted_gram(factor * one.units if reached else factor / one.units)
+    return _require_finite(X, which)
+
+
+def balanced_solver(sys: LTI, *, what: str = _WHAT) -> SteinSolver:
+    """:func:`lticore.stein.stein_solver` of a stable dense A on NumPy, which works in the best
+    units of the states; one Schur form tells the stability and solves.
+
+    Raises
+    ------
+    UnstableSystemError
+    """
+    forms, d = {}, np.ones((*sys.batch_shape, sys.order, 1))
+    for index, one in stable_schur_systems(sys, what=what):
+        forms[index], d[index] = (one.T, one.U), one.units
+    raw, row = schur_solver(forms, forms), np.swapaxes(d, -1, -2)
+    real = not np.iscomplexobj(sys.A)
+
+    def solve(Q: Array, adjoint: bool = False) -> Array:
+        scaled = Q * d * row if adjoint else Q / d / row
+        X = raw(scaled, adjoint)
+        X = real_part(X) if real and not is_complex(Q) else X
+        return X / d / row if adjoint else X * d * row
+
+    return solve
 
 
 def gramian(sys: LTI, solve: SteinSolver, which: str) -> Array:
     """P or Q of ``sys`` by the solver of its A."""
     adjoint_equation = which == "Q"
     root = adjoint(to_double(sys.C)) if adjoint_equation else to_double(sys.B)
-    X = solve(weighted_gram(root), adjoint=adjoint_equation)
+    X = _require_finite(solve(weighted_gram(root), adjoint=adjoint_equation), which)
     # The fused kernel divides an entry and its mirror image alike.
     exact = is_numpy(X) and isinstance(sys.A, Rotation) and not is_complex(X)
+    return X if exact else hermitian_part(X)
+
+
+def _require_finite(X: Array, which: str) -> Array:
     # No entry of a positive semidefinite matrix is larger than those on its diagonal.
     if not holds(namespace(X).isfinite(real_part(diagonal(X)))):
         raise NonFiniteError(
             f"the Gramian {which} overflows: B, C or the powers of A over the horizon are too large"
         )
-    return X if exact else hermitian_part(X)
+    return X
 
 
 def balance_gramians(P: Array, Q: Array) -> tuple[Array, Array, Array]:

@@ -12,7 +12,13 @@ from ._linalg import real_part
 from ._pull_back import pull_back
 from ._stability import HORIZON, offering, require_stable
 from .errors import warn_precision
-from .gramians import balance_gramians, balance_states, gramian
+from .gramians import (
+    balance_gramians,
+    balance_states,
+    balanced_solver,
+    gramian,
+    is_dense_numpy,
+)
 from .hankel import hankel_singular_values
 from .spectral import SpectralLike, as_spectral_function
 from .stein import stein_solver
@@ -114,17 +120,19 @@ def hankel_sum_and_gradient(
     """
     sys, phi = as_linear(sys), as_spectral_function(function)
     rtol = None if rtol is None else check_rtol(rtol)
-    if horizon is None:
-        require_stable(sys, what="a Hankel sum")
-    else:
+    if horizon is not None:
         horizon = check_integer("horizon", horizon, minimum=1)
     single, sys = is_single(sys.B), in_double(sys)
+    dense = horizon is None and is_dense_numpy(sys)
+    what = "a Hankel sum"
+    if horizon is None and not dense:
+        require_stable(sys, what=what)
     xp = namespace(sys.B)
     # A structured system is scaled before its Gramians are formed, another one after.
     t = None
     if horizon is None and is_structured(sys.A):
         sys, t = balance_states(sys)
-    solve = stein_solver(sys.A, horizon=horizon)
+    solve = balanced_solver(sys, what=what) if dense else stein_solver(sys.A, horizon=horizon)
     P, Q = gramian(sys, solve, "P"), gramian(sys, solve, "Q")
     if t is not None:
         found = gramian_cotangents(P, Q, phi, rtol)

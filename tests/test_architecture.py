@@ -18,7 +18,7 @@ KERNELS = {f"kernels.{path.stem}" for path in (ROOT / "lticore" / "kernels").glo
 #: Layers of lticore from the bottom up; a module imports from its own layer or from lower ones.
 LAYERS = (
     {"errors", "_arrays", "_check"},
-    {"kernels", *KERNELS, "_linalg"},
+    {"kernels", *KERNELS, "_linalg", "_balance"},
     {"structure", "systems", "_modes", "quadratic", "_doors"},
     {"_stein_dense", "_hammarling", "cauchy", "recurrence", "spectral", "_geometric_mean"},
     {"_stein_modal", "_directions", "_stability"},
@@ -27,7 +27,7 @@ LAYERS = (
     {"_relative"},
     {"hankel"},
     {"spectral_sums"},
-    {"norms", *CONVERSIONS},
+    {"norms", "hinf", *CONVERSIONS},
     {"reduction", "reduction.result", "reduction.orders", "reduction.refit", "certificate"},
     {"reduction._h2_modes", "reduction._h2_objective", "reduction._split", "reduction._rounding"},
     {"reduction._h2_methods", "reduction._repair", "reduction.balanced", "reduction.modal"},
