@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
+from scipy.sparse.csgraph import connected_components
 
 #: How far above the spectral radius of |A| the resolvent is taken: near enough for A to decide
 #: where it can, far enough for the resolvent to be computed in float64.
@@ -15,9 +16,11 @@ _DISTANCE = 2.0**-14
 _STEPS = 8
 #: Rows of B, or columns of C, that differ by less than this factor can decide little.
 _EVEN = 2.0**-10
-#: What feeds states that no input reaches, relative to the least of the others.
-_FAINT = 2.0**-30
+#: What feeds states that no input reaches, in bits below the least of the others.
+_FAINT = 30
 _HUGE = 1 << 20
+#: Units further away from one than 2 to this would leave the range of float64.
+_FAR = 1000
 
 
 def balance_dense(
@@ -63,39 +66,57 @@ def state_units(
     """
     # a_ij d_j/d_i: |A| r ≤ θ r gives a_ij r_j/r_i ≤ θ, |A|ᵀ o ≤ θ o gives a_ij o_i/o_j ≤ θ, and the
     # largest and the smallest of two such scalings are one again.
-    rough = _rough_units(A)
-    if (B is None and C is None) or A.shape[-1] == 0:
+    if 0 in A.shape:
+        return np.ones(A.shape[:-1])
+    rough, size, theta = _rough_units(A)
+    if B is None and C is None:
         return rough
     sources, top = _largest(B, -1, rough, -1) if B is not None else _nothing(rough)
     sinks, bottom = _largest(C, -2, rough, 1) if C is not None else _nothing(rough)
     both = B is not None and C is not None
-    whole = np.where(both, (top - bottom) // 2, top - bottom)
+    level = np.where(both, (top - bottom) // 2, top - bottom)
     if both and min(sources.min(initial=1), sinks.min(initial=1)) >= _EVEN:
-        return np.ldexp(rough, whole)
-    size = np.abs(rescaled(A, rough[..., None, :], rough[..., :, None]))
-    theta = _above_radius(size)
-    resolvent = theta[..., None, None] * np.eye(A.shape[-1]) - size
+        return np.ldexp(rough, level)
     if C is None:
-        units = _supplied(resolvent, sources)
+        exponents = _supplied(size, theta, sources)
     elif B is None:
-        units = 1 / _supplied(np.swapaxes(resolvent, -1, -2), sinks)
+        exponents = -_supplied(np.swapaxes(size, -1, -2), theta, sinks)
     else:
-        reached = _supplied(resolvent, sources)
-        observed = _supplied(np.swapaxes(resolvent, -1, -2), sinks)
-        level = np.sqrt((reached * observed).max(axis=-1, keepdims=True, initial=0))
-        units = np.minimum(np.maximum(1, reached / level), level / observed)
-    return np.ldexp(rough, np.rint(np.log2(units)).astype(int) + whole)
+        reached = _supplied(size, theta, sources)
+        observed = _supplied(np.swapaxes(size, -1, -2), theta, sinks)
+        h = (reached + observed).max(axis=-1, keepdims=True) / 2
+        exponents = np.minimum(np.maximum(0, reached - h), h - observed)
+        # What is not reached, or not observed, decides nothing.
+        exponents = np.where(sinks.any(axis=-1, keepdims=True), exponents, reached)
+        exponents = np.where(sources.any(axis=-1, keepdims=True), exponents, -observed)
+    exponents = np.rint(exponents).astype(int) + level + np.frexp(rough)[1] - 1
+    return np.ldexp(1.0, np.clip(exponents, -_FAR, _FAR))
 
 
-def _rough_units(A: np.ndarray) -> np.ndarray:
-    """(..., n) powers of two that make rows and columns of A about equally large."""
+def _rough_units(A: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(d, |D⁻¹ A D|, θ) for powers of two d, (..., n), in which no entry of A is much larger than
+    θ ≥ max(ρ(|A|), 1), (...): those that make rows and columns about equally large, of each group
+    of states that feed each other for itself, and then the groups beside each other."""
+    units, inside = np.ones(A.shape[:-1]), np.ones(A.shape, dtype=bool)
     gebal = _gebal(np.dtype(A.dtype))
-    units = np.ones(A.shape[:-1])
-    if A.shape[-1] == 0:
-        return units
     for index in np.ndindex(A.shape[:-2]):
-        units[index] = gebal(A[index], scale=1, permute=0)[3]
-    return units
+        one = A[index]
+        if not one.all():
+            _, group = connected_components(one != 0, connection="strong")
+            inside[index] = group[:, None] == group
+            one = np.where(inside[index], one, 0)
+        units[index] = gebal(one, scale=1, permute=0)[3]
+    size = _size_in_units(A, units)
+    theta = _above_radius(np.where(inside, size, 0))
+    if not inside.all():
+        between = _paths(_log2(size / theta[..., None, None]), np.zeros(A.shape[:-1]))
+        units = np.ldexp(units, np.rint(np.minimum(between, _FAR)).astype(int))
+        size = _size_in_units(A, units)
+    return units, size, theta
+
+
+def _size_in_units(A: np.ndarray, d: np.ndarray) -> np.ndarray:
+    return np.minimum(np.abs(rescaled(A, d[..., None, :], d[..., :, None])), 2.0**_FAR)
 
 
 @cache
@@ -126,7 +147,7 @@ def _above_radius(size: np.ndarray) -> np.ndarray:
     At least 1, the size of z on the unit circle, which A is compared with: less gains nothing.
     """
     x = np.ones((*size.shape[:-1], 1))
-    shift = _FAINT * size.max(axis=(-2, -1), keepdims=True) + np.finfo(float).tiny
+    shift = 2.0**-_FAINT * size.max(axis=(-2, -1), keepdims=True) + np.finfo(float).tiny
     bound = np.full(size.shape[:-2], np.inf)
     for _ in range(_STEPS):
         product = size @ x
@@ -136,12 +157,35 @@ def _above_radius(size: np.ndarray) -> np.ndarray:
     return np.maximum(1, bound) * (1 + _DISTANCE)
 
 
-def _supplied(resolvent: np.ndarray, sources: np.ndarray) -> np.ndarray:
-    """resolvent⁻¹ sources, > 0 also in states that the sources do not reach."""
-    x = np.linalg.solve(resolvent, sources[..., None])[..., 0]
-    missing = ~(x > 0)
-    if missing.any():
-        least = np.where(missing, np.inf, x).min(axis=-1, keepdims=True)
-        faint = np.where(np.isfinite(least), _FAINT * least, 1.0) * missing
-        x = np.where(missing, 0, x) + np.abs(np.linalg.solve(resolvent, faint[..., None])[..., 0])
-    return x
+def _supplied(size: np.ndarray, theta: np.ndarray, sources: np.ndarray) -> np.ndarray:
+    """log2 (θ I − |A|)⁻¹ sources, (..., n), finite also in states that the sources do not reach."""
+    # The largest of the terms first, max over paths of |a_ij| … |a_kl| b_l / θ^k, by logarithms:
+    # in these units no entry of A exceeds θ, and nothing over- or underflows.
+    steps = _log2(size / theta[..., None, None])
+    largest = _paths(steps, _log2(sources))
+    least = np.where(np.isfinite(largest), largest, np.inf).min(axis=-1, keepdims=True)
+    faint = np.where(np.isfinite(least), least - _FAINT, 0.0)
+    sources = np.where(np.isfinite(largest), largest, faint)
+    largest = _paths(steps, sources)
+    sources = np.exp2(np.maximum(sources - largest, -_FAR))
+    spread = steps + largest[..., None, :] - largest[..., :, None]
+    resolvent = np.eye(size.shape[-1]) - np.exp2(np.maximum(spread, -2.0 * _FAR))
+    # Rounding of a nearly singular resolvent must not end below the largest term.
+    total = np.linalg.solve(resolvent, sources[..., None])[..., 0]
+    return largest + np.log2(np.maximum(np.abs(total), 1))
+
+
+def _log2(x: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore"):
+        return np.log2(x)
+
+
+def _paths(steps: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """max over paths that end in each state, of the sum of its steps and its start, (..., n)."""
+    found = start
+    for _ in range(steps.shape[-1]):
+        longer = np.maximum(found, (steps + found[..., None, :]).max(axis=-1))
+        if np.array_equal(longer, found):
+            break
+        found = longer
+    return found

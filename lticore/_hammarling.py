@@ -62,59 +62,71 @@ def in_states(U: np.ndarray, factor: np.ndarray, real: bool) -> np.ndarray:
     return np.hstack([X.real, X.imag]) if real else X
 
 
-def _change_by_rounding(
-    T: np.ndarray, B: np.ndarray, C: np.ndarray, R: np.ndarray, S: np.ndarray, allowed: float
-) -> float:
-    """A bound on the change of tr C P Cᴴ = tr Bᴴ Q B when T, B and C round, to first order.
-
-    δ tr C P Cᴴ = 2 Re tr (Q T P δTᴴ + Q B δBᴴ + P Cᴴ δC), with P = R Rᴴ, Q = S Sᴴ and δT of the
-    size eps ‖T‖_F that the Schur form of A leaves, not quite in the worst direction. A cheaper
-    bound serves where it is ``allowed``.
-    """
-    r, s, t, b, c = (float(np.linalg.norm(X)) for X in (R, S, T, B, C))
-    change = (r * s * t) ** 2 + (s * b) ** 2 + (r * c) ** 2
-    if EPSILON * change > allowed:
-        change = t * float(np.linalg.norm(S @ ((adjoint(S) @ (T @ R)) @ adjoint(R))))
-        change += b * float(np.linalg.norm(S @ (adjoint(S) @ B)))
-        change += c * float(np.linalg.norm((C @ R) @ adjoint(R)))
-    return EPSILON * change
-
-
 def warn_if_lost(
     A: np.ndarray,
     T: np.ndarray,
     B: np.ndarray,
     C: np.ndarray,
     R: np.ndarray,
-    allowed: float | None = None,
+    limit: float = ACCURACY,
 ) -> None:
-    """Warn where rounding changes tr C P Cᴴ, P = R Rᴴ, by more than what is allowed, 1e-6 of
-    itself, unless it is zero to rounding. A is T in other orthogonal coordinates.
+    """Warn where rounding changes tr C P Cᴴ = tr Bᴴ Q B, P = R Rᴴ, by a larger share than
+    ``limit``, unless it is zero to rounding. A is T in other orthogonal coordinates.
 
-    The factor of Q is computed only where a bound on it by the powers of A does not do.
+    To first order δ tr C P Cᴴ = 2 Re tr (Q T P δTᴴ + Q B δBᴴ + P Cᴴ δC), Q = S Sᴴ, for δT of the
+    size ½ eps ‖T‖_F that the Schur form of A leaves, not quite in the worst direction. S is
+    computed only where a bound on it by the powers of A does not do.
     """
-    square = float(np.linalg.norm(C @ R)) ** 2
-    r, t, b, c = (float(np.linalg.norm(X)) for X in (R, T, B, C))
-    if square <= (_ZERO * c * r) ** 2:
+    r, t, b, c, y = (np.linalg.norm(X) for X in (R, T, B, C, C @ R))
+    if y <= _ZERO * c * r:
         return
-    allowed = ACCURACY * square if allowed is None else allowed
-    q = c**2 * float(power_sum_bound(A))
-    if EPSILON * (q * (r * t) ** 2 + q * b**2 + (r * c) ** 2) <= allowed:
+    with np.errstate(over="ignore", invalid="ignore"):
+        grown = power_sum_bound(A) * (c / y) ** 2
+        bound = grown * ((r * t) ** 2 + b**2) + (r * c / y) ** 2
+        if EPSILON * bound <= limit:
+            return
+        S = adjoint_factor(T, C)
+        s = np.linalg.norm(S)
+        R, S = R / r, S / s
+        share = (r * s / y) ** 2 * t * np.linalg.norm(S @ ((adjoint(S) @ (T @ R)) @ adjoint(R)))
+        share += (s / y) ** 2 * b * np.linalg.norm(S @ (adjoint(S) @ B))
+        share += (r / y) ** 2 * c * np.linalg.norm((C @ R) @ adjoint(R))
+    if not EPSILON * share <= limit:
+        _warn_of_rounding(float(ACCURACY * EPSILON * share / limit), T)
+
+
+def warn_if_values_lost(A: np.ndarray, T: np.ndarray, R: np.ndarray, S: np.ndarray) -> None:
+    """Warn where rounding changes singular values of Sᴴ R by more than 1e-6 of the largest, unless
+    all are zero to rounding.
+
+    σ² are the eigenvalues of Sᴴ P S and of Rᴴ Q R, which change by no more than, to first order,
+    tr Sᴴ δP S = 2 Re tr (W T P δTᴴ) and tr Rᴴ δQ R = 2 Re tr (Q T V δTᴴ), with
+    Tᴴ W T − W + S Sᴴ = 0 and T V Tᴴ − V + R Rᴴ = 0, for δT as above.
+    """
+    r, s, t, both = (np.linalg.norm(X) for X in (R, S, T, adjoint(S) @ R))
+    if both <= _ZERO * r * s:
         return
-    change = _change_by_rounding(T, B, C, R, adjoint_factor(T, C), allowed)
-    if change > allowed:
-        _warn_of_rounding(ACCURACY * change / allowed, T)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # σ_1² ≥ ‖Sᴴ R‖_F²/n.
+        weight = EPSILON / 2 * (r * s / both) ** 2 * t
+        if 2 * len(T) * weight * t * power_sum_bound(A) <= ACCURACY:
+            return
+        R, S = R / r, S / s
+        V, W = solve_stein_factor(T, R), adjoint_factor(T, adjoint(S))
+        share = np.linalg.norm(W @ ((adjoint(W) @ (T @ R)) @ adjoint(R)))
+        share += np.linalg.norm(S @ ((adjoint(S) @ (T @ V)) @ adjoint(V)))
+        share *= weight * (both / (r * s) / np.linalg.norm(adjoint(S) @ R, 2)) ** 2
+    if not share <= ACCURACY:
+        _warn_of_rounding(float(share), T)
 
 
 def _warn_of_rounding(share: float, T: np.ndarray) -> None:
     """Warn that rounding may change a result by that share."""
-    moduli = np.abs(np.diagonal(T))
-    mode = int(np.argmax(moduli))
     warn_precision(
         f"rounding of the dense A may carry a relative error of {share:.0e} into the result, in "
-        f"the best units of the states: mode {mode} has 1 − |λ| = {1 - moduli[mode]:.1e}, and the "
-        f"norm of A is {np.linalg.norm(T):.1e}. Diagonal and Rotation structures keep poles near "
-        "the unit circle exactly"
+        f"the best units of the states: the least 1 − |λ| of its poles is "
+        f"{1 - np.abs(np.diagonal(T)).max():.1e}, and its norm is {np.linalg.norm(T):.1e}. "
+        "Diagonal and Rotation structures keep poles near the unit circle exactly"
     )
 
 

@@ -27,6 +27,7 @@ from ._balance import balance_matrix, rescaled, state_units
 from ._check import to_double
 from ._linalg import EPSILON, adjoint, eigenvalues, has_eigenvalues
 from ._modes import polar_modes
+from ._signals import scaled, size_exponent
 from ._stein_dense import schur_form
 from .errors import UnstableSystemError
 from .structure import StateMatrix, is_structured
@@ -134,7 +135,8 @@ def _smallest_singular_value(T: np.ndarray, start: np.ndarray, level: float) -> 
 
 @dataclass(frozen=True, eq=False)
 class SchurSystem:
-    """One system (T, B, C) in the states z of x = D U z, T = Uᴴ D⁻¹ A D U upper triangular.
+    """One system (T, 2^b B, 2^c C) in the states z of x = D U z, T = Uᴴ D⁻¹ A D U upper triangular,
+    the largest entries of B and C having been about 1.
 
     A : D⁻¹ A D,   units : (n, 1), the diagonal of D
     """
@@ -145,14 +147,16 @@ class SchurSystem:
     A: np.ndarray
     U: np.ndarray
     units: np.ndarray
+    b: int
+    c: int
 
 
 def stable_schur_systems(
-    sys: LTI, *, what: str, inputs: bool = True, outputs: bool = True
+    sys: LTI, *, what: str, reached: bool = True, observed: bool = True
 ) -> Iterator[tuple[tuple[int, ...], SchurSystem]]:
     """The entries of a dense batch on NumPy, in Schur form in the best units of their states.
 
-    inputs, outputs : whether B and C help to decide the units
+    reached, observed : whether B and C help to decide the units
 
     Cost: O(n³): one Schur form for the stability and all that follows.
 
@@ -160,7 +164,7 @@ def stable_schur_systems(
     ------
     UnstableSystemError
     """
-    d = state_units(sys.A, sys.B if inputs else None, sys.C if outputs else None)[..., None]
+    d = state_units(sys.A, sys.B if reached else None, sys.C if observed else None)[..., None]
     row = np.swapaxes(d, -1, -2)
     A, B, C = rescaled(sys.A, row, d), sys.B / d, sys.C * row
     for index in np.ndindex(sys.batch_shape):
@@ -168,7 +172,14 @@ def stable_schur_systems(
         if not clear_of_circle(T).all():
             # Names the mode by its place in the whole batch.
             require_stable(sys, what=what)
-        yield index, SchurSystem(T, adjoint(U) @ B[index], C[index] @ U, A[index], U, d[index])
+        (inputs, b), (outputs, c) = _of_size_one(B[index]), _of_size_one(C[index])
+        inputs, outputs = adjoint(U) @ inputs, outputs @ U
+        yield index, SchurSystem(T, inputs, outputs, A[index], U, d[index], b, c)
+
+
+def _of_size_one(X: np.ndarray) -> tuple[np.ndarray, int]:
+    exponent = int(size_exponent(X)) if X.any() else 0
+    return scaled(X, np.float64(-exponent)), exponent
 
 
 def require_stable(sys: LTI, *, what: str) -> None:

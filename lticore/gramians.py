@@ -22,6 +22,7 @@ from ._hammarling import (
     leading_columns,
     solve_stein_factor,
     warn_if_lost,
+    warn_if_values_lost,
 )
 from ._linalg import (
     EPSILON,
@@ -35,6 +36,7 @@ from ._linalg import (
     weighted_gram,
 )
 from ._modes import from_modes, is_real, polar_modes, to_modes
+from ._signals import scaled, unit_outputs
 from ._stability import (
     HORIZON,
     SchurSystem,
@@ -45,7 +47,7 @@ from ._stability import (
 from ._stein_dense import schur_solver
 from .cauchy import cauchy_factor
 from .errors import NonFiniteError
-from .quadratic import QuadraticOutputLTI, System, forms_of, linear_part, sandwiched
+from .quadratic import QuadraticOutputLTI, System, forms_of, linear_part, mapped, sandwiched
 from .stein import SteinSolver, stein_solver
 from .structure import Rotation, is_structured
 from .systems import LTI, in_double, replaced
@@ -145,7 +147,7 @@ def gramian_factors(
     """
     sys = as_linear(sys)
     rtol, max_rank = _check_truncation(rtol, max_rank)
-    R, S, t = scaled_factors(in_double(sys), rtol, max_rank, horizon)
+    R, S, t = scaled_factors(in_double(sys), rtol, max_rank, horizon, each=True)
     # In place: of a million states each copy takes gigabytes.
     R /= t
     S *= t
@@ -159,12 +161,14 @@ def scaled_factors(
     max_rank: int | None = None,
     horizon: int | None = None,
     formed: bool = True,
+    each: bool = False,
 ) -> tuple[Array, Array, Array]:
     """(R̃, S̃, t) with the factors R = R̃/t and S = t S̃ of :func:`gramian_factors`, in float64.
 
     Sᴴ R = S̃ᴴ R̃. The scale t is (..., n, 1), of powers of two. Without ``rtol`` everything above
     rounding is kept: eps for squares, eps² for factors that come without their squares. With
-    ``formed=False`` structured systems never form the Gramians.
+    ``formed=False`` structured systems never form the Gramians. Warnings of rounding in dense ones
+    concern the singular values of Sᴴ R, with ``each`` the factors themselves.
     """
     if sys.order == 0:
         B, batch = to_double(sys.B), sys.batch_shape
@@ -177,7 +181,7 @@ def scaled_factors(
         R, S = (pivoted_cholesky(X, rtol=rtol, max_rank=max_rank) for X in (P, Q))
         return R, S, t
     if not is_structured(sys.A):
-        return _dense_factors(sys, EPSILON**2 if rtol is None else rtol, max_rank)
+        return _dense_factors(sys, EPSILON**2 if rtol is None else rtol, max_rank, each)
     rtol = DEFAULT_RTOL if rtol is None else rtol
     sys, t = balance_states(sys)
     factors = modal_factors(sys, rtol, max_rank)
@@ -199,7 +203,7 @@ def scaled_gramians(sys: System, horizon: int | None = None) -> tuple[Array, Arr
 
 
 def _dense_factors(
-    sys: LTI, rtol: float, max_rank: int | None
+    sys: LTI, rtol: float, max_rank: int | None, each: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """:func:`scaled_factors` of dense NumPy systems by Hammarling's method, one at a time."""
     batch, n = sys.batch_shape, sys.order
@@ -208,23 +212,29 @@ def _dense_factors(
     t = np.ones((*batch, n, 1))
     widest = [0, 0]
     for index, one in stable_schur_systems(sys, what=_WHAT):
-        factors = schur_factors(one)
+        factors = factors_in_schur_form(one.T, one.B, one.C)
+        if each:
+            _warn_of_each(one, *factors)
+        else:
+            warn_if_values_lost(one.A, one.T, *factors)
         X, Y = (in_states(one.U, F, real=not np.iscomplexobj(R)) for F in factors)
         scale = balancing_scale(_energies(X), _energies(Y))[:, None]
-        for k, (target, factor) in enumerate(((R, X * scale), (S, Y / scale))):
-            columns = leading_columns(factor, rtol, width)
+        half = (one.b + one.c) // 2
+        sides = (R, X * scale, half), (S, Y / scale, one.b + one.c - half)
+        for k, (target, factor, exponent) in enumerate(sides):
+            columns = scaled(leading_columns(factor, rtol, width), np.float64(exponent))
             target[index][:, : columns.shape[-1]] = columns
             widest[k] = max(widest[k], columns.shape[-1])
-        t[index] = scale / one.units
+        t[index] = np.ldexp(scale / one.units, half - one.b)
     return R[..., : widest[0]], S[..., : widest[1]], t
 
 
-def schur_factors(sys: SchurSystem) -> tuple[np.ndarray, np.ndarray]:
-    """(R, S) with the Gramians R Rᴴ and S Sᴴ of a system in Schur form, R upper and S lower
-    triangular; with a warning where rounding may spoil what they have in common, tr C P Cᴴ."""
-    R, S = factors_in_schur_form(sys.T, sys.B, sys.C)
-    warn_if_lost(sys.A, sys.T, sys.B, sys.C, R)
-    return R, S
+def _warn_of_each(sys: SchurSystem, R: np.ndarray, S: np.ndarray) -> None:
+    """Warn where rounding spoils a Gramian, all states counting alike in the best units."""
+    alike = np.eye(len(R))
+    warn_if_lost(sys.A, sys.T, sys.B, alike, R)
+    A, T = (adjoint(X)[::-1, ::-1] for X in (sys.A, sys.T))
+    warn_if_lost(A, T, adjoint(sys.C)[::-1], alike, S[::-1, ::-1])
 
 
 def _energies(factor: np.ndarray) -> np.ndarray:
@@ -250,23 +260,50 @@ def balance_states(sys: LTI) -> tuple[LTI, Array]:
     xp = namespace(sys.B, sys.C)
     if sys.order == 0:
         return sys, real_part(sys.B[..., :1])
-    b, c = (real_part(xp.vecdot(X, X)) for X in (sys.B, xp.matrix_transpose(sys.C)))
+    b, c = _row_norms(sys.B), _row_norms(xp.matrix_transpose(sys.C))
     if isinstance(sys.A, Rotation):
         pairs, rest = 2 * sys.A.blocks, slice(2 * sys.A.blocks, None)
-        mean_b, mean_c = (
-            xp.concat(
-                [xp.repeat((x[..., 0:pairs:2] + x[..., 1:pairs:2]) / 2, 2, axis=-1), x[..., rest]],
-                axis=-1,
-            )
+        b, c = (
+            xp.concat([xp.repeat(_of_pairs(x[..., :pairs]), 2, axis=-1), x[..., rest]], axis=-1)
             for x in (b, c)
         )
         radius = xp.concat([xp.repeat(sys.A.radius, 2, axis=-1), sys.A.real_poles], axis=-1)
     else:
-        mean_b, mean_c, radius = b, c, sys.A.poles
+        radius = sys.A.poles
     radius = xp.abs(radius)
-    energy = (1 - radius) * (1 + radius)
-    t = balancing_scale(mean_b / energy, mean_c / energy)[..., None]
+    root = xp.sqrt((1 - radius) * (1 + radius))
+    log_p, log_q = (2 * _log2(x / root) for x in (b, c))
+    t = _balancing_scale(log_p, log_q)[..., None]
     return replaced(sys, B=sys.B * t, C=sys.C / xp.matrix_transpose(t)), t
+
+
+def _row_norms(X: Array) -> Array:
+    """(..., n) norms of the rows, whose squares may be too small or too large for numbers."""
+    xp = namespace(X)
+    size = xp.max(xp.abs(X), axis=-1, keepdims=True)
+    size = xp.where(size > 0, size, xp.ones_like(size))
+    return size[..., 0] * xp.sqrt(xp.sum(xp.abs(X / size) ** 2, axis=-1))
+
+
+def _of_pairs(x: Array) -> Array:
+    """Root mean squares of neighbours."""
+    xp = namespace(x)
+    pairs = xp.reshape(x, (*x.shape[:-1], x.shape[-1] // 2, 2))
+    return xp.hypot(pairs[..., 0], pairs[..., 1]) / math.sqrt(2)
+
+
+def _log2(x: Array) -> Array:
+    xp = namespace(x)
+    return xp.where(x > 0, xp.log2(xp.where(x > 0, x, xp.ones_like(x))), -xp.inf * xp.ones_like(x))
+
+
+def in_unit_signals(sys: System, horizon: int | None = None) -> tuple[System, Array]:
+    """(Σ', e) with Σ = 2^e Σ' but for D, which is left out, in float64: B, C and forms of about
+    size one, of a structured system over the infinite horizon after its states are balanced."""
+    sys = mapped(to_double, sys)
+    if horizon is None and isinstance(sys, LTI) and is_structured(sys.A):
+        sys, _ = balance_states(sys)
+    return unit_outputs(sys)
 
 
 def modal_factors(
@@ -337,7 +374,7 @@ def _dense_gramian(sys: LTI, which: str) -> np.ndarray:
     reached = which == "P"
     X = np.empty((*sys.batch_shape, sys.order, sys.order), np.result_type(sys.A, sys.B))
     real = not np.iscomplexobj(X)
-    for index, one in stable_schur_systems(sys, what=_WHAT, inputs=reached, outputs=not reached):
+    for index, one in stable_schur_systems(sys, what=_WHAT, reached=reached, observed=not reached):
         # Rounding is measured as if all states counted alike in the best units.
         A, T, B, alike = one.A, one.T, one.B, np.eye(sys.order)
         if not reached:
@@ -346,7 +383,8 @@ def _dense_gramian(sys: LTI, which: str) -> np.ndarray:
         R = solve_stein_factor(T, B)
         warn_if_lost(A, T, B, alike, R)
         factor = in_states(one.U, R if reached else R[::-1, ::-1], real)
-        X[index] = weighted_gram(factor * one.units if reached else factor / one.units)
+        units = np.ldexp(one.units, one.b) if reached else np.ldexp(1 / one.units, one.c)
+        X[index] = weighted_gram(factor * units)
     return _require_finite(X, which)
 
 
@@ -404,20 +442,23 @@ def balancing_scale(p: Array, q: Array) -> Array:
 
     A power of two changes no digit: t P t and Q/t² hold the same information as P and Q.
     """
-    xp = namespace(p, q)
-    one = xp.ones_like(p)
-    if p.shape[-1] == 0:
-        return one
-    reached, observed = p > 0, q > 0
-    log_p, log_q = xp.log2(xp.where(reached, p, one)), xp.log2(xp.where(observed, q, one))
+    return _balancing_scale(_log2(p), _log2(q))
+
+
+def _balancing_scale(log_p: Array, log_q: Array) -> Array:
+    xp = namespace(log_p, log_q)
+    if log_p.shape[-1] == 0:
+        return xp.ones_like(log_p)
+    reached, observed = xp.isfinite(log_p), xp.isfinite(log_q)
     # A state that is unreachable or unobservable matters to no σ: it gets the largest √(p_i q_i)
     # of the others, so that it cannot raise the level below which pivots are dropped.
-    level = xp.where(reached & observed, log_p + log_q, -xp.inf * one)
-    level = xp.max(level, axis=-1, keepdims=True)
+    level = xp.max(log_p + log_q, axis=-1, keepdims=True)
     level = xp.where(xp.isfinite(level), level, xp.zeros_like(level))
-    exponent = xp.where(observed, log_q, level - log_p) - xp.where(reached, log_p, level - log_q)
-    exponent = xp.where(reached | observed, exponent, xp.zeros_like(exponent))
-    return 2.0 ** xp.round(exponent / 4)
+    log_p, log_q = (
+        xp.where(reached, log_p, xp.where(observed, level - log_q, 0 * level)),
+        xp.where(observed, log_q, xp.where(reached, level - log_p, 0 * level)),
+    )
+    return 2.0 ** xp.round((log_q - log_p) / 4)
 
 
 def _check_truncation(rtol: float | None, max_rank: int | None) -> tuple[float, int | None]:

@@ -13,8 +13,10 @@ from ._check import is_single, like_precision
 from ._doors import as_linear
 from ._linalg import adjoint
 from ._modes import polar_modes, to_modes
+from ._signals import scaled, size_exponent, unit_signals
 from ._stability import NOTHING, offering, require_stable
-from .errors import ArgumentError, ArrayLibraryError, warn_precision
+from .errors import ArgumentError, ArrayLibraryError, NonFiniteError, warn_precision
+from .gramians import balance_states
 from .response import responder
 from .structure import is_structured
 from .systems import LTI, entry, in_double
@@ -65,6 +67,8 @@ def hinf_norm(sys: LTI, *, rtol: float = 1e-8) -> Array:
     Raises
     ------
     UnstableSystemError, ArgumentError, ArrayLibraryError
+    NonFiniteError
+        Where the norm is too large for a number.
 
     Warns
     -----
@@ -82,10 +86,31 @@ def hinf_norm(sys: LTI, *, rtol: float = 1e-8) -> Array:
     require_stable(sys, what="the h-infinity norm")
     full = in_double(sys)
     peaks = [_peak_gain(entry(full, index), rtol) for index in np.ndindex(sys.batch_shape)]
+    if not np.all(np.isfinite(peaks)):
+        raise NonFiniteError("the norm overflows: scale B and C down, since norms scale with them")
     return like_precision(np.reshape(np.asarray(peaks), sys.batch_shape), is_single(sys.B))
 
 
 def _peak_gain(sys: LTI, rtol: float) -> float:
+    unit, exponent = _of_size_one(sys)
+    return float(scaled(np.float64(_peak_of_unit(unit, rtol)), np.float64(exponent)))
+
+
+def _of_size_one(sys: LTI) -> tuple[LTI, float]:
+    """(Σ', e) with Σ = 2^e Σ', in good units of the states, of the inputs and of the outputs."""
+    if is_structured(sys.A):
+        balanced, _ = balance_states(sys)
+    else:
+        balanced = LTI(*balance_dense(sys.A, sys.B, sys.C)[:3])
+    unit, b, c = unit_signals(balanced)
+    exponent = b + c
+    if sys.D is None or not np.any(sys.D):
+        return unit, exponent
+    common = max(exponent, size_exponent(sys.D))
+    return LTI(unit.A, unit.B, scaled(unit.C, exponent - common), scaled(sys.D, -common)), common
+
+
+def _peak_of_unit(sys: LTI, rtol: float) -> float:
     # Gains come from the structured system, whose poles near the circle keep their digits.
     respond = responder(sys, _SAMPLES)
 

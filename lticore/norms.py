@@ -13,6 +13,7 @@ from ._doors import as_system
 from ._hammarling import solve_stein_factor, warn_if_lost
 from ._linalg import EPSILON, adjoint, as_complex, conjugate, diagonal, pad_values, real_part
 from ._modes import mode_poles, polar_modes, to_modes
+from ._signals import scaled, size_exponent, with_outputs
 from ._stability import HORIZON, NOTHING, offering, stable_schur_systems
 from ._stein_dense import ACCURACY
 from .cauchy import cauchy_factor
@@ -21,6 +22,7 @@ from .gramians import (
     DEFAULT_RTOL,
     balance_states,
     double_gramians,
+    in_unit_signals,
     is_dense_numpy,
     low_rank_pays,
 )
@@ -37,7 +39,7 @@ from .quadratic import (
     mean_outputs,
 )
 from .stein import solve_stein
-from .structure import Rotation, StateMatrix, is_structured, map_parameters
+from .structure import Rotation, StateMatrix, is_structured
 from .systems import LTI, in_double, spread
 
 _WHAT = "an h2 norm"
@@ -99,8 +101,10 @@ def h2_norm(sys: System, *, horizon: int | None = None) -> Array:
         more than 1e-6 of itself.
     """
     sys = as_system(sys)
-    squared = _checked(*_square(sys, horizon), sys.order) + _squared_feedthrough(_feedthrough(sys))
-    return like_precision(namespace(squared).sqrt(squared), is_single(sys.B))
+    unit, exponent = in_unit_signals(sys, horizon)
+    square, terms, more = _square(unit, horizon)
+    found = _with_feedthrough(_checked(square, terms, sys.order), exponent + more, sys)
+    return like_precision(found, is_single(sys.B))
 
 
 @offering(HORIZON)
@@ -144,15 +148,9 @@ def h2_error(
     """
     sys, reduced = as_system(sys), as_system(reduced, "reduced")
     _check_same_signals(sys, reduced)
-    xp = namespace(sys.B, reduced.B)
     single = is_single(sys.B) and is_single(reduced.B)
-    D, D_reduced = _feedthrough(sys), _feedthrough(reduced)
-    if D is None or D_reduced is None:
-        D = D_reduced if D is None else D
-    else:
-        D = to_double(D) - to_double(D_reduced)
-    squared = _squared_difference(sys, reduced, horizon) + _squared_feedthrough(D)
-    return like_precision(xp.sqrt(squared), single)
+    squared, exponent = _squared_difference(sys, reduced, horizon)
+    return like_precision(_with_feedthrough(squared, exponent, sys, reduced), single)
 
 
 def output_shift(sys: System, reduced: System) -> Array:
@@ -183,22 +181,22 @@ def output_shift(sys: System, reduced: System) -> Array:
     return like_precision(means[0] - means[1], is_single(sys.B) and is_single(reduced.B))
 
 
-def _square(sys: System, horizon: int | None) -> tuple[Array, Array]:
-    """‖Σ‖² without D, and the size of the terms that it is a sum of, in the same units:
-    Σ_k (Σ_i |C_ki| √P_ii)² and likewise for the forms."""
+def _square(sys: System, horizon: int | None) -> tuple[Array, Array, Array | float]:
+    """‖Σ‖² without D, the size of the terms that it is a sum of, Σ_k (Σ_i |C_ki| √P_ii)² and
+    likewise for the forms, both in units of 4^e, and e; for signals of about size one."""
     xp = namespace(sys.B)
     if horizon is None and isinstance(sys, LTI):
         if low_rank_pays(sys):
             square = xp.sum(xp.abs(_response_factor(_modal_parts(sys))) ** 2, axis=(-2, -1))
-            return square, square
+            return square, square, 0.0
         if is_dense_numpy(sys):
-            return _square_by_schur(in_double(sys))
+            return _square_by_schur(sys)
     (P,) = double_gramians(linear_part(sys), horizon, which="P")
-    C, M = to_double(sys.C), forms_of(sys)
+    C, M = sys.C, forms_of(sys)
     square = real_part(xp.sum((C @ P) * conjugate(C), axis=(-2, -1))) + cross_trace(M, P, M)
     size = _state_sizes(sys.A, P)
     terms = xp.sum((xp.abs(C) @ size) ** 2, axis=(-2, -1))
-    return square, terms + cross_trace(absolute(M), size @ adjoint(size), absolute(M))
+    return square, terms + cross_trace(absolute(M), size @ adjoint(size), absolute(M)), 0.0
 
 
 def _state_sizes(A: StateMatrix, P: Array) -> Array:
@@ -207,42 +205,48 @@ def _state_sizes(A: StateMatrix, P: Array) -> Array:
     p = real_part(diagonal(P))
     if isinstance(A, Rotation):
         pairs = 2 * A.blocks
-        both = xp.repeat(p[..., 0:pairs:2] + p[..., 1:pairs:2], 2, axis=-1)
-        p = xp.concat([both, p[..., pairs:]], axis=-1)
+        both = xp.sum(xp.reshape(p[..., :pairs], (*p.shape[:-1], A.blocks, 2)), axis=-1)
+        p = xp.concat([xp.repeat(both, 2, axis=-1), p[..., pairs:]], axis=-1)
     return xp.sqrt(xp.where(p > 0, p, xp.zeros_like(p)))[..., None]
 
 
-def _square_by_schur(sys: LTI) -> tuple[np.ndarray, np.ndarray]:
+def _square_by_schur(sys: LTI) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """‖C R‖_F² with P = R Rᴴ."""
-    squares = np.zeros(sys.batch_shape)
+    squares, exponents = np.zeros(sys.batch_shape), np.zeros(sys.batch_shape)
     for index, one in stable_schur_systems(sys, what=_WHAT):
         R = solve_stein_factor(one.T, one.B)
         warn_if_lost(one.A, one.T, one.B, one.C, R)
-        squares[index] = np.linalg.norm(one.C @ R) ** 2
-    return squares, squares
+        squares[index], exponents[index] = np.linalg.norm(one.C @ R) ** 2, one.b + one.c
+    return squares, squares, exponents
 
 
-def _squared_difference(sys: System, reduced: System, horizon: int | None) -> Array:
-    """‖Σ − Σ̂‖² without D."""
+def _squared_difference(sys: System, reduced: System, horizon: int | None) -> tuple[Array, Array]:
+    """‖Σ − Σ̂‖² without D in units of 4^e, and e."""
     xp = namespace(sys.B, reduced.B)
+    order = sys.order + reduced.order
     linear = isinstance(sys, LTI) and isinstance(reduced, LTI) and horizon is None
     if is_structured(sys.A):
         reduced = _in_modes(reduced)
+    (sys, first), (reduced, second) = (in_unit_signals(x, horizon) for x in (sys, reduced))
     if linear and any(is_dense_numpy(x) for x in (sys, reduced)):
-        return _non_negative(_squared_difference_by_schur(in_double(sys), in_double(reduced)))
-    (square, terms), (other, more) = _square(sys, horizon), _square(reduced, horizon)
-    A, A_reduced = (map_parameters(to_double, x.A) for x in (sys, reduced))
-    B, C, B_reduced, C_reduced = map(to_double, (sys.B, sys.C, reduced.B, reduced.C))
+        squares, exponent = _squared_difference_by_schur(sys, reduced, first, second)
+        return _non_negative(squares), exponent
+    exponent = xp.maximum(first, second)
+    sys, reduced = with_outputs(sys, first - exponent), with_outputs(reduced, second - exponent)
+    square, terms, own = _square(sys, horizon)
+    other, more, its = _square(reduced, horizon)
+    square, terms = scaled(square, 2 * own), scaled(terms, 2 * own)
+    other, more = scaled(other, 2 * its), scaled(more, 2 * its)
+    A, B, C, A_reduced, B_reduced, C_reduced = (X for x in (sys, reduced) for X in (x.A, x.B, x.C))
     X = solve_stein(A, B @ adjoint(B_reduced), A_reduced, horizon=horizon)
     mixed = real_part(xp.sum((C @ X) * conjugate(C_reduced), axis=(-2, -1)))
     mixed = mixed + cross_trace(forms_of(sys), X, forms_of(reduced))
     found = square + other - 2 * mixed
-    few = sys.order + reduced.order <= _FEW
-    if linear and few and not holds(found > _CANCELLATION * (terms + more)):
+    if linear and 0 < order <= _FEW and not holds(found > _CANCELLATION * (terms + more)):
         batch = np.broadcast_shapes(sys.batch_shape, reduced.batch_shape)
         error = _difference_factor(*(_modal_parts(spread(x, batch)) for x in (sys, reduced)))
-        return _non_negative(xp.sum(xp.abs(error) ** 2, axis=(-2, -1)))
-    return _checked(found, terms + more, sys.order + reduced.order)
+        return _non_negative(xp.sum(xp.abs(error) ** 2, axis=(-2, -1))), exponent
+    return _checked(found, terms + more, order), exponent
 
 
 #: (radius, phase, B, C) of a structured system in its modes.
@@ -275,35 +279,45 @@ def _difference_factor(parts: Parts, others: Parts) -> Array:
     return C @ cauchy_factor(radius, phase, B, rtol=EPSILON**2)
 
 
-def _squared_difference_by_schur(sys: LTI, reduced: LTI) -> np.ndarray:
-    """‖[C, −Ĉ] R‖_F² with P = R Rᴴ of both systems side by side: nothing is squared before both
-    outputs are subtracted."""
+def _squared_difference_by_schur(
+    sys: LTI, reduced: LTI, first: np.ndarray, second: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """‖[C, −Ĉ] R‖_F² with P = R Rᴴ of both systems side by side, in units of 4^e, and e: nothing is
+    squared before both outputs are subtracted."""
     batch = np.broadcast_shapes(sys.batch_shape, reduced.batch_shape)
-    first, second = (_schur_entries(spread(x, batch)) for x in (sys, reduced))
-    squares = np.zeros(batch)
-    for index, (T, B, C) in first.items():
-        T_reduced, B_reduced, C_reduced = second[index]
+    entries = [_schur_entries(spread(x, batch)) for x in (sys, reduced)]
+    first, second = (np.broadcast_to(x, batch) for x in (first, second))
+    squares, exponents = np.zeros(batch), np.zeros(batch)
+    for index, (T, B, C, own) in entries[0].items():
+        T_reduced, B_reduced, C_reduced, other = entries[1][index]
+        sizes = first[index] + own, second[index] + other
+        exponents[index] = max(sizes)
+        C, C_reduced = (
+            scaled(X, size - exponents[index])
+            for X, size in zip((C, C_reduced), sizes, strict=True)
+        )
         T = scipy.linalg.block_diag(T, T_reduced)
         B, C = np.concatenate([B, B_reduced]), np.concatenate([C, -C_reduced], axis=-1)
         R = solve_stein_factor(T, B)
         squares[index] = np.linalg.norm(C @ R) ** 2
         split = len(T) - len(T_reduced)
         parts = slice(split), slice(split, None)
-        sizes = [float(np.linalg.norm(C[:, x] @ R[x])) for x in parts]
+        norms = [float(np.linalg.norm(C[:, x] @ R[x])) for x in parts]
         # ‖Σ − Σ̂‖ changes by no more than both systems do.
-        for x, size in zip(parts, sizes, strict=True):
-            allowed = 2 * ACCURACY * size * sum(sizes)
-            warn_if_lost(T[x, x], T[x, x], B[x], C[:, x], R[x], allowed=allowed)
-    return squares
+        for x, size in zip(parts, norms, strict=True):
+            if size > 0:
+                limit = 2 * ACCURACY * sum(norms) / size
+                warn_if_lost(T[x, x], T[x, x], B[x], C[:, x], R[x], limit)
+    return squares, exponents
 
 
-def _schur_entries(sys: LTI) -> dict[tuple[int, ...], tuple[np.ndarray, ...]]:
-    """(T, B, C) with triangular T of the entries of a batch; in modes of a structured A."""
+def _schur_entries(sys: LTI) -> dict[tuple[int, ...], tuple[Array, Array, Array, int]]:
+    """(T, B, C, e) of the systems 2^e Σ of a batch, T triangular; in modes of a structured A."""
     if not is_structured(sys.A):
         systems = stable_schur_systems(sys, what=_WHAT)
-        return {index: (one.T, one.B, one.C) for index, one in systems}
+        return {index: (one.T, one.B, one.C, one.b + one.c) for index, one in systems}
     poles, (_, _, B, C) = mode_poles(sys.A), _modal_parts(sys)
-    return {i: (np.diag(poles[i]), B[i], C[i]) for i in np.ndindex(sys.batch_shape)}
+    return {i: (np.diag(poles[i]), B[i], C[i], 0) for i in np.ndindex(sys.batch_shape)}
 
 
 def _checked(square: Array, terms: Array, order: int) -> Array:
@@ -331,11 +345,13 @@ def _checked(square: Array, terms: Array, order: int) -> Array:
 def _non_negative(squared: Array) -> Array:
     """``squared`` with the negative values that rounding leaves set to 0."""
     xp = namespace(squared)
-    if not holds(xp.isfinite(squared)):
-        raise NonFiniteError(
-            "the squared norm overflows: scale B and C down, since norms scale with them"
-        )
+    _require_finite(squared)
     return xp.where(squared > 0, squared, xp.zeros_like(squared))
+
+
+def _require_finite(norm: Array) -> None:
+    if not holds(namespace(norm).isfinite(norm)):
+        raise NonFiniteError("the norm overflows: scale B and C down, since norms scale with them")
 
 
 def _check_same_signals(sys: System, reduced: System) -> None:
@@ -361,12 +377,18 @@ def _in_modes(sys: System) -> System:
     return in_eigenbasis(sys, poles, V)
 
 
-def _feedthrough(sys: System) -> Array | None:
-    return None if isinstance(sys, QuadraticOutputLTI) else sys.D
-
-
-def _squared_feedthrough(D: Array | None) -> Array | float:
-    if D is None:
-        return 0.0
-    xp = namespace(D)
-    return xp.sum(xp.abs(to_double(D)) ** 2, axis=(-2, -1))
+def _with_feedthrough(squared: Array, exponent: Array, *systems: System) -> Array:
+    """(4^e ‖Σ‖² + ‖D‖_F²)^{1/2} for the difference D of the feedthroughs of one or two systems."""
+    xp = namespace(squared)
+    norm = scaled(xp.sqrt(squared), exponent)
+    D, *other = (None if isinstance(x, QuadraticOutputLTI) else x.D for x in systems)
+    if other and other[0] is not None:
+        D = -other[0] if D is None else to_double(D) - to_double(other[0])
+    if D is not None:
+        D = to_double(D)
+        size = size_exponent(D)
+        units = scaled(D, -size[..., None, None])
+        direct = xp.sqrt(xp.sum(xp.abs(units) ** 2, axis=(-2, -1)))
+        norm = xp.hypot(norm, scaled(direct, size))
+    _require_finite(norm)
+    return norm

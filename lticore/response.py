@@ -176,9 +176,9 @@ def frequency_response(sys: LTI, frequencies: Array) -> Array:
     (..., L, p, m) complex array, computed in float64, returned in the precision of the system.
 
     Where e^{iω} is a pole the response is complex infinity: for structured A in the entries whose
-    residue does not vanish, the others being finite; for dense A in all entries, and only if
-    e^{iω} I − A is singular to the last digit, as for an integrator that is written as 1. Other
-    frequencies are not affected.
+    residue does not vanish, the others being finite; for dense A in all entries but those of zero
+    columns of B and zero rows of C, and only if e^{iω} I − A is singular to the last digit, as for
+    an integrator that is written as 1. Other frequencies are not affected.
 
     Accuracy: structured systems keep their digits next to poles near the unit circle; dense ones,
     in the best units of their states on NumPy, solve with an error of about
@@ -280,7 +280,7 @@ def _schur_response(
 
 def _meets(z: np.ndarray, T: np.ndarray) -> np.ndarray:
     """Which z are eigenvalues of an upper triangular T to the rounding of a Schur form."""
-    distance = np.abs(z[:, None] - np.diagonal(T)).min(axis=-1)
+    distance = np.abs(z[:, None] - np.diagonal(T)).min(axis=-1, initial=np.inf)
     return distance <= 16 * EPSILON * np.linalg.norm(T)
 
 
@@ -321,5 +321,8 @@ def _one_by_one(pencil: Array, B: Array, C: Array) -> Array:
         try:
             parts.append(c @ xp.linalg.solve(one, b))
         except np.linalg.LinAlgError:
-            parts.append(xp.full((c.shape[-2], b.shape[-1]), math.inf, dtype=b.dtype))
+            # Nothing passes through inputs that reach no state, or to outputs that see none.
+            reached, seen = xp.any(b != 0, axis=-2), xp.any(c != 0, axis=-1)
+            pole = xp.full((c.shape[-2], b.shape[-1]), math.inf, dtype=b.dtype)
+            parts.append(xp.where(seen[:, None] & reached, pole, xp.zeros_like(pole)))
     return xp.reshape(xp.stack(parts), (*batch, C.shape[-2], B.shape[-1]))

@@ -19,7 +19,7 @@ KERNELS = {f"kernels.{path.stem}" for path in (ROOT / "lticore" / "kernels").glo
 LAYERS = (
     {"errors", "_arrays", "_check"},
     {"kernels", *KERNELS, "_linalg", "_balance"},
-    {"structure", "systems", "_modes", "quadratic", "_doors"},
+    {"structure", "systems", "_modes", "quadratic", "_doors", "_signals"},
     {"_stein_dense", "_hammarling", "cauchy", "recurrence", "spectral", "_geometric_mean"},
     {"_stein_modal", "_directions", "_stability"},
     {"stein", "response"},

@@ -163,8 +163,8 @@ def test_units_of_the_states_cost_no_digits_of_dense_systems(exponent):
 def test_dense_poles_next_to_the_circle_come_with_a_warning(function):
     pole = 1 - 1e-12
     sys = lti.LTI(np.diag([0.3, pole]), np.ones((2, 1)), np.ones((1, 2)))
-    # Twice the rounding of the pole, as a share of its distance to the circle.
-    message = r"error of 2e-04 .* mode 1 has 1 − \|λ\| = 1\.0e-12"
+    # The rounding of the pole, eps/2, as a share of its distance to the circle.
+    message = r"error of 1e-04 .* least 1 − \|λ\| of its poles is 1\.0e-12"
     with pytest.warns(lti.PrecisionWarning, match=message) as caught:
         function(sys)
     assert caught[0].filename == __file__
