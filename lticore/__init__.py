@@ -34,7 +34,8 @@ from .errors import (
 from .feedback import feedback
 from .gramians import controllability_gramian, gramian_factors, observability_gramian
 from .hankel import hankel_singular_values
-from .norms import h2_error, h2_norm, hankel_norm, hinf_norm, output_shift
+from .hinf import hinf_norm
+from .norms import h2_error, h2_norm, hankel_norm, output_shift
 from .quadratic import QuadraticOutputLTI
 from .recurrence import linear_recurrence, time_varying_recurrence
 from .reduction.balanced import balanced_truncation

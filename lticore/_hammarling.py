@@ -7,27 +7,16 @@ import math
 import numpy as np
 import scipy.linalg
 
-from ._linalg import adjoint, graded_factor
-from ._stein_dense import check_pencil, norm_bound, schur_form
-from .errors import UnstableSystemError
+from ._linalg import EPSILON, adjoint, graded_factor
+from ._stein_dense import ACCURACY, power_sum_bound, schur_form
+from .errors import UnstableSystemError, warn_precision
 
 (_trtrs,) = scipy.linalg.get_lapack_funcs(("trtrs",), dtype=np.complex128)
 
-
-def balance_dense(
-    A: np.ndarray, B: np.ndarray, C: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """(A d_j/d_i, B/d_i, C d_j, d) with rows and columns of A of about equal size.
-
-    The scale d, (n, 1), consists of powers of two, so that no digit changes.
-
-    Cost: O(n²) per sweep, a few sweeps. Source: Parlett & Reinsch, Numer. Math. 13 (1969); xGEBAL.
-    """
-    # scipy.linalg.matrix_balance takes large scales for indices, and warns of them.
-    (gebal,) = scipy.linalg.get_lapack_funcs(("gebal",), (A,))
-    _, _, _, scale, _ = gebal(A, scale=1, permute=0)
-    d = scale[:, None]
-    return A * d.T / d, B / d, C * d.T, d
+#: Norms between this and its reciprocal are right as they are computed.
+_PLAIN = 1e-140
+#: Outputs below this share of ‖C‖‖R‖ are taken for the rounding of zero.
+_ZERO = 1e-14
 
 
 def gramian_factors_dense(
@@ -42,39 +31,103 @@ def gramian_factors_dense(
     Source: Hammarling, IMA J. Numer. Anal. 2 (1982); Systems & Control Letters 17 (1991) for the
     discrete equation.
     """
-    return _factors_in_schur_form(*schur_form(A), B, C)
+    T, U = schur_form(A)
+    return factors_in_schur_form(T, adjoint(U) @ B, C @ U)
 
 
-def factors_in_states(
-    T: np.ndarray, U: np.ndarray, B: np.ndarray, C: np.ndarray, real: bool
+def factors_in_schur_form(
+    T: np.ndarray, B: np.ndarray, C: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(X, Y) with P = X Xᴴ and Q = Y Yᴴ for A = U T Uᴴ, in the coordinates of the states.
-
-    For real P = X Xᴴ = Re X Re Xᵀ + Im X Im Xᵀ: then X and Y are real, n × 2n, else n × n.
+    """(R, S) with T R Rᴴ Tᴴ − R Rᴴ + B Bᴴ = 0 and Tᴴ S Sᴴ T − S Sᴴ + Cᴴ C = 0, T triangular.
 
     Raises
     ------
-    UnstableSystemError, SingularEquationError
-
-    Warns
-    -----
-    PrecisionWarning
-        Where the rounding of the Schur form can change a Gramian by more than 1e-6.
+    UnstableSystemError
     """
-    X, Y = (U @ factor for factor in _factors_in_schur_form(T, U, B, C))
-    check_pencil(np.diagonal(T), T, norm_bound(T))
-    if not real:
-        return X, Y
-    return np.hstack([X.real, X.imag]), np.hstack([Y.real, Y.imag])
+    return solve_stein_factor(T, B), adjoint_factor(T, C)
 
 
-def _factors_in_schur_form(
-    T: np.ndarray, U: np.ndarray, B: np.ndarray, C: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def adjoint_factor(T: np.ndarray, C: np.ndarray) -> np.ndarray:
+    """Lower triangular S with Tᴴ S Sᴴ T − S Sᴴ + Cᴴ C = 0 for upper triangular T."""
     # Tᴴ is lower triangular; with the states in reverse order it is upper triangular again.
-    R = solve_stein_factor(T, adjoint(U) @ B)
-    S = solve_stein_factor(adjoint(T)[::-1, ::-1], (adjoint(U) @ adjoint(C))[::-1])
-    return R, S[::-1, ::-1]
+    return solve_stein_factor(adjoint(T)[::-1, ::-1], adjoint(C)[::-1])[::-1, ::-1]
+
+
+def in_states(U: np.ndarray, factor: np.ndarray, real: bool) -> np.ndarray:
+    """X with X Xᴴ = U F Fᴴ Uᴴ; real, with twice the columns, where the product is real.
+
+    For real P = X Xᴴ = Re X Re Xᵀ + Im X Im Xᵀ.
+    """
+    X = U @ factor
+    return np.hstack([X.real, X.imag]) if real else X
+
+
+def warn_if_lost(
+    A: np.ndarray,
+    T: np.ndarray,
+    B: np.ndarray,
+    C: np.ndarray,
+    R: np.ndarray,
+    limit: float = ACCURACY,
+) -> None:
+    """Warn where rounding changes tr C P Cᴴ = tr Bᴴ Q B, P = R Rᴴ, by a larger share than
+    ``limit``, unless it is zero to rounding. A is T in other orthogonal coordinates.
+
+    To first order δ tr C P Cᴴ = 2 Re tr (Q T P δTᴴ + Q B δBᴴ + P Cᴴ δC), Q = S Sᴴ, for δT of the
+    size ½ eps ‖T‖_F that the Schur form of A leaves, not quite in the worst direction. S is
+    computed only where a bound on it by the powers of A does not do.
+    """
+    r, t, b, c, y = (np.linalg.norm(X) for X in (R, T, B, C, C @ R))
+    if y <= _ZERO * c * r:
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        grown = power_sum_bound(A) * (c / y) ** 2
+        bound = grown * ((r * t) ** 2 + b**2) + (r * c / y) ** 2
+        if EPSILON * bound <= limit:
+            return
+        S = adjoint_factor(T, C)
+        s = np.linalg.norm(S)
+        R, S = R / r, S / s
+        share = (r * s / y) ** 2 * t * np.linalg.norm(S @ ((adjoint(S) @ (T @ R)) @ adjoint(R)))
+        share += (s / y) ** 2 * b * np.linalg.norm(S @ (adjoint(S) @ B))
+        share += (r / y) ** 2 * c * np.linalg.norm((C @ R) @ adjoint(R))
+    if not EPSILON * share <= limit:
+        _warn_of_rounding(float(ACCURACY * EPSILON * share / limit), T)
+
+
+def warn_if_values_lost(A: np.ndarray, T: np.ndarray, R: np.ndarray, S: np.ndarray) -> None:
+    """Warn where rounding changes singular values of Sᴴ R by more than 1e-6 of the largest, unless
+    all are zero to rounding.
+
+    σ² are the eigenvalues of Sᴴ P S and of Rᴴ Q R, which change by no more than, to first order,
+    tr Sᴴ δP S = 2 Re tr (W T P δTᴴ) and tr Rᴴ δQ R = 2 Re tr (Q T V δTᴴ), with
+    Tᴴ W T − W + S Sᴴ = 0 and T V Tᴴ − V + R Rᴴ = 0, for δT as above.
+    """
+    r, s, t, both = (np.linalg.norm(X) for X in (R, S, T, adjoint(S) @ R))
+    if both <= _ZERO * r * s:
+        return
+    with np.errstate(over="ignore", invalid="ignore"):
+        # σ_1² ≥ ‖Sᴴ R‖_F²/n.
+        weight = EPSILON / 2 * (r * s / both) ** 2 * t
+        if 2 * len(T) * weight * t * power_sum_bound(A) <= ACCURACY:
+            return
+        R, S = R / r, S / s
+        V, W = solve_stein_factor(T, R), adjoint_factor(T, adjoint(S))
+        share = np.linalg.norm(W @ ((adjoint(W) @ (T @ R)) @ adjoint(R)))
+        share += np.linalg.norm(S @ ((adjoint(S) @ (T @ V)) @ adjoint(V)))
+        share *= weight * (both / (r * s) / np.linalg.norm(adjoint(S) @ R, 2)) ** 2
+    if not share <= ACCURACY:
+        _warn_of_rounding(float(share), T)
+
+
+def _warn_of_rounding(share: float, T: np.ndarray) -> None:
+    """Warn that rounding may change a result by that share."""
+    warn_precision(
+        f"rounding of the dense A may carry a relative error of {share:.0e} into the result, in "
+        f"the best units of the states: the least 1 − |λ| of its poles is "
+        f"{1 - np.abs(np.diagonal(T)).max():.1e}, and its norm is {np.linalg.norm(T):.1e}. "
+        "Diagonal and Rotation structures keep poles near the unit circle exactly"
+    )
 
 
 def leading_columns(X: np.ndarray, rtol: float, max_rank: int) -> np.ndarray:
@@ -136,6 +189,9 @@ def _polar(b: np.ndarray) -> tuple[float, np.ndarray]:
     in some of many hundred states: another length would spoil the rows of others, which need not be
     small.
     """
+    size = float(np.linalg.norm(b))
+    if _PLAIN < size < 1 / _PLAIN:
+        return size, b / size
     digits, exponents = np.frexp(b.view(np.float64))
     exponent = int(exponents[digits != 0].max(initial=-10000))
     scaled = np.ldexp(digits, exponents - exponent).view(np.complex128)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ._hammarling import balance_dense, gramian_factors_dense
+from ._balance import balance_dense
+from ._hammarling import gramian_factors_dense
 from ._linalg import EPSILON, graded_factor, product_singular_values
 from ._stability import require_stable
 from .errors import warn_precision

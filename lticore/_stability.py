@@ -14,7 +14,8 @@ from one that only has another pole before it on the circle.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -22,10 +23,11 @@ import numpy as np
 import scipy.linalg
 
 from ._arrays import Array, holds, is_numpy, namespace, to_numpy
+from ._balance import balance_matrix, rescaled, state_units
 from ._check import to_double
-from ._hammarling import balance_dense
-from ._linalg import EPSILON, eigenvalues, has_eigenvalues
+from ._linalg import EPSILON, adjoint, eigenvalues, has_eigenvalues
 from ._modes import polar_modes
+from ._signals import scaled, size_exponent
 from ._stein_dense import schur_form
 from .errors import UnstableSystemError
 from .structure import StateMatrix, is_structured
@@ -71,8 +73,7 @@ def stable_poles(A: StateMatrix) -> tuple[Array, Array]:
     stable = np.ones(A.shape[:-1], dtype=bool)
     for index in np.ndindex(A.shape[:-2]):
         if not clear[index]:
-            nothing = np.zeros((n, 0))
-            T, _ = schur_form(balance_dense(A[index], nothing, nothing.T)[0])
+            T, _ = schur_form(balance_matrix(A[index]))
             moduli[index], stable[index] = np.abs(np.diagonal(T)), clear_of_circle(T)
     return moduli, stable
 
@@ -130,6 +131,55 @@ def _smallest_singular_value(T: np.ndarray, start: np.ndarray, level: float) -> 
         if largest * level * _FAR_ABOVE < 1:
             break
     return 1 / largest
+
+
+@dataclass(frozen=True, eq=False)
+class SchurSystem:
+    """One system (T, 2^b B, 2^c C) in the states z of x = D U z, T = Uᴴ D⁻¹ A D U upper triangular,
+    the largest entries of B and C having been about 1.
+
+    A : D⁻¹ A D,   units : (n, 1), the diagonal of D
+    """
+
+    T: np.ndarray
+    B: np.ndarray
+    C: np.ndarray
+    A: np.ndarray
+    U: np.ndarray
+    units: np.ndarray
+    b: int
+    c: int
+
+
+def stable_schur_systems(
+    sys: LTI, *, what: str, reached: bool = True, observed: bool = True
+) -> Iterator[tuple[tuple[int, ...], SchurSystem]]:
+    """The entries of a dense batch on NumPy, in Schur form in the best units of their states.
+
+    reached, observed : whether B and C help to decide the units
+
+    Cost: O(n³): one Schur form for the stability and all that follows.
+
+    Raises
+    ------
+    UnstableSystemError
+    """
+    d = state_units(sys.A, sys.B if reached else None, sys.C if observed else None)[..., None]
+    row = np.swapaxes(d, -1, -2)
+    A, B, C = rescaled(sys.A, row, d), sys.B / d, sys.C * row
+    for index in np.ndindex(sys.batch_shape):
+        T, U = schur_form(A[index])
+        if not clear_of_circle(T).all():
+            # Names the mode by its place in the whole batch.
+            require_stable(sys, what=what)
+        (inputs, b), (outputs, c) = _of_size_one(B[index]), _of_size_one(C[index])
+        inputs, outputs = adjoint(U) @ inputs, outputs @ U
+        yield index, SchurSystem(T, inputs, outputs, A[index], U, d[index], b, c)
+
+
+def _of_size_one(X: np.ndarray) -> tuple[np.ndarray, int]:
+    exponent = int(size_exponent(X)) if X.any() else 0
+    return scaled(X, np.float64(-exponent)), exponent
 
 
 def require_stable(sys: LTI, *, what: str) -> None:

@@ -18,7 +18,7 @@ from ._doors import as_linear
 from ._linalg import adjoint
 from ._modes import multiply
 from .errors import ArgumentError, NonFiniteError, ShapeError
-from .norms import hinf_norm
+from .hinf import hinf_norm
 from .structure import is_structured
 from .systems import LTI, in_double
 

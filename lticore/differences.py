@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ._arrays import Array
 from ._doors import as_linear
-from .norms import hankel_norm, hinf_norm
+from .hinf import hinf_norm
+from .norms import hankel_norm
 from .systems import LTI
 
 

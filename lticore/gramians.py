@@ -16,7 +16,14 @@ from ._check import (
     to_double,
 )
 from ._doors import as_linear, as_system
-from ._hammarling import balance_dense, factors_in_states, leading_columns
+from ._hammarling import (
+    factors_in_schur_form,
+    in_states,
+    leading_columns,
+    solve_stein_factor,
+    warn_if_lost,
+    warn_if_values_lost,
+)
 from ._linalg import (
     EPSILON,
     adjoint,
@@ -29,19 +36,27 @@ from ._linalg import (
     weighted_gram,
 )
 from ._modes import from_modes, is_real, polar_modes, to_modes
-from ._stability import HORIZON, clear_of_circle, offering, require_stable
-from ._stein_dense import schur_form
+from ._signals import scaled, unit_outputs
+from ._stability import (
+    HORIZON,
+    SchurSystem,
+    offering,
+    require_stable,
+    stable_schur_systems,
+)
+from ._stein_dense import schur_solver
 from .cauchy import cauchy_factor
 from .errors import NonFiniteError
-from .quadratic import QuadraticOutputLTI, System, forms_of, linear_part, sandwiched
+from .quadratic import QuadraticOutputLTI, System, forms_of, linear_part, mapped, sandwiched
 from .stein import SteinSolver, stein_solver
-from .structure import Rotation, is_structured, map_parameters
+from .structure import Rotation, is_structured
 from .systems import LTI, in_double, replaced
 
 #: Factors are computed without the Gramians from this many states on …
 _MANY = 1024
 #: … where n is at least this multiple of m and p; below, forming them is faster.
 _FEW = 32
+_WHAT = "an infinite-horizon Gramian"
 #: Pivots below this share of the largest one are rounding noise of a float64 Gramian.
 DEFAULT_RTOL = EPSILON
 
@@ -132,7 +147,7 @@ def gramian_factors(
     """
     sys = as_linear(sys)
     rtol, max_rank = _check_truncation(rtol, max_rank)
-    R, S, t = scaled_factors(in_double(sys), rtol, max_rank, horizon)
+    R, S, t = scaled_factors(in_double(sys), rtol, max_rank, horizon, each=True)
     # In place: of a million states each copy takes gigabytes.
     R /= t
     S *= t
@@ -146,12 +161,14 @@ def scaled_factors(
     max_rank: int | None = None,
     horizon: int | None = None,
     formed: bool = True,
+    each: bool = False,
 ) -> tuple[Array, Array, Array]:
     """(R̃, S̃, t) with the factors R = R̃/t and S = t S̃ of :func:`gramian_factors`, in float64.
 
     Sᴴ R = S̃ᴴ R̃. The scale t is (..., n, 1), of powers of two. Without ``rtol`` everything above
     rounding is kept: eps for squares, eps² for factors that come without their squares. With
-    ``formed=False`` structured systems never form the Gramians.
+    ``formed=False`` structured systems never form the Gramians. Warnings of rounding in dense ones
+    concern the singular values of Sᴴ R, with ``each`` the factors themselves.
     """
     if sys.order == 0:
         B, batch = to_double(sys.B), sys.batch_shape
@@ -164,7 +181,7 @@ def scaled_factors(
         R, S = (pivoted_cholesky(X, rtol=rtol, max_rank=max_rank) for X in (P, Q))
         return R, S, t
     if not is_structured(sys.A):
-        return _dense_factors(sys, EPSILON**2 if rtol is None else rtol, max_rank)
+        return _dense_factors(sys, EPSILON**2 if rtol is None else rtol, max_rank, each)
     rtol = DEFAULT_RTOL if rtol is None else rtol
     sys, t = balance_states(sys)
     factors = modal_factors(sys, rtol, max_rank)
@@ -186,7 +203,7 @@ def scaled_gramians(sys: System, horizon: int | None = None) -> tuple[Array, Arr
 
 
 def _dense_factors(
-    sys: LTI, rtol: float, max_rank: int | None
+    sys: LTI, rtol: float, max_rank: int | None, each: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """:func:`scaled_factors` of dense NumPy systems by Hammarling's method, one at a time."""
     batch, n = sys.batch_shape, sys.order
@@ -194,20 +211,30 @@ def _dense_factors(
     R, S = np.zeros((2, *batch, n, width), dtype=np.result_type(sys.A, sys.B))
     t = np.ones((*batch, n, 1))
     widest = [0, 0]
-    for index in np.ndindex(batch):
-        A, B, C, unit = balance_dense(sys.A[index], sys.B[index], sys.C[index])
-        T, U = schur_form(A)
-        if not clear_of_circle(T).all():
-            # Names the mode by its place in the whole batch.
-            require_stable(sys, what="an infinite-horizon Gramian")
-        X, Y = factors_in_states(T, U, B, C, real=not np.iscomplexobj(R))
+    for index, one in stable_schur_systems(sys, what=_WHAT):
+        factors = factors_in_schur_form(one.T, one.B, one.C)
+        if each:
+            _warn_of_each(one, *factors)
+        else:
+            warn_if_values_lost(one.A, one.T, *factors)
+        X, Y = (in_states(one.U, F, real=not np.iscomplexobj(R)) for F in factors)
         scale = balancing_scale(_energies(X), _energies(Y))[:, None]
-        for k, (target, factor) in enumerate(((R, X * scale), (S, Y / scale))):
-            columns = leading_columns(factor, rtol, width)
+        half = (one.b + one.c) // 2
+        sides = (R, X * scale, half), (S, Y / scale, one.b + one.c - half)
+        for k, (target, factor, exponent) in enumerate(sides):
+            columns = scaled(leading_columns(factor, rtol, width), np.float64(exponent))
             target[index][:, : columns.shape[-1]] = columns
             widest[k] = max(widest[k], columns.shape[-1])
-        t[index] = scale / unit
+        t[index] = np.ldexp(scale / one.units, half - one.b)
     return R[..., : widest[0]], S[..., : widest[1]], t
+
+
+def _warn_of_each(sys: SchurSystem, R: np.ndarray, S: np.ndarray) -> None:
+    """Warn where rounding spoils a Gramian, all states counting alike in the best units."""
+    alike = np.eye(len(R))
+    warn_if_lost(sys.A, sys.T, sys.B, alike, R)
+    A, T = (adjoint(X)[::-1, ::-1] for X in (sys.A, sys.T))
+    warn_if_lost(A, T, adjoint(sys.C)[::-1], alike, S[::-1, ::-1])
 
 
 def _energies(factor: np.ndarray) -> np.ndarray:
@@ -233,23 +260,50 @@ def balance_states(sys: LTI) -> tuple[LTI, Array]:
     xp = namespace(sys.B, sys.C)
     if sys.order == 0:
         return sys, real_part(sys.B[..., :1])
-    b, c = (real_part(xp.vecdot(X, X)) for X in (sys.B, xp.matrix_transpose(sys.C)))
+    b, c = _row_norms(sys.B), _row_norms(xp.matrix_transpose(sys.C))
     if isinstance(sys.A, Rotation):
         pairs, rest = 2 * sys.A.blocks, slice(2 * sys.A.blocks, None)
-        mean_b, mean_c = (
-            xp.concat(
-                [xp.repeat((x[..., 0:pairs:2] + x[..., 1:pairs:2]) / 2, 2, axis=-1), x[..., rest]],
-                axis=-1,
-            )
+        b, c = (
+            xp.concat([xp.repeat(_of_pairs(x[..., :pairs]), 2, axis=-1), x[..., rest]], axis=-1)
             for x in (b, c)
         )
         radius = xp.concat([xp.repeat(sys.A.radius, 2, axis=-1), sys.A.real_poles], axis=-1)
     else:
-        mean_b, mean_c, radius = b, c, sys.A.poles
+        radius = sys.A.poles
     radius = xp.abs(radius)
-    energy = (1 - radius) * (1 + radius)
-    t = balancing_scale(mean_b / energy, mean_c / energy)[..., None]
+    root = xp.sqrt((1 - radius) * (1 + radius))
+    log_p, log_q = (2 * _log2(x / root) for x in (b, c))
+    t = _balancing_scale(log_p, log_q)[..., None]
     return replaced(sys, B=sys.B * t, C=sys.C / xp.matrix_transpose(t)), t
+
+
+def _row_norms(X: Array) -> Array:
+    """(..., n) norms of the rows, whose squares may be too small or too large for numbers."""
+    xp = namespace(X)
+    size = xp.max(xp.abs(X), axis=-1, keepdims=True)
+    size = xp.where(size > 0, size, xp.ones_like(size))
+    return size[..., 0] * xp.sqrt(xp.sum(xp.abs(X / size) ** 2, axis=-1))
+
+
+def _of_pairs(x: Array) -> Array:
+    """Root mean squares of neighbours."""
+    xp = namespace(x)
+    pairs = xp.reshape(x, (*x.shape[:-1], x.shape[-1] // 2, 2))
+    return xp.hypot(pairs[..., 0], pairs[..., 1]) / math.sqrt(2)
+
+
+def _log2(x: Array) -> Array:
+    xp = namespace(x)
+    return xp.where(x > 0, xp.log2(xp.where(x > 0, x, xp.ones_like(x))), -xp.inf * xp.ones_like(x))
+
+
+def in_unit_signals(sys: System, horizon: int | None = None) -> tuple[System, Array]:
+    """(Σ', e) with Σ = 2^e Σ' but for D, which is left out, in float64: B, C and forms of about
+    size one, of a structured system over the infinite horizon after its states are balanced."""
+    sys = mapped(to_double, sys)
+    if horizon is None and isinstance(sys, LTI) and is_structured(sys.A):
+        sys, _ = balance_states(sys)
+    return unit_outputs(sys)
 
 
 def modal_factors(
@@ -289,33 +343,91 @@ def _in_states(sys: LTI, factor: Array, rtol: float, max_rank: int | None) -> Ar
 
 def double_gramians(sys: System, horizon: int | None = None, which: str = "PQ") -> list[Array]:
     """The Gramians named in ``which``, in float64."""
-    linear = linear_part(sys)
-    if horizon is None:
-        require_stable(linear, what="an infinite-horizon Gramian")
+    linear = in_double(linear_part(sys))
+    quadratic = isinstance(sys, QuadraticOutputLTI) and "Q" in which
+    names = "PQ" if quadratic else which
+    solve: SteinSolver | None = None
+    if horizon is None and is_dense_numpy(linear):
+        found = {name: _dense_gramian(linear, name) for name in names}
+        solve = balanced_solver(linear) if quadratic else None
     else:
-        horizon = check_integer("horizon", horizon, minimum=1)
-    solve = stein_solver(map_parameters(to_double, linear.A), horizon=horizon)
-    found = [gramian(linear, solve, name) for name in which]
-    if isinstance(sys, QuadraticOutputLTI) and "Q" in which:
-        P, M = gramian(linear, solve, "P"), forms_of(sys)
-        added = hermitian_part(solve(sandwiched(M, P, M), adjoint=True))
-        found = [X + added if name == "Q" else X for X, name in zip(found, which, strict=True)]
-    return found
+        if horizon is None:
+            require_stable(linear, what=_WHAT)
+        else:
+            horizon = check_integer("horizon", horizon, minimum=1)
+        solve = stein_solver(linear.A, horizon=horizon)
+        found = {name: gramian(linear, solve, name) for name in names}
+    if quadratic and solve is not None:
+        P, M = found["P"], forms_of(sys)
+        found["Q"] = found["Q"] + hermitian_part(solve(sandwiched(M, P, M), adjoint=True))
+    return [found[name] for name in which]
+
+
+def is_dense_numpy(sys: LTI) -> bool:
+    """Whether LAPACK's Schur form of A is at hand."""
+    return is_numpy(sys.B) and not is_structured(sys.A)
+
+
+def _dense_gramian(sys: LTI, which: str) -> np.ndarray:
+    """P or Q from its factor: positive semidefinite, and as accurate in each entry X_ij, relative
+    to √(X_ii X_jj), as in the best units of the states."""
+    reached = which == "P"
+    X = np.empty((*sys.batch_shape, sys.order, sys.order), np.result_type(sys.A, sys.B))
+    real = not np.iscomplexobj(X)
+    for index, one in stable_schur_systems(sys, what=_WHAT, reached=reached, observed=not reached):
+        # Rounding is measured as if all states counted alike in the best units.
+        A, T, B, alike = one.A, one.T, one.B, np.eye(sys.order)
+        if not reached:
+            A, T = (adjoint(X)[::-1, ::-1] for X in (A, T))
+            B = adjoint(one.C)[::-1]
+        R = solve_stein_factor(T, B)
+        warn_if_lost(A, T, B, alike, R)
+        factor = in_states(one.U, R if reached else R[::-1, ::-1], real)
+        units = np.ldexp(one.units, one.b) if reached else np.ldexp(1 / one.units, one.c)
+        X[index] = weighted_gram(factor * units)
+    return _require_finite(X, which)
+
+
+def balanced_solver(sys: LTI, *, what: str = _WHAT) -> SteinSolver:
+    """:func:`lticore.stein.stein_solver` of a stable dense A on NumPy, which works in the best
+    units of the states; one Schur form tells the stability and solves.
+
+    Raises
+    ------
+    UnstableSystemError
+    """
+    forms, d = {}, np.ones((*sys.batch_shape, sys.order, 1))
+    for index, one in stable_schur_systems(sys, what=what):
+        forms[index], d[index] = (one.T, one.U), one.units
+    raw, row = schur_solver(forms, forms), np.swapaxes(d, -1, -2)
+    real = not np.iscomplexobj(sys.A)
+
+    def solve(Q: Array, adjoint: bool = False) -> Array:
+        scaled = Q * d * row if adjoint else Q / d / row
+        X = raw(scaled, adjoint)
+        X = real_part(X) if real and not is_complex(Q) else X
+        return X / d / row if adjoint else X * d * row
+
+    return solve
 
 
 def gramian(sys: LTI, solve: SteinSolver, which: str) -> Array:
     """P or Q of ``sys`` by the solver of its A."""
     adjoint_equation = which == "Q"
     root = adjoint(to_double(sys.C)) if adjoint_equation else to_double(sys.B)
-    X = solve(weighted_gram(root), adjoint=adjoint_equation)
+    X = _require_finite(solve(weighted_gram(root), adjoint=adjoint_equation), which)
     # The fused kernel divides an entry and its mirror image alike.
     exact = is_numpy(X) and isinstance(sys.A, Rotation) and not is_complex(X)
+    return X if exact else hermitian_part(X)
+
+
+def _require_finite(X: Array, which: str) -> Array:
     # No entry of a positive semidefinite matrix is larger than those on its diagonal.
     if not holds(namespace(X).isfinite(real_part(diagonal(X)))):
         raise NonFiniteError(
             f"the Gramian {which} overflows: B, C or the powers of A over the horizon are too large"
         )
-    return X if exact else hermitian_part(X)
+    return X
 
 
 def balance_gramians(P: Array, Q: Array) -> tuple[Array, Array, Array]:
@@ -330,20 +442,23 @@ def balancing_scale(p: Array, q: Array) -> Array:
 
     A power of two changes no digit: t P t and Q/t² hold the same information as P and Q.
     """
-    xp = namespace(p, q)
-    one = xp.ones_like(p)
-    if p.shape[-1] == 0:
-        return one
-    reached, observed = p > 0, q > 0
-    log_p, log_q = xp.log2(xp.where(reached, p, one)), xp.log2(xp.where(observed, q, one))
+    return _balancing_scale(_log2(p), _log2(q))
+
+
+def _balancing_scale(log_p: Array, log_q: Array) -> Array:
+    xp = namespace(log_p, log_q)
+    if log_p.shape[-1] == 0:
+        return xp.ones_like(log_p)
+    reached, observed = xp.isfinite(log_p), xp.isfinite(log_q)
     # A state that is unreachable or unobservable matters to no σ: it gets the largest √(p_i q_i)
     # of the others, so that it cannot raise the level below which pivots are dropped.
-    level = xp.where(reached & observed, log_p + log_q, -xp.inf * one)
-    level = xp.max(level, axis=-1, keepdims=True)
+    level = xp.max(log_p + log_q, axis=-1, keepdims=True)
     level = xp.where(xp.isfinite(level), level, xp.zeros_like(level))
-    exponent = xp.where(observed, log_q, level - log_p) - xp.where(reached, log_p, level - log_q)
-    exponent = xp.where(reached | observed, exponent, xp.zeros_like(exponent))
-    return 2.0 ** xp.round(exponent / 4)
+    log_p, log_q = (
+        xp.where(reached, log_p, xp.where(observed, level - log_q, 0 * level)),
+        xp.where(observed, log_q, xp.where(reached, level - log_p, 0 * level)),
+    )
+    return 2.0 ** xp.round((log_q - log_p) / 4)
 
 
 def _check_truncation(rtol: float | None, max_rank: int | None) -> tuple[float, int | None]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ._arrays import Array, is_numpy, namespace, zeros_like_shape
+from ._arrays import Array, is_numpy, namespace
 from ._check import check_integer, is_single, like_precision
 from ._directions import leading_directions
 from ._doors import as_linear
-from ._linalg import adjoint_product, pad_values, real_part
+from ._linalg import adjoint_product, pad_values
 from ._relative import relative_values
+from ._signals import scaled, unit_signals
 from ._stability import HORIZON, offering
 from .errors import ArgumentError, ArrayLibraryError
 from .gramians import (
@@ -19,7 +20,7 @@ from .gramians import (
     scaled_factors,
     scaled_gramians,
 )
-from .systems import LTI, in_double, replaced
+from .systems import LTI, in_double
 
 
 def hankel_singular_values(
@@ -103,40 +104,19 @@ def hankel_singular_values(
         raise ArgumentError(f"accuracy={accuracy!r} is not 'standard' or 'relative'")
     if max_rank is not None:
         max_rank = check_integer("max_rank", max_rank, minimum=1)
-    full, exponent = _unit_signals(in_double(sys))
+    full, b, c = unit_signals(in_double(sys))
+    exponent = (b + c)[..., None]
     single = is_single(sys.B)
     if accuracy == "relative":
         if horizon is not None:
             raise ArgumentError("accuracy='relative' exists for the infinite horizon only")
         if not is_numpy(sys.B):
             raise ArrayLibraryError("accuracy='relative' needs LAPACK and so NumPy arrays")
-        return like_precision(_scaled(relative_values(full, max_rank), exponent), single)
+        return like_precision(scaled(relative_values(full, max_rank), exponent), single)
     length = sys.order if max_rank is None else min(max_rank, sys.order)
     with offering(HORIZON):
         sigma = pad_values(_values(full, max_rank, horizon), length)
-    return like_precision(_scaled(sigma, exponent), single)
-
-
-def _unit_signals(sys: LTI) -> tuple[LTI, Array]:
-    """(A, 2^−b B, 2^−c C) with largest entries of about 1, and b + c, (..., 1): Gramians hold their
-    squares, which over- and underflow much earlier, and σ grows with both."""
-    xp = namespace(sys.B)
-    if sys.order == 0:
-        return sys, zeros_like_shape(real_part(sys.B), (*sys.batch_shape, 1))
-
-    def exponent(X: Array) -> Array:
-        size = xp.max(xp.abs(X), axis=(-2, -1), keepdims=True)
-        return xp.round(xp.log2(xp.where(size > 0, size, xp.ones_like(size))))
-
-    b, c = exponent(sys.B), exponent(sys.C)
-    unit = replaced(sys, B=_scaled(sys.B, -b), C=_scaled(sys.C, -c))
-    return unit, (b + c)[..., 0]
-
-
-def _scaled(X: Array, exponent: Array) -> Array:
-    """2^exponent X, in two steps: 2^exponent alone may be too large for a number."""
-    half = namespace(exponent).floor(exponent / 2)
-    return X * 2.0**half * 2.0 ** (exponent - half)
+    return like_precision(scaled(sigma, exponent), single)
 
 
 def _values(sys: LTI, max_rank: int | None, horizon: int | None) -> Array:

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 import scipy.linalg
 
 from ._arrays import Array, holds, is_numpy, namespace
 from ._check import is_single, like_precision, to_double
-from ._doors import as_linear, as_system
-from ._linalg import adjoint, conjugate, pad_values, real_part
-from ._modes import to_modes
-from ._stability import HORIZON, NOTHING, offering, require_stable
+from ._doors import as_system
+from ._hammarling import solve_stein_factor, warn_if_lost
+from ._linalg import EPSILON, adjoint, as_complex, conjugate, diagonal, pad_values, real_part
+from ._modes import mode_poles, polar_modes, to_modes
+from ._signals import scaled, size_exponent, with_outputs
+from ._stability import HORIZON, NOTHING, offering, stable_schur_systems
+from ._stein_dense import ACCURACY
 from .algebra import common_dt
-from .errors import (
-    ArgumentError,
-    ArrayLibraryError,
-    NonFiniteError,
-    SingularEquationError,
-    warn_precision,
+from .cauchy import cauchy_factor
+from .errors import ArgumentError, NonFiniteError, SingularEquationError
+from .gramians import (
+    DEFAULT_RTOL,
+    balance_states,
+    double_gramians,
+    in_unit_signals,
+    is_dense_numpy,
+    low_rank_pays,
 )
-from .gramians import balance_states, double_gramians, low_rank_pays, modal_factor
 from .hankel import hankel_singular_values
 from .quadratic import (
     QuadraticOutputLTI,
     System,
+    absolute,
     cross_trace,
     forms_of,
     in_eigenbasis,
@@ -31,18 +39,18 @@ from .quadratic import (
     mapped,
     mean_outputs,
 )
-from .response import frequency_response
 from .stein import solve_stein
-from .structure import is_structured, map_parameters
-from .systems import LTI, in_double
+from .structure import Rotation, StateMatrix, is_structured
+from .systems import LTI, in_double, spread
 
-#: An eigenvalue of the symplectic pencil this close to the circle counts as on it. One too many
-#: only adds a frequency to look at; one too few can hide a peak.
-_ON_CIRCLE = 1e-4
-_MAX_LEVELS = 60
-#: Negative squares up to this share of what they are sums of are rounding, in equations that are
-#: solved without a warning.
-_NOISE = 1e-6
+_WHAT = "an h2 norm"
+#: Negative squares of sums over n states, up to this many times n eps times their terms, are
+#: rounding: of the sums, and of equations whose entries are good to some eps.
+_ROUNDINGS = 100
+#: Differences of squares below this share of them are computed again from factors …
+_CANCELLATION = 1e-4
+#: … unless there are more states than this, whose factors at full rank are large.
+_FEW = 1 << 12
 #: Reduced systems whose eigenvectors have at most this condition are measured in their modes.
 _WELL_CONDITIONED = 1e6
 
@@ -60,6 +68,8 @@ def hankel_norm(sys: LTI) -> Array:
 def h2_norm(sys: System, *, horizon: int | None = None) -> Array:
     """‖Σ‖_h2 = (Σ_k ‖h_k‖_F²)^{1/2} = (tr C P Cᴴ + ‖D‖_F²)^{1/2}, one per batch entry.
 
+    Dense systems on NumPy: ‖C R‖_F with P = R Rᴴ by Hammarling's method, a sum of squares.
+
     With quadratic outputs their kernels h_{jk} = Bᴴ (Aᴴ)^j M_i A^k B count likewise:
     tr C P Cᴴ + Σ_i tr(P M_i P M_i).
 
@@ -74,11 +84,19 @@ def h2_norm(sys: System, *, horizon: int | None = None) -> Array:
     ------
     UnstableSystemError, ArgumentError
     SingularEquationError
-        When a dense Gramian is so far off that the square is negative.
+        When a square comes out more negative than rounding allows.
+
+    Warns
+    -----
+    PrecisionWarning
+        Where the rounding of a dense A, in the best units of the states, can change the square by
+        more than 1e-6 of itself.
     """
     sys = as_system(sys)
-    squared = _squared_norm(sys, horizon) + _squared_feedthrough(_feedthrough(sys))
-    return like_precision(namespace(squared).sqrt(squared), is_single(sys.B))
+    unit, exponent = in_unit_signals(sys, horizon)
+    square, terms, more = _square(unit, horizon)
+    found = _with_feedthrough(_checked(square, terms, sys.order), exponent + more, sys)
+    return like_precision(found, is_single(sys.B))
 
 
 @offering(HORIZON)
@@ -94,10 +112,14 @@ def h2_error(
 
     With quadratic outputs less 2 Σ_i tr(Xᴴ M_i X M̂_i); a linear system has M = 0.
 
-    Accuracy: absolute, about 1e-16 · ‖Σ‖² in the square, so 1e-8 · ‖Σ‖ in the error itself;
-    negative squares from rounding become 0. A dense system holds a pole λ to 1e-16 only, which
-    adds 1e-16/(1 − |λ|) · ‖Σ̂‖ to the error where ``reduced`` is dense, and 1e-16/(1 − |λ|) · ‖Σ‖²
-    to its square where ``sys`` is, or where the modes of ``reduced`` have a condition above 1e6.
+    Linear systems over the infinite horizon: ‖[C, −Ĉ] R‖_F with P = R Rᴴ of both side by side,
+    where the squares would cancel (structured) or always (dense, on NumPy).
+
+    Accuracy: absolute, some 1e-15 · (‖Σ‖ + ‖Σ̂‖), times the condition of the modes. Equal systems
+    give such a number, or 0. Over a horizon, for quadratic outputs and for more than 4 096 states
+    it is the square that is right to 1e-15 (‖Σ‖² + ‖Σ̂‖²), the error itself to 3e-8 (‖Σ‖ + ‖Σ̂‖);
+    a square below zero within its rounding is given as 0. A dense system holds a pole λ to 1e-16
+    only, which adds 1e-16/(1 − |λ|) · (‖Σ‖ + ‖Σ̂‖) where one of both is dense.
 
     Cost: O(n r (m + p)) for the mixed term when both are structured, O(n³ + r³) otherwise.
     Quadratic outputs add O(p n r (n + r)), or O(p n c r) for factors of rank c.
@@ -107,25 +129,20 @@ def h2_error(
     UnstableSystemError
     ArgumentError
         When inputs or outputs differ in number.
+    SingularEquationError
+        When a square comes out more negative than rounding allows.
+
+    Warns
+    -----
+    PrecisionWarning
+        Where the rounding of dense matrices, in the best units of their states, can change the
+        error by more than 1e-6 · (‖Σ‖ + ‖Σ̂‖).
     """
     sys, reduced = as_system(sys), as_system(reduced, "reduced")
     _check_same_signals(sys, reduced)
-    xp = namespace(sys.B, reduced.B)
     single = is_single(sys.B) and is_single(reduced.B)
-    reduced = _in_modes(reduced)
-    A, A_reduced = (map_parameters(to_double, x.A) for x in (sys, reduced))
-    B, C, B_reduced, C_reduced = map(to_double, (sys.B, sys.C, reduced.B, reduced.C))
-    own = _squared_norm(sys, horizon) + _squared_norm(reduced, horizon)
-    X = solve_stein(A, B @ adjoint(B_reduced), A_reduced, horizon=horizon)
-    mixed = real_part(xp.sum((C @ X) * conjugate(C_reduced), axis=(-2, -1)))
-    mixed = mixed + cross_trace(forms_of(sys), X, forms_of(reduced))
-    D, D_reduced = _feedthrough(sys), _feedthrough(reduced)
-    if D is None or D_reduced is None:
-        D = D_reduced if D is None else D
-    else:
-        D = to_double(D) - to_double(D_reduced)
-    squared = _non_negative(own - 2 * mixed) + _squared_feedthrough(D)
-    return like_precision(xp.sqrt(squared), single)
+    squared, exponent = _squared_difference(sys, reduced, horizon)
+    return like_precision(_with_feedthrough(squared, exponent, sys, reduced), single)
 
 
 def output_shift(sys: System, reduced: System) -> Array:
@@ -156,126 +173,163 @@ def output_shift(sys: System, reduced: System) -> Array:
     return like_precision(means[0] - means[1], is_single(sys.B) and is_single(reduced.B))
 
 
-def hinf_norm(sys: LTI, *, rtol: float = 1e-8) -> Array:
-    """‖Σ‖_h∞ = max_ω σ_max(H(e^{iω})), one per batch entry.
+def _square(sys: System, horizon: int | None) -> tuple[Array, Array, Array | float]:
+    """‖Σ‖² without D, the size of the terms that it is a sum of, Σ_k (Σ_i |C_ki| √P_ii)² and
+    likewise for the forms, both in units of 4^e, and e; for signals of about size one."""
+    xp = namespace(sys.B)
+    if horizon is None and isinstance(sys, LTI):
+        if low_rank_pays(sys):
+            square = xp.sum(xp.abs(_response_factor(_modal_parts(sys))) ** 2, axis=(-2, -1))
+            return square, square, 0.0
+        if is_dense_numpy(sys):
+            return _square_by_schur(sys)
+    (P,) = double_gramians(linear_part(sys), horizon, which="P")
+    C, M = sys.C, forms_of(sys)
+    square = real_part(xp.sum((C @ P) * conjugate(C), axis=(-2, -1))) + cross_trace(M, P, M)
+    size = _state_sizes(sys.A, P)
+    terms = xp.sum((xp.abs(C) @ size) ** 2, axis=(-2, -1))
+    return square, terms + cross_trace(absolute(M), size @ adjoint(size), absolute(M)), 0.0
 
-    A level γ is exceeded somewhere exactly where the symplectic pencil of (A, B, C, D, γ) has an
-    eigenvalue on the unit circle. Starting from sampled frequencies (poles' phases included),
-    the level is raised to the largest response found between crossings until a level
-    (1 + rtol) γ has none: no peak can hide between samples.
 
-    Parameters
-    ----------
-    rtol : float in [1e-12, 1)
-        The result γ satisfies γ ≤ ‖Σ‖ ≤ (1 + rtol) γ, up to the rounding of the eigenvalue test,
-        which sees no responses below about 1e-15 · ‖B‖‖C‖.
+def _state_sizes(A: StateMatrix, P: Array) -> Array:
+    """(..., n, 1) √P_ii; the two states of a rotation block are computed, and round, together."""
+    xp = namespace(P)
+    p = real_part(diagonal(P))
+    if isinstance(A, Rotation):
+        pairs = 2 * A.blocks
+        both = xp.sum(xp.reshape(p[..., :pairs], (*p.shape[:-1], A.blocks, 2)), axis=-1)
+        p = xp.concat([xp.repeat(both, 2, axis=-1), p[..., pairs:]], axis=-1)
+    return xp.sqrt(xp.where(p > 0, p, xp.zeros_like(p)))[..., None]
 
-    Returns
-    -------
-    (...) real array. The certificate is computed by LAPACK on NumPy arrays, one entry at a time.
 
-    Cost: a few QZ decompositions of order 2n + m + p: O(n³).
+def _square_by_schur(sys: LTI) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """‖C R‖_F² with P = R Rᴴ."""
+    squares, exponents = np.zeros(sys.batch_shape), np.zeros(sys.batch_shape)
+    for index, one in stable_schur_systems(sys, what=_WHAT):
+        R = solve_stein_factor(one.T, one.B)
+        warn_if_lost(one.A, one.T, one.B, one.C, R)
+        squares[index], exponents[index] = np.linalg.norm(one.C @ R) ** 2, one.b + one.c
+    return squares, squares, exponents
+
+
+def _squared_difference(sys: System, reduced: System, horizon: int | None) -> tuple[Array, Array]:
+    """‖Σ − Σ̂‖² without D in units of 4^e, and e."""
+    xp = namespace(sys.B, reduced.B)
+    order = sys.order + reduced.order
+    linear = isinstance(sys, LTI) and isinstance(reduced, LTI) and horizon is None
+    if is_structured(sys.A):
+        reduced = _in_modes(reduced)
+    (sys, first), (reduced, second) = (in_unit_signals(x, horizon) for x in (sys, reduced))
+    if linear and any(is_dense_numpy(x) for x in (sys, reduced)):
+        squares, exponent = _squared_difference_by_schur(sys, reduced, first, second)
+        return _non_negative(squares), exponent
+    exponent = xp.maximum(first, second)
+    sys, reduced = with_outputs(sys, first - exponent), with_outputs(reduced, second - exponent)
+    square, terms, own = _square(sys, horizon)
+    other, more, its = _square(reduced, horizon)
+    square, terms = scaled(square, 2 * own), scaled(terms, 2 * own)
+    other, more = scaled(other, 2 * its), scaled(more, 2 * its)
+    A, B, C, A_reduced, B_reduced, C_reduced = (X for x in (sys, reduced) for X in (x.A, x.B, x.C))
+    X = solve_stein(A, B @ adjoint(B_reduced), A_reduced, horizon=horizon)
+    mixed = real_part(xp.sum((C @ X) * conjugate(C_reduced), axis=(-2, -1)))
+    mixed = mixed + cross_trace(forms_of(sys), X, forms_of(reduced))
+    found = square + other - 2 * mixed
+    if linear and 0 < order <= _FEW and not holds(found > _CANCELLATION * (terms + more)):
+        batch = np.broadcast_shapes(sys.batch_shape, reduced.batch_shape)
+        error = _difference_factor(*(_modal_parts(spread(x, batch)) for x in (sys, reduced)))
+        return _non_negative(xp.sum(xp.abs(error) ** 2, axis=(-2, -1))), exponent
+    return _checked(found, terms + more, order), exponent
+
+
+#: (radius, phase, B, C) of a structured system in its modes.
+Parts: TypeAlias = tuple[Array, Array, Array, Array]
+
+
+def _modal_parts(sys: LTI) -> Parts:
+    """With states scaled so that both Gramians have about equal diagonals."""
+    scaled, _ = balance_states(in_double(sys))
+    A = scaled.A
+    B, C = to_modes(A, scaled.B), adjoint(to_modes(A, adjoint(scaled.C)))
+    return *polar_modes(A), as_complex(B), as_complex(C)
+
+
+def _response_factor(parts: Parts) -> Array:
+    """C R with P = R Rᴴ for a system in its modes."""
+    radius, phase, B, C = parts
+    return C @ cauchy_factor(radius, phase, B, rtol=DEFAULT_RTOL)
+
+
+def _difference_factor(parts: Parts, others: Parts) -> Array:
+    """C R of the difference of two systems in their modes: what they have in common cancels here,
+    before it is squared, so that R keeps all that counts in a square."""
+    xp = namespace(parts[0], others[0])
+    others = (*others[:3], -others[3])
+    radius, phase, B, C = (
+        xp.concat(pair, axis=axis)
+        for *pair, axis in zip(parts, others, (-1, -1, -2, -1), strict=True)
+    )
+    return C @ cauchy_factor(radius, phase, B, rtol=EPSILON**2)
+
+
+def _squared_difference_by_schur(
+    sys: LTI, reduced: LTI, first: np.ndarray, second: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """‖[C, −Ĉ] R‖_F² with P = R Rᴴ of both systems side by side, in units of 4^e, and e: nothing is
+    squared before both outputs are subtracted."""
+    batch = np.broadcast_shapes(sys.batch_shape, reduced.batch_shape)
+    entries = [_schur_entries(spread(x, batch)) for x in (sys, reduced)]
+    first, second = (np.broadcast_to(x, batch) for x in (first, second))
+    squares, exponents = np.zeros(batch), np.zeros(batch)
+    for index, (T, B, C, own) in entries[0].items():
+        T_reduced, B_reduced, C_reduced, other = entries[1][index]
+        sizes = first[index] + own, second[index] + other
+        exponents[index] = max(sizes)
+        C, C_reduced = (
+            scaled(X, size - exponents[index])
+            for X, size in zip((C, C_reduced), sizes, strict=True)
+        )
+        T = scipy.linalg.block_diag(T, T_reduced)
+        B, C = np.concatenate([B, B_reduced]), np.concatenate([C, -C_reduced], axis=-1)
+        R = solve_stein_factor(T, B)
+        squares[index] = np.linalg.norm(C @ R) ** 2
+        split = len(T) - len(T_reduced)
+        parts = slice(split), slice(split, None)
+        norms = [float(np.linalg.norm(C[:, x] @ R[x])) for x in parts]
+        # ‖Σ − Σ̂‖ changes by no more than both systems do.
+        for x, size in zip(parts, norms, strict=True):
+            if size > 0:
+                limit = 2 * ACCURACY * sum(norms) / size
+                warn_if_lost(T[x, x], T[x, x], B[x], C[:, x], R[x], limit)
+    return squares, exponents
+
+
+def _schur_entries(sys: LTI) -> dict[tuple[int, ...], tuple[Array, Array, Array, int]]:
+    """(T, B, C, e) of the systems 2^e Σ of a batch, T triangular; in modes of a structured A."""
+    if not is_structured(sys.A):
+        systems = stable_schur_systems(sys, what=_WHAT)
+        return {index: (one.T, one.B, one.C, one.b + one.c) for index, one in systems}
+    poles, (_, _, B, C) = mode_poles(sys.A), _modal_parts(sys)
+    return {i: (np.diag(poles[i]), B[i], C[i], 0) for i in np.ndindex(sys.batch_shape)}
+
+
+def _checked(square: Array, terms: Array, order: int) -> Array:
+    """``square`` with what rounding may leave below zero set to 0; ``terms`` is the size of what
+    it is a sum of, to the rounding of the equations and of sums over the states.
 
     Raises
     ------
-    UnstableSystemError, ArgumentError, ArrayLibraryError
-
-    Source: Bruinsma & Steinbuch, Systems & Control Letters 14 (1990); Boyd & Balakrishnan (1990).
+    SingularEquationError
+        Where it is more negative than that.
     """
-    sys = as_linear(sys)
-    if not 1e-12 <= rtol < 1:
-        raise ArgumentError(f"rtol must lie in [1e-12, 1), but is {rtol!r}")
-    if not is_numpy(sys.B):
-        raise ArrayLibraryError("hinf_norm needs LAPACK's QZ and so NumPy arrays")
-    require_stable(sys, what="the h-infinity norm")
-    full = in_double(sys)
-    peaks = [_peak_gain(full[index], rtol) for index in np.ndindex(sys.batch_shape)]
-    return like_precision(np.reshape(np.asarray(peaks), sys.batch_shape), is_single(sys.B))
-
-
-def _peak_gain(sys: LTI, rtol: float) -> float:
-    # Gains come from the structured system, whose poles near the circle keep their digits.
-    def gain(omega: np.ndarray) -> float:
-        return float(np.max(np.linalg.norm(frequency_response(sys, omega), 2, axis=(-2, -1))))
-
-    dense = sys.to_dense()
-    level = gain(np.concatenate([np.linspace(-np.pi, np.pi, 64), np.angle(sys.poles)]))
-    for _ in range(_MAX_LEVELS):
-        if level == 0:
-            return 0.0
-        crossings = _level_crossings(dense, (1 + rtol) * level)
-        if len(crossings) == 0:
-            return level
-        # Between two neighbouring crossings the gain stays above the level, or below it.
-        following = np.append(crossings[1:], crossings[0] + 2 * np.pi)
-        higher = gain((crossings + following) / 2)
-        if higher <= level * (1 + rtol):
-            return max(level, higher)
-        level = higher
-    warn_precision(
-        f"the h-infinity norm still grew after {_MAX_LEVELS} levels: {level} is a lower bound"
-    )
-    return level
-
-
-def _level_crossings(sys: LTI, level: float) -> np.ndarray:
-    """Sorted phases ω at which some singular value of H(e^{iω}) equals ``level``.
-
-    They are the unit-circle eigenvalues of the extended symplectic pencil M − zN in the variables
-    (x, λ, u, y), of x⁺ = A x + B u, γ y = C x + D u, λ = Aᴴ λ⁺ + Cᴴ y, γ u = Bᴴ λ⁺ + Dᴴ y: no
-    inverse is taken and γ enters scaled.
-    """
-    A, B, C = sys.A, sys.B, sys.C
-    n, m, p = sys.order, sys.inputs, sys.outputs
-    D = np.zeros((p, m)) if sys.D is None else sys.D
-    size = 2 * n + m + p
-    M, N = np.zeros((2, size, size), dtype=np.complex128)
-    x, lam, u, y = np.split(np.arange(size), np.cumsum([n, n, m]))
-    scale = np.sqrt(level)
-
-    def put(target: np.ndarray, rows: np.ndarray, columns: np.ndarray, block: np.ndarray) -> None:
-        target[np.ix_(rows, columns)] = block
-
-    put(M, x, x, A)
-    put(M, x, u, B / scale)
-    put(N, x, x, np.eye(n))
-    put(M, lam, lam, np.eye(n))
-    put(M, lam, y, -adjoint(C) / scale)
-    put(N, lam, lam, adjoint(A))
-    put(M, u, u, -np.eye(m))
-    put(M, u, y, adjoint(D) / level)
-    put(N, u, lam, -adjoint(B) / scale)
-    put(M, y, x, C / scale)
-    put(M, y, u, D / level)
-    put(M, y, y, -np.eye(p))
-    alpha, beta = scipy.linalg.eigvals(M, N, homogeneous_eigvals=True)
-    finite = np.abs(beta) > _ON_CIRCLE * np.abs(alpha)
-    z = alpha[finite] / beta[finite]
-    on_circle = np.abs(np.abs(z) - 1) < _ON_CIRCLE
-    return np.sort(np.angle(z[on_circle]))
-
-
-def _squared_norm(sys: System, horizon: int | None) -> Array:
-    if isinstance(sys, QuadraticOutputLTI):
-        (P,) = double_gramians(sys.linear, horizon, which="P")
-        return _squared_norm(sys.linear, horizon) + cross_trace(forms_of(sys), P, forms_of(sys))
-    if low_rank_pays(sys, horizon):
-        xp = namespace(sys.B)
-        scaled, _ = balance_states(in_double(sys))
-        R = modal_factor(scaled, "P")
-        modal_C = adjoint(to_modes(scaled.A, adjoint(scaled.C)))
-        return xp.sum(xp.abs(modal_C @ R) ** 2, axis=(-2, -1))
-    (P,) = double_gramians(sys, horizon, which="P")
-    xp, C = namespace(P), to_double(sys.C)
-    squared = real_part(xp.sum((C @ P) * conjugate(C), axis=(-2, -1)))
-    terms = (xp.abs(C) @ xp.abs(P)) * xp.abs(C)
-    # An overflow is no negative square.
-    found = _non_negative(squared)
-    if not holds(squared >= -_NOISE * xp.sum(terms, axis=(-2, -1))):
+    xp = namespace(square)
+    found = _non_negative(square)
+    noise = _ROUNDINGS * order * EPSILON * terms
+    if not holds(square >= -noise):
         raise SingularEquationError(
-            "the squared h2 norm came out negative, far beyond rounding: the equation of the "
-            "Gramian is so nearly singular that its solution is not positive. Balance the units of "
-            "the states (scipy.linalg.matrix_balance), or give the poles as Diagonal or Rotation"
+            f"a squared h2 norm came out as {float(xp.min(square)):.1e}, which rounding of terms "
+            f"of size {float(xp.max(terms)):.1e} does not explain: the equation of the Gramian is "
+            "so nearly singular that its solution is not positive. Give the poles as Diagonal or "
+            "Rotation, which keep them near the unit circle exactly"
         )
     return found
 
@@ -283,11 +337,13 @@ def _squared_norm(sys: System, horizon: int | None) -> Array:
 def _non_negative(squared: Array) -> Array:
     """``squared`` with the negative values that rounding leaves set to 0."""
     xp = namespace(squared)
-    if not holds(xp.isfinite(squared)):
-        raise NonFiniteError(
-            "the squared norm overflows: scale B and C down, since norms scale with them"
-        )
+    _require_finite(squared)
     return xp.where(squared > 0, squared, xp.zeros_like(squared))
+
+
+def _require_finite(norm: Array) -> None:
+    if not holds(namespace(norm).isfinite(norm)):
+        raise NonFiniteError("the norm overflows: scale B and C down, since norms scale with them")
 
 
 def _check_same_signals(sys: System, reduced: System) -> None:
@@ -314,12 +370,18 @@ def _in_modes(sys: System) -> System:
     return in_eigenbasis(sys, poles, V)
 
 
-def _feedthrough(sys: System) -> Array | None:
-    return None if isinstance(sys, QuadraticOutputLTI) else sys.D
-
-
-def _squared_feedthrough(D: Array | None) -> Array | float:
-    if D is None:
-        return 0.0
-    xp = namespace(D)
-    return xp.sum(xp.abs(to_double(D)) ** 2, axis=(-2, -1))
+def _with_feedthrough(squared: Array, exponent: Array, *systems: System) -> Array:
+    """(4^e ‖Σ‖² + ‖D‖_F²)^{1/2} for the difference D of the feedthroughs of one or two systems."""
+    xp = namespace(squared)
+    norm = scaled(xp.sqrt(squared), exponent)
+    D, *other = (None if isinstance(x, QuadraticOutputLTI) else x.D for x in systems)
+    if other and other[0] is not None:
+        D = -other[0] if D is None else to_double(D) - to_double(other[0])
+    if D is not None:
+        D = to_double(D)
+        size = size_exponent(D)
+        units = scaled(D, -size[..., None, None])
+        direct = xp.sqrt(xp.sum(xp.abs(units) ** 2, axis=(-2, -1)))
+        norm = xp.hypot(norm, scaled(direct, size))
+    _require_finite(norm)
+    return norm

@@ -114,6 +114,12 @@ def forms_of(sys: System) -> QuadraticForms:
     )
 
 
+def absolute(M: QuadraticForms) -> QuadraticForms:
+    """Forms of the absolute values, which bound the terms of any sum over the entries."""
+    xp = namespace(*M) if isinstance(M, tuple) else namespace(M)
+    return tuple(map(xp.abs, M)) if isinstance(M, tuple) else xp.abs(M)
+
+
 def mapped(function: Callable[[Array], Array], sys: System) -> System:
     """The system of either kind with ``function`` applied to each of its arrays."""
     A, B, C = map_parameters(function, sys.A), function(sys.B), function(sys.C)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
-from ._arrays import Array, is_numpy, namespace, zeros_like_shape
+from ._arrays import Array, holds, is_numpy, namespace, zeros_like_shape
+from ._balance import balance_dense
 from ._check import (
     broadcast_batches,
     check_array,
@@ -20,10 +22,10 @@ from ._check import (
     to_double,
 )
 from ._doors import as_linear, as_system
-from ._hammarling import balance_dense, schur_form
-from ._linalg import adjoint, complex_of, one_minus, real_part
+from ._linalg import EPSILON, adjoint, as_complex, complex_of, one_minus, real_part
 from ._modes import from_modes, is_real, mode_poles, multiply, polar_modes, to_modes
-from .errors import ArgumentError, ShapeError, SingularEquationError
+from ._stein_dense import schur_forms
+from .errors import ArgumentError, ShapeError
 from .quadratic import QuadraticOutputLTI, System, forms_of, quadratic_arrays, values_of
 from .recurrence import linear_recurrence
 from .structure import StateMatrix, is_structured, map_parameters
@@ -35,7 +37,6 @@ _CHUNK = 1 << 22
 _MANY = 32
 #: States that a triangular solve takes one by one.
 _BLOCK = 32
-_ON_POLE = "a frequency coincides with a pole on the unit circle"
 
 
 def simulate(
@@ -174,45 +175,58 @@ def frequency_response(sys: LTI, frequencies: Array) -> Array:
     -------
     (..., L, p, m) complex array, computed in float64, returned in the precision of the system.
 
-    Conditions: no pole at e^{iω}.
+    Where e^{iω} is a pole the response is complex infinity: for structured A in the entries whose
+    residue does not vanish, the others being finite; for dense A in all entries but those of zero
+    columns of B and zero rows of C, and only if e^{iω} I − A is singular to the last digit, as for
+    an integrator that is written as 1. Other frequencies are not affected.
 
-    Accuracy: structured systems keep their digits next to poles near the unit circle; dense ones
-    solve, with an error of 2.2e-16 times the condition of e^{iω} I − A. On NumPy and for L ≥ 32 the
-    condition is that after powers of two brought the rows and columns of A to about equal size.
+    Accuracy: structured systems keep their digits next to poles near the unit circle; dense ones,
+    in the best units of their states on NumPy, solve with an error of about
+    2.2e-16 · |C| |(e^{iω} I − A)⁻¹| (|A| + I) |(e^{iω} I − A)⁻¹ B|, entry by entry: that of the
+    data, if each entry of A is known to its last digit. Measured against 50 digits at the peaks
+    of filters up to order 10 in companion forms: within a few times that.
 
     Cost: O(L n m p) structured; dense O(n³ + L n² m) on NumPy for L ≥ 32, by triangular systems in
-    one Schur form, O(L n³) otherwise.
+    one Schur form and a step of refinement, O(L n³) otherwise.
 
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError
-    SingularEquationError
-        Where a frequency meets a pole on the unit circle.
     """
     sys = as_linear(sys)
     omega = check_real("frequencies", check_array("frequencies", frequencies, ndim=1))
     if omega.ndim != 1:
         raise ShapeError(f"frequencies must be one-dimensional, but has shape {omega.shape}")
     omega = to_double(omega)
-    xp = namespace(sys.B, omega)
-    length = omega.shape[0]
-    A, B, C = map_parameters(to_double, sys.A), to_double(sys.B), to_double(sys.C)
-    respond: Callable[..., Array] = _respond_by_solving
-    width = sys.order**2
-    if is_structured(A):
-        respond, width = _respond_in_modes, sys.order * sys.outputs
-    elif length >= _MANY and is_numpy(B):
-        A, B, C = _in_schur_form(A, B, C)
-        respond, width = _respond_in_schur_form, sys.order * sys.inputs
-    step = max(1, _CHUNK // max(1, width * math.prod(sys.batch_shape)))
-    pieces = [
-        respond(A, B, C, omega[start : min(start + step, length)])
-        for start in range(0, max(1, length), step)
-    ]
-    H = xp.concat(pieces, axis=-3)
-    if sys.D is not None:
-        H = H + to_double(sys.D)[..., None, :, :]
+    H = responder(sys, omega.shape[0])(omega)
     return like_precision(H, is_single(sys.B))
+
+
+def responder(sys: LTI, count: int) -> Callable[[Array], Array]:
+    """ω ↦ H in float64, by the method of :func:`frequency_response` for ``count`` frequencies."""
+    A, B, C = map_parameters(to_double, sys.A), to_double(sys.B), to_double(sys.C)
+    respond: Callable[[Array], Array]
+    if is_structured(A):
+        respond, width = partial(_respond_in_modes, A, B, C), sys.order * sys.outputs
+    else:
+        if is_numpy(B):
+            A, B, C, _ = balance_dense(A, B, C)
+        by_solving, width = partial(_respond_by_solving, A, B, C), sys.order**2
+        respond = by_solving
+        if count >= _MANY and is_numpy(B):
+            respond, width = _schur_response(A, B, C, by_solving), sys.order * sys.inputs
+    step = max(1, _CHUNK // max(1, width * math.prod(sys.batch_shape)))
+
+    def in_chunks(omega: Array) -> Array:
+        length = omega.shape[0]
+        pieces = [
+            respond(omega[start : min(start + step, length)])
+            for start in range(0, max(1, length), step)
+        ]
+        H = namespace(omega).concat(pieces, axis=-3)
+        return H if sys.D is None else H + to_double(sys.D)[..., None, :, :]
+
+    return in_chunks
 
 
 def _respond_in_modes(A: StateMatrix, B: Array, C: Array, omega: Array) -> Array:
@@ -220,50 +234,65 @@ def _respond_in_modes(A: StateMatrix, B: Array, C: Array, omega: Array) -> Array
     xp = namespace(B, omega)
     radius, phase = (x[..., None, :] for x in polar_modes(A))
     distance = one_minus(1 - radius, radius, phase - omega[:, None])
-    if bool(xp.any(distance == 0)):
-        raise SingularEquationError(_ON_POLE)
-    resolvent = complex_of(xp.cos(omega), -xp.sin(omega))[:, None] / distance
-    modal_B, modal_C = to_modes(A, B), adjoint(to_modes(A, adjoint(C)))
-    return (modal_C[..., None, :, :] * resolvent[..., None, :]) @ xp.astype(
-        modal_B, resolvent.dtype
-    )[..., None, :, :]
+    met = distance == 0
+    conjugate_z = complex_of(xp.cos(omega), -xp.sin(omega))[:, None]
+    # Modes that are met are left out here, and looked at by themselves.
+    resolvent = xp.where(met, 0 * distance, conjugate_z / xp.where(met, 1 + distance, distance))
+    modal_B = as_complex(to_modes(A, B))[..., None, :, :]
+    modal_C = as_complex(adjoint(to_modes(A, adjoint(C))))[..., None, :, :]
+    H = (modal_C * resolvent[..., None, :]) @ modal_B
+    if not holds(~met):
+        residues = (modal_C * xp.astype(met, H.dtype)[..., None, :]) @ modal_B
+        H = xp.where(residues != 0, xp.full_like(H, math.inf), H)
+    return H
 
 
-def _in_schur_form(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, ...]:
-    """(T, Uᴴ B, C U) for A = U T Uᴴ with triangular T, after the states were scaled."""
-    T, modal_B, modal_C = (np.empty(X.shape, dtype=np.complex128) for X in (A, B, C))
-    for index in np.ndindex(A.shape[:-2]):
-        balanced_A, balanced_B, balanced_C, _ = balance_dense(A[index], B[index], C[index])
-        T[index], U = schur_form(balanced_A)
-        modal_B[index], modal_C[index] = adjoint(U) @ balanced_B, balanced_C @ U
-    return T, modal_B, modal_C
+def _schur_response(
+    A: np.ndarray, B: np.ndarray, C: np.ndarray, by_solving: Callable[[Array], Array]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """ω ↦ H by A = U T Uᴴ with triangular T, (..., L, p, m), and one step of refinement with A.
+
+    T is that of a matrix eps ‖A‖ away from A, which shows at sharp peaks; the residual with A
+    itself takes it back. Frequencies at an eigenvalue of T, where it cannot, are solved for alone.
+    """
+    forms = schur_forms(A)
+    largest = 1 + max((float(np.linalg.norm(T)) for T, _ in forms.values()), default=0)
+
+    def respond(omega: np.ndarray) -> np.ndarray:
+        z = complex_of(np.cos(omega), np.sin(omega))
+        H = np.empty((*A.shape[:-2], len(z), C.shape[-2], B.shape[-1]), dtype=np.complex128)
+        met = np.any([_meets(z, T) for T, _ in forms.values()], axis=0)
+        # In their place something harmless is solved for here.
+        shifts = np.repeat(np.where(met, largest, z), B.shape[-1])
+        for index, (T, U) in forms.items():
+            inputs = np.tile(B[index], len(z))
+            X = U @ _solve_shifted(T, adjoint(U) @ inputs, shifts)
+            rest = inputs - shifts * X + A[index] @ X
+            X += U @ _solve_shifted(T, adjoint(U) @ rest, shifts)
+            outputs = (C[index] @ X).reshape(C.shape[-2], len(z), B.shape[-1])
+            H[index] = np.swapaxes(outputs, 0, 1)
+        if met.any():
+            H[..., met, :, :] = by_solving(omega[met])
+        return H
+
+    return respond
 
 
-def _respond_in_schur_form(
-    T: np.ndarray, B: np.ndarray, C: np.ndarray, omega: np.ndarray
-) -> np.ndarray:
-    z = complex_of(np.cos(omega), np.sin(omega))
-    if np.any(z[:, None] == np.linalg.diagonal(T)[..., None, :]):
-        raise SingularEquationError(_ON_POLE)
-    H = np.empty((*T.shape[:-2], C.shape[-2], len(z), B.shape[-1]), dtype=np.complex128)
-    for index in np.ndindex(T.shape[:-2]):
-        states = _solve_shifted(T[index], B[index], z)
-        H[index] = (C[index] @ states).reshape(H.shape[-3:])
-    return np.swapaxes(H, -3, -2)
+def _meets(z: np.ndarray, T: np.ndarray) -> np.ndarray:
+    """Which z are eigenvalues of an upper triangular T to the rounding of a Schur form."""
+    distance = np.abs(z[:, None] - np.diagonal(T)).min(axis=-1, initial=np.inf)
+    return distance <= 16 * EPSILON * np.linalg.norm(T)
 
 
-def _solve_shifted(T: np.ndarray, B: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """(n, L m) with (z_l I − T) X_l = B for upper triangular T: the last states first, for all
-    frequencies at once; all work but that inside the blocks is in matrix products."""
-    n, m = B.shape
-    X = np.tile(B.astype(np.complex128), len(z))
-    z = np.repeat(z, m)
-    for end in range(n, 0, -_BLOCK):
+def _solve_shifted(T: np.ndarray, X: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """(z_l I − T)⁻¹ x_l for each column x_l of X, for upper triangular T: the last states first,
+    all columns at once; all work but that inside the blocks is in matrix products. X is used up."""
+    for end in range(len(T), 0, -_BLOCK):
         start = max(0, end - _BLOCK)
         X[start:end] += T[start:end, end:] @ X[end:]
         for i in range(end - 1, start - 1, -1):
             X[i] += T[i, i + 1 : end] @ X[i + 1 : end]
-            X[i] /= z - T[i, i]
+            X[i] /= shifts - T[i, i]
     return X
 
 
@@ -271,8 +300,29 @@ def _respond_by_solving(A: StateMatrix, B: Array, C: Array, omega: Array) -> Arr
     xp = namespace(B, omega)
     z = complex_of(xp.cos(omega), xp.sin(omega))
     pencil = z[:, None, None] * xp.eye(A.shape[-1], dtype=z.dtype) - A[..., None, :, :]
+    B, C = (as_complex(X)[..., None, :, :] for X in (B, C))
     try:
-        states = xp.linalg.solve(pencil, xp.astype(B, z.dtype)[..., None, :, :])
+        return C @ xp.linalg.solve(pencil, B)
     except np.linalg.LinAlgError:
-        raise SingularEquationError(_ON_POLE) from None
-    return xp.astype(C, z.dtype)[..., None, :, :] @ states
+        # Rare: one by one, to find out which are singular.
+        return _one_by_one(pencil, B, C)
+
+
+def _one_by_one(pencil: Array, B: Array, C: Array) -> Array:
+    xp = namespace(pencil)
+    batch = pencil.shape[:-2]
+    B = xp.broadcast_to(B, (*batch, *B.shape[-2:]))
+    C = xp.broadcast_to(C, (*batch, *C.shape[-2:]))
+    count = math.prod(batch)
+    parts = []
+    for one, b, c in zip(
+        *(xp.reshape(X, (count, *X.shape[-2:])) for X in (pencil, B, C)), strict=True
+    ):
+        try:
+            parts.append(c @ xp.linalg.solve(one, b))
+        except np.linalg.LinAlgError:
+            # Nothing passes through inputs that reach no state, or to outputs that see none.
+            reached, seen = xp.any(b != 0, axis=-2), xp.any(c != 0, axis=-1)
+            pole = xp.full((c.shape[-2], b.shape[-1]), math.inf, dtype=b.dtype)
+            parts.append(xp.where(seen[:, None] & reached, pole, xp.zeros_like(pole)))
+    return xp.reshape(xp.stack(parts), (*batch, C.shape[-2], B.shape[-1]))

@@ -5,16 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ._arrays import Array, holds, namespace
+from ._balance import balance_dense, rescaled
 from ._check import check_integer, check_rtol, is_single, like_precision, to_double
 from ._directions import gramian_cotangents
 from ._doors import as_linear
 from ._linalg import real_part
 from ._pull_back import pull_back
+from ._signals import scaled, unit_signals
 from ._stability import HORIZON, offering, require_stable
 from .errors import warn_precision
-from .gramians import balance_gramians, balance_states, gramian
+from .gramians import (
+    balance_gramians,
+    balance_states,
+    balanced_solver,
+    gramian,
+    is_dense_numpy,
+)
 from .hankel import hankel_singular_values
-from .spectral import SpectralLike, as_spectral_function
+from .spectral import SpectralFunction, SpectralLike, as_spectral_function
 from .stein import stein_solver
 from .structure import is_structured
 from .systems import LTI, in_double
@@ -114,17 +122,23 @@ def hankel_sum_and_gradient(
     """
     sys, phi = as_linear(sys), as_spectral_function(function)
     rtol = None if rtol is None else check_rtol(rtol)
-    if horizon is None:
-        require_stable(sys, what="a Hankel sum")
-    else:
+    if horizon is not None:
         horizon = check_integer("horizon", horizon, minimum=1)
     single, sys = is_single(sys.B), in_double(sys)
+    dense = horizon is None and is_dense_numpy(sys)
+    what = "a Hankel sum"
+    if horizon is None and not dense:
+        require_stable(sys, what=what)
     xp = namespace(sys.B)
-    # A structured system is scaled before its Gramians are formed, another one after.
-    t = None
+    # A structured system is scaled before its Gramians are formed, a dense one before and after.
+    t, d = None, None
     if horizon is None and is_structured(sys.A):
         sys, t = balance_states(sys)
-    solve = stein_solver(sys.A, horizon=horizon)
+    elif dense:
+        sys, d = _in_best_units(sys)
+    sys, b, c = unit_signals(sys)
+    phi, e = _in_units(phi, b + c)
+    solve = balanced_solver(sys, what=what) if dense else stein_solver(sys.A, horizon=horizon)
     P, Q = gramian(sys, solve, "P"), gramian(sys, solve, "Q")
     if t is not None:
         found = gramian_cotangents(P, Q, phi, rtol)
@@ -140,12 +154,36 @@ def hankel_sum_and_gradient(
         # Fresh arrays, and large ones.
         g_B *= t
         g_C /= xp.matrix_transpose(t)
+    if d is not None:
+        row = xp.matrix_transpose(d)
+        g_A, g_B, g_C = (rescaled(g_A[0], row, d),), g_B / d, g_C * row
+    ends = (None,) * (1 if is_structured(sys.A) else 2)
+    g_A = tuple(scaled(g, e[..., *ends]) for g in g_A)
+    g_B, g_C = scaled(g_B, (e - b)[..., None, None]), scaled(g_C, (e - c)[..., None, None])
     _warn_if_inaccurate(discrepancy)
     gradient = LTIGradient(
         tuple(like_precision(g, single) for g in g_A),
         *(like_precision(x, single) for x in (g_B, g_C, discrepancy)),
     )
-    return like_precision(found.value, single), gradient
+    return like_precision(scaled(found.value, e), single), gradient
+
+
+def _in_best_units(sys: LTI) -> tuple[LTI, Array]:
+    A, B, C, d = balance_dense(sys.A, sys.B, sys.C)
+    return LTI(A, B, C), d
+
+
+def _in_units(phi: SpectralFunction, exponent: Array) -> tuple[SpectralFunction, Array]:
+    """(ψ, e) with φ(2^exponent σ) = 2^e ψ(σ)."""
+    if phi.name == "nuclear":
+        return phi, exponent
+    values = exponent[..., None]
+    inside = SpectralFunction(
+        phi.name,
+        lambda sigma: phi.value(scaled(sigma, values)),
+        lambda sigma: scaled(phi.derivative(scaled(sigma, values)), values),
+    )
+    return inside, 0 * exponent
 
 
 def _euler_discrepancy(sys: LTI, g_B: Array, g_C: Array, slope: Array) -> Array:

@@ -6,7 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
+import numpy as np
+
 from ._arrays import Array, is_numpy, namespace
+from ._balance import rescaled, state_units
 from ._check import (
     broadcast_batches,
     check_array,
@@ -16,17 +19,21 @@ from ._check import (
     like_precision,
     to_double,
 )
-from ._linalg import adjoint, real_part
-from ._modes import is_real
+from ._linalg import EPSILON, adjoint, real_part
+from ._modes import is_real, mode_poles, multiply, polar_modes
 from ._stein_dense import (
+    ACCURACY,
     RawSolver,
     mixed_solver,
+    power_sum_bound,
+    schur_forms,
     schur_solver,
+    smallest_pair,
     sum_by_doubling,
     sum_to_convergence,
 )
 from ._stein_modal import modal_solver
-from .errors import ShapeError
+from .errors import ShapeError, warn_precision
 from .structure import (
     StateMatrix,
     batch_shape_of,
@@ -37,6 +44,11 @@ from .structure import (
     order_of,
     parameters,
 )
+
+#: Rounding of a Schur form, in units of eps times the norm.
+_SIZE = 4
+#: Changes tried: one alone may leave the pole that matters where it is.
+_PROBES = 3
 
 
 def solve_stein(
@@ -66,7 +78,8 @@ def solve_stein(
     Accuracy: for structured A and B, X is entrywise accurate in the basis of the modes, since
     1 − λ_i conj λ_j is formed from radii and phases without cancellation: poles near the unit
     circle keep their relative accuracy (`Rotation`: exactly those given; `Diagonal`: those given,
-    perturbed in the last digit). Dense: backward stable Schur method.
+    perturbed in the last digit). Dense: a backward stable Schur method, in units of the states that
+    A, B and Q decide, so that those given do not matter.
 
     Cost: O(n l) when both are structured; O(n l² + l³) for a structured A and a dense B, likewise
     the other way; O(n³ + l³) when both are dense: complex Schur forms and a recursive triangular
@@ -83,8 +96,9 @@ def solve_stein(
     Warns
     -----
     PrecisionWarning
-        Names the pair whose product is so near to 1 that the solution may be off by more than 1e-6
-        (dense matrices, whose poles are known to eps ‖A‖ only).
+        Where rounding of dense matrices, in those units, changes the solution by more than 1e-6 of
+        itself: measured by a change of that size. Names the pair of poles with the product nearest
+        to 1.
 
     Source: Kitagawa, Int. J. Control 25 (1977) for dense matrices; Smith, SIAM J. Appl. Math. 16
     (1968) for the squaring.
@@ -104,7 +118,9 @@ def solve_stein(
     A = broadcast_state_matrix(map_parameters(to_double, A), batch)
     B = A if same else broadcast_state_matrix(map_parameters(to_double, B), batch)
     Q = xp.broadcast_to(to_double(Q), (*batch, n, l))
-    X = stein_solver(A, B, horizon)(Q)
+    dense = horizon is None and is_numpy(Q) and not (is_structured(A) and is_structured(B))
+    dense = dense and 0 not in (n, l)
+    X = _solve_in_units(A, Q, B) if dense else stein_solver(A, B, horizon)(Q)
     return like_precision(X, all(is_single(x) for x in arrays))
 
 
@@ -140,7 +156,8 @@ def stein_solver(
     elif is_structured(B):
         solve = _swapped(mixed_solver(B, A, names=("B", "A")))
     else:
-        solve = schur_solver(A, B, same=B is A)
+        A_schur = schur_forms(A)
+        solve = schur_solver(A_schur, A_schur if B is A else schur_forms(B))
     real = is_real(A) and is_real(B)
 
     def solve_keeping_real(Q: Array, adjoint: bool = False) -> Array:
@@ -155,6 +172,92 @@ def _nothing_to_solve(A: StateMatrix, B: StateMatrix) -> RawSolver:
     arrays = (*parameters(A), *parameters(B))
     xp = namespace(*arrays)
     return lambda Q, adjoint_equation: xp.astype(Q, xp.result_type(*arrays, Q))
+
+
+def _solve_in_units(A: StateMatrix, Q: np.ndarray, B: StateMatrix) -> np.ndarray:
+    """X of an equation with a dense matrix on NumPy, in units d of its rows and e of its columns
+    that rounding likes: (D⁻¹ A D) (D⁻¹ X E⁻¹) (E⁻¹ B E)ᴴ − D⁻¹ X E⁻¹ + D⁻¹ Q E⁻¹ = 0 … with a
+    warning where rounding counts."""
+    same = B is A
+    d = _units(A, Q)
+    e = d if same else _units(B, adjoint(Q / d))
+    if not same or np.any(d != 1):
+        d = _units(A, Q / np.swapaxes(e, -1, -2))
+        e = d if same else e
+    A = _in_units(A, d)
+    B = A if same else _in_units(B, e)
+    row = np.swapaxes(e, -1, -2)
+    Q = Q / d / row
+    solve = stein_solver(A, B)
+    X = solve(Q)
+    _warn_if_sensitive(A, X, B, solve)
+    return X * d * row
+
+
+def _units(A: StateMatrix, Q: np.ndarray) -> np.ndarray:
+    """(..., n, 1) units of the rows of Q that suit a dense A; those of a structured A stay."""
+    if is_structured(A):
+        return np.ones((*Q.shape[:-1], 1))
+    return state_units(A, Q)[..., None]
+
+
+def _in_units(A: StateMatrix, d: np.ndarray) -> StateMatrix:
+    return A if is_structured(A) else rescaled(A, np.swapaxes(d, -1, -2), d)
+
+
+def _warn_if_sensitive(A: StateMatrix, X: np.ndarray, B: StateMatrix, solve: SteinSolver) -> None:
+    """Warn where rounding of A and B changes X by more than 1e-6 of itself.
+
+    Measured, to first order: A δX Bᴴ − δX + δA X Bᴴ + A X δBᴴ = 0 with random δA and δB of the size
+    that Schur forms leave, ‖δA‖_F = 4 eps ‖A‖_F; the poles of a structured A round by eps.
+    """
+    # A cheap bound first: ‖X‖ ≤ Σ ‖A^k‖‖Q‖‖B^k‖ for any right side Q.
+    grown = np.sqrt(_growth(A)) * np.sqrt(_growth(B))
+    known = np.isfinite(grown)
+    bound = 2 * _SIZE * EPSILON * _norm(A) * _norm(B) * np.where(known, grown, 0)
+    if np.all(known & (bound <= ACCURACY)):
+        return
+    rng = np.random.default_rng(0)
+    XB, AX = adjoint(multiply(B, adjoint(X))), multiply(A, X)
+    size, share = np.linalg.norm(X, axis=(-2, -1)), 0.0
+    for _ in range(_PROBES):
+        change = solve(_rounding(A, rng) @ XB + AX @ adjoint(_rounding(B, rng)))
+        change = np.linalg.norm(change, axis=(-2, -1)) / np.where(size > 0, size, 1)
+        share = max(share, float(np.max(change, initial=0)))
+    if share <= ACCURACY:
+        return
+    poles = [mode_poles(x) if is_structured(x) else np.linalg.eigvals(x) for x in (A, B)]
+    gap = np.abs(1 - poles[0][..., :, None] * poles[1].conj()[..., None, :])
+    warn_precision(
+        f"the Stein equation is nearly singular: the solution may carry a relative error of "
+        f"{share:.0e}. The poles of modes {smallest_pair(gap, ('A', 'B'))} have "
+        f"|1 − λ_i·conj λ_j| = {gap.min():.1e}. Diagonal and Rotation structures keep poles near "
+        "the unit circle exactly"
+    )
+
+
+def _growth(A: StateMatrix) -> np.ndarray:
+    """(...) a bound on Σ_k ‖A^k‖₂²; infinite where none is found cheaply."""
+    if not is_structured(A):
+        return power_sum_bound(A)
+    radius = np.max(polar_modes(A)[0], axis=-1)
+    return np.where(radius < 1, 1 / np.where(radius < 1, (1 - radius) * (1 + radius), 1), np.inf)
+
+
+def _norm(A: StateMatrix) -> np.ndarray:
+    if is_structured(A):
+        return np.max(polar_modes(A)[0], axis=-1)
+    return np.linalg.norm(A, axis=(-2, -1))
+
+
+def _rounding(A: StateMatrix, rng: np.random.Generator) -> np.ndarray:
+    """Random (..., n, n) with ‖δA‖_F about eps ‖A‖_F; of a structured A none of its poles moves by
+    more than eps of its modulus."""
+    n = order_of(A)
+    noise = EPSILON * rng.standard_normal((n, n))
+    if is_structured(A):
+        return np.diag(np.diagonal(noise))
+    return noise * (_SIZE * np.linalg.norm(A, axis=(-2, -1)) / n)[..., None, None]
 
 
 def _dense(A: StateMatrix) -> Array:

@@ -213,6 +213,15 @@ def replaced(sys: LTI, **arrays: Array) -> LTI:
     return new
 
 
+def spread(sys: LTI, batch: tuple[int, ...]) -> LTI:
+    """The system repeated over a batch, itself where it has its shape."""
+    if sys.batch_shape == batch:
+        return sys
+    D = None if sys.D is None else _spread(sys.D, (*batch, *sys.D.shape[-2:]))
+    B, C = (_spread(X, (*batch, *X.shape[-2:])) for X in (sys.B, sys.C))
+    return LTI(sys.A, B, C, D, dt=sys.dt)
+
+
 def in_double(sys: LTI) -> LTI:
     """The system in float64 / complex128, itself where it is already."""
     return _converted(sys, to_double) if is_single(sys.B) else sys

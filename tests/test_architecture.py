@@ -18,8 +18,9 @@ KERNELS = {f"kernels.{path.stem}" for path in (ROOT / "lticore" / "kernels").glo
 #: Layers of lticore from the bottom up; a module imports from its own layer or from lower ones.
 LAYERS = (
     {"errors", "_arrays", "_check"},
-    {"kernels", *KERNELS, "_linalg"},
-    {"structure", "_modes", "_foreign", "algebra", "systems", "quadratic", "_doors", "feedback"},
+    {"kernels", *KERNELS, "_linalg", "_balance"},
+    {"structure", "_modes", "_foreign", "algebra", "systems", "quadratic"},
+    {"_doors", "_signals", "feedback"},
     {"_stein_dense", "_hammarling", "cauchy", "recurrence", "spectral", "_geometric_mean"},
     {"_stein_modal", "_directions", "_stability"},
     {"stein", "response"},
@@ -27,7 +28,7 @@ LAYERS = (
     {"_relative"},
     {"hankel"},
     {"spectral_sums"},
-    {"norms", *CONVERSIONS},
+    {"norms", "hinf", *CONVERSIONS},
     {"differences"},
     {"reduction", "reduction.result", "reduction.orders", "reduction.refit", "certificate"},
     {"reduction._h2_modes", "reduction._h2_objective", "reduction._split", "reduction._rounding"},

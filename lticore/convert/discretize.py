@@ -9,8 +9,8 @@ import numpy as np
 import scipy.linalg
 
 from .._arrays import Array, is_numpy, namespace
+from .._balance import rescaled, state_units
 from .._check import check_array, check_real, is_complex, is_single, to_double
-from .._hammarling import balance_dense
 from .._linalg import adjoint, power_of_two
 from ..errors import ArgumentError, ArrayLibraryError, SingularEquationError
 from ..structure import Diagonal, StateMatrix
@@ -111,13 +111,9 @@ def _balanced(sys: LTI) -> tuple[LTI, np.ndarray | float]:
     norms, and with them rounding and singularity, are those of the largest entries."""
     if not is_numpy(sys.B):
         return sys, 1.0
-    A, B, C = np.empty_like(sys.A), np.empty_like(sys.B), np.empty_like(sys.C)
-    unit = np.ones((*sys.batch_shape, sys.order, 1))
-    for index in np.ndindex(sys.batch_shape):
-        A[index], B[index], C[index], unit[index] = balance_dense(
-            sys.A[index], sys.B[index], sys.C[index]
-        )
-    return replace(sys, A=A, B=B, C=C), unit
+    unit = state_units(sys.A)[..., None]
+    row = np.swapaxes(unit, -1, -2)
+    return replace(sys, A=rescaled(sys.A, row, unit), B=sys.B / unit, C=sys.C * row), unit
 
 
 def _in_units(sys: LTI, unit: np.ndarray | float) -> LTI:

@@ -16,8 +16,8 @@ from functools import partial
 import numpy as np
 
 from .._arrays import Array, is_numpy
+from .._balance import balance_dense
 from .._check import is_single, like_precision, to_double
-from .._hammarling import balance_dense
 from .._linalg import EPSILON, adjoint
 from .._stability import is_stable
 from ..errors import warn_precision

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.linalg
 
 from .._arrays import Array, is_numpy, namespace
-from .._hammarling import balance_dense
+from .._balance import balance_dense
 from .._linalg import adjoint
 from .._stability import clear_of_circle
 from ..errors import ArrayLibraryError, SingularEquationError

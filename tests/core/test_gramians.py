@@ -139,7 +139,8 @@ def test_what_dense_factors_drop_is_small(structure, rtol):
         assert 0 < factor.shape[-1] < sys.order
         rest = np.diag(gramian - factor @ adjoint(factor)).real
         assert rest.max() <= 2 * rtol * np.diag(gramian).real.max()
-        assert rest.min() >= -1e-14 * np.diag(gramian).real.max()
+        # Two roundings of an equation whose condition is below 1e3 for the non-normal draws.
+        assert rest.min() >= -1e3 * EPS * np.diag(gramian).real.max()
         # The factor that elimination with complete pivoting gives, up to the signs of its columns.
         expected = pivoted_cholesky(gramian, rtol=rtol)
         assert np.abs(factor) == pytest.approx(np.abs(expected), rel=1e-3, abs=1e-3)
@@ -162,7 +163,8 @@ def test_units_of_the_states_cost_no_digits_of_dense_systems(exponent):
 def test_dense_poles_next_to_the_circle_come_with_a_warning(function):
     pole = 1 - 1e-12
     sys = lti.LTI(np.diag([0.3, pole]), np.ones((2, 1)), np.ones((1, 2)))
-    message = r"nearly singular: the poles of modes 1 .* and 1 .* relative error of 1e-04"
+    # The rounding of the pole, eps/2, as a share of its distance to the circle.
+    message = r"error of 1e-04 .* least 1 − \|λ\| of its poles is 1\.0e-12"
     with pytest.warns(lti.PrecisionWarning, match=message) as caught:
         function(sys)
     assert caught[0].filename == __file__

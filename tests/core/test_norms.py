@@ -17,7 +17,7 @@ from oracles import (
 from strategies import MILD_SPECTRA, STRUCTURES, build_system, seeds, systems
 
 import lticore as lti
-from lticore import norms
+from lticore import gramians
 
 # --- h2 ---------------------------------------------------------------------------------------
 
@@ -134,19 +134,23 @@ def test_h2_error_next_to_the_circle(gap):
 
 
 @pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
-def test_norms_that_overflow_are_no_numbers():
-    sys = lti.LTI(lti.Diagonal([0.5, 0.2]), np.full((2, 1), 1e80), [[1e80, -1e80]])
-    with pytest.raises(lti.NonFiniteError, match="squared norm overflows"):
-        lti.h2_norm(sys)
+@pytest.mark.parametrize("norm", [lti.h2_norm, lti.hinf_norm])
+@pytest.mark.parametrize("A", [np.diag([0.5, 0.2]), lti.Diagonal([0.5, 0.2])])
+def test_norms_that_overflow_are_no_numbers(A, norm):
+    sys = lti.LTI(A, np.full((2, 1), 1e160), [[1e160, -1e160]])
+    with pytest.raises(lti.NonFiniteError, match="the norm overflows"):
+        norm(sys)
 
 
 def test_a_negative_square_is_an_error(monkeypatch):
     """No system is known whose Gramian comes out so wrong: one is made up."""
-    sys = lti.LTI(np.diag([0.5, 0.3]), np.ones((2, 1)), np.ones((1, 2)))
-    monkeypatch.setattr(norms, "double_gramians", lambda *_, **__: [np.diag([-1e-3, 1e-4])])
-    with pytest.raises(lti.SingularEquationError, match="squared h2 norm came out negative"):
+    sys = lti.LTI(lti.Diagonal([0.5, 0.3]), np.ones((2, 1)), np.ones((1, 2)))
+    wrong = np.array([[1e-4, -1e-3], [-1e-3, 1e-4]])
+    monkeypatch.setattr(gramians, "gramian", lambda *_: wrong)
+    with pytest.raises(lti.SingularEquationError, match=r"squared h2 norm came out as -1\.8e-03"):
         lti.h2_norm(sys)
+    with pytest.raises(lti.SingularEquationError, match="squared h2 norm came out as"):
+        lti.h2_error(sys, sys, horizon=5)
 
 
 def test_zero_feedthrough_is_no_feedthrough():

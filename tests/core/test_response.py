@@ -1,7 +1,11 @@
 """Impulse and frequency responses."""
 
+import warnings
+
+import mpmath
 import numpy as np
 import pytest
+import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import EPS, EPS_SINGLE, entries, markov_parameters, response_by_inversion
@@ -139,10 +143,68 @@ def test_unstable_systems_respond_too():
 
 @pytest.mark.parametrize("A", [lti.Diagonal([1.0]), lti.Rotation([], [], [1.0]), np.eye(1)])
 @pytest.mark.parametrize("count", [1, 50])
-def test_a_frequency_on_a_pole_is_refused(A, count):
-    sys = lti.LTI(A, [[1.0]], [[1.0]])
-    with pytest.raises(lti.SingularEquationError, match="coincides with a pole"):
-        lti.frequency_response(sys, [*np.linspace(0.5, 3, count), 0.0])
+def test_an_integrator_responds_to_dc_with_infinity(A, count):
+    omega = np.append(np.linspace(0.5, 3, count), 0.0)
+    H = lti.frequency_response(lti.LTI(A, [[1.0]], [[1.0]], [[2.0]]), omega)[:, 0, 0]
+    assert H[-1] == np.inf
+    np.testing.assert_allclose(H[:-1], 1 / (np.exp(1j * omega[:-1]) - 1) + 2, rtol=10 * EPS)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_entries_that_do_not_see_the_pole_stay_finite(dtype):
+    """Structured systems know the residues: those of equal poles can cancel."""
+    A = lti.Diagonal(np.array([1.0, 0.5, 1.0], dtype))
+    B = np.array([[1, 0, 1], [1, 1, 1], [0, 0, 1]], dtype)
+    C = np.array([[1, 1, -1]], dtype)
+    H = lti.frequency_response(lti.LTI(A, B, C), [0.0])
+    assert np.array_equal(H, [[[np.inf, 2, 2]]])
+
+
+@pytest.mark.parametrize("count", [1, 50])
+def test_dense_batches_are_infinite_where_they_are_singular(count):
+    double = np.array([[1.0, 0.1], [0.0, 1.0]])
+    A = np.stack([double, np.diag([0.5, 0.25])])
+    omega = np.append(np.linspace(0.5, 3, count), 0.0)
+    H = lti.frequency_response(lti.LTI(A, [[0.0], [1.0]], [[1.0, 0.0]]), omega)[..., 0, 0]
+    z = np.exp(1j * omega[:-1])
+    np.testing.assert_allclose(H[0, :-1], 0.1 / (z - 1) ** 2, rtol=20 * EPS)
+    assert H[0, -1] == np.inf
+    assert np.all(H[1] == 0)
+
+
+def _exact_response(A, B, C, omega):
+    """C (e^{iω} I − A)⁻¹ B of the very arrays, and the size of what its terms round by."""
+    n = len(A)
+    with mpmath.workdps(40):
+        z = mpmath.expj(mpmath.mpf(float(omega)))
+        M = mpmath.matrix(n, n)
+        for i in range(n):
+            for j in range(n):
+                M[i, j] = (z if i == j else 0) - mpmath.mpf(float(A[i, j]))
+        inverse = M**-1
+        x = inverse * mpmath.matrix(B.tolist())
+        y = mpmath.matrix(C.tolist()) * inverse
+        response = complex((mpmath.matrix(C.tolist()) * x)[0])
+        rows, columns = (np.array([float(abs(v)) for v in w]) for w in (y, x))
+    return response, rows @ (np.abs(A) + np.eye(n)) @ columns
+
+
+@pytest.mark.parametrize("count", [1, 40])
+@pytest.mark.parametrize("form", ["companion", "transposed"])
+def test_sharp_peaks_of_companion_forms(form, count):
+    """Each entry of A is known to its last digit, and the response no better than that allows."""
+    for order in (2, 4, 6):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", scipy.signal.BadCoefficients)
+            A, B, C, _ = scipy.signal.tf2ss(*scipy.signal.cheby1(order, 1, 0.02))
+        if form == "transposed":
+            A, B, C = A.T, C.T, B.T
+        peak = np.abs(np.angle(np.linalg.eigvals(A))).max()
+        omega = peak * np.linspace(1, 1.1, count)
+        found = lti.frequency_response(lti.LTI(A, B, C), omega)[:: max(1, count // 4), 0, 0]
+        for w, value in zip(omega[:: max(1, count // 4)], found, strict=True):
+            expected, sensitivity = _exact_response(A, B, C, w)
+            assert abs(value - expected) <= 2 * order * EPS * sensitivity
 
 
 @given(sys=systems(dtypes=("float32",)))

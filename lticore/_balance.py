@@ -1,0 +1,191 @@
+"""Units of the states of dense systems in which rounding costs least."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from scipy.sparse.csgraph import connected_components
+
+#: How far above the spectral radius of |A| the resolvent is taken: near enough for A to decide
+#: where it can, far enough for the resolvent to be computed in float64.
+_DISTANCE = 2.0**-14
+#: Power iterations towards the spectral radius of |A|; more only sharpen its upper bound.
+_STEPS = 8
+#: Rows of B, or columns of C, that differ by less than this factor can decide little.
+_EVEN = 2.0**-10
+#: What feeds states that no input reaches, in bits below the least of the others.
+_FAINT = 30
+_HUGE = 1 << 20
+#: Units further away from one than 2 to this would leave the range of float64.
+_FAR = 1000
+
+
+def balance_dense(
+    A: np.ndarray, B: np.ndarray, C: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """(D⁻¹ A D, D⁻¹ B, C D, d) in the units d, (..., n, 1), of :func:`state_units`."""
+    d = state_units(A, B, C)[..., None]
+    row = np.swapaxes(d, -1, -2)
+    return rescaled(A, row, d), B / d, C * row, d
+
+
+def balance_matrix(A: np.ndarray) -> np.ndarray:
+    """D⁻¹ A D in the units that A alone decides."""
+    d = state_units(A)
+    return rescaled(A, d[..., None, :], d[..., :, None])
+
+
+def rescaled(A: np.ndarray, times: np.ndarray, over: np.ndarray) -> np.ndarray:
+    """A · times / over for powers of two, whose quotient may be too large for a float64."""
+    return np.where(A == 0, A, A * times / over)
+
+
+def state_units(
+    A: np.ndarray, B: np.ndarray | None = None, C: np.ndarray | None = None
+) -> np.ndarray:
+    """Powers of two d, (..., n), for the units of the states; no digit changes in them.
+
+        r = (θ I − |A|)⁻¹ |B| 1,  o = (θ I − |A|ᵀ)⁻¹ |C|ᵀ 1,  θ > max(ρ(|A|), 1),  h = max r_i o_i
+        d = 1 in rough units that suit A, raised to r/√h and lowered to √h/o where these ask for it
+
+    In the units d no entry of A is much larger than θ, ρ(|A|) being the least one can reach, and
+    none of B and C is larger than √h: rounding is small beside what the inputs do to the outputs.
+    r and 1/o change as the states do, so that d depends little on the units that were given: also
+    where parts of A are coupled faintly, in one direction or not at all, since B and C then decide.
+    Without C the states are reached equally well, d = r; without B observed, d = 1/o; without both
+    the rough units remain.
+
+    Cost: n² per step of a few steps, and two linear systems; less where rows of B and columns of C
+    are about equally large in the rough units, which then stay.
+
+    Source: the bounds are those of Stoer & Witzgall, Numer. Math. 4 (1962). The rough units are
+    those of Parlett & Reinsch, Numer. Math. 13 (1969); xGEBAL.
+    """
+    # a_ij d_j/d_i: |A| r ≤ θ r gives a_ij r_j/r_i ≤ θ, |A|ᵀ o ≤ θ o gives a_ij o_i/o_j ≤ θ, and the
+    # largest and the smallest of two such scalings are one again.
+    if 0 in A.shape:
+        return np.ones(A.shape[:-1])
+    rough, size, theta = _rough_units(A)
+    if B is None and C is None:
+        return rough
+    sources, top = _largest(B, -1, rough, -1) if B is not None else _nothing(rough)
+    sinks, bottom = _largest(C, -2, rough, 1) if C is not None else _nothing(rough)
+    both = B is not None and C is not None
+    level = np.where(both, (top - bottom) // 2, top - bottom)
+    if both and min(sources.min(initial=1), sinks.min(initial=1)) >= _EVEN:
+        return np.ldexp(rough, level)
+    if C is None:
+        exponents = _supplied(size, theta, sources)
+    elif B is None:
+        exponents = -_supplied(np.swapaxes(size, -1, -2), theta, sinks)
+    else:
+        reached = _supplied(size, theta, sources)
+        observed = _supplied(np.swapaxes(size, -1, -2), theta, sinks)
+        h = (reached + observed).max(axis=-1, keepdims=True) / 2
+        exponents = np.minimum(np.maximum(0, reached - h), h - observed)
+        # What is not reached, or not observed, decides nothing.
+        exponents = np.where(sinks.any(axis=-1, keepdims=True), exponents, reached)
+        exponents = np.where(sources.any(axis=-1, keepdims=True), exponents, -observed)
+    exponents = np.rint(exponents).astype(int) + level + np.frexp(rough)[1] - 1
+    return np.ldexp(1.0, np.clip(exponents, -_FAR, _FAR))
+
+
+def _rough_units(A: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(d, |D⁻¹ A D|, θ) for powers of two d, (..., n), in which no entry of A is much larger than
+    θ ≥ max(ρ(|A|), 1), (...): those that make rows and columns about equally large, of each group
+    of states that feed each other for itself, and then the groups beside each other."""
+    units, inside = np.ones(A.shape[:-1]), np.ones(A.shape, dtype=bool)
+    gebal = _gebal(np.dtype(A.dtype))
+    for index in np.ndindex(A.shape[:-2]):
+        one = A[index]
+        if not one.all():
+            _, group = connected_components(one != 0, connection="strong")
+            inside[index] = group[:, None] == group
+            one = np.where(inside[index], one, 0)
+        units[index] = gebal(one, scale=1, permute=0)[3]
+    size = _size_in_units(A, units)
+    theta = _above_radius(np.where(inside, size, 0))
+    if not inside.all():
+        between = _paths(_log2(size / theta[..., None, None]), np.zeros(A.shape[:-1]))
+        units = np.ldexp(units, np.rint(np.minimum(between, _FAR)).astype(int))
+        size = _size_in_units(A, units)
+    return units, size, theta
+
+
+def _size_in_units(A: np.ndarray, d: np.ndarray) -> np.ndarray:
+    return np.minimum(np.abs(rescaled(A, d[..., None, :], d[..., :, None])), 2.0**_FAR)
+
+
+@cache
+def _gebal(dtype: Any) -> Any:
+    (gebal,) = scipy.linalg.get_lapack_funcs(("gebal",), dtype=dtype)
+    return gebal
+
+
+def _largest(
+    X: np.ndarray, axis: int, units: np.ndarray, power: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(x, top): largest entries of the rows of B or columns of C in the given units, (..., n), as
+    x · 2^top with the largest x between ½ and 1."""
+    digits, exponents = np.frexp(np.abs(X).max(axis=axis, initial=0))
+    exponents = exponents + power * (np.frexp(units)[1] - 1)
+    top = np.where(digits > 0, exponents, -_HUGE).max(axis=-1, keepdims=True, initial=-_HUGE)
+    x = np.ldexp(digits, np.maximum(exponents - top, -1000))
+    return x, np.where(top > -_HUGE, top, 0)
+
+
+def _nothing(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return units, np.zeros((*units.shape[:-1], 1), dtype=int)
+
+
+def _above_radius(size: np.ndarray) -> np.ndarray:
+    """(...) θ > ρ for matrices without negative entries: any x > 0 has max (|A|x)_i/x_i ≥ ρ.
+
+    At least 1, the size of z on the unit circle, which A is compared with: less gains nothing.
+    """
+    x = np.ones((*size.shape[:-1], 1))
+    shift = 2.0**-_FAINT * size.max(axis=(-2, -1), keepdims=True) + np.finfo(float).tiny
+    bound = np.full(size.shape[:-2], np.inf)
+    for _ in range(_STEPS):
+        product = size @ x
+        bound = np.minimum(bound, np.max(product / x, axis=(-2, -1)))
+        x = product + shift * x
+        x = x / x.max(axis=-2, keepdims=True)
+    return np.maximum(1, bound) * (1 + _DISTANCE)
+
+
+def _supplied(size: np.ndarray, theta: np.ndarray, sources: np.ndarray) -> np.ndarray:
+    """log2 (θ I − |A|)⁻¹ sources, (..., n), finite also in states that the sources do not reach."""
+    # The largest of the terms first, max over paths of |a_ij| … |a_kl| b_l / θ^k, by logarithms:
+    # in these units no entry of A exceeds θ, and nothing over- or underflows.
+    steps = _log2(size / theta[..., None, None])
+    largest = _paths(steps, _log2(sources))
+    least = np.where(np.isfinite(largest), largest, np.inf).min(axis=-1, keepdims=True)
+    faint = np.where(np.isfinite(least), least - _FAINT, 0.0)
+    sources = np.where(np.isfinite(largest), largest, faint)
+    largest = _paths(steps, sources)
+    sources = np.exp2(np.maximum(sources - largest, -_FAR))
+    spread = steps + largest[..., None, :] - largest[..., :, None]
+    resolvent = np.eye(size.shape[-1]) - np.exp2(np.maximum(spread, -2.0 * _FAR))
+    # Rounding of a nearly singular resolvent must not end below the largest term.
+    total = np.linalg.solve(resolvent, sources[..., None])[..., 0]
+    return largest + np.log2(np.maximum(np.abs(total), 1))
+
+
+def _log2(x: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore"):
+        return np.log2(x)
+
+
+def _paths(steps: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """max over paths that end in each state, of the sum of its steps and its start, (..., n)."""
+    found = start
+    for _ in range(steps.shape[-1]):
+        longer = np.maximum(found, (steps + found[..., None, :]).max(axis=-1))
+        if np.array_equal(longer, found):
+            break
+        found = longer
+    return found
