@@ -46,6 +46,8 @@ def calibrated(layer):
     return {"ratio": 0.4}
 
 
+# A channel that is reduced without loss leaves a difference of rounding alone.
+@pytest.mark.filterwarnings("ignore:the h-infinity norm:lticore.PrecisionWarning")
 @pytest.mark.parametrize("way", MADE)
 @pytest.mark.parametrize(("kind", "name"), PLACES)
 def test_parameters_made_of_others(kind, name, way):
