@@ -342,6 +342,15 @@ def test_first_moments_pass_by_states_that_fill_channels_up():
         assert np.abs(moved[name] - after[name]).max() <= 1e-5 * scale, name
 
 
+def halved(kind, seed):
+    """A layer of 12 states and itself reduced to 6."""
+    torch.manual_seed(seed)
+    old = kind(3, 12).double()
+    new = copy.deepcopy(old)
+    new.load_lti(lticore.balanced_truncation(old.to_lti(), order=6).system)
+    return old, new
+
+
 def cotangent_of_parameter(layer, g):
     """What the gradient of s B, the inputs of the layer's system, gives the parameter B."""
     return torch.autograd.grad(layer._inputs(), layer.B, torch.tensor(g))[0].numpy()
@@ -350,10 +359,7 @@ def cotangent_of_parameter(layer, g):
 @pytest.mark.parametrize("kind", [LRU, S5])
 def test_first_moments_of_B_pass_through_the_scales(kind):
     """Also where states are lost, and with them the phases of the scales change."""
-    torch.manual_seed(2)
-    old = kind(3, 12).double()
-    new = copy.deepcopy(old)
-    new.load_lti(lticore.balanced_truncation(old.to_lti(), order=6).system)
+    old, new = halved(kind, seed=2)
     change = change_of_layer(old, new)
     T_B, _ = change.states[0]
     g = np.random.default_rng(0).normal(size=(12, 3))
@@ -381,10 +387,7 @@ def test_second_moments_of_B_are_those_of_a_scaled_parameter():
 
 def test_modes_are_averaged_by_participation_factors():
     """w_ij ∝ |tr (T_B)_ji (T_C)_ij|, one block after another; some traces are negative."""
-    torch.manual_seed(3)
-    old = LRU(3, 12).double()
-    new = copy.deepcopy(old)
-    new.load_lti(lticore.balanced_truncation(old.to_lti(), order=6).system)
+    old, new = halved(LRU, seed=3)
     change = change_of_layer(old, new)
     T_B, T_C = change.states[0]
     pairs = len(new.gamma_log)
