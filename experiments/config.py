@@ -326,7 +326,7 @@ def _refusal(kind: type, error: ValidationError) -> ArgumentError:
 
 def changed_settings(config: RunConfig) -> dict[str, Any]:
     """The settings that are not at their defaults; :func:`with_settings` gives the config back."""
-    return _unlike(to_json(config), to_json(RunConfig()))
+    return _unlike(to_json(config), _defaults())
 
 
 def with_settings(settings: Mapping[str, Any]) -> RunConfig:
@@ -337,7 +337,12 @@ def with_settings(settings: Mapping[str, Any]) -> RunConfig:
     ArgumentError
         As :func:`from_json`.
     """
-    return from_json(RunConfig, _filled(settings, to_json(RunConfig())))
+    return from_json(RunConfig, _filled(settings, _defaults()))
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return to_json(RunConfig())
 
 
 def check_name(what: str, name: str, known: Iterable[str]) -> None:
