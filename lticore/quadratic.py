@@ -149,10 +149,10 @@ def linear_part(sys: System) -> LTI:
 def in_eigenbasis(sys: System, poles: Array, V: Array) -> System:
     """The system of either kind in the states z of x = V z, for A V = V Λ."""
     left = namespace(V, sys.B).linalg.solve(V, sys.B)
-    return in_states(sys, V, A=Diagonal(poles), B=left)
+    return in_coordinates(sys, V, A=Diagonal(poles), B=left)
 
 
-def in_states(sys: System, V: Array, *, A: StateMatrix, B: Array) -> System:
+def in_coordinates(sys: System, V: Array, *, A: StateMatrix, B: Array) -> System:
     """The system of either kind in the states z of x = V z, in which these are its A and B."""
     forms = {"M": transformed(sys.M, V)} if isinstance(sys, QuadraticOutputLTI) else {}
     return replace(sys, A=A, B=B, C=sys.C @ V, **forms)

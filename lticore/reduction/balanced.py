@@ -24,7 +24,7 @@ from .._stability import HORIZON, KEEP, is_stable, offering
 from ..errors import ArgumentError, warn_precision
 from ..gramians import scaled_factors, scaled_gramians
 from ..norms import h2_error, h2_norm
-from ..quadratic import QuadraticOutputLTI, System, in_states, mapped
+from ..quadratic import QuadraticOutputLTI, System, in_coordinates, mapped
 from ..response import frequency_response
 from ..structure import Rotation, StateMatrix, is_structured
 from ..systems import LTI, replaced
@@ -427,7 +427,7 @@ def _projections(SU: Array, RV: Array, sigma: Array, kept: Array) -> tuple[Array
 
 def _projected(sys: System, left: Array, right: Array) -> System:
     A = adjoint_product(left, multiply(sys.A, right))
-    return in_states(sys, right, A=A, B=adjoint_product(left, sys.B))
+    return in_coordinates(sys, right, A=A, B=adjoint_product(left, sys.B))
 
 
 def _remedies(sys: System) -> str:
