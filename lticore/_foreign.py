@@ -7,6 +7,7 @@ from typing import Any
 import array_api_compat
 import numpy as np
 
+from ._arrays import as_array
 from ._check import check_dt
 from .errors import ArgumentError
 from .structure import is_structured
@@ -32,8 +33,9 @@ def matrices_of(obj: Any, name: str) -> tuple[Any, Any, Any, Any, bool | float]:
         *matrices, dt = _of_object(obj, name)
     A, B, C, D = matrices
     # python-control leaves the time of gains open, which are the same in both.
-    dt = True if dt is None and np.size(A) == 0 else check_dt(dt, f"{name} ({type(obj).__name__})")
-    return A, B, C, D, dt
+    if dt is None and 0 in as_array("C", C).shape:
+        dt = True
+    return A, B, C, D, check_dt(dt, f"{name} ({type(obj).__name__})")
 
 
 def _of_tuple(obj: tuple | list, name: str) -> tuple[Any, ...]:

@@ -87,7 +87,9 @@ def test_complex_systems_are_not_cut_to_real_ones():
 
 
 def test_gains_of_other_libraries():
-    gains = [scipy.signal.dlti(3.0, 1.0), (np.zeros((0, 0)), np.zeros((0, 1)), np.zeros((1, 0)), 3)]
+    B, C = np.zeros((0, 1)), np.zeros((1, 0))
+    gains = [scipy.signal.dlti(3.0, 1.0), (np.zeros((0, 0)), B, C, 3)]
+    gains += [(A, B, C, 3, None) for A in (np.zeros((0, 0)), lti.Diagonal([]))]
     try:
         import control
     except ImportError:
@@ -96,6 +98,11 @@ def test_gains_of_other_libraries():
         gains += [control.ss([], [], [], 3.0), control.tf(3.0, 1.0)]  # no time base: dt is None
     for gain in gains:
         assert lti.h2_norm(gain) == 3.0
+
+
+def test_arrays_of_no_shape_are_refused_before_time_that_is_left_open():
+    with pytest.raises(lti.ShapeError, match="C is not a rectangular array"):
+        lti.from_statespace(([[0.5]], [[1.0]], [[1.0], [1.0, 2.0]], 0, None))
 
 
 def test_what_is_no_system_is_refused():
