@@ -12,7 +12,7 @@ import math
 
 from ._arrays import Array, namespace
 from ._check import is_complex
-from ._linalg import as_complex, complex_of
+from ._linalg import adjoint, as_complex, complex_of
 from .structure import Diagonal, Rotation, StateMatrix, parameters
 
 
@@ -63,6 +63,11 @@ def from_modes(A: Diagonal | Rotation, Y: Array) -> Array:
         (above - below) / (1j * math.sqrt(2)),
         Y[..., 2 * q :, :],
     )
+
+
+def signals_in_modes(A: Diagonal | Rotation, B: Array, C: Array) -> tuple[Array, Array]:
+    """(Uᴴ B, C U): inputs and outputs of a system in the modes of its A."""
+    return to_modes(A, B), adjoint(to_modes(A, adjoint(C)))
 
 
 def polar_modes(A: Diagonal | Rotation) -> tuple[Array, Array]:

@@ -14,11 +14,10 @@ from typing import Any, Self, TypeAlias
 import array_api_compat
 import numpy as np
 
-from ._arrays import Array, as_array, namespace, zeros_like_shape
+from ._arrays import Array, namespace, zeros_like_shape
 from ._check import broadcast_batches, check_array
 from ._foreign import matrices_of
-from ._linalg import adjoint
-from ._modes import is_real, mode_poles, to_modes
+from ._modes import is_real, mode_poles, signals_in_modes
 from .errors import ArgumentError, BatchIndexError, ShapeError
 from .structure import (
     Diagonal,
@@ -38,7 +37,7 @@ Matrices: TypeAlias = tuple[StateMatrix, Array, Array, Array | None]
 
 class Operators:
     """``first + second``, ``first - second``, ``-sys``, ``2 * sys``, ``second @ first``,
-    ``sys[index]`` and ``len(sys)`` of a batch, for a class with fields A, B, C, D and dt.
+    ``sys[index]`` of a batch and the iteration over it, for a class with fields A, B, C, D and dt.
 
     Operands are systems, everything that functions take for one, and matrices (..., p, m): gains.
     """
@@ -76,7 +75,10 @@ class Operators:
     __rmul__ = __mul__
 
     def __truediv__(self, factor: Any) -> Self:
-        return self * (1 / _number(factor, self))
+        factor = _number(factor, self)
+        if factor == 0:
+            raise ArgumentError(f"{self!r} / 0 is not a system")
+        return self * (1 / factor)
 
     def __matmul__(self, other: Any) -> Self:
         return self._joined(series, self.operand(other), self)
@@ -127,7 +129,7 @@ def common_dt(first: bool | float, second: bool | float) -> bool | float:
 
 def gain(D: Any) -> Matrices:
     """y = D u, a system without states."""
-    D = check_array("the gain", as_array("the gain", D), ndim=0)
+    D = check_array("the gain", D, ndim=0)
     if D.ndim < 2:
         raise ShapeError(
             f"a gain has shape (..., p, m), one row for each output, but this one has "
@@ -201,7 +203,7 @@ def part(sys: Any, index: Any) -> Matrices:
     try:
         # An array of the batch's shape tells whether the index is one.
         np.broadcast_to(np.float64(0), sys.batch_shape)[index]
-    except IndexError as error:
+    except (IndexError, TypeError, ValueError) as error:
         raise BatchIndexError(f"of a batch of shape {sys.batch_shape}: {error}") from None
     whole = any(x is Ellipsis for x in index)
 
@@ -247,7 +249,7 @@ def _direct_sum(
         return A, xp.concat([B_1, B_2], axis=-2), xp.concat([C_1, C_2], axis=-1)
     if not (is_real(A_1) and is_real(A_2)):
         # Complex poles beside conjugate pairs: all of them on a diagonal.
-        return _direct_sum(*_in_modes(A_1, B_1, C_1), *_in_modes(A_2, B_2, C_2))
+        return _direct_sum(*_diagonal(A_1, B_1, C_1), *_diagonal(A_2, B_2, C_2))
     A_1, A_2 = _as_rotation(A_1), _as_rotation(A_2)
     pairs_1, pairs_2 = 2 * A_1.blocks, 2 * A_2.blocks
     both = zip(parameters(A_1), parameters(A_2), strict=True)
@@ -257,8 +259,8 @@ def _direct_sum(
     return A, xp.concat(B, axis=-2), xp.concat(C, axis=-1)
 
 
-def _in_modes(A: Diagonal | Rotation, B: Array, C: Array) -> tuple[Diagonal, Array, Array]:
-    return Diagonal(mode_poles(A)), to_modes(A, B), adjoint(to_modes(A, adjoint(C)))
+def _diagonal(A: Diagonal | Rotation, B: Array, C: Array) -> tuple[Diagonal, Array, Array]:
+    return Diagonal(mode_poles(A)), *signals_in_modes(A, B, C)
 
 
 def _as_rotation(A: Diagonal | Rotation) -> Rotation:
@@ -269,17 +271,19 @@ def _as_rotation(A: Diagonal | Rotation) -> Rotation:
 
 def same_batch(first: Any, second: Any) -> tuple[Matrices, Matrices]:
     """The matrices of both, over the batch that they have together."""
+    namespace(first.B, second.B)  # refuses two libraries
     batch = broadcast_batches(first=first.batch_shape, second=second.batch_shape)
-    xp = namespace(first.B, second.B)
+    return over_batch(first, batch), over_batch(second, batch)
 
-    def matrices(sys: Any) -> Matrices:
-        B, C, D = (
-            None if X is None else xp.broadcast_to(X, (*batch, *X.shape[-2:]))
-            for X in (sys.B, sys.C, sys.D)
-        )
-        return broadcast_state_matrix(sys.A, batch), B, C, D
 
-    return matrices(first), matrices(second)
+def over_batch(sys: Any, batch: tuple[int, ...]) -> Matrices:
+    """The matrices of a system, repeated over a batch."""
+    broadcast_to = namespace(sys.B).broadcast_to
+    B, C, D = (
+        None if X is None else broadcast_to(X, (*batch, *X.shape[-2:]))
+        for X in (sys.B, sys.C, sys.D)
+    )
+    return broadcast_state_matrix(sys.A, batch), B, C, D
 
 
 def _sum(first: Array | None, second: Array | None) -> Array | None:
@@ -296,7 +300,7 @@ def feedthrough(C: Array, D: Array | None, B: Array) -> Array:
 def _number(factor: Any, sys: Any) -> Any:
     """A factor as Python's own number, which leaves float32 as it is."""
     if isinstance(factor, Number) or (hasattr(factor, "ndim") and factor.ndim == 0):
-        return check_array("the factor", as_array("the factor", factor), ndim=0)[()].item()
+        return check_array("the factor", factor, ndim=0)[()].item()
     raise ArgumentError(
         f"{sys!r} * {type(factor).__name__}: systems are multiplied by numbers with *, by systems "
         "and matrices with @ (second @ first)"

@@ -12,7 +12,7 @@ from ._check import is_single, like_precision, to_double
 from ._doors import as_system
 from ._hammarling import solve_stein_factor, warn_if_lost
 from ._linalg import EPSILON, adjoint, as_complex, conjugate, diagonal, pad_values, real_part
-from ._modes import mode_poles, polar_modes, to_modes
+from ._modes import mode_poles, polar_modes, signals_in_modes
 from ._signals import scaled, size_exponent, with_outputs
 from ._stability import HORIZON, NOTHING, offering, stable_schur_systems
 from ._stein_dense import ACCURACY
@@ -249,7 +249,7 @@ def _modal_parts(sys: LTI) -> Parts:
     """With states scaled so that both Gramians have about equal diagonals."""
     scaled, _ = balance_states(in_double(sys))
     A = scaled.A
-    B, C = to_modes(A, scaled.B), adjoint(to_modes(A, adjoint(scaled.C)))
+    B, C = signals_in_modes(A, scaled.B, scaled.C)
     return *polar_modes(A), as_complex(B), as_complex(C)
 
 

@@ -23,7 +23,15 @@ from ._check import (
 )
 from ._doors import as_linear, as_system
 from ._linalg import EPSILON, adjoint, as_complex, complex_of, one_minus, real_part
-from ._modes import from_modes, is_real, mode_poles, multiply, polar_modes, to_modes
+from ._modes import (
+    from_modes,
+    is_real,
+    mode_poles,
+    multiply,
+    polar_modes,
+    signals_in_modes,
+    to_modes,
+)
 from ._stein_dense import schur_forms
 from .errors import ArgumentError, ShapeError
 from .quadratic import QuadraticOutputLTI, System, forms_of, quadratic_arrays, values_of
@@ -101,7 +109,7 @@ def simulate(
     start = zeros_like_shape(B[..., 0], (sys.order,)) if initial is None else to_double(initial)
     if is_structured(A):
         # Decoupled in the modes: C U (recurrence of Uᴴ B u).
-        B, C = to_modes(A, B), adjoint(to_modes(A, adjoint(C)))
+        B, C = signals_in_modes(A, B, C)
         start = to_modes(A, start[..., None])[..., 0]
         poles = mode_poles(A)
         states = linear_recurrence(poles, u @ xp.matrix_transpose(B), initial=start)
@@ -238,8 +246,7 @@ def _respond_in_modes(A: StateMatrix, B: Array, C: Array, omega: Array) -> Array
     conjugate_z = complex_of(xp.cos(omega), -xp.sin(omega))[:, None]
     # Modes that are met are left out here, and looked at by themselves.
     resolvent = xp.where(met, 0 * distance, conjugate_z / xp.where(met, 1 + distance, distance))
-    modal_B = as_complex(to_modes(A, B))[..., None, :, :]
-    modal_C = as_complex(adjoint(to_modes(A, adjoint(C))))[..., None, :, :]
+    modal_B, modal_C = (as_complex(X)[..., None, :, :] for X in signals_in_modes(A, B, C))
     H = (modal_C * resolvent[..., None, :]) @ modal_B
     if not holds(~met):
         residues = (modal_C * xp.astype(met, H.dtype)[..., None, :]) @ modal_B

@@ -18,7 +18,7 @@ from ._check import (
     to_double,
 )
 from ._linalg import eigenvalues
-from .algebra import Operators
+from .algebra import Operators, over_batch
 from .errors import ShapeError
 from .structure import (
     Rotation,
@@ -217,9 +217,7 @@ def spread(sys: LTI, batch: tuple[int, ...]) -> LTI:
     """The system repeated over a batch, itself where it has its shape."""
     if sys.batch_shape == batch:
         return sys
-    D = None if sys.D is None else _spread(sys.D, (*batch, *sys.D.shape[-2:]))
-    B, C = (_spread(X, (*batch, *X.shape[-2:])) for X in (sys.B, sys.C))
-    return LTI(sys.A, B, C, D, dt=sys.dt)
+    return LTI(*over_batch(sys, batch), dt=sys.dt)
 
 
 def in_double(sys: LTI) -> LTI:

@@ -7,8 +7,8 @@ import numpy as np
 from .._arrays import Array, is_numpy, namespace, zeros_like_shape
 from .._check import is_single, like_precision, to_double
 from .._doors import as_linear, as_system
-from .._linalg import EPSILON, adjoint, real_part
-from .._modes import mode_poles, to_modes
+from .._linalg import EPSILON, real_part
+from .._modes import mode_poles, signals_in_modes
 from ..errors import ArgumentError, ArrayLibraryError, warn_precision
 from ..quadratic import System, in_eigenbasis
 from ..structure import Diagonal, Rotation, is_structured
@@ -114,7 +114,7 @@ def diagonalize(sys: LTI, *, max_condition: float = MAX_CONDITION) -> LTI:
 
 def _diagonalize_rotation(sys: LTI) -> LTI:
     A = sys.A
-    B, C = to_modes(A, sys.B), adjoint(to_modes(A, adjoint(sys.C)))
+    B, C = signals_in_modes(A, sys.B, sys.C)
     return LTI(Diagonal(mode_poles(A)), *equal_norms(B, C), sys.D, dt=sys.dt)
 
 

@@ -152,6 +152,8 @@ def test_what_functions_take_for_a_system_is_an_operand():
         (lambda sys: sys * np.ones((2, 2)), lti.ArgumentError, "with @"),
         (lambda sys: sys * "a", lti.ArgumentError, "with @"),
         (lambda sys: sys * np.nan, lti.NonFiniteError, "factor"),
+        (lambda sys: sys / 0, lti.ArgumentError, "/ 0 is not a system"),
+        (lambda sys: sys[[0, [1]]], lti.BatchIndexError, "of a batch of shape ()"),
         (lambda sys: sys + np.ones(2), lti.ShapeError, "a gain has shape"),
         (lambda sys: sys + np.ones((1, 2)), lti.ShapeError, "have no sum"),
         (lambda sys: np.ones((3, 1)) @ sys, lti.ShapeError, "the first system has 2 outputs"),
