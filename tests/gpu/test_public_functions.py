@@ -111,6 +111,9 @@ CALLS = {
         sys, lti.LTI(lti.Diagonal(xp.asarray([0.5])), sys.B[..., :1, :], sys.C[..., :1], sys.D)
     ),
     "hinf_norm": lambda xp, sys: lti.hinf_norm(sys),
+    "hinf_error": lambda xp, sys: lti.hinf_error(sys, sys / 2),
+    "hankel_error": lambda xp, sys: lti.hankel_error(sys, sys / 2),
+    "feedback": lambda xp, sys: response(lti.feedback(sys, xp.full((3, 2), 1e-3))),
     "frequency_response": lambda xp, sys: lti.frequency_response(sys, xp.linspace(-3, 3, 7)),
     "impulse_response": lambda xp, sys: response(sys),
     "simulate": lambda xp, sys: lti.simulate(sys, signal(xp, sys)),
@@ -160,6 +163,7 @@ CALLS = {
 #: What asks for LAPACK or SciPy and says so: (call, kinds of systems).
 HOST_ONLY = {
     "hinf_norm": ("rotation", "diagonal", "dense"),
+    "hinf_error": ("rotation", "diagonal", "dense"),
     "diagonalize": ("dense",),
     "to_rotation": ("dense",),
     "discretize(zoh)": ("rotation", "dense"),
