@@ -16,7 +16,7 @@ _DISTANCE = 2.0**-14
 _STEPS = 8
 #: Rows of B, or columns of C, that differ by less than this factor can decide little.
 _EVEN = 2.0**-10
-#: What feeds states that no input reaches, in bits below the least of the others.
+#: What feeds states that no input reaches, in bits below what could decide.
 _FAINT = 30
 _HUGE = 1 << 20
 #: Units further away from one than 2 to this would leave the range of float64.
@@ -75,21 +75,27 @@ def state_units(
     sinks, bottom = _largest(C, -2, rough, 1) if C is not None else _nothing(rough)
     both = B is not None and C is not None
     level = np.where(both, (top - bottom) // 2, top - bottom)
-    if both and min(sources.min(initial=1), sinks.min(initial=1)) >= _EVEN:
+    even = both & (np.minimum(sources, sinks).min(axis=-1, keepdims=True) >= _EVEN)
+    if even.all():
         return np.ldexp(rough, level)
+    steps = _log2(size / theta[..., None, None])
+    back = np.swapaxes(steps, -1, -2)
+    from_B, from_C = _paths(steps, _log2(sources)), _paths(back, _log2(sinks))
     if C is None:
-        exponents = _supplied(size, theta, sources)
+        exponents = _supplied(steps, from_B, _below_all(from_B))
     elif B is None:
-        exponents = -_supplied(np.swapaxes(size, -1, -2), theta, sinks)
+        exponents = -_supplied(back, from_C, _below_all(from_C))
     else:
-        reached = _supplied(size, theta, sources)
-        observed = _supplied(np.swapaxes(size, -1, -2), theta, sinks)
+        # States that only one of both sees get from the other what decides nothing.
+        h = _top(from_B + from_C, _top(from_B, 0.0) + _top(from_C, 0.0))
+        reached = _supplied(steps, from_B, np.where(from_C > -np.inf, h - from_C, h / 2) - _FAINT)
+        observed = _supplied(back, from_C, np.where(from_B > -np.inf, h - from_B, h / 2) - _FAINT)
         h = (reached + observed).max(axis=-1, keepdims=True) / 2
         exponents = np.minimum(np.maximum(0, reached - h), h - observed)
         # What is not reached, or not observed, decides nothing.
         exponents = np.where(sinks.any(axis=-1, keepdims=True), exponents, reached)
         exponents = np.where(sources.any(axis=-1, keepdims=True), exponents, -observed)
-    exponents = np.rint(exponents).astype(int) + level + np.frexp(rough)[1] - 1
+    exponents = np.where(even, 0, np.rint(exponents)).astype(int) + level + np.frexp(rough)[1] - 1
     return np.ldexp(1.0, np.clip(exponents, -_FAR, _FAR))
 
 
@@ -157,22 +163,28 @@ def _above_radius(size: np.ndarray) -> np.ndarray:
     return np.maximum(1, bound) * (1 + _DISTANCE)
 
 
-def _supplied(size: np.ndarray, theta: np.ndarray, sources: np.ndarray) -> np.ndarray:
-    """log2 (θ I − |A|)⁻¹ sources, (..., n), finite also in states that the sources do not reach."""
-    # The largest of the terms first, max over paths of |a_ij| … |a_kl| b_l / θ^k, by logarithms:
-    # in these units no entry of A exceeds θ, and nothing over- or underflows.
-    steps = _log2(size / theta[..., None, None])
-    largest = _paths(steps, _log2(sources))
-    least = np.where(np.isfinite(largest), largest, np.inf).min(axis=-1, keepdims=True)
-    faint = np.where(np.isfinite(least), least - _FAINT, 0.0)
-    sources = np.where(np.isfinite(largest), largest, faint)
+def _supplied(steps: np.ndarray, largest: np.ndarray, faint: np.ndarray) -> np.ndarray:
+    """log2 of the sums over all paths whose largest terms are given, (..., n), states that no path
+    reaches having faint sources of their own."""
+    # In units of the largest terms no entry of A exceeds θ, and nothing over- or underflows.
+    sources = np.where(largest > -np.inf, largest, faint)
     largest = _paths(steps, sources)
     sources = np.exp2(np.maximum(sources - largest, -_FAR))
     spread = steps + largest[..., None, :] - largest[..., :, None]
-    resolvent = np.eye(size.shape[-1]) - np.exp2(np.maximum(spread, -2.0 * _FAR))
+    resolvent = np.eye(steps.shape[-1]) - np.exp2(np.maximum(spread, -2.0 * _FAR))
     # Rounding of a nearly singular resolvent must not end below the largest term.
     total = np.linalg.solve(resolvent, sources[..., None])[..., 0]
     return largest + np.log2(np.maximum(np.abs(total), 1))
+
+
+def _below_all(largest: np.ndarray) -> np.ndarray:
+    least = np.where(largest > -np.inf, largest, np.inf).min(axis=-1, keepdims=True)
+    return np.where(least < np.inf, least - _FAINT, 0.0) + np.zeros_like(largest)
+
+
+def _top(x: np.ndarray, otherwise: np.ndarray | float) -> np.ndarray:
+    top = x.max(axis=-1, keepdims=True)
+    return np.where(top > -np.inf, top, otherwise)
 
 
 def _log2(x: np.ndarray) -> np.ndarray:
@@ -181,7 +193,8 @@ def _log2(x: np.ndarray) -> np.ndarray:
 
 
 def _paths(steps: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """max over paths that end in each state, of the sum of its steps and its start, (..., n)."""
+    """max over paths that end in each state of the sum of its start and its steps, (..., n): log2
+    of the largest of the terms |a_ij| … |a_kl| b_l / θ^k."""
     found = start
     for _ in range(steps.shape[-1]):
         longer = np.maximum(found, (steps + found[..., None, :]).max(axis=-1))

@@ -62,16 +62,9 @@ def in_states(U: np.ndarray, factor: np.ndarray, real: bool) -> np.ndarray:
     return np.hstack([X.real, X.imag]) if real else X
 
 
-def warn_if_lost(
-    A: np.ndarray,
-    T: np.ndarray,
-    B: np.ndarray,
-    C: np.ndarray,
-    R: np.ndarray,
-    limit: float = ACCURACY,
-) -> None:
-    """Warn where rounding changes tr C P Cᴴ = tr Bᴴ Q B, P = R Rᴴ, by a larger share than
-    ``limit``, unless it is zero to rounding. A is T in other orthogonal coordinates.
+def warn_if_lost(A: np.ndarray, T: np.ndarray, B: np.ndarray, C: np.ndarray, R: np.ndarray) -> None:
+    """Warn where rounding changes tr C P Cᴴ = tr Bᴴ Q B, P = R Rᴴ, by more than 1e-6 of itself,
+    unless it is zero to rounding. A is T in other orthogonal coordinates.
 
     To first order δ tr C P Cᴴ = 2 Re tr (Q T P δTᴴ + Q B δBᴴ + P Cᴴ δC), Q = S Sᴴ, for δT of the
     size ½ eps ‖T‖_F that the Schur form of A leaves, not quite in the worst direction. S is
@@ -83,7 +76,7 @@ def warn_if_lost(
     with np.errstate(over="ignore", invalid="ignore"):
         grown = power_sum_bound(A) * (c / y) ** 2
         bound = grown * ((r * t) ** 2 + b**2) + (r * c / y) ** 2
-        if EPSILON * bound <= limit:
+        if EPSILON * bound <= ACCURACY:
             return
         S = adjoint_factor(T, C)
         s = np.linalg.norm(S)
@@ -91,8 +84,8 @@ def warn_if_lost(
         share = (r * s / y) ** 2 * t * np.linalg.norm(S @ ((adjoint(S) @ (T @ R)) @ adjoint(R)))
         share += (s / y) ** 2 * b * np.linalg.norm(S @ (adjoint(S) @ B))
         share += (r / y) ** 2 * c * np.linalg.norm((C @ R) @ adjoint(R))
-    if not EPSILON * share <= limit:
-        _warn_of_rounding(float(ACCURACY * EPSILON * share / limit), T)
+    if not EPSILON * share <= ACCURACY:
+        _warn_of_rounding(float(EPSILON * share), T)
 
 
 def warn_if_values_lost(A: np.ndarray, T: np.ndarray, R: np.ndarray, S: np.ndarray) -> None:
@@ -116,6 +109,25 @@ def warn_if_values_lost(A: np.ndarray, T: np.ndarray, R: np.ndarray, S: np.ndarr
         share = np.linalg.norm(W @ ((adjoint(W) @ (T @ R)) @ adjoint(R)))
         share += np.linalg.norm(S @ ((adjoint(S) @ (T @ V)) @ adjoint(V)))
         share *= weight * (both / (r * s) / np.linalg.norm(adjoint(S) @ R, 2)) ** 2
+    if not share <= ACCURACY:
+        _warn_of_rounding(float(share), T)
+
+
+def warn_if_moved(T: np.ndarray, B: np.ndarray, C: np.ndarray, R: np.ndarray, size: float) -> None:
+    """Warn where rounding moves the system (T, B, C) by more than 1e-6 ``size`` in the h2 norm.
+
+    To first order by the system x⁺ = T x + B u, d⁺ = T d + δT x, y = C d, for random entries of
+    δT of the size eps ‖T‖_F: the norm itself may not change where poles turn, differences do.
+    """
+    t, c, r = (np.linalg.norm(X) for X in (T, C, R))
+    with np.errstate(over="ignore", invalid="ignore"):
+        # ‖C (z − T)⁻¹‖ ≤ ‖C‖ Σ ‖T^k‖ on the circle, and R Rᴴ adds up the squares of all x.
+        if EPSILON * c * power_sum_bound(T, 1) * t * r <= ACCURACY * size:
+            return
+        moved = t * np.random.default_rng(0).standard_normal(T.shape)
+        whole = np.block([[T, moved], [np.zeros_like(T), T]])
+        both = solve_stein_factor(whole, np.concatenate([0 * B, B]))
+        share = EPSILON * np.linalg.norm(C @ both[: len(T)]) / size
     if not share <= ACCURACY:
         _warn_of_rounding(float(share), T)
 

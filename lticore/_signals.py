@@ -3,9 +3,11 @@ notices. Squares over- and underflow much earlier than what they are squares of.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ._arrays import Array, namespace, zeros_like_shape
 from ._linalg import real_part
-from .quadratic import QuadraticOutputLTI, System, linear_part
+from .quadratic import System, linear_part
 from .systems import LTI, replaced
 
 #: Zero counts as 2 to minus this; further than that nothing is scaled, nor need it be.
@@ -26,19 +28,29 @@ def unit_signals(sys: LTI) -> tuple[LTI, Array, Array]:
     return replaced(sys, B=B, C=C, D=None), b, c
 
 
-def unit_outputs(sys: System) -> tuple[System, Array]:
-    """(Σ', e) with Σ = 2^e Σ', states and outputs of about size one; without D."""
+def unit_outputs(sys: System) -> tuple[System, Array, Array]:
+    """(Σ', b, e) with Σ = 2^e Σ' and B = 2^b B', states and outputs of about size one, without D.
+    :func:`in_signals` is the inverse."""
     unit, b, c = unit_signals(linear_part(sys))
     if isinstance(sys, LTI):
-        return unit, b + c
+        return unit, b, b + c
     # y = C x + xᴴ M x with x = 2^b x'.
     if isinstance(sys.M, tuple):
         m = 2 * size_exponent(sys.M[0], axes=3) + size_exponent(sys.M[1])
     else:
         m = size_exponent(sys.M, axes=3)
     e = namespace(b).maximum(b + c, 2 * b + m)
-    whole = QuadraticOutputLTI(unit.A, unit.B, sys.C, sys.M)
-    return with_outputs(whole, b - e, squares=b), e
+    whole = replace(sys, B=unit.B)
+    return with_outputs(whole, b - e, squares=b), b, e
+
+
+def in_signals(sys: System, b: Array, e: Array) -> System:
+    """Σ for the (Σ', b, e) of :func:`unit_outputs`."""
+    outputs = with_outputs(sys, e - b, squares=-b)
+    B = scaled(sys.B, b[..., None, None])
+    if isinstance(sys, LTI):
+        return replaced(outputs, B=B)
+    return replace(outputs, B=B)
 
 
 def with_outputs(sys: System, exponent: Array, squares: Array | float = 0.0) -> System:
@@ -48,9 +60,9 @@ def with_outputs(sys: System, exponent: Array, squares: Array | float = 0.0) -> 
         return replaced(sys, C=C, D=None)
     change = (exponent + squares)[..., None, None, None]
     if not isinstance(sys.M, tuple):
-        return QuadraticOutputLTI(sys.A, sys.B, C, scaled(sys.M, change))
+        return replace(sys, C=C, M=scaled(sys.M, change))
     V, s = sys.M
-    return QuadraticOutputLTI(sys.A, sys.B, C, (V, scaled(s, change[..., 0])))
+    return replace(sys, C=C, M=(V, scaled(s, change[..., 0])))
 
 
 def size_exponent(X: Array, axes: int = 2) -> Array:

@@ -156,7 +156,7 @@ def stable_schur_systems(
 ) -> Iterator[tuple[tuple[int, ...], SchurSystem]]:
     """The entries of a dense batch on NumPy, in Schur form in the best units of their states.
 
-    reached, observed : whether B and C help to decide the units
+    reached, observed : whether B and C help to decide the units, and are not left out as zero
 
     Cost: O(n³): one Schur form for the stability and all that follows.
 
@@ -166,7 +166,9 @@ def stable_schur_systems(
     """
     d = state_units(sys.A, sys.B if reached else None, sys.C if observed else None)[..., None]
     row = np.swapaxes(d, -1, -2)
-    A, B, C = rescaled(sys.A, row, d), sys.B / d, sys.C * row
+    # What is not asked for may overflow in units that suit the other.
+    A, B = rescaled(sys.A, row, d), sys.B / d if reached else 0 * sys.B
+    C = sys.C * row if observed else 0 * sys.C
     for index in np.ndindex(sys.batch_shape):
         T, U = schur_form(A[index])
         if not clear_of_circle(T).all():

@@ -212,19 +212,19 @@ def _solve_diagonal_columns(poles: np.ndarray, F: np.ndarray, S: np.ndarray) -> 
     return X
 
 
-def power_sum_bound(A: np.ndarray) -> np.ndarray:
-    """(...) a bound on Σ_k ‖A^k‖₂², or infinity where a few squarings find none.
+def power_sum_bound(A: np.ndarray, exponent: int = 2) -> np.ndarray:
+    """(...) a bound on Σ_k ‖A^k‖₂^exponent, or infinity where a few squarings find none.
 
     Σ_{k<2^s} ‖A^k‖² ≤ Π_{i<s} (1 + ‖A^{2^i}‖²), and 1/(1 − ‖A^{2^s}‖²) times that over all k.
     """
     total, power = np.ones(A.shape[:-2]), A
     for _ in range(_SQUARINGS):
-        square = np.linalg.norm(power, axis=(-2, -1)) ** 2
-        if np.all(square < 0.5):
-            return total / (1 - square)
-        if not np.all(square * total < 1 / EPSILON):
+        size = np.linalg.norm(power, axis=(-2, -1)) ** exponent
+        if np.all(size < 0.5):
+            return total / (1 - size)
+        if not np.all(size * total < 1 / EPSILON):
             break
-        total, power = total * (1 + square), power @ power
+        total, power = total * (1 + size), power @ power
     return np.full(A.shape[:-2], np.inf)
 
 

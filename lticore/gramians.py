@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import TypeAlias
 
 import numpy as np
 
 from ._arrays import Array, holds, is_numpy, namespace, zeros_like_shape
+from ._balance import state_units
 from ._check import (
     check_integer,
     check_rtol,
@@ -36,7 +39,7 @@ from ._linalg import (
     weighted_gram,
 )
 from ._modes import from_modes, is_real, polar_modes, to_modes
-from ._signals import scaled, unit_outputs
+from ._signals import scaled, unit_outputs, unit_signals
 from ._stability import (
     HORIZON,
     SchurSystem,
@@ -147,10 +150,11 @@ def gramian_factors(
     """
     sys = as_linear(sys)
     rtol, max_rank = _check_truncation(rtol, max_rank)
-    R, S, t = scaled_factors(in_double(sys), rtol, max_rank, horizon, each=True)
+    unit, b, c = unit_signals(in_double(sys))
+    R, S, t = scaled_factors(unit, rtol, max_rank, horizon, each=True)
     # In place: of a million states each copy takes gigabytes.
-    R /= t
-    S *= t
+    R *= scaled(1 / t, b[..., None, None])
+    S *= scaled(t, c[..., None, None])
     single = is_single(sys.B)
     return like_precision(R, single), like_precision(S, single)
 
@@ -211,37 +215,84 @@ def _dense_factors(
     R, S = np.zeros((2, *batch, n, width), dtype=np.result_type(sys.A, sys.B))
     t = np.ones((*batch, n, 1))
     widest = [0, 0]
-    for index, one in stable_schur_systems(sys, what=_WHAT):
-        factors = factors_in_schur_form(one.T, one.B, one.C)
+    find = _factors_of_their_own if each else _factors_together
+    for index, *pair in find(sys):
+        factors = [
+            _without_noise(in_states(one.U, F, real=not np.iscomplexobj(R))) for one, F in pair
+        ]
+        # Powers of two that take the rows of both to the units of the states given.
+        d, e = (np.log2(one.units) for one, _ in pair)
+        exponents = d + pair[0][0].b, pair[1][0].c - e
+        sizes = [_log2(_row_norms(F)) + x[:, 0] for F, x in zip(factors, exponents, strict=True)]
         if each:
-            _warn_of_each(one, *factors)
-        else:
-            warn_if_values_lost(one.A, one.T, *factors)
-        X, Y = (in_states(one.U, F, real=not np.iscomplexobj(R)) for F in factors)
-        scale = balancing_scale(_energies(X), _energies(Y))[:, None]
-        half = (one.b + one.c) // 2
-        sides = (R, X * scale, half), (S, Y / scale, one.b + one.c - half)
-        for k, (target, factor, exponent) in enumerate(sides):
-            columns = scaled(leading_columns(factor, rtol, width), np.float64(exponent))
+            joint = np.log2(state_units(sys.A[index], sys.B[index], sys.C[index]))
+            sizes = _without_weaker(sizes[0] - joint, sizes[1] + joint)
+            sizes = [sizes[0] + joint, sizes[1] - joint]
+        t[index] = _balancing_scale(2 * sizes[0], 2 * sizes[1])[:, None]
+        turned = exponents[0] + np.log2(t[index]), exponents[1] - np.log2(t[index])
+        for k, target in enumerate((R, S)):
+            columns = leading_columns(scaled(factors[k], turned[k]), rtol, width)
             target[index][:, : columns.shape[-1]] = columns
             widest[k] = max(widest[k], columns.shape[-1])
-        t[index] = np.ldexp(scale / one.units, half - one.b)
     return R[..., : widest[0]], S[..., : widest[1]], t
 
 
-def _warn_of_each(sys: SchurSystem, R: np.ndarray, S: np.ndarray) -> None:
-    """Warn where rounding spoils a Gramian, all states counting alike in the best units."""
-    alike = np.eye(len(R))
-    warn_if_lost(sys.A, sys.T, sys.B, alike, R)
+#: A system in Schur form and one of its factors.
+SchurFactor: TypeAlias = tuple[SchurSystem, np.ndarray]
+
+
+def _factors_together(
+    sys: LTI,
+) -> Iterator[tuple[tuple[int, ...], SchurFactor, SchurFactor]]:
+    """R and S of one Schur form, as accurate as their product can be."""
+    for index, one in stable_schur_systems(sys, what=_WHAT):
+        R, S = factors_in_schur_form(one.T, one.B, one.C)
+        warn_if_values_lost(one.A, one.T, R, S)
+        yield index, (one, R), (one, S)
+
+
+def _factors_of_their_own(
+    sys: LTI,
+) -> Iterator[tuple[tuple[int, ...], SchurFactor, SchurFactor]]:
+    """R and S as accurate as each can be, also in states that only one of both sees."""
+    sides = (
+        stable_schur_systems(sys, what=_WHAT, reached=reached, observed=not reached)
+        for reached in (True, False)
+    )
+    for (index, one), (_, other) in zip(*sides, strict=True):
+        yield index, (one, _factor(one, "P")), (other, _factor(other, "Q"))
+
+
+def _factor(sys: SchurSystem, which: str) -> np.ndarray:
+    """R or S with a warning where rounding spoils its Gramian, all states counting alike in the
+    best units."""
+    alike = np.eye(len(sys.T))
+    if which == "P":
+        R = solve_stein_factor(sys.T, sys.B)
+        warn_if_lost(sys.A, sys.T, sys.B, alike, R)
+        return R
     A, T = (adjoint(X)[::-1, ::-1] for X in (sys.A, sys.T))
-    warn_if_lost(A, T, adjoint(sys.C)[::-1], alike, S[::-1, ::-1])
+    B = adjoint(sys.C)[::-1]
+    S = solve_stein_factor(T, B)
+    warn_if_lost(A, T, B, alike, S)
+    return S[::-1, ::-1]
 
 
-def _energies(factor: np.ndarray) -> np.ndarray:
-    """(n,) diagonal of factor · factorᴴ, without the rounding in states that are not reached."""
-    squares = np.sum(np.abs(factor) ** 2, axis=-1)
-    rounding = len(factor) * EPSILON
-    return np.where(squares > rounding**2 * squares.sum(), squares, 0)
+def _without_noise(factor: np.ndarray) -> np.ndarray:
+    """``factor`` with zeros in place of rounding, in the rows of states that are not reached."""
+    noise = len(factor) * EPSILON * np.linalg.norm(factor)
+    return np.where(_row_norms(factor)[:, None] > noise, factor, 0)
+
+
+def _without_weaker(p: np.ndarray, q: np.ndarray) -> list[np.ndarray]:
+    """log2 of the rows of both factors in common units; −∞ in the one of both that counts less in
+    states that count in no product of both: the other is to be kept."""
+    both = p + q
+    weak = np.isfinite(both) & (both < both.max() + math.log2(len(p) * EPSILON))
+    if not weak.any():
+        return [p, q]
+    first = weak & (p - p.max() < q - q.max())
+    return [np.where(first, -np.inf, p), np.where(weak & ~first, -np.inf, q)]
 
 
 def low_rank_pays(sys: LTI, horizon: int | None = None) -> bool:
@@ -303,7 +354,8 @@ def in_unit_signals(sys: System, horizon: int | None = None) -> tuple[System, Ar
     sys = mapped(to_double, sys)
     if horizon is None and isinstance(sys, LTI) and is_structured(sys.A):
         sys, _ = balance_states(sys)
-    return unit_outputs(sys)
+    unit, _, e = unit_outputs(sys)
+    return unit, e
 
 
 def modal_factors(
@@ -375,14 +427,7 @@ def _dense_gramian(sys: LTI, which: str) -> np.ndarray:
     X = np.empty((*sys.batch_shape, sys.order, sys.order), np.result_type(sys.A, sys.B))
     real = not np.iscomplexobj(X)
     for index, one in stable_schur_systems(sys, what=_WHAT, reached=reached, observed=not reached):
-        # Rounding is measured as if all states counted alike in the best units.
-        A, T, B, alike = one.A, one.T, one.B, np.eye(sys.order)
-        if not reached:
-            A, T = (adjoint(X)[::-1, ::-1] for X in (A, T))
-            B = adjoint(one.C)[::-1]
-        R = solve_stein_factor(T, B)
-        warn_if_lost(A, T, B, alike, R)
-        factor = in_states(one.U, R if reached else R[::-1, ::-1], real)
+        factor = in_states(one.U, _factor(one, which), real)
         units = np.ldexp(one.units, one.b) if reached else np.ldexp(1 / one.units, one.c)
         X[index] = weighted_gram(factor * units)
     return _require_finite(X, which)

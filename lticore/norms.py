@@ -10,12 +10,11 @@ import scipy.linalg
 from ._arrays import Array, holds, is_numpy, namespace
 from ._check import is_single, like_precision, to_double
 from ._doors import as_system
-from ._hammarling import solve_stein_factor, warn_if_lost
+from ._hammarling import solve_stein_factor, warn_if_lost, warn_if_moved
 from ._linalg import EPSILON, adjoint, as_complex, conjugate, diagonal, pad_values, real_part
 from ._modes import mode_poles, polar_modes, signals_in_modes
 from ._signals import scaled, size_exponent, with_outputs
 from ._stability import HORIZON, NOTHING, offering, stable_schur_systems
-from ._stein_dense import ACCURACY
 from .algebra import common_dt
 from .cauchy import cauchy_factor
 from .errors import ArgumentError, NonFiniteError, SingularEquationError
@@ -135,8 +134,8 @@ def h2_error(
     Warns
     -----
     PrecisionWarning
-        Where the rounding of dense matrices, in the best units of their states, can change the
-        error by more than 1e-6 · (‖Σ‖ + ‖Σ̂‖).
+        Where the rounding of dense matrices, in the best units of their states, moves a system by
+        more than 1e-6 · (‖Σ‖ + ‖Σ̂‖).
     """
     sys, reduced = as_system(sys), as_system(reduced, "reduced")
     _check_same_signals(sys, reduced)
@@ -173,14 +172,14 @@ def output_shift(sys: System, reduced: System) -> Array:
     return like_precision(means[0] - means[1], is_single(sys.B) and is_single(reduced.B))
 
 
-def _square(sys: System, horizon: int | None) -> tuple[Array, Array, Array | float]:
+def _square(sys: System, horizon: int | None) -> tuple[Array, Array, Array]:
     """‖Σ‖² without D, the size of the terms that it is a sum of, Σ_k (Σ_i |C_ki| √P_ii)² and
     likewise for the forms, both in units of 4^e, and e; for signals of about size one."""
     xp = namespace(sys.B)
     if horizon is None and isinstance(sys, LTI):
         if low_rank_pays(sys):
             square = xp.sum(xp.abs(_response_factor(_modal_parts(sys))) ** 2, axis=(-2, -1))
-            return square, square, 0.0
+            return square, square, xp.zeros_like(square)
         if is_dense_numpy(sys):
             return _square_by_schur(sys)
     (P,) = double_gramians(linear_part(sys), horizon, which="P")
@@ -188,7 +187,8 @@ def _square(sys: System, horizon: int | None) -> tuple[Array, Array, Array | flo
     square = real_part(xp.sum((C @ P) * conjugate(C), axis=(-2, -1))) + cross_trace(M, P, M)
     size = _state_sizes(sys.A, P)
     terms = xp.sum((xp.abs(C) @ size) ** 2, axis=(-2, -1))
-    return square, terms + cross_trace(absolute(M), size @ adjoint(size), absolute(M)), 0.0
+    terms = terms + cross_trace(absolute(M), size @ adjoint(size), absolute(M))
+    return square, terms, xp.zeros_like(square)
 
 
 def _state_sizes(A: StateMatrix, P: Array) -> Array:
@@ -294,12 +294,10 @@ def _squared_difference_by_schur(
         squares[index] = np.linalg.norm(C @ R) ** 2
         split = len(T) - len(T_reduced)
         parts = slice(split), slice(split, None)
-        norms = [float(np.linalg.norm(C[:, x] @ R[x])) for x in parts]
-        # ‖Σ − Σ̂‖ changes by no more than both systems do.
-        for x, size in zip(parts, norms, strict=True):
-            if size > 0:
-                limit = 2 * ACCURACY * sum(norms) / size
-                warn_if_lost(T[x, x], T[x, x], B[x], C[:, x], R[x], limit)
+        size = sum(float(np.linalg.norm(C[:, x] @ R[x])) for x in parts)
+        if size > 0:
+            for x in parts:
+                warn_if_moved(T[x, x], B[x], C[:, x], R[x], size)
     return squares, exponents
 
 

@@ -11,7 +11,7 @@ from ._directions import gramian_cotangents
 from ._doors import as_linear
 from ._linalg import real_part
 from ._pull_back import pull_back
-from ._signals import scaled, unit_signals
+from ._signals import scaled, size_exponent, unit_signals
 from ._stability import HORIZON, offering, require_stable
 from .errors import warn_precision
 from .gramians import (
@@ -137,7 +137,7 @@ def hankel_sum_and_gradient(
     elif dense:
         sys, d = _in_best_units(sys)
     sys, b, c = unit_signals(sys)
-    phi, e = _in_units(phi, b + c)
+    phi, e = _in_units(phi, b + c, sys.order)
     solve = balanced_solver(sys, what=what) if dense else stein_solver(sys.A, horizon=horizon)
     P, Q = gramian(sys, solve, "P"), gramian(sys, solve, "Q")
     if t is not None:
@@ -173,17 +173,20 @@ def _in_best_units(sys: LTI) -> tuple[LTI, Array]:
     return LTI(A, B, C), d
 
 
-def _in_units(phi: SpectralFunction, exponent: Array) -> tuple[SpectralFunction, Array]:
-    """(ψ, e) with φ(2^exponent σ) = 2^e ψ(σ)."""
+def _in_units(phi: SpectralFunction, exponent: Array, order: int) -> tuple[SpectralFunction, Array]:
+    """(ψ, e) with φ(2^exponent σ) = 2^e ψ(σ) and a ψ of about size one for such σ."""
     if phi.name == "nuclear":
         return phi, exponent
-    values = exponent[..., None]
+    xp, unit = namespace(exponent), exponent[..., None]
+    like = xp.broadcast_to(scaled(xp.ones_like(unit), unit), (*exponent.shape, order))
+    e = size_exponent(phi.derivative(like) * like, axes=1)
+    size = e[..., None]
     inside = SpectralFunction(
         phi.name,
-        lambda sigma: phi.value(scaled(sigma, values)),
-        lambda sigma: scaled(phi.derivative(scaled(sigma, values)), values),
+        lambda sigma: scaled(phi.value(scaled(sigma, unit)), -size),
+        lambda sigma: scaled(phi.derivative(scaled(sigma, unit)), unit - size),
     )
-    return inside, 0 * exponent
+    return inside, e
 
 
 def _euler_discrepancy(sys: LTI, g_B: Array, g_C: Array, slope: Array) -> Array:

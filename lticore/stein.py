@@ -21,6 +21,7 @@ from ._check import (
 )
 from ._linalg import EPSILON, adjoint, real_part
 from ._modes import is_real, mode_poles, multiply, polar_modes
+from ._signals import scaled, size_exponent
 from ._stein_dense import (
     ACCURACY,
     RawSolver,
@@ -188,10 +189,11 @@ def _solve_in_units(A: StateMatrix, Q: np.ndarray, B: StateMatrix) -> np.ndarray
     B = A if same else _in_units(B, e)
     row = np.swapaxes(e, -1, -2)
     Q = Q / d / row
+    exponent = size_exponent(Q)[..., None, None]
     solve = stein_solver(A, B)
-    X = solve(Q)
+    X = solve(scaled(Q, -exponent))
     _warn_if_sensitive(A, X, B, solve)
-    return X * d * row
+    return scaled(X * d, exponent) * row
 
 
 def _units(A: StateMatrix, Q: np.ndarray) -> np.ndarray:
@@ -229,10 +231,10 @@ def _warn_if_sensitive(A: StateMatrix, X: np.ndarray, B: StateMatrix, solve: Ste
     poles = [mode_poles(x) if is_structured(x) else np.linalg.eigvals(x) for x in (A, B)]
     gap = np.abs(1 - poles[0][..., :, None] * poles[1].conj()[..., None, :])
     warn_precision(
-        f"the Stein equation is nearly singular: the solution may carry a relative error of "
-        f"{share:.0e}. The poles of modes {smallest_pair(gap, ('A', 'B'))} have "
-        f"|1 − λ_i·conj λ_j| = {gap.min():.1e}. Diagonal and Rotation structures keep poles near "
-        "the unit circle exactly"
+        f"rounding may carry a relative error of {share:.0e} into the solution of the Stein "
+        f"equation, in the best units of the states: |1 − λ_i·conj λ_j| = {gap.min():.1e} for the "
+        f"poles of modes {smallest_pair(gap, ('A', 'B'))}. Diagonal and Rotation structures "
+        "keep poles near the unit circle exactly"
     )
 
 

@@ -132,6 +132,8 @@ def _change(
     A: np.ndarray, B: np.ndarray, C: np.ndarray, in_A: float, in_B: float = 0.0, in_C: float = 0.0
 ) -> float:
     """The estimate above for ‖δA‖_F ≤ ``in_A`` and so on; infinite where A + δA may be unstable."""
+    if len(A) == 0:
+        return 0.0
     poles = np.linalg.eigvals(A)
     nearest = np.argsort(-np.abs(poles))[:_POINTS]
     points = np.exp(1j * np.angle(poles[nearest]))

@@ -9,12 +9,14 @@ from typing import Literal
 import numpy as np
 
 from .._arrays import Array, is_numpy
-from .._check import check_integer
+from .._check import check_integer, to_double
 from .._doors import as_system
+from .._signals import in_signals, scaled, unit_outputs
 from .._stability import HORIZON, offering, require_stable
 from ..errors import ArgumentError, ArrayLibraryError, ShapeError, warn_precision
 from ..norms import h2_error
-from ..quadratic import QuadraticOutputLTI, System, dense_forms, linear_part
+from ..quadratic import QuadraticOutputLTI, System, dense_forms, linear_part, mapped
+from ..systems import LTI, replaced
 from ._h2_armijo import armijo
 from ._h2_gauss_newton import levenberg_marquardt
 from ._h2_methods import STATIONARY, Descent, lbfgs, tsia
@@ -26,6 +28,8 @@ from .result import Convergence, Reduction, nothing_to_reduce
 
 #: Squared errors that differ by less than this share, or this share of ‖Σ‖², do not differ.
 _CLOSE, _ROUNDING = 1e-5, 1e-12
+#: Signals of sizes between 2 to minus this and 2 to this have squares that are numbers.
+_PLAIN = 100
 
 METHODS: dict[str, Callable[[Target, Candidate], Descent]] = {
     "tsia": tsia,
@@ -97,6 +101,31 @@ def h2_reduction(
         require_stable(linear_part(sys), what="the h2 norm")
     if sys.order == 0:
         return nothing_to_reduce(sys)
+    unit, b, e = unit_outputs(mapped(to_double, sys))
+    if max(abs(b), abs(e)) <= _PLAIN:
+        # Steps of gradient descent depend on the units, which are left as they are where they can.
+        unit, b, e = mapped(to_double, sys), 0 * b, 0 * e
+    found = _reduced(unit, order, method, starts, horizon, seed)
+    system = in_signals(found.system, b, e)
+    if isinstance(sys, LTI) and sys.D is not None:
+        system = replaced(system, D=to_double(sys.D))
+    reduction = replace(
+        found,
+        system=system,
+        singular_values=scaled(found.singular_values, e),
+        h2_error=scaled(found.h2_error, e),
+    )
+    return in_precision_of(sys, reduction, horizon)
+
+
+def _reduced(
+    sys: System,
+    order: int,
+    method: str,
+    starts: int,
+    horizon: int | None,
+    seed: int,
+) -> Reduction:
     target = make_target(sys, horizon)
     balanced = truncate(sys, order=order, horizon=horizon)
     # A start that had to be made stable is as good as another, one of lower order is not.
@@ -118,7 +147,7 @@ def h2_reduction(
     reduced = system_of(sys, best.best.candidate, best.best.c, best.best.M)
     error = h2_error(sys, reduced, horizon=horizon)
     _warn_if_worse(error, h2_error(sys, begin.system, horizon=horizon), target)
-    reduction = Reduction(
+    return Reduction(
         system=reduced,
         order=reduced.order,
         singular_values=begin.singular_values,
@@ -133,7 +162,6 @@ def h2_reduction(
             starts=tuple(run.best.error for run in runs),
         ),
     )
-    return in_precision_of(sys, reduction, horizon)
 
 
 def _warn_if_worse(error: Array, begun: Array, target: Target) -> None:

@@ -179,7 +179,7 @@ def _parameters(rng, structure, spectrum, n):
         return (U @ A @ U.T,)
     if structure == "companion":
         (A,) = _parameters(rng, "dense", spectrum, n)
-        return (np.vstack([-np.poly(A)[1:].real[None], np.eye(n)[: n - 1]]),)
+        return (np.vstack([-np.poly(A)[1:].real[None], np.eye(n)[: n - 1]]),) if n else (A,)
     return (np.eye(n, k=-1) * rng.uniform(0.5, 1.5),)
 
 

@@ -135,7 +135,9 @@ def derivative(value, moved):
     worst = absolute(as_array(moved[0]) - value)
     for other in moved[1:]:
         change = absolute(as_array(other) - value)
-        worst = np.where(np.vectorize(lambda a, b: bool(a > b))(change, worst), change, worst)
+        worst = np.where(
+            np.vectorize(lambda a, b: bool(a > b), otypes=[bool])(change, worst), change, worst
+        )
     return worst * (EPS / STEP)
 
 

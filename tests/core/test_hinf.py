@@ -1,0 +1,192 @@
+"""The h∞ norm of badly scaled systems and of filters in canonical forms, against many digits."""
+
+import warnings
+
+import flint
+import numpy as np
+import pytest
+import scipy.signal
+from oracles import EPS
+
+import lticore as lti
+
+#: (type, critical frequencies as shares of π); the last is a band of 1 %.
+BANDS = {
+    "low": ("lowpass", 0.05),
+    "high": ("highpass", 0.6),
+    "band": ("bandpass", [0.2, 0.4]),
+    "narrow": ("bandpass", [0.3, 0.31]),
+}
+FILTERS = {
+    "butter": lambda n, w, kind: scipy.signal.butter(n, w, kind),
+    "cheby1": lambda n, w, kind: scipy.signal.cheby1(n, 1, w, kind),
+    "cheby2": lambda n, w, kind: scipy.signal.cheby2(n, 40, w, kind),
+    "ellip": lambda n, w, kind: scipy.signal.ellip(n, 1, 40, w, kind),
+    "bessel": lambda n, w, kind: scipy.signal.bessel(n, w, kind),
+}
+
+
+@pytest.fixture(autouse=True)
+def _digits():
+    before, flint.ctx.prec = flint.ctx.prec, 300
+    yield
+    flint.ctx.prec = before
+
+
+def _companion(b, a):
+    """(A, B, C, D) of b/a with the coefficients in the first row of A."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", scipy.signal.BadCoefficients)
+        return scipy.signal.tf2ss(b, a)
+
+
+def _transfer(A, C, D):
+    """ω ↦ |H(e^{iω})| in 90 digits, of the companion form that is stored in float64."""
+    top = flint.acb_poly([float(x) for x in C[0, ::-1]])
+    bottom = flint.acb_poly([-float(x) for x in A[0, ::-1]] + [1])
+
+    def gain(omega):
+        z = flint.acb(0, omega).exp()
+        return float(abs(top(z) / bottom(z) + float(D[0, 0])).mid())
+
+    return gain
+
+
+def _peak(gain, poles):
+    """(ω, gain) at the top: on a grid that is finer next to the poles, then by golden sections."""
+    phases, gaps = np.abs(np.angle(poles)), np.abs(1 - np.abs(poles))
+    near = (phases[:, None] + gaps[:, None] * np.linspace(-4, 4, 17)).ravel()
+    grid = np.unique(np.clip(np.concatenate([np.linspace(0, np.pi, 201), near]), 0, np.pi))
+    gains = np.array([gain(x) for x in grid])
+    best = max(zip(gains, grid, strict=True))
+    for k in np.argsort(-gains)[:4]:
+        low, high = grid[max(k - 1, 0)], grid[min(k + 1, len(grid) - 1)]
+        for _ in range(40):
+            third = 0.381966 * (high - low)
+            inner = (gain(low + third), low + third), (gain(high - third), high - third)
+            best = max(best, *inner)
+            low, high = (low, high - third) if inner[0] > inner[1] else (low + third, high)
+    return best[1], best[0]
+
+
+def _rounding(sys, omega, gain):
+    """The relative error of the gain that |C (z − A)⁻¹| (|A| + I) |(z − A)⁻¹ B| eps allows, in
+    units of the states in which it is exact; the same in all units."""
+    n = sys.order
+    z = flint.acb(0, omega).exp()
+    pencil = flint.acb_mat(n, n, [z if i == j else 0 for i in range(n) for j in range(n)])
+    inverse = (pencil - flint.acb_mat(sys.A.tolist())).inv()
+    x, y = inverse * flint.acb_mat(sys.B.tolist()), flint.acb_mat(sys.C.tolist()) * inverse
+    x, y = (np.array([[float(abs(v).mid()) for v in r] for r in w.table()]) for w in (x, y))
+    return EPS * float((y @ (np.abs(sys.A) + np.eye(n)) @ x)[0, 0]) / gain
+
+
+@pytest.mark.parametrize("form", ["controllable", "observable"])
+@pytest.mark.parametrize("band", BANDS)
+@pytest.mark.parametrize("family", FILTERS)
+def test_filters_of_all_families_in_companion_forms(family, band, form):
+    """Right, or a warning, or poles that the coefficients cannot hold inside the circle."""
+    kind, frequencies = BANDS[band]
+    right = 0
+    for order in (1, 2, 3, 4, 6, 8, 10):
+        A, B, C, D = _companion(*FILTERS[family](order, frequencies, kind))
+        sys = lti.LTI(A, B, C, D) if form == "controllable" else lti.LTI(A.T, C.T, B.T, D)
+        poles = np.array([complex(x) for x in flint.acb_mat(A.tolist()).eig(algorithm="approx")])
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                found = lti.hinf_norm(sys)
+            except lti.UnstableSystemError:
+                # n eps ‖A‖ to the n-th part, in units that even out its coefficients.
+                assert order >= 6, order
+                continue
+        gain = _transfer(A, C, D)
+        omega, peak = _peak(gain, poles)
+        share = _rounding(sys, omega, peak)
+        if caught:
+            assert all(issubclass(w.category, lti.PrecisionWarning) for w in caught)
+            assert share > 1e-7, (order, share, str(caught[0].message))
+            continue
+        assert abs(found / peak - 1) <= 1e-8 + 4 * share, (order, found, peak, share)
+        right += 1
+    assert right >= 3
+
+
+def test_a_low_pass_of_unit_gain_far_below_the_sampling_frequency():
+    A, B, C, D = _companion(*scipy.signal.cheby1(4, 1, 0.005))
+    _, peak = _peak(_transfer(A, C, D), np.linalg.eigvals(A))
+    assert lti.hinf_norm(lti.LTI(A, B, C, D)) == pytest.approx(peak, rel=1e-6)
+    assert peak == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("k", [1.0, 1e6, 1e-6, 1e100])
+def test_units_of_the_states_do_not_count(k):
+    """A = D⁻¹ R D with a rotation R by 0.5 and radius 0.9, D = diag(1, k): all of it cancels."""
+    c, q = 0.9 * np.cos(0.5), 0.9 * np.sin(0.5)
+    sys = lti.LTI([[c, q * k], [-q / k, c]], [[1.0], [1 / k]], [[1.0, k]])
+    plain = lti.LTI([[c, q], [-q, c]], [[1.0], [1.0]], [[1.0, 1.0]])
+    # H = 2 (z − c)/(z² − 2 c z + .81), whose gain is found on a fine grid near the resonance.
+    omega = np.linspace(0.4, 0.6, 200_001)
+    z = np.exp(1j * omega)
+    peak = np.abs(2 * (z - c) / (z**2 - 2 * c * z + 0.81)).max()
+    assert lti.hinf_norm(plain) == pytest.approx(peak, rel=1e-8)
+    assert lti.hinf_norm(sys) == pytest.approx(peak, rel=1e-8)
+
+
+@pytest.mark.parametrize(("b", "c"), [(-160, -100), (160, -240), (-160, 240), (160, 100)])
+@pytest.mark.parametrize("A", [np.diag([0.5, 0.2]), lti.Diagonal([0.5, 0.2])])
+def test_signals_of_any_size(A, b, c):
+    sys = lti.LTI(A, np.full((2, 1), 2.0) * 10.0**b, np.array([[1.0, 3.0]]) * 10.0**c)
+    expected = 2 * (1 / (1 - 0.5) + 3 / (1 - 0.2)) * 10.0**b * 10.0**c
+    assert lti.hinf_norm(sys) == pytest.approx(expected, rel=1e-8)
+
+
+def test_poles_next_to_the_circle_come_with_a_warning():
+    rng = np.random.default_rng(0)
+    U = np.linalg.qr(rng.standard_normal((4, 4)))[0]
+    A = U @ lti.Rotation([1 - 1e-11, 0.5], [1.0, 2.0]).to_dense() @ U.T
+    with pytest.warns(lti.PrecisionWarning, match="rounding of the dense A .* h-infinity norm"):
+        lti.hinf_norm(lti.LTI(A, np.ones((4, 1)), np.ones((1, 4))))
+
+
+def _turned(sys, seed):
+    """The same system in other orthogonal coordinates."""
+    Q = np.linalg.qr(np.random.default_rng(seed).normal(size=(sys.order, sys.order)))[0]
+    return lti.LTI(Q @ sys.A @ Q.T, Q @ sys.B, sys.C @ Q.T)
+
+
+def _with_another_mode(gain):
+    """A dense system, and the same with a mode of that gain besides, in other coordinates."""
+    rng = np.random.default_rng(1)
+    A = lti.Rotation(rng.uniform(0.5, 0.99, 5), rng.uniform(0, 3, 5)).to_dense()
+    T = np.triu(rng.normal(size=(10, 10)), 1) + 2 * np.eye(10)
+    B, C = rng.normal(size=(10, 2)), rng.normal(size=(2, 10))
+    sys = lti.LTI(np.linalg.solve(T, A @ T), np.linalg.solve(T, B), C @ T)
+    # gain/2 / (z − 1/2) is largest at z = 1.
+    return sys, _turned(sys + lti.LTI([[0.5]], [[gain / 2, 0]], [[1], [0]]), 2)
+
+
+def _warned(function, *systems):
+    """(value, messages of warnings)"""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        value = function(*systems)
+    return value, [str(one.message) for one in caught]
+
+
+def test_rounding_of_a_small_difference_counts_beside_both_systems():
+    """The gain of 1e-8 has seven digits, those of about 1 of both systems fifteen."""
+    sys, larger = _with_another_mode(1e-8)
+    error, of_both = _warned(lti.hinf_error, larger, sys)
+    norm, of_itself = _warned(lti.hinf_norm, larger - sys)
+    assert error == norm
+    assert abs(error / 1e-8 - 1) < 1e-3
+    assert any("rounding of the dense A" in text for text in of_itself)
+    assert not any("rounding of the dense A" in text for text in of_both)
+
+
+def test_a_lower_bound_is_said_in_the_units_of_the_system():
+    sys, larger = _with_another_mode(1e-9)
+    norm, messages = _warned(lti.hinf_norm, larger - sys)
+    assert abs(norm / 1e-9 - 1) < 1e-2
+    assert any(f"norm {norm:.17g}, the gain" in text for text in messages)

@@ -1,0 +1,214 @@
+"""States, inputs and outputs in extreme units: powers of two, which change no digit of a result."""
+
+import numpy as np
+import pytest
+from oracles import EPS, adjoint
+
+import lticore as lti
+from lticore._balance import balance_dense, state_units
+
+#: Sizes of B and C whose squares are no numbers any more, though their products are.
+SIZES = [(-332, -332), (450, -140), (-530, 300), (-900, 1000), (480, 500)]
+
+
+def first_order(kind, b, c):
+    """x⁺ = x/2 + b u, y = c x."""
+    if kind == "rotation":
+        return lti.LTI(lti.Rotation([], [], [0.5]), [[b]], [[c]])
+    return lti.LTI(lti.Diagonal([0.5]) if kind == "diagonal" else [[0.5]], [[b]], [[c]])
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "rotation", "dense"])
+@pytest.mark.parametrize(("b", "c"), SIZES)
+def test_norms_and_values_of_signals_of_any_size(kind, b, c):
+    """Of the first order all is known: h_k = b c/2^{k−1}."""
+    sys, size = first_order(kind, 2.0**b, 3 * 2.0**c), 3 * 2.0 ** (b + c)
+    known = {
+        lti.h2_norm: 1 / np.sqrt(1 - 0.25),
+        lti.hankel_norm: 1 / (1 - 0.25),
+        lti.hankel_sum: 1 / (1 - 0.25),
+        lti.hinf_norm: 1 / (1 - 0.5),
+    }
+    for norm, expected in known.items():
+        assert norm(sys) == pytest.approx(
+            expected * size, rel=2e-8 if norm is lti.hinf_norm else 8 * EPS
+        )
+    assert lti.h2_norm(sys, horizon=2) == pytest.approx(np.sqrt(1.25) * size, rel=8 * EPS)
+    other = first_order(kind, 2.0 ** (b + 10), -(2.0 ** (c - 10)))
+    assert lti.h2_error(sys, other) == pytest.approx(
+        4 / np.sqrt(0.75) * 2.0 ** (b + c), rel=8 * EPS
+    )
+    assert lti.h2_error(sys, other, horizon=1) == pytest.approx(4 * 2.0 ** (b + c), rel=8 * EPS)
+    nothing = first_order(kind, 0.0, 1.0)
+    assert lti.h2_error(sys, nothing) == pytest.approx(lti.h2_norm(sys), rel=8 * EPS)
+    assert lti.h2_error(nothing, nothing) == lti.h2_norm(nothing) == 0
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "rotation", "dense"])
+@pytest.mark.parametrize(("b", "c"), SIZES)
+def test_gradients_of_signals_of_any_size(kind, b, c):
+    """σ = b c/(1 − a²): ∂/∂b = σ/b, ∂/∂c = σ/c, ∂/∂a = 2 a σ/(1 − a²)."""
+    sys, sigma = first_order(kind, 2.0**b, 3 * 2.0**c), 4 * 2.0 ** (b + c)
+    value, gradient = lti.hankel_sum_and_gradient(sys)
+    assert value == pytest.approx(sigma, rel=16 * EPS)
+    assert pytest.approx(np.array([[4 * 2.0**c]]), rel=16 * EPS) == gradient.B
+    assert pytest.approx(np.array([[4 / 3 * 2.0**b]]), rel=16 * EPS) == gradient.C
+    assert gradient.A[-1].ravel() == pytest.approx([sigma / 0.75], rel=16 * EPS)
+    value, gradient = lti.hankel_sum_and_gradient(sys, lti.schatten(0.5))
+    assert value == pytest.approx(np.sqrt(sigma), rel=16 * EPS)
+    # ½ σ^{−½} σ/b, of which σ/b is the number above.
+    expected = 0.5 / np.sqrt(sigma) * (4 * 2.0**c)
+    assert pytest.approx(np.array([[expected]]), rel=16 * EPS) == gradient.B
+
+
+@pytest.mark.parametrize("structure", ["rotation", "dense"])
+@pytest.mark.parametrize(("b", "c"), [(-300, -300), (-530, 300), (300, 200)])
+def test_h2_reduction_of_signals_of_any_size(structure, b, c):
+    rng = np.random.default_rng(0)
+    A = lti.Rotation([0.9, 0.7, 0.5], [0.3, 1.0, 2.0])
+    A = A if structure == "rotation" else A.to_dense()
+    B, C, D = rng.standard_normal((6, 1)), rng.standard_normal((1, 6)), [[2.0]]
+    plain = lti.h2_reduction(lti.LTI(A, B, C, D), 2)
+    sys = lti.LTI(A, B * 2.0**b, C * 2.0**c, D)
+    found = lti.h2_reduction(sys, 2)
+    size = 2.0 ** (b + c)
+    assert found.h2_error == pytest.approx(plain.h2_error * size, rel=1e-6)
+    assert found.h2_error == pytest.approx(lti.h2_error(sys, found.system), rel=1e-8)
+    assert found.singular_values == pytest.approx(plain.singular_values * size, rel=1e-12)
+    assert found.system.D == 2
+
+
+def test_quadratic_outputs_of_any_size():
+    """One state: y = c x + m x², h2² = c² P + m² P², P = b²/(1 − a²)."""
+    for b, c, m in [(-400, 300, 700), (300, -400, -700), (-300, -300, -100)]:
+        sys = lti.QuadraticOutputLTI([[0.5]], [[2.0**b]], [[2.0**c]], [[[2.0**m]]])
+        small = -600 if b + c < -500 else 0
+        terms = 2.0 ** (b + c - small), 2.0 ** (2 * b + m - small)
+        expected = np.hypot(terms[0] / np.sqrt(0.75), terms[1] / 0.75) * 2.0**small
+        assert lti.h2_norm(sys) == pytest.approx(expected, rel=8 * EPS)
+        factors = lti.QuadraticOutputLTI(sys.A, sys.B, sys.C, (np.ones((1, 1, 1)), [[2.0**m]]))
+        assert lti.h2_norm(factors) == pytest.approx(expected, rel=8 * EPS)
+
+
+def shift_register(units, *, inputs=True, outputs=True):
+    """Ones on the subdiagonal, one input at the front, all states summed; in the units given."""
+    n, d = len(units), units[:, None]
+    B, C = np.eye(n)[:, :1] * inputs, np.ones((1, n)) * outputs
+    return lti.LTI(np.eye(n, k=-1) * d / d.T, B * d, C / d.T)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("reach", [0, 30, 240])
+def test_shift_registers_in_any_units(seed, reach):
+    n = 6
+    units = 2.0 ** np.random.default_rng(seed).integers(-reach, reach + 1, n)
+    sys = shift_register(units)
+    hankel = np.fliplr(np.triu(np.ones((n, n))))
+    expected = np.linalg.svd(hankel, compute_uv=False)
+    assert lti.hankel_singular_values(sys) == pytest.approx(expected, rel=100 * EPS)
+    assert lti.hankel_sum(sys) == pytest.approx(expected.sum(), rel=100 * EPS)
+    assert lti.hankel_sum_and_gradient(sys)[0] == pytest.approx(expected.sum(), rel=100 * EPS)
+    assert lti.h2_norm(sys) == pytest.approx(np.sqrt(n), rel=10 * EPS)
+    assert lti.h2_error(sys, shift_register(np.ones(n))) <= 10 * EPS
+    assert lti.hinf_norm(sys) == pytest.approx(n, rel=2e-8)
+    reduction = lti.balanced_truncation(sys, order=3)
+    assert reduction.singular_values == pytest.approx(expected, rel=100 * EPS)
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("reach", [0, 30, 200])
+def test_factors_of_systems_without_inputs_or_outputs(inputs, outputs, reach):
+    """P = I and Q_ij = Σ_k of the states behind both, n − max(i, j), or zero; in their units."""
+    n = 6
+    units = 2.0 ** np.random.default_rng(1).integers(-reach, reach + 1, n)
+    sys = shift_register(units, inputs=inputs, outputs=outputs)
+    R, S = lti.gramian_factors(sys)
+    R, S = R / units[:, None], S * units[:, None]
+    index = np.arange(n)
+    Q = n - np.maximum(index[:, None], index)
+    assert np.abs(R @ R.T - inputs * np.eye(n)).max() <= 100 * EPS
+    assert np.abs(S @ S.T - outputs * Q).max() <= 100 * n * EPS
+    assert lti.hankel_norm(sys) == 0 or (inputs and outputs)
+    P = lti.controllability_gramian(sys) / units[:, None] / units
+    assert np.abs(P - inputs * np.eye(n)).max() <= 100 * EPS
+
+
+def test_a_state_that_no_input_reaches_costs_no_other_state_its_digits():
+    """It is observed, but feeds nothing that is: its units, and its row, must not count."""
+    A = np.array([[0.0, 1e-278, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    B, C = np.array([[0.0], [2.0], [1.0]]), np.array([[3.0, 0.0, 1.0]])
+    # h_1 = 1, h_2 = 2 and nothing else that is a number above rounding.
+    expected = np.linalg.svd([[1.0, 2.0], [2.0, 0.0]], compute_uv=False)
+    sigma = lti.hankel_singular_values(lti.LTI(A, B, C))
+    assert sigma == pytest.approx([*expected, 0], rel=10 * EPS, abs=10 * EPS)
+
+
+def test_parts_that_are_not_reached_in_units_of_their_own():
+    """Blocks beside each other, one of them without inputs: it must not set the scale."""
+    rng = np.random.default_rng(0)
+    blocks = [0.9 * np.linalg.qr(rng.standard_normal((3, 3)))[0] for _ in range(2)]
+    A = np.block([[blocks[0], np.zeros((3, 3))], [np.zeros((3, 3)), blocks[1]]])
+    B, C = rng.standard_normal((6, 1)), rng.standard_normal((1, 6))
+    B[:3] = 0
+    alone = lti.LTI(blocks[1], B[3:], C[:, 3:])
+    for exponent in (-200, 200):
+        d = np.where(np.arange(6) < 3, 2.0**exponent, 1.0)[:, None]
+        for order in (slice(None), slice(None, None, -1)):
+            sys = lti.LTI((A * d / d.T)[order, order], (B * d)[order], (C / d.T)[:, order])
+            dual = lti.LTI(sys.A.T, sys.C.T, sys.B.T)
+            for one in (sys, dual):
+                assert lti.h2_norm(one) == pytest.approx(float(lti.h2_norm(alone)), rel=1e-13)
+                assert lti.hankel_norm(one) == pytest.approx(
+                    float(lti.hankel_norm(alone)), rel=1e-13
+                )
+                assert lti.hinf_norm(one) == pytest.approx(float(lti.hinf_norm(alone)), rel=2e-8)
+
+
+@pytest.mark.parametrize("n", [1, 4, 12])
+@pytest.mark.parametrize("density", [0.3, 1.0])
+def test_best_units_keep_their_bounds_in_any_units(n, density):
+    """|a_ij| ≤ θ, |b_i|, |c_j| ≤ √h up to the rounding to powers of two, h = max r_i o_i."""
+    rng = np.random.default_rng(n)
+    A, B, C = rng.standard_normal((n, n)), rng.standard_normal((n, 2)), rng.standard_normal((2, n))
+    A *= rng.uniform(size=A.shape) < density
+    theta = 1.01 * max(1, np.abs(np.linalg.eigvals(np.abs(A))).max())
+    resolvent = np.linalg.inv(theta * np.eye(n) - np.abs(A))
+    h = np.max((resolvent @ np.abs(B).max(axis=1)) * (np.abs(C).max(axis=0) @ resolvent))
+    for _ in range(10):
+        t = 2.0 ** rng.integers(-150, 151, (n, 1))
+        scaled = balance_dense(A * t / t.T, B * t, C / t.T)
+        assert np.abs(scaled[0]).max() <= 4 * theta
+        # The resolvent is taken at a θ nearer to the spectral radius, where it is larger.
+        assert np.abs(scaled[1]).max() * np.abs(scaled[2]).max() <= 200 * theta * h
+
+
+def test_units_of_batches_are_those_of_their_entries():
+    rng = np.random.default_rng(0)
+    A, B, C = (rng.standard_normal((3, *s)) for s in ((4, 4), (4, 1), (1, 4)))
+    A[1] = np.triu(A[1], 1)
+    B[2] = 0
+    units = state_units(A, B, C)
+    for k in range(3):
+        assert np.array_equal(units[k], state_units(A[k], B[k], C[k]))
+
+
+@pytest.mark.parametrize("b", [0.0, 0.5, 1e-300])
+def test_stein_equations_of_one_state(b):
+    X = lti.solve_stein(np.array([[0.0]]), np.array([[2.0]]), np.array([[b]]))
+    assert np.array_equal(X, [[2.0]])
+
+
+@pytest.mark.parametrize("exponent", [-700, 700])
+def test_stein_equations_with_right_sides_of_any_size(exponent):
+    A, Q = np.array([[0.5, 1.0], [0.0, 0.25]]), np.array([[1.0, 2.0], [2.0, 8.0]])
+    X = lti.solve_stein(A, Q * 2.0**exponent)
+    assert np.array_equal(X, lti.solve_stein(A, Q) * 2.0**exponent)
+
+
+def test_factors_of_graded_inputs_without_outputs():
+    """A = 0: P = B Bᵀ, of which no entry may be lost."""
+    B = np.array([[1e-150, 0.0], [3.0, 1e-40], [0.0, 1e95]])
+    R, _ = lti.gramian_factors(lti.LTI(np.zeros((3, 3)), B, np.zeros((1, 3))))
+    sizes = np.linalg.norm(B, axis=1)
+    found, expected = R / sizes[:, None], B / sizes[:, None]
+    assert np.abs(found @ adjoint(found) - expected @ expected.T).max() <= 10 * EPS
