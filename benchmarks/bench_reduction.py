@@ -25,11 +25,11 @@ import scipy.sparse
 import tyro
 
 import lticore as lti
-from lticore.reduction import _h2_modes as modes
-from lticore.reduction._h2_armijo import armijo
-from lticore.reduction._h2_gauss_newton import levenberg_marquardt
-from lticore.reduction._h2_methods import Descent, lbfgs, tsia
-from lticore.reduction._h2_objective import project
+from lticore.reduction.h2 import modes as modes
+from lticore.reduction.h2.armijo import armijo
+from lticore.reduction.h2.descent import Descent, lbfgs, tsia
+from lticore.reduction.h2.gauss_newton import levenberg_marquardt
+from lticore.reduction.h2.objective import project
 
 MODELS = Path(__file__).parents[2] / "shared" / "benchmarks" / "slicot"
 #: The orders to which these models are reduced.

@@ -4,7 +4,11 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from lticore_torch import HankelRegularizer, SequenceClassifier, SequenceClassifierConfig
+from lticore_torch import (
+    HankelRegularizer,
+    SequenceClassifier,
+    SequenceClassifierConfig,
+)
 
 BATCH = 50
 

@@ -19,9 +19,13 @@ from torch.nn.functional import cross_entropy
 
 import lticore as lti
 from lticore import kernels
-from lticore._stein_modal import diagonal_stein_reference, rotation_stein_reference
-from lticore.recurrence import linear_recurrence_reference, recurrence_adjoint_reference
-from lticore_torch import HankelRegularizer, SequenceClassifier, SequenceClassifierConfig
+from lticore.equations.modal import diagonal_stein_reference, rotation_stein_reference
+from lticore.equations.recurrence import linear_recurrence_reference, recurrence_adjoint_reference
+from lticore_torch import (
+    HankelRegularizer,
+    SequenceClassifier,
+    SequenceClassifierConfig,
+)
 
 #: (batch, length, states) of sequence layers.
 FORMS = ((16, 784, 128), (16, 1024, 128), (16, 16384, 128))

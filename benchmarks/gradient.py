@@ -21,7 +21,11 @@ import tyro
 from torch.nn.functional import cross_entropy
 
 import lticore as lti
-from lticore_torch import HankelRegularizer, SequenceClassifier, SequenceClassifierConfig
+from lticore_torch import (
+    HankelRegularizer,
+    SequenceClassifier,
+    SequenceClassifierConfig,
+)
 
 #: (states, inputs and outputs), and what the authors' code takes for value and gradient of one
 #: layer, milliseconds in float64, on two cores of the class of the machine of the bars.

@@ -19,7 +19,7 @@ import numpy as np
 
 from lticore_torch import HankelRecord
 from lticore_torch.files import write_atomically
-from lticore_torch.tracking import plot_hankel_records
+from lticore_torch.penalties.tracking import plot_hankel_records
 
 from .config import ReductionConfig
 from .demo_report import STYLE, decay_figure, png

@@ -14,7 +14,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lticore.kernels.threads import one_thread
+from lticore.internal import (
+    one_thread,
+)
 from lticore_torch import Regularizer, compress, hankel_sum
 
 from .config import RunConfig

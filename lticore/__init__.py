@@ -9,14 +9,19 @@ reduced = lti.balanced_truncation(sys, order=8)      # .system, .error_bound, â€
 Discrete-time systems of python-control and scipy.signal and tuples (A, B, C, D) are systems too.
 """
 
-from . import certificate
+from .analysis import certificate
+from .analysis.differences import hankel_error, hinf_error
+from .analysis.hinf import hinf_norm
+from .analysis.norms import h2_error, h2_norm, hankel_norm, output_shift
+from .analysis.response import frequency_response, impulse_response, simulate
 from .convert.diagonal import diagonalize, eigenvector_condition
 from .convert.discretize import discretize
-from .convert.layers import from_lru, from_s4d, from_s5
 from .convert.nearby import NearbySystem, well_conditioned
+from .convert.published_layers import from_lru, from_s4d, from_s5
 from .convert.rotation import to_rotation
 from .convert.statespace import from_statespace, to_statespace
-from .differences import hankel_error, hinf_error
+from .equations.recurrence import linear_recurrence, time_varying_recurrence
+from .equations.stein import solve_stein
 from .errors import (
     ArgumentError,
     ArrayLibraryError,
@@ -31,26 +36,25 @@ from .errors import (
     SingularEquationError,
     UnstableSystemError,
 )
-from .feedback import feedback
-from .gramians import controllability_gramian, gramian_factors, observability_gramian
-from .hankel import hankel_singular_values
-from .hinf import hinf_norm
-from .norms import h2_error, h2_norm, hankel_norm, output_shift
-from .quadratic import QuadraticOutputLTI
-from .recurrence import linear_recurrence, time_varying_recurrence
+from .hankel.functions import SpectralFunction, schatten, tail
+from .hankel.gramians import (
+    controllability_gramian,
+    gramian_factors,
+    observability_gramian,
+)
+from .hankel.sums import LTIGradient, hankel_sum, hankel_sum_and_gradient
+from .hankel.values import hankel_singular_values
 from .reduction.balanced import balanced_truncation
 from .reduction.complex_balanced import complex_balanced_truncation
-from .reduction.h2 import h2_reduction
+from .reduction.h2.reduce import h2_reduction
 from .reduction.modal import allocate_modal_orders, modal_truncation
 from .reduction.orders import allocate_orders, allocate_orders_by_error
 from .reduction.refit import Refit, refit_outputs
 from .reduction.result import Convergence, Reduction
-from .response import frequency_response, impulse_response, simulate
-from .spectral import SpectralFunction, schatten, tail
-from .spectral_sums import LTIGradient, hankel_sum, hankel_sum_and_gradient
-from .stein import solve_stein
-from .structure import Diagonal, Rotation
-from .systems import LTI
+from .systems.feedback import feedback
+from .systems.lti import LTI
+from .systems.quadratic import QuadraticOutputLTI
+from .systems.structure import Diagonal, Rotation
 
 __version__ = "0.1.0"
 

@@ -13,11 +13,10 @@ except ModuleNotFoundError as error:
         "lticore_torch needs PyTorch: pip install 'lticore[torch]'"
     ) from error
 
-from .blocks import SequenceBlock, SequenceClassifier, SequenceClassifierConfig
-from .certify import output_error_bound
-from .compress import compress
-from .functions import spectral_sum
-from .fused import half_glu
+from .certificates.certify import output_error_bound
+from .compression.compress import compress
+from .compression.in_training import InTrainingCompressor, ReductionEvent
+from .compression.report import CompressionReport, LayerReport
 from .layers import (
     LRU,
     S4D,
@@ -29,8 +28,12 @@ from .layers import (
     SSMLayer,
     ssm_layers,
 )
-from .recurrence import linear_recurrence, time_varying_recurrence
-from .regularize import (
+from .models.blocks import SequenceBlock, SequenceClassifier, SequenceClassifierConfig
+from .ops.fused import half_glu
+from .ops.recurrence import linear_recurrence, time_varying_recurrence
+from .ops.spectral import spectral_sum
+from .ops.system_map import state_space_map
+from .penalties.regularize import (
     HankelRegularizer,
     Regularizer,
     hankel_mean,
@@ -38,11 +41,8 @@ from .regularize import (
     magnitude_sum,
     modal_mean,
 )
-from .report import CompressionReport, LayerReport
-from .schedule import InTrainingCompressor, ReductionEvent
+from .penalties.tracking import HankelRecord, HankelTracker
 from .storage import ModelFileError, export_arrays, load, save
-from .system_map import state_space_map
-from .tracking import HankelRecord, HankelTracker
 
 __all__ = [
     "RotationSSM",

@@ -16,13 +16,21 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
 import lticore
-from lticore._arrays import to_numpy
 from lticore.errors import ArgumentError, LticoreError
-from lticore.quadratic import mapped
+from lticore.internal import (
+    mapped,
+    to_numpy,
+)
 
-from .blocks import SequenceClassifier, SequenceClassifierConfig
 from .files import write_atomically
-from .layers import LAYERS, Bidirectional, SelectiveSSM, SSMLayer, state_space_layers
+from .layers import (
+    LAYERS,
+    Bidirectional,
+    SelectiveSSM,
+    SSMLayer,
+    state_space_layers,
+)
+from .models.blocks import SequenceClassifier, SequenceClassifierConfig
 
 _FORMAT = "lticore-1"
 

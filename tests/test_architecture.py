@@ -1,125 +1,147 @@
-"""Arrows point down only: which package, and which layer inside lticore, may import which."""
+"""The map of the house: arrows point down only, and no room is entered but through its doors."""
 
 import ast
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
+import grimp
 import pytest
 
+import lticore
+from lticore import kernels
+
+#: Floors from the top down. A room imports from lower floors only; rooms on one floor, divided by
+#: "|", know nothing of each other.
+FLOORS = """
+experiments
+
+lticore_torch.compression
+lticore_torch.certificates | lticore_torch.penalties | lticore_torch.storage
+lticore_torch.models
+lticore_torch.layers
+lticore_torch.ops
+lticore_torch.files
+
+lticore.internal
+lticore.reduction
+lticore.convert
+lticore.analysis
+lticore.hankel
+lticore.equations
+lticore.systems
+lticore.matrices
+lticore.kernels
+lticore.arrays
+lticore.errors
+"""
+
+#: What each package may import from outside.
+LIBRARIES = {"lticore": {"numpy", "scipy", "array_api_compat"}}
+#: What is loaded when it is first needed, never by ``import lticore``.
+LATE = {"torch", "cupy", "numba", "matplotlib", "sklearn", "pandas", "control"}
+PACKAGES = ("lticore", "lticore_torch", "experiments")
 ROOT = Path(__file__).parents[1]
-HEAVY = {"torch", "cupy", "numba", "matplotlib", "sklearn", "pandas", "control"}
-
-CONVERSIONS = {"convert", *(f"convert.{x}" for x in ("diagonal", "rotation", "discretize"))}
-CONVERSIONS |= {"convert.statespace", "convert.nearby", "convert.layers"}
-
-KERNELS = {f"kernels.{path.stem}" for path in (ROOT / "lticore" / "kernels").glob("[!_]*.py")}
-
-#: Layers of lticore from the bottom up; a module imports from its own layer or from lower ones.
-LAYERS = (
-    {"errors", "_arrays", "_check"},
-    {"kernels", *KERNELS, "_linalg", "_balance"},
-    {"structure", "_modes", "_foreign", "algebra", "systems", "quadratic"},
-    {"_doors", "_signals", "feedback"},
-    {"_stein_dense", "_hammarling", "cauchy", "recurrence", "spectral", "_geometric_mean"},
-    {"_stein_modal", "_directions", "_stability"},
-    {"stein", "response"},
-    {"gramians", "_pull_back"},
-    {"_relative"},
-    {"hankel"},
-    {"spectral_sums"},
-    {"norms", "hinf", *CONVERSIONS},
-    {"differences"},
-    {"reduction", "reduction.result", "reduction.orders", "reduction.refit", "certificate"},
-    {"reduction._h2_modes", "reduction._h2_objective", "reduction._split", "reduction._rounding"},
-    {"reduction._h2_methods", "reduction._repair", "reduction.balanced", "reduction.modal"},
-    {"reduction._h2_armijo", "reduction._h2_gauss_newton"},
-    {"reduction.h2", "reduction.complex_balanced"},
-    {"__init__"},
-)
 
 
-def modules(package):
-    return sorted((ROOT / package).rglob("*.py"))
+def floors():
+    return [[room.strip() for room in line.split("|")] for line in FLOORS.split("\n") if line]
 
 
-def dotted(path, package):
-    """``lticore/reduction/__init__.py`` is ``reduction``, ``lticore/__init__.py`` ``__init__``."""
-    parts = path.relative_to(ROOT / package).with_suffix("").parts
-    if len(parts) > 1 and parts[-1] == "__init__":
-        parts = parts[:-1]
-    return ".".join(parts)
-
-
-def imports(path, *, nested=True):
-    """Absolute names imported by a file; without ``nested`` those outside functions only."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    package = list(path.relative_to(ROOT).parent.parts)
-    found = set()
-
-    def visit(node, inside):
-        if isinstance(node, ast.Import) and (nested or not inside):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and (nested or not inside):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            base = [*base, *([node.module] if node.module else [])]
-            found.add(".".join(base))
-            found.update(".".join([*base, alias.name]) for alias in node.names)
-        inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        for child in ast.iter_child_nodes(node):
-            visit(child, inside)
-
-    visit(tree, False)
+@pytest.fixture(scope="module")
+def graph():
+    """All imports: those inside functions too, and those that kernels.TABLE spells out."""
+    found = grimp.build_graph(*PACKAGES, include_external_packages=True, cache_dir=None)
+    for entry in kernels.TABLE.values():
+        module, _ = entry.split(":")
+        found.add_import(importer="lticore.kernels", imported=f"lticore.kernels.{module}")
     return found
 
 
-def roots(names):
-    return {name.split(".")[0] for name in names}
+def test_floors_name_every_room(graph):
+    rooms = {room for floor in floors() for room in floor}
+    found = {child for top in PACKAGES[:2] for child in graph.find_children(top)}
+    assert rooms == found | {"experiments"}
 
 
-def test_the_parser_sees_relative_and_nested_imports():
-    path = ROOT / "lticore" / "reduction" / "balanced.py"
-    assert {"lticore.gramians", "lticore.reduction.orders"} <= imports(path)
-    assert "lticore.systems.LTI" in imports(path)
+def test_arrows_point_down(graph):
+    layers = [{*floor} for floor in floors()]
+    wrong = graph.find_illegal_dependencies_for_layers(layers=layers)
+    assert sorted((x.importer, x.imported, *x.routes) for x in wrong) == []
 
 
-@pytest.mark.parametrize("path", modules("lticore"), ids=lambda p: dotted(p, "lticore"))
-def test_core_knows_nothing_of_the_layers_above(path):
-    assert not roots(imports(path)) & {"lticore_torch", "experiments", "tests", "benchmarks"}
-    # Kernel modules are loaded when a kernel first runs, never by ``import lticore``.
-    allowed = {"numba", "cupy"} if path.parent.name == "kernels" else set()
-    assert not roots(imports(path, nested=False)) & HEAVY - allowed
+def test_no_cycle(graph):
+    """Between any two modules, on one floor or not."""
+    above: dict[str, set[str]] = {}
+    waiting = {
+        module: {x for x in graph.find_modules_directly_imported_by(module) if _ours(x)}
+        for module in graph.modules
+        if _ours(module)
+    }
+    while free := [module for module, imported in waiting.items() if imported <= above.keys()]:
+        above |= {module: waiting.pop(module) for module in free}
+    assert sorted(waiting) == []
 
 
-@pytest.mark.parametrize("path", modules("lticore"), ids=lambda p: dotted(p, "lticore"))
-def test_core_imports_its_declared_dependencies_only(path):
-    allowed = {"numpy", "scipy", "array_api_compat", "lticore", *HEAVY}
-    allowed |= sys.stdlib_module_names
-    assert roots(imports(path)) <= allowed
+def _ours(module):
+    return module.split(".")[0] in PACKAGES
 
 
-@pytest.mark.parametrize("path", modules("lticore_torch"), ids=lambda p: dotted(p, "lticore_torch"))
-def test_torch_layer_knows_nothing_of_the_experiments(path):
-    assert not roots(imports(path)) & {"experiments", "tests", "benchmarks"}
-    # Figures need matplotlib when they are asked for, `import lticore_torch` does not.
-    assert "matplotlib" not in roots(imports(path, nested=False))
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_knows_nothing_of_the_tests(graph, package):
+    imported = {
+        x
+        for module in graph.find_descendants(package) | {package}
+        for x in graph.find_modules_directly_imported_by(module)
+    }
+    assert not {x.split(".")[0] for x in imported} & {"tests", "benchmarks"}
+    if package in LIBRARIES:
+        allowed = LIBRARIES[package] | LATE | {package} | sys.stdlib_module_names
+        assert {x.split(".")[0] for x in imported} <= allowed
 
 
-@pytest.mark.parametrize("path", modules("lticore"), ids=lambda p: dotted(p, "lticore"))
-def test_layers_inside_the_core_import_downwards(path):
-    name = dotted(path, "lticore")
-    rank = {module: level for level, layer in enumerate(LAYERS) for module in layer}
-    # A new module is given its place in LAYERS.
-    assert name in rank
-    for imported in imports(path):
-        if imported.startswith("lticore."):
-            target = imported.removeprefix("lticore.")
-            assert rank.get(target, 0) <= rank[name], f"{name} imports {target}"
+def _imports(path):
+    """(module, name) of each ``from module import name``, inside functions too."""
+    package = list(path.relative_to(ROOT).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield from ((module, alias.name) for alias in node.names)
 
 
-def test_import_is_light():
-    """Neither torch nor plotting is loaded by ``import lticore``, in a fresh interpreter."""
-    code = f"import sys, lticore; print(sorted({HEAVY!r} & set(sys.modules)))"
+def sources(*packages):
+    return sorted(path for package in packages for path in (ROOT / package).rglob("*.py"))
+
+
+def test_the_parser_sees_relative_imports():
+    found = set(_imports(ROOT / "lticore" / "reduction" / "balanced.py"))
+    assert {("lticore.analysis.norms", "h2_error"), ("lticore.systems.lti", "LTI")} <= found
+
+
+@pytest.mark.parametrize("path", sources(*PACKAGES), ids=lambda p: str(p.relative_to(ROOT)))
+def test_private_names_stay_in_their_modules(path):
+    assert [x for x in _imports(path) if x[1].startswith("_") and _ours(x[0])] == []
+
+
+@pytest.mark.parametrize(
+    "path", sources("lticore_torch", "experiments"), ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_the_core_is_entered_through_its_doors(path):
+    """Public names, errors, and what lticore.internal declares."""
+    for module, name in _imports(path):
+        if module.split(".")[0] == "lticore":
+            assert module in ("lticore", "lticore.errors", "lticore.internal")
+            declared = lticore.errors if module == "lticore.errors" else import_module(module)
+            assert name in getattr(declared, "__all__", lticore.__all__), f"{name} of {module}"
+
+
+@pytest.mark.parametrize("package", ["lticore", "lticore_torch"])
+def test_import_is_light(package):
+    """Neither plotting nor compilers are loaded by an import, in a fresh interpreter."""
+    heavy = LATE - ({"torch"} if package == "lticore_torch" else set())
+    code = f"import sys, {package}; print(sorted({heavy!r} & set(sys.modules)))"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
     )
@@ -127,8 +149,6 @@ def test_import_is_light():
 
 
 def test_public_names_exist_and_are_documented():
-    import lticore
-
     assert len(set(lticore.__all__)) == len(lticore.__all__)
     for name in lticore.__all__:
         assert getattr(lticore, name).__doc__, name

@@ -2,9 +2,10 @@
 
 A batch has inputs (b, 2, L) and lengths (b, 2): both documents pass through the same layers, each
 on its own, and the pooled features z₁, z₂ meet only in the head: as [z₁, z₂] before an MLP in
-CompreSSM's code and in :func:`lticore_torch.heads.pair_head`, as [z₁, z₂, z₁ − z₂, z₁ ∘ z₂] in S4,
-S5 and the Long Range Arena's own code. Documents occur in many pairs and are stored once.
-Texts are taken as they stand in the official files, and cut after ``length`` bytes.
+CompreSSM's code and in :func:`lticore_torch.models.heads.pair_head`, as
+[z₁, z₂, z₁ − z₂, z₁ ∘ z₂] in S4, S5 and the Long Range Arena's own code. Documents occur in many
+pairs and are stored once. Texts are taken as they stand in the official files, and cut after
+``length`` bytes.
 
 Source: D. Radev et al., The ACL Anthology Network corpus, 2013; Y. Tay et al., Long Range Arena,
 2021, files new_aan_pairs.{train,eval,test}.tsv with the columns label, id, id, text, text.

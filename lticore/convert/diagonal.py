@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._arrays import Array, is_numpy, namespace, zeros_like_shape
-from .._check import is_single, like_precision, to_double
-from .._doors import as_linear, as_system
-from .._linalg import EPSILON, real_part
-from .._modes import mode_poles, signals_in_modes
+from ..arrays.checks import is_single, like_precision, to_double
+from ..arrays.linalg import EPSILON, real_part
+from ..arrays.namespaces import Array, is_numpy, namespace, zeros_like_shape
 from ..errors import ArgumentError, ArrayLibraryError, warn_precision
-from ..quadratic import System, in_eigenbasis
-from ..structure import Diagonal, Rotation, is_structured
-from ..systems import LTI, in_double, in_single
+from ..systems.doors import as_linear, as_system
+from ..systems.lti import LTI, in_double, in_single
+from ..systems.modes import mode_poles, signals_in_modes
+from ..systems.quadratic import System, in_eigenbasis
+from ..systems.structure import Diagonal, Rotation, is_structured
 
 #: Eigenvectors worse conditioned than this cost more than six of the 16 digits of float64. Rounding
 #: splits the double pole of a dense matrix and leaves a condition of 6e6 to 1e9 (n ≤ 40), longer

@@ -8,13 +8,13 @@ from typing import Literal
 import numpy as np
 import scipy.linalg
 
-from .._arrays import Array, is_numpy, namespace
-from .._balance import rescaled, state_units
-from .._check import check_array, check_real, is_complex, is_single, to_double
-from .._linalg import adjoint, power_of_two
+from ..arrays.checks import check_array, check_real, is_complex, is_single, to_double
+from ..arrays.linalg import adjoint, power_of_two
+from ..arrays.namespaces import Array, is_numpy, namespace
 from ..errors import ArgumentError, ArrayLibraryError, SingularEquationError
-from ..structure import Diagonal, StateMatrix
-from ..systems import LTI, in_double, in_single
+from ..matrices.balance import rescaled, state_units
+from ..systems.lti import LTI, in_double, in_single
+from ..systems.structure import Diagonal, StateMatrix
 
 
 def discretize(

@@ -7,14 +7,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .._arrays import Array, to_numpy
-from .._check import check_integer, is_complex, is_single, like_precision, to_double
-from .._doors import as_linear
-from .._modes import is_real
+from ..analysis.response import frequency_response
+from ..arrays.checks import (
+    check_integer,
+    is_complex,
+    is_single,
+    like_precision,
+    to_double,
+)
+from ..arrays.namespaces import Array, to_numpy
 from ..errors import ArgumentError, NonFiniteError
-from ..response import frequency_response
-from ..structure import is_structured
-from ..systems import LTI, in_double
+from ..systems.doors import as_linear
+from ..systems.lti import LTI, in_double
+from ..systems.modes import is_real
+from ..systems.structure import is_structured
 from .diagonal import (
     MAX_CONDITION,
     check_max_condition,

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from .._arrays import Array, namespace, to_numpy
-from .._check import is_complex, is_single
-from .._doors import as_linear
-from .._linalg import complex_of, real_part
-from .._modes import is_real, phase
+from ..analysis.response import frequency_response
+from ..arrays.checks import is_complex, is_single
+from ..arrays.linalg import complex_of, real_part
+from ..arrays.namespaces import Array, namespace, to_numpy
 from ..errors import ArgumentError, NotRealError, ShapeError
-from ..response import frequency_response
-from ..structure import Rotation, is_structured
-from ..systems import LTI, in_double, in_single
+from ..systems.doors import as_linear
+from ..systems.lti import LTI, in_double, in_single
+from ..systems.modes import is_real, phase
+from ..systems.structure import Rotation, is_structured
 from .diagonal import (
     MAX_CONDITION,
     check_max_condition,

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .._check import check_dt, is_complex
-from .._doors import as_linear
+from ..arrays.checks import check_dt, is_complex
 from ..errors import ArgumentError, DtypeError, ShapeError
-from ..systems import LTI
+from ..systems.doors import as_linear
+from ..systems.lti import LTI
 
 
 def from_statespace(obj: Any) -> LTI:

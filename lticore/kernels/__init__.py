@@ -8,12 +8,13 @@ when a kernel is first asked for, so that ``import lticore`` stays light.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from typing import Any, TypeVar, cast
 
-from .._arrays import Array, is_cupy, is_numpy
+from ..arrays.namespaces import Array, is_cupy, is_numpy
 from . import processes as processes  # watches for forks from now on
 
 Operation = TypeVar("Operation", bound=Callable[..., Any])
@@ -54,3 +55,16 @@ def find(reference: Operation, array: Array) -> Operation:
 def _load(entry: str) -> Callable[..., Any]:
     module, function = entry.split(":")
     return getattr(import_module(f"{__name__}.{module}"), function)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Kernels that the calling thread runs inside take no other."""
+    import numba
+
+    before = numba.get_num_threads()
+    numba.set_num_threads(1)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)

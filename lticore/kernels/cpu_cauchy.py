@@ -27,7 +27,7 @@ _SHARE = 1 / 4
 def cauchy_factor(
     radius: np.ndarray, phase: np.ndarray, generator: np.ndarray, rtol: float, max_rank: int
 ) -> np.ndarray:
-    """Fused elimination steps, parallel over many states; see :func:`lticore.cauchy.cauchy_factor`.
+    """See :func:`lticore.equations.cauchy.cauchy_factor`; fused steps, parallel over many states.
 
     One pass over memory per column instead of about twenty. Memory grows with the rank.
     """

@@ -26,14 +26,14 @@ _CHUNK = 1 << 14
 def linear_recurrence(
     poles: np.ndarray, inputs: np.ndarray, initial: np.ndarray, reverse: bool
 ) -> np.ndarray:
-    """See :func:`lticore.recurrence.linear_recurrence`."""
+    """See :func:`lticore.linear_recurrence`."""
     return time_varying_recurrence(poles[..., None, :], inputs, initial, reverse)
 
 
 def time_varying_recurrence(
     poles: np.ndarray, inputs: np.ndarray, initial: np.ndarray, reverse: bool
 ) -> np.ndarray:
-    """See :func:`lticore.recurrence.time_varying_recurrence`; one pole may serve all steps."""
+    """See :func:`lticore.time_varying_recurrence`; one pole may serve all steps."""
     *batch, length, n = inputs.shape
     count = math.prod(batch)
     states = np.empty((count, length, n), dtype=inputs.dtype)
@@ -43,7 +43,7 @@ def time_varying_recurrence(
 
 
 def recur_in_place(poles: np.ndarray, rows: np.ndarray, initial: np.ndarray, reverse: bool) -> None:
-    """See :func:`lticore.recurrence.recur_in_place_reference`; ``rows`` are contiguous."""
+    """See :func:`lticore.equations.recurrence.recur_in_place_reference`; contiguous ``rows``."""
     *batch, length, n = rows.shape
     rows = rows.reshape(math.prod(batch), length, n)
     _recur_into(rows, poles, rows, initial, reverse)
@@ -72,7 +72,7 @@ def recurrence_adjoint(
     initial: np.ndarray,
     reverse: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """See :func:`lticore.recurrence.recurrence_adjoint_reference`; one pass over memory."""
+    """See :func:`lticore.equations.recurrence.recurrence_adjoint_reference`; in one pass."""
     back = np.empty(cotangents.shape, cotangents.dtype)
     given = np.ascontiguousarray(cotangents)
     return back, _adjoint_into(back, poles, given, states, initial, reverse)
@@ -81,7 +81,7 @@ def recurrence_adjoint(
 def adjoint_in_place(
     poles: np.ndarray, rows: np.ndarray, states: np.ndarray, initial: np.ndarray, reverse: bool
 ) -> np.ndarray:
-    """See :func:`lticore.recurrence.adjoint_in_place_reference`; ``rows`` are contiguous."""
+    """See :func:`lticore.equations.recurrence.adjoint_in_place_reference`; contiguous ``rows``."""
     return _adjoint_into(rows, poles, rows, states, initial, reverse)
 
 

@@ -23,7 +23,7 @@ def diagonal_stein(
     phase_b: np.ndarray,
     Q: np.ndarray,
 ) -> np.ndarray:
-    """See :func:`lticore._stein_modal.diagonal_stein_reference`."""
+    """See :func:`lticore.equations.modal.diagonal_stein_reference`."""
     *batch, n, l = Q.shape
     X = np.empty((math.prod(batch), n, l), dtype=np.complex128)
     a, b = _polar_tables(radius_a, phase_a), _polar_tables(radius_b, phase_b)
@@ -44,7 +44,7 @@ def rotation_stein(
     phase_b: np.ndarray,
     Q: np.ndarray,
 ) -> np.ndarray:
-    """See :func:`lticore._stein_modal.rotation_stein_reference`."""
+    """See :func:`lticore.equations.modal.rotation_stein_reference`."""
     *batch, n, l = Q.shape
     X = np.empty((math.prod(batch), n, l))
     a, b = _polar_tables(radius_a, phase_a), _polar_tables(radius_b, phase_b)
@@ -56,7 +56,7 @@ def rotation_stein(
 
 
 def hermitian_part(X: np.ndarray) -> np.ndarray:
-    """See :func:`lticore._linalg.hermitian_part`; in place, in tiles that fit the cache."""
+    """See :func:`lticore.matrices.factors.hermitian_part`; in place, in tiles for the cache."""
     n = X.shape[-1]
     X = np.ascontiguousarray(X)
     _make_hermitian(
@@ -92,7 +92,7 @@ def _make_hermitian(X, averaged):  # type: ignore[no-untyped-def]
 def rotation_products(
     radius: np.ndarray, angle: np.ndarray, real_poles: np.ndarray, X: np.ndarray, P: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """See :func:`lticore._pull_back.rotation_products_reference`; one pass over X and P."""
+    """See :func:`lticore.hankel.gradients.rotation_products_reference`; one pass over X and P."""
     *batch, q = radius.shape
     n, count = X.shape[-1], math.prod(batch)
     table = np.stack([radius, np.cos(angle), np.sin(angle)], axis=-2).reshape(count, 3, q)

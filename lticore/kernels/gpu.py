@@ -38,14 +38,14 @@ def _kernel(file: str, name: str, *macros: str) -> cp.RawKernel:
 def linear_recurrence(
     poles: cp.ndarray, inputs: cp.ndarray, initial: cp.ndarray, reverse: bool
 ) -> cp.ndarray:
-    """See :func:`lticore.recurrence.linear_recurrence`."""
+    """See :func:`lticore.linear_recurrence`."""
     return _recur(poles, inputs, initial, reverse, varying=False)
 
 
 def time_varying_recurrence(
     poles: cp.ndarray, inputs: cp.ndarray, initial: cp.ndarray, reverse: bool
 ) -> cp.ndarray:
-    """See :func:`lticore.recurrence.time_varying_recurrence`; one pole may serve all steps."""
+    """See :func:`lticore.time_varying_recurrence`; one pole may serve all steps."""
     if poles.shape[-2] == 1:
         return linear_recurrence(poles[..., 0, :], inputs, initial, reverse)
     return _recur(poles, inputs, initial, reverse, varying=True)
@@ -112,7 +112,7 @@ def diagonal_stein(
     phase_b: cp.ndarray,
     Q: cp.ndarray,
 ) -> cp.ndarray:
-    """See :func:`lticore._stein_modal.diagonal_stein_reference`."""
+    """See :func:`lticore.equations.modal.diagonal_stein_reference`."""
     Q = cp.ascontiguousarray(Q, dtype=cp.complex128)
     return _divide("diagonal_stein", (radius_a, phase_a, radius_b, phase_b), Q, Q.shape[-2:])
 
@@ -124,7 +124,7 @@ def rotation_stein(
     phase_b: cp.ndarray,
     Q: cp.ndarray,
 ) -> cp.ndarray:
-    """See :func:`lticore._stein_modal.rotation_stein_reference`."""
+    """See :func:`lticore.equations.modal.rotation_stein_reference`."""
     (n, l), modes_a, modes_b = Q.shape[-2:], radius_a.shape[-1], radius_b.shape[-1]
     Q = cp.ascontiguousarray(Q, dtype=cp.float64)
     sizes = (modes_a, n - modes_a, modes_b, l - modes_b)
@@ -149,7 +149,7 @@ def _divide(
 def cauchy_factor(
     radius: cp.ndarray, phase: cp.ndarray, generator: cp.ndarray, rtol: float, max_rank: int
 ) -> cp.ndarray:
-    """See :func:`lticore.cauchy.cauchy_factor`; one launch per column."""
+    """See :func:`lticore.equations.cauchy.cauchy_factor`; one launch per column."""
     *batch, n, m = generator.shape
     count = math.prod(batch)
     if generator.size == 0 or max_rank == 0:

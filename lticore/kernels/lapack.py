@@ -10,9 +10,9 @@ from functools import cache, partial
 import numpy as np
 import scipy.linalg
 
-from .._linalg import (
+from ..arrays.linalg import (
     EPSILON,
-    directions_of_factors,
+    directions_by,
     leading_svd_reference,
     weighted_gram_reference,
 )
@@ -29,7 +29,7 @@ _WELL_CONDITIONED = 1e-8
 
 
 def pivoted_cholesky(X: np.ndarray, rtol: float, max_rank: int) -> np.ndarray:
-    """``xPSTRF`` over the batch; see :func:`lticore._linalg.pivoted_cholesky`."""
+    """``xPSTRF`` over the batch; see :func:`lticore.matrices.factors.pivoted_cholesky`."""
     n = X.shape[-1]
     stack = X.reshape(math.prod(X.shape[:-2]), n, n)
     (pstrf,) = scipy.linalg.get_lapack_funcs(("pstrf",), (X,))
@@ -51,7 +51,7 @@ def pivoted_cholesky(X: np.ndarray, rtol: float, max_rank: int) -> np.ndarray:
 
 
 def balancing_directions(P: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Eigendecompositions of RᴴQR; see :func:`lticore._directions.balancing_directions`."""
+    """Eigendecompositions of RᴴQR; see :func:`lticore.hankel.directions.balancing_directions`."""
     *batch, n, _ = P.shape
     count = math.prod(batch)
     if count == 1:
@@ -158,7 +158,7 @@ def _eigh_descending(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def weighted_gram(X: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    """``xSYRK`` over the batch; see :func:`lticore._linalg.weighted_gram`."""
+    """``xSYRK`` over the batch; see :func:`lticore.matrices.factors.weighted_gram`."""
     *batch, n, k = X.shape
     if X.size == 0 or (weights is not None and np.any(weights < 0)):
         return weighted_gram_reference(X, weights)
@@ -177,8 +177,9 @@ def weighted_gram(X: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
 
 
 def leading_directions(P: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, Callable]:
-    """See :func:`lticore._directions.leading_directions`: values of RᴴQR from its tridiagonal form,
-    and vectors for the directions asked for only, where all values are close enough to the largest.
+    """See :func:`lticore.hankel.directions.leading_directions`: values of RᴴQR from its
+    tridiagonal form, and vectors for the directions asked for only, where all values are close
+    enough to the largest.
     """
     *batch, n, _ = P.shape
     parts = [
@@ -203,7 +204,7 @@ def leading_directions(P: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, Callab
 
 def _leading_of_factors(P: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, Callable]:
     R, S = (pivoted_cholesky(X, EPSILON, len(X)) for X in (P, Q))
-    return directions_of_factors(R, S)
+    return directions_by(leading_svd, R, S)
 
 
 def _leading_of_tridiagonal(P: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, Callable] | None:
@@ -246,7 +247,7 @@ def _well_conditioned_factor(P: np.ndarray) -> np.ndarray | None:
 def leading_svd(
     M: np.ndarray,
 ) -> tuple[np.ndarray, Callable[[int], tuple[np.ndarray, np.ndarray]]]:
-    """See :func:`lticore._linalg.leading_svd`: the SVD of ``xGESDD`` in its three steps,
+    """See :func:`lticore.matrices.factors.leading_svd`: the SVD of ``xGESDD`` in its three steps,
     M = Q B Pᴴ, B = U Σ Vᵀ, and Q U_r, P V_r for the r columns asked for only.
     """
     *batch, m, n = M.shape

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
@@ -26,7 +25,8 @@ def threaded(**options: Any) -> Callable[[Any], Callable]:
 
     The kernel that it returns takes a keyword ``many``, whether there is enough to do for several
     threads. They are used then, unless this process is the child of a fork, another parallel kernel
-    is running, or :func:`one_thread`. Either version is compiled when it is first needed.
+    is running, or :func:`lticore.kernels.one_thread`. Either version is compiled when it is first
+    needed.
     """
 
     def decorate(function: Any) -> Callable:
@@ -59,14 +59,3 @@ def threads() -> int:
     """How many threads a kernel may take."""
     # Numba starts its threads when it is asked how many there are.
     return 1 if is_forked() else numba.get_num_threads()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Kernels that the calling thread runs inside take no other."""
-    before = numba.get_num_threads()
-    numba.set_num_threads(1)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before)

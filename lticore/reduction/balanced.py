@@ -6,33 +6,38 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from .._arrays import Array, holds, namespace, zeros_like_shape
-from .._check import check_one_given, is_complex, to_double
-from .._directions import leading_directions
-from .._doors import as_system
-from .._linalg import (
+from ..analysis.norms import h2_error, h2_norm
+from ..analysis.response import frequency_response
+from ..arrays.checks import check_one_given, is_complex, to_double
+from ..arrays.linalg import (
     EPSILON,
     adjoint_product,
     diagonal,
-    directions_of_factors,
     has_eigenvalues,
     pad_values,
     real_part,
 )
-from .._modes import multiply
-from .._stability import HORIZON, KEEP, is_stable, offering
+from ..arrays.namespaces import Array, holds, namespace, zeros_like_shape
+from ..equations.stability import HORIZON, KEEP, is_stable, offering
 from ..errors import ArgumentError, warn_precision
-from ..gramians import scaled_factors, scaled_gramians
-from ..norms import h2_error, h2_norm
-from ..quadratic import QuadraticOutputLTI, System, in_coordinates, mapped
-from ..response import frequency_response
-from ..structure import Rotation, StateMatrix, is_structured
-from ..systems import LTI, replaced
-from ._repair import repair
-from ._rounding import in_precision_of, lost_in_poles
-from ._split import split_unstable
-from .orders import check_not_empty, check_order, order_for_energy, order_for_error
+from ..hankel.directions import leading_directions
+from ..hankel.gramians import scaled_factors, scaled_gramians
+from ..matrices.factors import directions_of_factors
+from ..systems.doors import as_system
+from ..systems.lti import LTI, replaced
+from ..systems.modes import multiply
+from ..systems.quadratic import QuadraticOutputLTI, System, in_coordinates, mapped
+from ..systems.structure import Rotation, StateMatrix, is_structured
+from .orders import (
+    check_not_empty,
+    check_order,
+    order_for_energy,
+    order_for_error,
+)
+from .repair import repair
 from .result import Reduction, nothing_to_reduce
+from .rounding import in_precision_of, lost_in_poles
+from .split import split_unstable
 
 #: ‖P‖‖Q‖/σ_1² of systems without much cancellation between their modes.
 _CANCELLATION = 1e6

@@ -5,21 +5,21 @@ from __future__ import annotations
 import operator
 from dataclasses import replace
 
-from .._arrays import namespace
-from .._check import is_complex
-from .._doors import as_linear
-from .._linalg import complex_of, real_part
-from .._modes import mode_poles, phase
-from .._stability import NOTHING, offering
+from ..analysis.norms import h2_error
+from ..arrays.checks import is_complex
+from ..arrays.linalg import complex_of, real_part
+from ..arrays.namespaces import namespace
 from ..convert.diagonal import diagonalize
+from ..equations.stability import NOTHING, offering
 from ..errors import ArgumentError, warn_precision
-from ..norms import h2_error
-from ..structure import Diagonal, Rotation
-from ..systems import LTI, in_double
-from ._rounding import in_precision_of
+from ..systems.doors import as_linear
+from ..systems.lti import LTI, in_double
+from ..systems.modes import mode_poles, phase
+from ..systems.structure import Diagonal, Rotation
 from .balanced import truncate, whole_bound
 from .orders import check_order
 from .result import Reduction
+from .rounding import in_precision_of
 
 
 @offering(NOTHING)

@@ -8,21 +8,21 @@ from typing import Literal
 
 import numpy as np
 
-from .._arrays import Array, namespace, to_numpy
-from .._check import is_complex
-from .._doors import as_linear
-from .._linalg import adjoint
-from .._modes import is_real, polar_modes, to_modes
-from .._stability import require_stable
+from ..analysis.norms import h2_error
+from ..arrays.checks import is_complex
+from ..arrays.linalg import adjoint
+from ..arrays.namespaces import Array, namespace, to_numpy
 from ..convert.diagonal import diagonalize, row_norms
 from ..convert.rotation import to_rotation
+from ..equations.stability import require_stable
 from ..errors import ArgumentError, ShapeError, warn_precision
-from ..norms import h2_error
-from ..structure import Diagonal, Rotation, is_structured
-from ..systems import LTI, in_double
-from ._rounding import in_precision_of
+from ..systems.doors import as_linear
+from ..systems.lti import LTI, in_double
+from ..systems.modes import is_real, polar_modes, to_modes
+from ..systems.structure import Diagonal, Rotation, is_structured
 from .orders import check_budget, check_not_empty, check_order
 from .result import Reduction, nothing_to_reduce
+from .rounding import in_precision_of
 
 Score = Literal["hinf", "magnitude"]
 SCORES = ("hinf", "magnitude")

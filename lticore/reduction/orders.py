@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .._arrays import Array, as_array, to_numpy
-from .._check import check_array, check_integer, check_one_given
+from ..arrays.checks import check_array, check_integer, check_one_given
+from ..arrays.namespaces import Array, as_array, to_numpy
 from ..errors import ArgumentError, ShapeError
 
 #: Tails below this share of the sum are rounding noise, not energy.

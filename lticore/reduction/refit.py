@@ -9,13 +9,19 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .._arrays import Array, is_numpy, namespace, zeros_like_shape
-from .._check import broadcast_batches, check_array, is_single, like_precision, to_double
-from .._doors import as_linear
-from .._linalg import adjoint, pad_values
+from ..analysis.response import simulate
+from ..arrays.checks import (
+    broadcast_batches,
+    check_array,
+    is_single,
+    like_precision,
+    to_double,
+)
+from ..arrays.linalg import adjoint, pad_values
+from ..arrays.namespaces import Array, is_numpy, namespace, zeros_like_shape
 from ..errors import ArgumentError, NonFiniteError, ShapeError
-from ..response import simulate
-from ..systems import LTI, in_double, in_single
+from ..systems.doors import as_linear
+from ..systems.lti import LTI, in_double, in_single
 
 
 @dataclass(frozen=True, eq=False)

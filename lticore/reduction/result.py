@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .._arrays import Array, zeros_like_shape
-from .._linalg import real_part
-from ..quadratic import System
+from ..arrays.linalg import real_part
+from ..arrays.namespaces import Array, zeros_like_shape
+from ..systems.quadratic import System
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 import lticore
-from lticore._arrays import to_numpy
 from lticore.errors import ArgumentError, DtypeError, ShapeError, UnstableSystemError
+from lticore.internal import (
+    to_numpy,
+)
 
-from ..bridge import to_array
+from ..ops.bridge import to_array
 
 #: 1 − ρ of every pole stays above this: exact in float64, where poles are formed.
 SMALLEST_GAP = 1e-13
@@ -77,7 +79,7 @@ class SSMLayer(nn.Module, ABC):
     @abstractmethod
     def system_tensors(self) -> tuple[str, tuple[Tensor, ...], Tensor, Tensor]:
         """(structure, parameters of A, B, C) of the real input-output map, differentiable, as
-        :func:`lticore_torch.functions.spectral_sum` takes them; A in float64."""
+        :func:`lticore_torch.ops.spectral.spectral_sum` takes them; A in float64."""
 
     @abstractmethod
     def to_lti(self) -> lticore.LTI:

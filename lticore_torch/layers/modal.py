@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 import lticore
-from lticore._arrays import to_numpy
-from lticore.systems import in_double
+from lticore.internal import (
+    in_double,
+    to_numpy,
+)
 
-from ..system_map import state_space_map
+from ..ops.system_map import state_space_map
 from .base import (
     SMALLEST_GAP,
     SSMLayer,
@@ -27,7 +29,13 @@ from .base import (
     system_array,
     wide,
 )
-from .states import as_complex, as_neighbours, atanh_of_poles, next_states, signed_poles
+from .states import (
+    as_complex,
+    as_neighbours,
+    atanh_of_poles,
+    next_states,
+    signed_poles,
+)
 
 
 class ModalSSM(SSMLayer):

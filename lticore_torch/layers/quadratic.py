@@ -11,10 +11,13 @@ import torch
 from torch import Tensor, nn
 
 import lticore
-from lticore._arrays import to_numpy
 from lticore.errors import ArgumentError
-from lticore.quadratic import dense_forms, mapped
-from lticore.systems import in_double
+from lticore.internal import (
+    dense_forms,
+    in_double,
+    mapped,
+    to_numpy,
+)
 
 from .base import replace_parameters, system_array
 from .rotation import RotationSSM

@@ -12,12 +12,15 @@ import torch
 from torch import Tensor, nn
 
 import lticore
-from lticore._arrays import namespace, to_numpy
 from lticore.errors import ArgumentError, ShapeError
-from lticore.systems import in_double
+from lticore.internal import (
+    in_double,
+    namespace,
+    to_numpy,
+)
 
-from ..bridge import to_array
-from ..recurrence import linear_recurrence
+from ..ops.bridge import to_array
+from ..ops.recurrence import linear_recurrence
 from .base import (
     SMALLEST_GAP,
     SSMLayer,

@@ -16,7 +16,7 @@ from torch.nn import functional
 import lticore
 from lticore.errors import ArgumentError
 
-from ..recurrence import time_varying_recurrence
+from ..ops.recurrence import time_varying_recurrence
 from .base import (
     SMALLEST_GAP,
     check_input,

@@ -365,7 +365,7 @@ def test_sampling_time_survives(name, structure, dt, single):
     sys = replace(build_system(rng, structure, n=4), dt=dt)
     if single:
         sys = lti.LTI(
-            lti.structure.map_parameters(np.float32, sys.A),
+            lti.systems.structure.map_parameters(np.float32, sys.A),
             np.float32(sys.B),
             np.float32(sys.C),
             dt=dt,

@@ -42,7 +42,9 @@ def system(structure, batch=(), dtype="float64"):
 
 def converted(sys, convert):
     D = None if sys.D is None else convert(sys.D)
-    return lti.LTI(lti.structure.map_parameters(convert, sys.A), convert(sys.B), convert(sys.C), D)
+    return lti.LTI(
+        lti.systems.structure.map_parameters(convert, sys.A), convert(sys.B), convert(sys.C), D
+    )
 
 
 def strict(x):
@@ -101,7 +103,7 @@ def test_strict_stein_equations(left, right, horizon):
     A, B = system(left).A, system(right).A
     Q = np.random.default_rng(0).standard_normal((A.order, B.order))
     expected = lti.solve_stein(A, Q, B, horizon=horizon)
-    A, B = (lti.structure.map_parameters(strict, X) for X in (A, B))
+    A, B = (lti.systems.structure.map_parameters(strict, X) for X in (A, B))
     found = lti.solve_stein(A, strict(Q), B, horizon=horizon)
     assert is_strict(found)
     assert np.abs(np.asarray(found) - expected).max() <= 100 * EPS * np.abs(expected).max()

@@ -12,7 +12,7 @@ from oracles import EPS, difference, fine_grid, peak_gain_on_grid, stein_by_summ
 from strategies import STRUCTURES, build_system, random_unitary, seeds, systems
 
 import lticore as lti
-from lticore.reduction._split import split_unstable
+from lticore.reduction.split import split_unstable
 
 anything_goes = pytest.mark.filterwarnings("ignore::lticore.PrecisionWarning")
 
@@ -195,7 +195,7 @@ def unstable_system(structure, seed=0):
             first.clear()
         return x
 
-    return lti.LTI(lti.structure.map_parameters(grow, sys.A), sys.B, sys.C, sys.D)
+    return lti.LTI(lti.systems.structure.map_parameters(grow, sys.A), sys.B, sys.C, sys.D)
 
 
 @pytest.mark.parametrize("match_dc", [False, True])

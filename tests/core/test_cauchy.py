@@ -8,10 +8,10 @@ from oracles import EPS, adjoint, hankel_values_by_mpmath
 from strategies import SPECTRA, build_system, seeds
 
 import lticore as lti
-from lticore import gramians, kernels
-from lticore._linalg import pivoted_cholesky
-from lticore.cauchy import cauchy_factor, cauchy_factor_reference
-from lticore.gramians import (
+from lticore import kernels
+from lticore.equations.cauchy import cauchy_factor, cauchy_factor_reference
+from lticore.hankel import gramians
+from lticore.hankel.gramians import (
     DEFAULT_RTOL,
     balance_gramians,
     balance_states,
@@ -19,6 +19,7 @@ from lticore.gramians import (
     low_rank_pays,
 )
 from lticore.kernels import cpu_cauchy
+from lticore.matrices.factors import pivoted_cholesky
 
 STRUCTURED = ("real diagonal", "complex diagonal", "rotation", "rotation with real poles")
 

@@ -13,8 +13,8 @@ from scipy.special import erf, expit
 from strategies import seeds, systems
 
 import lticore as lti
-from lticore import certificate
-from lticore.certificate import (
+from lticore.analysis import certificate
+from lticore.analysis.certificate import (
     GELU_LIPSCHITZ,
     SIGMOID_LIPSCHITZ,
     SILU_LIPSCHITZ,
@@ -511,5 +511,5 @@ def test_arguments_are_checked(call, error, message):
 def test_every_name_is_documented():
     for name in dir(certificate):
         value = getattr(certificate, name)
-        if getattr(value, "__module__", "") == "lticore.certificate" and not name.startswith("_"):
+        if getattr(value, "__module__", "") == certificate.__name__ and not name.startswith("_"):
             assert value.__doc__, name

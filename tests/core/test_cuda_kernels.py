@@ -9,10 +9,13 @@ import emulated_cuda
 import numpy as np
 import pytest
 
-from lticore._stein_modal import diagonal_stein_reference, rotation_stein_reference
-from lticore.cauchy import cauchy_factor_reference
+from lticore.equations.cauchy import cauchy_factor_reference
+from lticore.equations.modal import diagonal_stein_reference, rotation_stein_reference
+from lticore.equations.recurrence import (
+    linear_recurrence_reference,
+    time_varying_recurrence_reference,
+)
 from lticore.kernels import cpu_recurrence
-from lticore.recurrence import linear_recurrence_reference, time_varying_recurrence_reference
 
 ARCHITECTURES = (80, 90)
 DTYPES = (np.float32, np.float64, np.complex64, np.complex128)

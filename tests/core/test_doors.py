@@ -184,7 +184,7 @@ def none(*shape):
 
 def gain_values(A):
     """What the rows give for y = D u, with the state matrix A of order 0 that it has."""
-    states = [*lti.structure.parameters(A), none(0, 2), none(2, 0)]
+    states = [*lti.systems.structure.parameters(A), none(0, 2), none(2, 0)]
     system = [*states, GAIN]
     error = np.sqrt(25 + _OTHER_SQUARED)
     fit = np.linalg.norm(Y - U @ GAIN) / np.linalg.norm(Y)

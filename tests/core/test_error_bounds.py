@@ -7,7 +7,7 @@ from oracles import EPS, fine_grid
 from strategies import random_unitary
 
 import lticore as lti
-from lticore.reduction import _rounding
+from lticore.reduction import rounding as _rounding
 
 rounding_is_named = pytest.mark.filterwarnings("ignore:an error of:lticore.PrecisionWarning")
 

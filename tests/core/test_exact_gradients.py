@@ -6,7 +6,7 @@ import pytest
 from oracles import hankel_values_by_mpmath, inner
 
 import lticore as lti
-from lticore.structure import parameters
+from lticore.systems.structure import parameters
 
 DIGITS, STEP = 100, mpmath.mpf(10) ** -45
 FUNCTIONS = {

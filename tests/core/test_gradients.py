@@ -8,7 +8,7 @@ from oracles import EPS, central_difference, entries, inner, stein_condition
 from strategies import COUPLINGS, STRUCTURES, build_system, systems
 
 import lticore as lti
-from lticore.structure import parameters
+from lticore.systems.structure import parameters
 
 FUNCTIONS = {
     "nuclear": "nuclear",
@@ -34,7 +34,7 @@ def gradient_arrays(gradient):
 
 def rebuilt(sys, arrays):
     *A, B, C = arrays
-    A = type(sys.A)(*A) if lti.structure.is_structured(sys.A) else A[0]
+    A = type(sys.A)(*A) if lti.systems.structure.is_structured(sys.A) else A[0]
     return lti.LTI(A, B, C)
 
 
@@ -104,7 +104,7 @@ def test_gradient_over_a_horizon(structure, batch, horizon):
 @pytest.mark.parametrize("structure", ["complex diagonal", "rotation with real poles", "dense"])
 def test_gradient_over_a_horizon_of_an_unstable_system(structure):
     sys = build_system(np.random.default_rng(13), structure, n=4)
-    A = lti.structure.map_parameters(lambda x: 1.3 * x, sys.A)
+    A = lti.systems.structure.map_parameters(lambda x: 1.3 * x, sys.A)
     assert_matches_differences(lti.LTI(A, sys.B, sys.C), "nuclear", 1e-6, horizon=9)
 
 
@@ -192,7 +192,7 @@ def test_euler_identity(structure, data):
         return
     level = np.linalg.norm(R, axis=(-2, -1)) * np.linalg.norm(S, axis=(-2, -1))
     share = sys.order * np.sqrt(EPS)
-    if not lti.structure.is_structured(sys.A):
+    if not lti.systems.structure.is_structured(sys.A):
         share = share + EPS * max(stein_condition(A) for A, *_ in entries(sys))
     for g, x in ((gradient.B, sys.B), (gradient.C, sys.C)):
         paired = np.sum(g.conj() * x, axis=(-2, -1)).real

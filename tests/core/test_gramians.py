@@ -18,8 +18,8 @@ from oracles import (
 from strategies import MILD_SPECTRA, STRUCTURES, build_system, systems
 
 import lticore as lti
-from lticore._linalg import pivoted_cholesky, pivoted_cholesky_reference
-from lticore.gramians import balance_gramians
+from lticore.hankel.gramians import balance_gramians
+from lticore.matrices.factors import pivoted_cholesky, pivoted_cholesky_reference
 
 STRUCTURED, DENSE = STRUCTURES[:4], STRUCTURES[4:]
 
@@ -77,7 +77,7 @@ def test_gramians_are_dual(sys):
     dual = lti.LTI(adjoint_of(sys.A), adjoint(sys.C), adjoint(sys.B))
     P, Q = lti.controllability_gramian(dual), lti.observability_gramian(sys)
     # Structured: the same factors. Dense: another Schur form of a matrix with 1 − |λ| ≥ 1e-9.
-    tolerance = 100 * EPS if lti.structure.is_structured(sys.A) else 1e-5
+    tolerance = 100 * EPS if lti.systems.structure.is_structured(sys.A) else 1e-5
     assert size(P - Q) <= tolerance * size(Q)
 
 

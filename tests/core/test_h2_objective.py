@@ -12,12 +12,10 @@ from oracles import EPS, adjoint, central_difference, difference, inner
 from strategies import build_system, seeds
 
 import lticore as lti
-from lticore.quadratic import QuadraticOutputLTI, dense_forms
-from lticore.reduction import _h2_modes as modes
-from lticore.reduction import _h2_objective as objective
-from lticore.reduction._h2_armijo import armijo
-from lticore.reduction._h2_gauss_newton import _normal_equations, levenberg_marquardt
-from lticore.reduction._h2_methods import (
+from lticore.reduction.h2 import modes as modes
+from lticore.reduction.h2 import objective as objective
+from lticore.reduction.h2.armijo import armijo
+from lticore.reduction.h2.descent import (
     _packed,
     _packed_gradient,
     _unpacked,
@@ -25,6 +23,8 @@ from lticore.reduction._h2_methods import (
     stationarity,
     tsia,
 )
+from lticore.reduction.h2.gauss_newton import _normal_equations, levenberg_marquardt
+from lticore.systems.quadratic import QuadraticOutputLTI, dense_forms
 
 FORMS = ("linear", "dense", "factors")
 HORIZONS = (None, 1, 7)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from strategies import build_system, seeds
 
 import lticore as lti
-from lticore.reduction import h2
-from lticore.reduction._h2_modes import Candidate
-from lticore.reduction._h2_objective import project
+from lticore.reduction.h2 import reduce as h2
+from lticore.reduction.h2.modes import Candidate
+from lticore.reduction.h2.objective import project
 
 METHODS = ("tsia", "lbfgs", "lm")
 anything_goes = pytest.mark.filterwarnings("ignore::lticore.PrecisionWarning")

@@ -58,7 +58,7 @@ def test_single_precision_in_single_precision_out(sys):
 
 @given(sys=systems(dtypes=("float32",), spectra=MILD_SPECTRA))
 def test_single_precision_input_is_computed_in_double(sys):
-    double = lti.systems.in_double(sys)
+    double = lti.systems.lti.in_double(sys)
     assert np.array_equal(
         lti.hankel_singular_values(sys), lti.hankel_singular_values(double).astype(np.float32)
     )
@@ -149,7 +149,7 @@ def test_direct_sum(first, second):
 def test_batch_entries_are_independent(sys):
     sigma = lti.hankel_singular_values(sys)
     for index in np.ndindex(sys.batch_shape):
-        A = lti.structure.map_parameters(lambda x, index=index: x[index], sys.A)
+        A = lti.systems.structure.map_parameters(lambda x, index=index: x[index], sys.A)
         single = lti.LTI(A, sys.B[index], sys.C[index])
         assert squares_agree(single, lti.hankel_singular_values(single), sigma[index], 200)
 
@@ -161,7 +161,9 @@ def test_sum_of_squares_is_the_trace_of_the_product(sys):
     trace = np.sum(P * Q.swapaxes(-1, -2), axis=(-2, -1)).real
     squares = np.sum(lti.hankel_singular_values(sys) ** 2, axis=-1)
     # Dense: two methods, with poles that each knows to eps, a share eps/(1 − |λ|) of the Gramians.
-    shares = 200 if lti.structure.is_structured(sys.A) else 200 + 10 / (1 - sys.spectral_radius)
+    shares = (
+        200 if lti.systems.structure.is_structured(sys.A) else 200 + 10 / (1 - sys.spectral_radius)
+    )
     assert np.all(np.abs(squares - trace) <= shares * EPS * level(sys)[..., 0] ** 2)
 
 

@@ -17,7 +17,7 @@ from oracles import (
 from strategies import MILD_SPECTRA, STRUCTURES, build_system, seeds, systems
 
 import lticore as lti
-from lticore import gramians
+from lticore.hankel import gramians
 
 # --- h2 ---------------------------------------------------------------------------------------
 
@@ -83,7 +83,7 @@ def test_h2_error_of_a_system_to_itself(sys):
     # system meets itself in its modes (up to a condition of 1e6), which moves A by eps κ(V) ‖A‖.
     P = np.linalg.norm(lti.controllability_gramian(sys), axis=(-2, -1))
     rounding = 100 * EPS * P * np.linalg.norm(sys.C, axis=(-2, -1)) ** 2
-    if not lti.structure.is_structured(sys.A):
+    if not lti.systems.structure.is_structured(sys.A):
         kappa = np.minimum(lti.eigenvector_condition(sys), 1e6)
         rounding = rounding + squared_norm_rounding(sys) * kappa
     assert np.all(lti.h2_error(sys, sys) ** 2 <= rounding)

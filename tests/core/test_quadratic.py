@@ -8,7 +8,7 @@ from oracles import EPS, adjoint, stein_by_kronecker, stein_condition, unit_roun
 from strategies import STRUCTURES, build_system, seeds
 
 import lticore as lti
-from lticore import quadratic
+from lticore.systems import quadratic
 
 FORMS = ("dense", "factors")
 
@@ -50,7 +50,7 @@ def quadratic_systems(draw, structures=STRUCTURES, batches=((), (3,)), dtypes=("
 
 def entries(sys):
     """(A, B, C, M) of each batch entry, dense."""
-    A = sys.A.to_dense() if lti.structure.is_structured(sys.A) else sys.A
+    A = sys.A.to_dense() if lti.systems.structure.is_structured(sys.A) else sys.A
     M = quadratic.dense_forms(sys.M)
     for index in np.ndindex(sys.batch_shape):
         yield A[index], sys.B[index], sys.C[index], M[index]
@@ -210,7 +210,7 @@ def test_error_is_the_norm_of_the_difference(horizon, seed, kinds):
 def difference_of(first, second):
     parts = []
     for sys in (first, second):
-        A = sys.A.to_dense() if lti.structure.is_structured(sys.A) else sys.A
+        A = sys.A.to_dense() if lti.systems.structure.is_structured(sys.A) else sys.A
         parts.append((A, sys.B, sys.C, quadratic.dense_forms(quadratic.forms_of(sys))))
     (A, B, C, M), (A_2, B_2, C_2, M_2) = parts
     n, r = len(A), len(A_2)

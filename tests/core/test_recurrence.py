@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 import lticore as lti
-from lticore.kernels import cpu_recurrence
-from lticore.recurrence import (
+from lticore.equations.recurrence import (
     linear_recurrence_reference,
     recurrence_adjoint_reference,
     time_varying_recurrence_reference,
 )
+from lticore.kernels import cpu_recurrence
 
 DTYPES = (np.float32, np.float64, np.complex64, np.complex128)
 

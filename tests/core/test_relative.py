@@ -14,7 +14,7 @@ from oracles import EPS, adjoint, hankel_values_by_mpmath
 from strategies import SPECTRA, build_system, seeds
 
 import lticore as lti
-from lticore._hammarling import gramian_factors_dense, solve_stein_factor
+from lticore.equations.hammarling import gramian_factors_dense, solve_stein_factor
 
 ORDER = 32
 

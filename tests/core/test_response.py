@@ -123,7 +123,7 @@ def test_chunks_make_no_difference(monkeypatch):
     sys = build_system(np.random.default_rng(0), "rotation", batch=(2,), feedthrough=True)
     omega = np.linspace(0, 3, 50)
     whole = lti.frequency_response(sys, omega)
-    monkeypatch.setattr("lticore.response._CHUNK", 64)
+    monkeypatch.setattr("lticore.analysis.response._CHUNK", 64)
     assert np.array_equal(whole, lti.frequency_response(sys, omega))
     dense = lti.frequency_response(sys.to_dense(), omega)
     # Radii up to 0.95: the Schur form is off by eps, and its response by eps/0.05.

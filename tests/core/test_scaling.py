@@ -5,7 +5,7 @@ import pytest
 from oracles import EPS, adjoint
 
 import lticore as lti
-from lticore._balance import balance_dense, state_units
+from lticore.matrices.balance import balance_dense, state_units
 
 #: Sizes of B and C whose squares are no numbers any more, though their products are.
 SIZES = [(-332, -332), (450, -140), (-530, 300), (-900, 1000), (480, 500)]

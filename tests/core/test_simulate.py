@@ -32,7 +32,7 @@ def test_simulation_is_the_recurrence(sys, timing):
     u = rng.standard_normal((*sys.batch_shape, 12, sys.inputs)).astype(np.float32)
     initial = rng.standard_normal((*sys.batch_shape, sys.order)).astype(np.float32)
     found = lti.simulate(sys, u, initial=initial, timing=timing)
-    expected = by_steps(lti.systems.in_double(sys), u.astype(float), initial, timing)
+    expected = by_steps(lti.systems.lti.in_double(sys), u.astype(float), initial, timing)
     assert np.isrealobj(found) == np.isrealobj(sys.B)
     assert found.dtype == sys.dtype
     size = np.abs(expected).max(initial=0) + np.abs(sys.C).max(initial=0)

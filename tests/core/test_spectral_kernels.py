@@ -9,11 +9,13 @@ from oracles import EPS, adjoint, size
 from strategies import build_system, seeds
 
 import lticore as lti
-from lticore import _directions, _pull_back
-from lticore._geometric_mean import _coefficients, nuclear_cotangents
-from lticore._linalg import weighted_gram, weighted_gram_reference
+from lticore.arrays.linalg import weighted_gram_reference
+from lticore.hankel import directions as _directions
+from lticore.hankel import gradients as _pull_back
+from lticore.hankel.functions import as_spectral_function
 from lticore.kernels import cpu_stein, lapack
-from lticore.spectral import as_spectral_function
+from lticore.matrices.factors import weighted_gram
+from lticore.matrices.geometric_mean import _coefficients, nuclear_cotangents
 
 BATCHES = [(), (1,), (3,), (2, 2), (0,)]
 

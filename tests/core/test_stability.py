@@ -6,7 +6,7 @@ from oracles import EPS
 from strategies import random_unitary
 
 import lticore as lti
-from lticore._stability import stable_poles
+from lticore.equations.stability import stable_poles
 
 INFINITE = {
     "controllability_gramian": lti.controllability_gramian,

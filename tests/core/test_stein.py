@@ -96,7 +96,7 @@ def test_horizon_is_the_explicit_sum(left, right, data, horizon):
 def test_adjoint_equation_pairs_with_the_equation(structure, data, horizon):
     """⟨G, X⟩ = ⟨Y, Q⟩ for A X Bᴴ − X + Q = 0 and Aᴴ Y B − Y + G = 0."""
     A, Q, B = data.draw(equations(structure, structure, spectra=("plain", "zero")))
-    A, B, Q = (lti.structure.map_parameters(double, x) for x in (A, B, Q))
+    A, B, Q = (lti.systems.structure.map_parameters(double, x) for x in (A, B, Q))
     G = Q[..., ::-1, :] + 1
     X = lti.solve_stein(A, Q, B, horizon=horizon)
     Y = lti.solve_stein(adjoint_of(A), G, adjoint_of(B), horizon=horizon)

@@ -9,9 +9,9 @@ from oracles import EPS, adjoint, dense, size
 from strategies import seeds
 
 import lticore as lti
-from lticore import _stein_modal
-from lticore._linalg import leading_svd
+from lticore.equations import modal as _stein_modal
 from lticore.kernels import cpu_stein, lapack
+from lticore.matrices.factors import leading_svd
 
 GAPS = st.sampled_from([0.5, 1e-2, 1e-6, 1e-12])
 

@@ -232,7 +232,7 @@ def test_no_function_modifies_its_input(structure, data):
     sys = data.draw(
         systems(structures=(structure,), spectra=("plain",), couplings=("full",), batches=((2,),))
     )
-    arrays = [*lti.structure.parameters(sys.A), sys.B, sys.C]
+    arrays = [*lti.systems.structure.parameters(sys.A), sys.B, sys.C]
     before = [x.copy() for x in arrays]
     lti.controllability_gramian(sys)
     lti.observability_gramian(sys, horizon=3)

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from experiments.naive import naive_bytes, naive_hankel_sum
-from lticore_torch import RotationSSM, SequenceClassifier, SequenceClassifierConfig, hankel_sum
+from lticore_torch import (
+    RotationSSM,
+    SequenceClassifier,
+    SequenceClassifierConfig,
+    hankel_sum,
+)
 
 
 @pytest.mark.parametrize("order", [4, 7])

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from lticore import kernels
-from lticore._stein_modal import diagonal_stein_reference, rotation_stein_reference
-from lticore.cauchy import cauchy_factor_reference
-from lticore.recurrence import linear_recurrence_reference, time_varying_recurrence_reference
+from lticore.equations.cauchy import cauchy_factor_reference
+from lticore.equations.modal import diagonal_stein_reference, rotation_stein_reference
+from lticore.equations.recurrence import (
+    linear_recurrence_reference,
+    time_varying_recurrence_reference,
+)
 
 pytestmark = pytest.mark.gpu
 

@@ -240,7 +240,7 @@ def test_many_states(cupy, name):
 def test_single_precision_stays(cupy):
     sys = rotation(cupy)
     single = lti.LTI(
-        lti.structure.map_parameters(lambda x: x.astype(cupy.float32), sys.A),
+        lti.systems.structure.map_parameters(lambda x: x.astype(cupy.float32), sys.A),
         sys.B.astype(cupy.float32),
         sys.C.astype(cupy.float32),
     )

@@ -7,7 +7,12 @@ pytestmark = pytest.mark.gpu
 
 def test_model_on_the_device(cupy):
     torch = pytest.importorskip("torch")
-    from lticore_torch import SequenceClassifier, SequenceClassifierConfig, compress, hankel_sum
+    from lticore_torch import (
+        SequenceClassifier,
+        SequenceClassifierConfig,
+        compress,
+        hankel_sum,
+    )
 
     torch.manual_seed(0)
     model = SequenceClassifier(SequenceClassifierConfig(1, 3, features=4, order=9, depth=2))
@@ -129,7 +134,11 @@ def test_layers_with_and_without_their_states(cupy, keep_states):
 
 def test_reduction_in_training_on_the_device(cupy):
     torch = pytest.importorskip("torch")
-    from lticore_torch import InTrainingCompressor, SequenceClassifier, SequenceClassifierConfig
+    from lticore_torch import (
+        InTrainingCompressor,
+        SequenceClassifier,
+        SequenceClassifierConfig,
+    )
 
     torch.manual_seed(0)
     config = SequenceClassifierConfig(1, 3, features=6, order=16, depth=2, layer="lru")

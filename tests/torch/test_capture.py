@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lticore.errors import ArgumentError
-from lticore_torch import capture
+from lticore_torch.layers import capture
 
 
 def mixed_model():

@@ -8,8 +8,13 @@ import pytest
 import torch
 
 import lticore as lti
-from lticore.certificate import GELU_LIPSCHITZ
-from lticore_torch import SequenceClassifier, SequenceClassifierConfig, certify, output_error_bound
+from lticore.analysis.certificate import GELU_LIPSCHITZ
+from lticore_torch import (
+    SequenceClassifier,
+    SequenceClassifierConfig,
+    output_error_bound,
+)
+from lticore_torch.certificates import certify
 
 #: One state for each of two features; the second is cut. ‖D‖₂ = 0.7.
 POLES, C, D = np.array([0.5, 0.8]), np.diag([1.0, 0.1]), np.diag([0.3, -0.7])

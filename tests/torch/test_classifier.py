@@ -7,7 +7,12 @@ import pytest
 import torch
 
 import lticore as lti
-from lticore_torch import Bidirectional, SequenceClassifier, SequenceClassifierConfig, ssm_layers
+from lticore_torch import (
+    Bidirectional,
+    SequenceClassifier,
+    SequenceClassifierConfig,
+    ssm_layers,
+)
 from lticore_torch.layers import LAYERS
 
 CONFIG = SequenceClassifierConfig(inputs=2, classes=3, features=4, order=5, depth=2)

@@ -6,8 +6,13 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import parametrizations, prune
 
-from lticore_torch import RotationSSM, SequenceBlock, SequenceClassifier, SequenceClassifierConfig
-from lticore_torch.certify import certifiable
+from lticore_torch import (
+    RotationSSM,
+    SequenceBlock,
+    SequenceClassifier,
+    SequenceClassifierConfig,
+)
+from lticore_torch.certificates.certify import certifiable
 
 
 def make_block(gate="half-glu"):

@@ -23,7 +23,7 @@ from lticore_torch import (
     spectral_sum,
     ssm_layers,
 )
-from lticore_torch.bridge import to_array, to_tensor
+from lticore_torch.ops.bridge import to_array, to_tensor
 
 CONFIG = SequenceClassifierConfig(inputs=2, classes=3, features=4, order=6, depth=2, dropout=0.1)
 
@@ -133,7 +133,7 @@ def test_resting_regularizer_computes_nothing(monkeypatch):
     def fail(*_):
         raise AssertionError("the Hankel sum was computed")
 
-    monkeypatch.setattr("lticore_torch.regularize.spectral_sum", fail)
+    monkeypatch.setattr("lticore_torch.penalties.regularize.spectral_sum", fail)
     model, resting = make_model(), HankelRegularizer(1.0, every=2)
     resting.calls = 1
     HankelRegularizer(0.0)(model)
@@ -213,7 +213,7 @@ def test_layers_that_are_the_same_are_computed_in_one_call(monkeypatch):
         calls.append(B.shape[0])
         return spectral_sum(structure, parameters, B, *rest)
 
-    monkeypatch.setattr("lticore_torch.regularize.spectral_sum", count)
+    monkeypatch.setattr("lticore_torch.penalties.regularize.spectral_sum", count)
     hankel_sum(make_model(depth=4))
     assert calls == [4]
 

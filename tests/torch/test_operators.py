@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from lticore_torch import functions
-from lticore_torch import recurrence as recurrence_module
+from lticore_torch.ops import recurrence as recurrence_module
+from lticore_torch.ops import spectral as functions
 
 OPERATORS = torch.ops.lticore
 #: All of opcheck but what takes a second for each case.

@@ -16,7 +16,7 @@ MODES = [(reverse, keep) for reverse in (False, True) for keep in (False, True)]
 @pytest.fixture(autouse=True)
 def short_chunks(monkeypatch):
     """Several of them in few steps, the last one shorter."""
-    monkeypatch.setattr(sys.modules["lticore_torch.system_map"], "_STEPS", 4)
+    monkeypatch.setattr(sys.modules["lticore_torch.ops.system_map"], "_STEPS", 4)
 
 
 def arguments(q, k, *, batch=(2,), length=10, h=2, p=3, dtype=torch.float64):
@@ -115,7 +115,7 @@ def test_no_steps_leave_the_state(reverse, keep):
 def test_devices_without_kernels(monkeypatch, keep):
     tensors = arguments(2, 1)
     expected = gradients(state_space_map(*tensors, keep_states=keep), tensors)
-    monkeypatch.setattr("lticore_torch.recurrence.has_arrays", lambda device: False)
+    monkeypatch.setattr("lticore_torch.ops.recurrence.has_arrays", lambda device: False)
     found = gradients(state_space_map(*tensors, keep_states=keep), tensors)
     for x, y in zip(found, expected, strict=True):
         torch.testing.assert_close(x, y)

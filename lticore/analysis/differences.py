@@ -1,0 +1,51 @@
+"""How far a reduced system is from the full one, in norms of their difference."""
+
+from __future__ import annotations
+
+from ..arrays.namespaces import Array
+from ..systems.doors import as_linear
+from ..systems.lti import LTI
+from .hinf import peak_gains
+from .norms import hankel_norm
+
+
+def hinf_error(sys: LTI, reduced: LTI) -> Array:
+    """(...) ‖H − Ĥ‖_h∞ = max_ω σ_max(H(e^{iω}) − Ĥ(e^{iω})): the largest amplification of any
+    input in the difference of the outputs. D counts.
+
+        lticore.hinf_norm(sys - reduced)
+
+    Cost, conditions and errors are those of :func:`lticore.hinf_norm` for the difference; so is the
+    accuracy, but warnings of rounding compare with the gains of both systems, not of the
+    difference, which may be as small as rounding.
+
+    Raises
+    ------
+    ShapeError
+        When inputs or outputs differ in number.
+    ArgumentError
+        When sampling times differ.
+    """
+    sys = as_linear(sys)
+    return peak_gains(sys - as_linear(reduced, "reduced"), split=sys.order)
+
+
+def hankel_error(sys: LTI, reduced: LTI) -> Array:
+    """(...) Hankel norm of the difference, at least σ_{r+1} of the full system for every reduced
+    one of order r. D does not count.
+
+        lticore.hankel_norm(sys - reduced)
+
+    Accuracy: about 1e-8 of the Hankel norms of both, since the difference is formed with the
+    states of both. Cost, conditions and errors are those of :func:`lticore.hankel_norm`.
+
+    Raises
+    ------
+    ShapeError
+        When inputs or outputs differ in number.
+    ArgumentError
+        When sampling times differ.
+
+    Source: Glover, Int. J. Control 39 (1984), Theorem 6.1.
+    """
+    return hankel_norm(as_linear(sys) - as_linear(reduced, "reduced"))

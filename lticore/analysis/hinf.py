@@ -1,0 +1,297 @@
+"""The h∞ norm: the largest gain over all frequencies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import scipy.linalg
+
+from ..arrays.checks import is_single, like_precision
+from ..arrays.linalg import EPSILON, adjoint
+from ..arrays.namespaces import Array, is_numpy
+from ..equations.dense import ACCURACY
+from ..equations.stability import NOTHING, offering, require_stable
+from ..errors import (
+    ArgumentError,
+    ArrayLibraryError,
+    NonFiniteError,
+    warn_precision,
+)
+from ..hankel.gramians import balance_states
+from ..matrices.balance import balance_dense
+from ..systems.doors import as_linear
+from ..systems.lti import LTI, in_double
+from ..systems.modes import polar_modes, to_modes
+from ..systems.signals import scaled, size_exponent, unit_signals
+from ..systems.structure import is_structured
+from .response import responder
+
+#: An eigenvalue of the symplectic pencil this close to the circle counts as on it. One too many
+#: only adds a frequency to look at; one too few can hide a peak.
+_ON_CIRCLE = 1e-4
+_MAX_LEVELS = 60
+#: Frequencies looked at first, besides the phases of the poles.
+_SAMPLES = 64
+#: Local maxima of the samples that are followed to their tops, all at once.
+_PEAKS = 8
+#: Points on each side of a top in each step towards it, and steps.
+_POINTS, _STEPS = 8, 12
+#: A step that raises the highest top by less than this share is the last one.
+_TOP = 1e-12
+#: Responses below this share of ‖B‖‖C‖ are not certified: they may be rounding.
+_INVISIBLE = 1e-14
+#: Share below the highest gain known, at which the pencil must show its crossings.
+_BELOW = 1e-2
+
+Gain = Callable[[np.ndarray], np.ndarray]
+
+
+def hinf_norm(sys: LTI, *, rtol: float = 1e-8) -> Array:
+    """‖Σ‖_h∞ = max_ω σ_max(H(e^{iω})), one per batch entry.
+
+    The largest response over samples (phases of the poles included), each local maximum followed to
+    its top by a bounded search. A level γ is exceeded somewhere exactly where the symplectic pencil
+    of (A, B, C, D, γ) has an eigenvalue on the unit circle: the level is raised to the largest
+    response found between crossings until (1 + rtol) γ has none, so that no peak can hide between
+    samples.
+
+    Parameters
+    ----------
+    rtol : float in [1e-12, 1)
+        The result γ satisfies γ ≤ ‖Σ‖ ≤ (1 + rtol) γ, up to the rounding of the responses
+        (:func:`lticore.frequency_response`) and of the eigenvalue test, which sees no responses
+        below about 1e-14 · ‖B‖‖C‖ in the best units of the states.
+
+    Returns
+    -------
+    (...) real array. The certificate is computed by LAPACK on NumPy arrays, one entry at a time.
+
+    Cost: a few QZ decompositions of order 2n + m + p, mostly two: O(n³).
+
+    Raises
+    ------
+    UnstableSystemError, ArgumentError, ArrayLibraryError
+    NonFiniteError
+        Where the norm is too large for a number.
+
+    Warns
+    -----
+    PrecisionWarning
+        Where rounding spoils the pencil, which shows in that it does not see the largest response
+        known either: the result is that response then, a lower bound. And where rounding of a
+        dense A, in the best units of the states, changes that response by more than 1e-6 of itself.
+
+    Source: Bruinsma & Steinbuch, Systems & Control Letters 14 (1990); Boyd & Balakrishnan (1990).
+    """
+    if not 1e-12 <= rtol < 1:
+        raise ArgumentError(f"rtol must lie in [1e-12, 1), but is {rtol!r}")
+    return peak_gains(as_linear(sys), rtol)
+
+
+@offering(NOTHING)
+def peak_gains(sys: LTI, rtol: float = 1e-8, split: int | None = None) -> Array:
+    """(...) largest gains; of a difference, whose first ``split`` states are those of the one
+    system and the others those of the other, as accurate as the gains of both."""
+    if not is_numpy(sys.B):
+        raise ArrayLibraryError("hinf_norm needs LAPACK's QZ and so NumPy arrays")
+    require_stable(sys, what="the h-infinity norm")
+    full = in_double(sys)
+    peaks = [_peak_gain(full[index], rtol, split) for index in np.ndindex(sys.batch_shape)]
+    if not np.all(np.isfinite(peaks)):
+        raise NonFiniteError("the norm overflows: scale B and C down, since norms scale with them")
+    return like_precision(np.reshape(np.asarray(peaks), sys.batch_shape), is_single(sys.B))
+
+
+def _peak_gain(sys: LTI, rtol: float, split: int | None) -> float:
+    unit, exponent = _of_size_one(sys)
+    top, level, certain = _peak_of_unit(unit, rtol)
+    if not is_structured(sys.A):
+        _warn_if_lost(unit, top, level, split)
+    norm = float(scaled(np.float64(level), np.float64(exponent)))
+    if not certain:
+        warn_precision(
+            f"the h-infinity norm {norm:.17g}, the gain at frequency {top:.17g}, is a lower bound: "
+            "rounding spoils the eigenvalues that would tell whether there are larger ones. "
+            "Structured systems, or rows and columns of A of more equal size, may help"
+        )
+    return norm
+
+
+def _warn_if_lost(sys: LTI, omega: float, gain: float, split: int | None) -> None:
+    """Warn where rounding of a dense A changes the gain by more than 1e-6 of itself, or of the
+    gains of both systems of a difference: by δH = C (z − A)⁻¹ δA (z − A)⁻¹ B for
+    |δA| ≤ eps (|A| + I)."""
+    pencil = np.exp(1j * omega) * np.eye(sys.order) - sys.A
+    try:
+        reached = np.linalg.solve(pencil, sys.B.astype(complex))
+        seen = adjoint(np.linalg.solve(adjoint(pencil), adjoint(sys.C).astype(complex)))
+    except np.linalg.LinAlgError:
+        share = np.inf
+    else:
+        moved = np.abs(seen) @ (np.abs(sys.A) @ np.abs(reached) + np.abs(reached))
+        size = gain
+        if split is not None:
+            parts = slice(split), slice(split, None)
+            size = sum(float(np.linalg.norm(sys.C[:, x] @ reached[x], 2)) for x in parts)
+        share = EPSILON * float(np.linalg.norm(moved, 2)) / (size or 1)
+    if not share <= ACCURACY and gain > _INVISIBLE * _norms(sys):
+        warn_precision(
+            f"rounding of the dense A may carry a relative error of {share:.0e} into the "
+            f"h-infinity norm, the gain at frequency {omega:.17g}, in the best units of the "
+            "states. Diagonal and Rotation structures keep poles near the unit circle exactly"
+        )
+
+
+def _norms(sys: LTI) -> float:
+    return float(np.linalg.norm(sys.B) * np.linalg.norm(sys.C))
+
+
+def _of_size_one(sys: LTI) -> tuple[LTI, float]:
+    """(Σ', e) with Σ = 2^e Σ', in good units of the states, of the inputs and of the outputs."""
+    if is_structured(sys.A):
+        balanced, _ = balance_states(sys)
+    else:
+        balanced = LTI(*balance_dense(sys.A, sys.B, sys.C)[:3])
+    unit, b, c = unit_signals(balanced)
+    exponent = b + c
+    if sys.D is None or not np.any(sys.D):
+        return unit, exponent
+    common = max(exponent, size_exponent(sys.D))
+    return LTI(unit.A, unit.B, scaled(unit.C, exponent - common), scaled(sys.D, -common)), common
+
+
+def _peak_of_unit(sys: LTI, rtol: float) -> tuple[float, float, bool]:
+    """(ω, largest gain, whether rounding lets one see that there is no larger one)."""
+    # Gains come from the structured system, whose poles near the circle keep their digits.
+    respond = responder(sys, _SAMPLES)
+
+    def gain(omega: np.ndarray) -> np.ndarray:
+        H = respond(omega)
+        # The norm of one row or column needs no singular values.
+        return np.linalg.norm(H, "fro" if 1 in H.shape[-2:] else 2, axis=(-2, -1))
+
+    dense = sys.to_dense()
+    A, B, C, _ = balance_dense(dense.A, dense.B, dense.C)
+    dense = LTI(A, B, C, dense.D)
+    samples = np.linspace(-np.pi, np.pi, _SAMPLES)
+    samples = np.unique(np.concatenate([samples, np.angle(sys.poles)]))
+    gains = gain(samples)
+    top, level = _highest(gain, samples, gains)
+    if level <= _INVISIBLE * max(_norms(dense), _terms(sys)):
+        return top, level, True
+    trusted = False
+    for _ in range(_MAX_LEVELS):
+        # First below the level, where the pencil has to show the peak that is known.
+        tested = (1 + rtol if trusted else 1 - _BELOW) * level
+        crossings = _level_crossings(dense, tested)
+        if not trusted:
+            trusted = _shows(crossings, top, gain, tested) or bool(gains.min() >= tested)
+            if not trusted:
+                break
+        elif len(crossings) == 0:
+            return top, level, True
+        # Between two neighbouring crossings the gain stays above the level, or below it.
+        following = np.append(crossings[1:], crossings[:1] + 2 * np.pi)
+        middles = (crossings + following) / 2
+        if not np.any(gain(middles) > max(level, tested)):
+            if tested > level:
+                return top, level, True
+            continue
+        points = np.concatenate([crossings, middles, [top]])
+        points = np.unique(np.mod(points + np.pi, 2 * np.pi) - np.pi)
+        top, level = max(_highest(gain, points, gain(points)), (top, level), key=lambda x: x[1])
+    return top, level, False
+
+
+def _terms(sys: LTI) -> float:
+    """Σ ‖b_k‖‖c_k‖/(1 − |λ_k|) for a structured system, whose responses are sums over its modes."""
+    if not is_structured(sys.A):
+        return 0.0
+    b, c = (np.linalg.norm(to_modes(sys.A, X), axis=-1) for X in (sys.B, adjoint(sys.C)))
+    return float(b @ (c / (1 - polar_modes(sys.A)[0])))
+
+
+def _shows(crossings: np.ndarray, top: float, gain: Gain, level: float) -> bool:
+    """Whether the crossings next to a peak above the level are its own: the gain between them and
+    the peak does not fall far below the level."""
+    if len(crossings) == 0:
+        return False
+    phases = np.sort(np.mod(crossings - top, 2 * np.pi))
+    return bool(np.all(gain(top + phases[[0, -1]]) >= level / 2))
+
+
+def _highest(gain: Gain, omega: np.ndarray, gains: np.ndarray) -> tuple[float, float]:
+    """(ω, gain) at the highest of the local maxima near ascending samples over the whole circle."""
+    lower, upper = np.roll(omega, 1), np.roll(omega, -1)
+    lower[0] -= 2 * np.pi
+    upper[-1] += 2 * np.pi
+    local = (gains >= np.roll(gains, 1)) & (gains >= np.roll(gains, -1))
+    peaks = np.flatnonzero(local)
+    peaks = peaks[np.argsort(-gains[peaks])[:_PEAKS]]
+    tops, highest = omega[peaks], gains[peaks]
+    below, above = tops - lower[peaks], upper[peaks] - tops
+    # Peaks can be many decades narrower than the distance of the samples: geometric steps first.
+    shares = np.geomspace(1e-14, 1, 29)[:-1]
+    for step in range(_STEPS):
+        before = highest.max()
+        offsets = np.concatenate([-below[:, None] * shares, above[:, None] * shares], axis=1)
+        points = np.concatenate([tops[:, None] + np.sort(offsets, axis=1), tops[:, None]], axis=1)
+        values = np.concatenate(
+            [gain(points[:, :-1].ravel()).reshape(len(tops), -1), highest[:, None]], axis=1
+        )
+        best = np.argmax(values, axis=1)
+        rows = np.arange(len(tops))
+        centre, highest = points[rows, best], values[rows, best]
+        distance = points - centre[:, None]
+        limits = np.stack([-below, above], axis=1) + (tops - centre)[:, None]
+        distance = np.concatenate([distance, limits], axis=1)
+        # Where no number lies between, the search is at its end.
+        above = np.where(distance > 0, distance, np.inf).min(axis=1)
+        below = np.where(distance < 0, -distance, np.inf).min(axis=1)
+        above, below = (np.where(np.isfinite(x), x, 0) for x in (above, below))
+        tops = centre
+        if step and highest.max() <= before * (1 + _TOP):
+            break
+        shares = np.arange(1, _POINTS) / _POINTS
+        left = highest >= highest.max() / 2
+        tops, highest, below, above = (x[left] for x in (tops, highest, below, above))
+    first = int(np.argmax(highest))
+    return float(tops[first]), float(highest[first])
+
+
+def _level_crossings(sys: LTI, level: float) -> np.ndarray:
+    """Sorted phases ω at which some singular value of H(e^{iω}) equals ``level``.
+
+    They are the unit-circle eigenvalues of the extended symplectic pencil M − zN in the variables
+    (x, λ, u, y), of x⁺ = A x + B u, γ y = C x + D u, λ = Aᴴ λ⁺ + Cᴴ y, γ u = Bᴴ λ⁺ + Dᴴ y: no
+    inverse is taken and γ enters scaled.
+    """
+    A, B, C = sys.A, sys.B, sys.C
+    n, m, p = sys.order, sys.inputs, sys.outputs
+    D = np.zeros((p, m)) if sys.D is None else sys.D
+    size = 2 * n + m + p
+    M, N = np.zeros((2, size, size), dtype=np.result_type(A, B, C, D))
+    x, lam, u, y = np.split(np.arange(size), np.cumsum([n, n, m]))
+    scale = np.sqrt(level)
+
+    def put(target: np.ndarray, rows: np.ndarray, columns: np.ndarray, block: np.ndarray) -> None:
+        target[np.ix_(rows, columns)] = block
+
+    put(M, x, x, A)
+    put(M, x, u, B / scale)
+    put(N, x, x, np.eye(n))
+    put(M, lam, lam, np.eye(n))
+    put(M, lam, y, -adjoint(C) / scale)
+    put(N, lam, lam, adjoint(A))
+    put(M, u, u, -np.eye(m))
+    put(M, u, y, adjoint(D) / level)
+    put(N, u, lam, -adjoint(B) / scale)
+    put(M, y, x, C / scale)
+    put(M, y, u, D / level)
+    put(M, y, y, -np.eye(p))
+    alpha, beta = scipy.linalg.eigvals(M, N, homogeneous_eigvals=True)
+    finite = np.abs(beta) > _ON_CIRCLE * np.abs(alpha)
+    z = alpha[finite] / beta[finite]
+    on_circle = np.abs(np.abs(z) - 1) < _ON_CIRCLE
+    return np.sort(np.angle(z[on_circle]))

@@ -1,0 +1,393 @@
+"""Norms of systems and of their differences."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import scipy.linalg
+
+from ..arrays.checks import is_single, like_precision, to_double
+from ..arrays.linalg import (
+    EPSILON,
+    adjoint,
+    as_complex,
+    conjugate,
+    diagonal,
+    pad_values,
+    real_part,
+)
+from ..arrays.namespaces import Array, holds, is_numpy, namespace
+from ..equations.cauchy import cauchy_factor
+from ..equations.hammarling import solve_stein_factor, warn_if_lost, warn_if_moved
+from ..equations.stability import HORIZON, NOTHING, offering, stable_schur_systems
+from ..equations.stein import solve_stein
+from ..errors import ArgumentError, NonFiniteError, SingularEquationError
+from ..hankel.gramians import (
+    DEFAULT_RTOL,
+    balance_states,
+    double_gramians,
+    in_unit_signals,
+    is_dense_numpy,
+    low_rank_pays,
+)
+from ..hankel.values import hankel_singular_values
+from ..systems.algebra import common_dt
+from ..systems.doors import as_system
+from ..systems.lti import LTI, in_double, spread
+from ..systems.modes import mode_poles, polar_modes, signals_in_modes
+from ..systems.quadratic import (
+    QuadraticOutputLTI,
+    System,
+    absolute,
+    cross_trace,
+    forms_of,
+    in_eigenbasis,
+    linear_part,
+    mapped,
+    mean_outputs,
+)
+from ..systems.signals import scaled, size_exponent, with_outputs
+from ..systems.structure import Rotation, StateMatrix, is_structured
+
+_WHAT = "an h2 norm"
+#: Negative squares of sums over n states, up to this many times n eps times their terms, are
+#: rounding: of the sums, and of equations whose entries are good to some eps.
+_ROUNDINGS = 100
+#: Differences of squares below this share of them are computed again from factors …
+_CANCELLATION = 1e-4
+#: … unless there are more states than this, whose factors at full rank are large.
+_FEW = 1 << 12
+#: Reduced systems whose eigenvectors have at most this condition are measured in their modes.
+_WELL_CONDITIONED = 1e6
+
+
+@offering(NOTHING)
+def hankel_norm(sys: LTI) -> Array:
+    """Largest Hankel singular value σ_1, one per batch entry.
+
+    Cost and errors as for :func:`lticore.hankel_singular_values`.
+    """
+    return pad_values(hankel_singular_values(sys), 1)[..., 0]
+
+
+@offering(HORIZON)
+def h2_norm(sys: System, *, horizon: int | None = None) -> Array:
+    """‖Σ‖_h2 = (Σ_k ‖h_k‖_F²)^{1/2} = (tr C P Cᴴ + ‖D‖_F²)^{1/2}, one per batch entry.
+
+    Dense systems on NumPy: ‖C R‖_F with P = R Rᴴ by Hammarling's method, a sum of squares.
+
+    With quadratic outputs their kernels h_{jk} = Bᴴ (Aᴴ)^j M_i A^k B count likewise:
+    tr C P Cᴴ + Σ_i tr(P M_i P M_i).
+
+    Parameters
+    ----------
+    horizon : int ≥ 1, optional
+        Count the lags k = 1 … T only (and D).
+
+    Cost: O(n² (m + p)) structured, O(n³) dense.
+
+    Raises
+    ------
+    UnstableSystemError, ArgumentError
+    SingularEquationError
+        When a square comes out more negative than rounding allows.
+
+    Warns
+    -----
+    PrecisionWarning
+        Where the rounding of a dense A, in the best units of the states, can change the square by
+        more than 1e-6 of itself.
+    """
+    sys = as_system(sys)
+    unit, exponent = in_unit_signals(sys, horizon)
+    square, terms, more = _square(unit, horizon)
+    found = _with_feedthrough(_checked(square, terms, sys.order), exponent + more, sys)
+    return like_precision(found, is_single(sys.B))
+
+
+@offering(HORIZON)
+def h2_error(
+    sys: System,
+    reduced: System,
+    *,
+    horizon: int | None = None,
+) -> Array:
+    """‖Σ − Σ̂‖_h2, one per batch entry.
+
+        ‖Σ − Σ̂‖² = ‖Σ‖² + ‖Σ̂‖² − 2 Re tr(C X Ĉᴴ) + ‖D − D̂‖_F²,    A X Âᴴ − X + B B̂ᴴ = 0
+
+    With quadratic outputs less 2 Σ_i tr(Xᴴ M_i X M̂_i); a linear system has M = 0.
+
+    Linear systems over the infinite horizon: ‖[C, −Ĉ] R‖_F with P = R Rᴴ of both side by side,
+    where the squares would cancel (structured) or always (dense, on NumPy).
+
+    Accuracy: absolute, some 1e-15 · (‖Σ‖ + ‖Σ̂‖), times the condition of the modes. Equal systems
+    give such a number, or 0. Over a horizon, for quadratic outputs and for more than 4 096 states
+    it is the square that is right to 1e-15 (‖Σ‖² + ‖Σ̂‖²), the error itself to 3e-8 (‖Σ‖ + ‖Σ̂‖);
+    a square below zero within its rounding is given as 0. A dense system holds a pole λ to 1e-16
+    only, which adds 1e-16/(1 − |λ|) · (‖Σ‖ + ‖Σ̂‖) where one of both is dense.
+
+    Cost: O(n r (m + p)) for the mixed term when both are structured, O(n³ + r³) otherwise.
+    Quadratic outputs add O(p n r (n + r)), or O(p n c r) for factors of rank c.
+
+    Raises
+    ------
+    UnstableSystemError
+    ArgumentError
+        When inputs or outputs differ in number.
+    SingularEquationError
+        When a square comes out more negative than rounding allows.
+
+    Warns
+    -----
+    PrecisionWarning
+        Where the rounding of dense matrices, in the best units of their states, moves a system by
+        more than 1e-6 · (‖Σ‖ + ‖Σ̂‖).
+    """
+    sys, reduced = as_system(sys), as_system(reduced, "reduced")
+    _check_same_signals(sys, reduced)
+    single = is_single(sys.B) and is_single(reduced.B)
+    squared, exponent = _squared_difference(sys, reduced, horizon)
+    return like_precision(_with_feedthrough(squared, exponent, sys, reduced), single)
+
+
+def output_shift(sys: System, reduced: System) -> Array:
+    """The constant to add to the outputs of ``reduced`` so that they have the mean of those of
+    ``sys`` under white noise.
+
+        b_i = tr(M_i P) − tr(M̂_i P̂)
+
+    Without it the mean square of the error under white Gaussian noise of unit variance is
+    ‖linear part‖² + 2 ‖quadratic part‖² + |b|², in the h2 norm of the difference.
+
+    Returns
+    -------
+    (..., p) real array; zero for two linear systems.
+
+    Cost: O(n² (m + p)) structured, O(n³) dense.
+
+    Raises
+    ------
+    UnstableSystemError
+    """
+    sys, reduced = as_system(sys), as_system(reduced, "reduced")
+    _check_same_signals(sys, reduced)
+    means = []
+    for one in (sys, reduced):
+        (P,) = double_gramians(linear_part(one), which="P")
+        means.append(mean_outputs(one, P))
+    return like_precision(means[0] - means[1], is_single(sys.B) and is_single(reduced.B))
+
+
+def _square(sys: System, horizon: int | None) -> tuple[Array, Array, Array]:
+    """‖Σ‖² without D, the size of the terms that it is a sum of, Σ_k (Σ_i |C_ki| √P_ii)² and
+    likewise for the forms, both in units of 4^e, and e; for signals of about size one."""
+    xp = namespace(sys.B)
+    if horizon is None and isinstance(sys, LTI):
+        if low_rank_pays(sys):
+            square = xp.sum(xp.abs(_response_factor(_modal_parts(sys))) ** 2, axis=(-2, -1))
+            return square, square, xp.zeros_like(square)
+        if is_dense_numpy(sys):
+            return _square_by_schur(sys)
+    (P,) = double_gramians(linear_part(sys), horizon, which="P")
+    C, M = sys.C, forms_of(sys)
+    square = real_part(xp.sum((C @ P) * conjugate(C), axis=(-2, -1))) + cross_trace(M, P, M)
+    size = _state_sizes(sys.A, P)
+    terms = xp.sum((xp.abs(C) @ size) ** 2, axis=(-2, -1))
+    terms = terms + cross_trace(absolute(M), size @ adjoint(size), absolute(M))
+    return square, terms, xp.zeros_like(square)
+
+
+def _state_sizes(A: StateMatrix, P: Array) -> Array:
+    """(..., n, 1) √P_ii; the two states of a rotation block are computed, and round, together."""
+    xp = namespace(P)
+    p = real_part(diagonal(P))
+    if isinstance(A, Rotation):
+        pairs = 2 * A.blocks
+        both = xp.sum(xp.reshape(p[..., :pairs], (*p.shape[:-1], A.blocks, 2)), axis=-1)
+        p = xp.concat([xp.repeat(both, 2, axis=-1), p[..., pairs:]], axis=-1)
+    return xp.sqrt(xp.where(p > 0, p, xp.zeros_like(p)))[..., None]
+
+
+def _square_by_schur(sys: LTI) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """‖C R‖_F² with P = R Rᴴ."""
+    squares, exponents = np.zeros(sys.batch_shape), np.zeros(sys.batch_shape)
+    for index, one in stable_schur_systems(sys, what=_WHAT):
+        R = solve_stein_factor(one.T, one.B)
+        warn_if_lost(one.A, one.T, one.B, one.C, R)
+        squares[index], exponents[index] = np.linalg.norm(one.C @ R) ** 2, one.b + one.c
+    return squares, squares, exponents
+
+
+def _squared_difference(sys: System, reduced: System, horizon: int | None) -> tuple[Array, Array]:
+    """‖Σ − Σ̂‖² without D in units of 4^e, and e."""
+    xp = namespace(sys.B, reduced.B)
+    order = sys.order + reduced.order
+    linear = isinstance(sys, LTI) and isinstance(reduced, LTI) and horizon is None
+    if is_structured(sys.A):
+        reduced = _in_modes(reduced)
+    (sys, first), (reduced, second) = (in_unit_signals(x, horizon) for x in (sys, reduced))
+    if linear and any(is_dense_numpy(x) for x in (sys, reduced)):
+        squares, exponent = _squared_difference_by_schur(sys, reduced, first, second)
+        return _non_negative(squares), exponent
+    exponent = xp.maximum(first, second)
+    sys, reduced = with_outputs(sys, first - exponent), with_outputs(reduced, second - exponent)
+    square, terms, own = _square(sys, horizon)
+    other, more, its = _square(reduced, horizon)
+    square, terms = scaled(square, 2 * own), scaled(terms, 2 * own)
+    other, more = scaled(other, 2 * its), scaled(more, 2 * its)
+    A, B, C, A_reduced, B_reduced, C_reduced = (X for x in (sys, reduced) for X in (x.A, x.B, x.C))
+    X = solve_stein(A, B @ adjoint(B_reduced), A_reduced, horizon=horizon)
+    mixed = real_part(xp.sum((C @ X) * conjugate(C_reduced), axis=(-2, -1)))
+    mixed = mixed + cross_trace(forms_of(sys), X, forms_of(reduced))
+    found = square + other - 2 * mixed
+    if linear and 0 < order <= _FEW and not holds(found > _CANCELLATION * (terms + more)):
+        batch = np.broadcast_shapes(sys.batch_shape, reduced.batch_shape)
+        error = _difference_factor(*(_modal_parts(spread(x, batch)) for x in (sys, reduced)))
+        return _non_negative(xp.sum(xp.abs(error) ** 2, axis=(-2, -1))), exponent
+    return _checked(found, terms + more, order), exponent
+
+
+#: (radius, phase, B, C) of a structured system in its modes.
+Parts: TypeAlias = tuple[Array, Array, Array, Array]
+
+
+def _modal_parts(sys: LTI) -> Parts:
+    """With states scaled so that both Gramians have about equal diagonals."""
+    scaled, _ = balance_states(in_double(sys))
+    A = scaled.A
+    B, C = signals_in_modes(A, scaled.B, scaled.C)
+    return *polar_modes(A), as_complex(B), as_complex(C)
+
+
+def _response_factor(parts: Parts) -> Array:
+    """C R with P = R Rᴴ for a system in its modes."""
+    radius, phase, B, C = parts
+    return C @ cauchy_factor(radius, phase, B, rtol=DEFAULT_RTOL)
+
+
+def _difference_factor(parts: Parts, others: Parts) -> Array:
+    """C R of the difference of two systems in their modes: what they have in common cancels here,
+    before it is squared, so that R keeps all that counts in a square."""
+    xp = namespace(parts[0], others[0])
+    others = (*others[:3], -others[3])
+    radius, phase, B, C = (
+        xp.concat(pair, axis=axis)
+        for *pair, axis in zip(parts, others, (-1, -1, -2, -1), strict=True)
+    )
+    return C @ cauchy_factor(radius, phase, B, rtol=EPSILON**2)
+
+
+def _squared_difference_by_schur(
+    sys: LTI, reduced: LTI, first: np.ndarray, second: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """‖[C, −Ĉ] R‖_F² with P = R Rᴴ of both systems side by side, in units of 4^e, and e: nothing is
+    squared before both outputs are subtracted."""
+    batch = np.broadcast_shapes(sys.batch_shape, reduced.batch_shape)
+    entries = [_schur_entries(spread(x, batch)) for x in (sys, reduced)]
+    first, second = (np.broadcast_to(x, batch) for x in (first, second))
+    squares, exponents = np.zeros(batch), np.zeros(batch)
+    for index, (T, B, C, own) in entries[0].items():
+        T_reduced, B_reduced, C_reduced, other = entries[1][index]
+        sizes = first[index] + own, second[index] + other
+        exponents[index] = max(sizes)
+        C, C_reduced = (
+            scaled(X, size - exponents[index])
+            for X, size in zip((C, C_reduced), sizes, strict=True)
+        )
+        T = scipy.linalg.block_diag(T, T_reduced)
+        B, C = np.concatenate([B, B_reduced]), np.concatenate([C, -C_reduced], axis=-1)
+        R = solve_stein_factor(T, B)
+        squares[index] = np.linalg.norm(C @ R) ** 2
+        split = len(T) - len(T_reduced)
+        parts = slice(split), slice(split, None)
+        size = sum(float(np.linalg.norm(C[:, x] @ R[x])) for x in parts)
+        if size > 0:
+            for x in parts:
+                warn_if_moved(T[x, x], B[x], C[:, x], R[x], size)
+    return squares, exponents
+
+
+def _schur_entries(sys: LTI) -> dict[tuple[int, ...], tuple[Array, Array, Array, int]]:
+    """(T, B, C, e) of the systems 2^e Σ of a batch, T triangular; in modes of a structured A."""
+    if not is_structured(sys.A):
+        systems = stable_schur_systems(sys, what=_WHAT)
+        return {index: (one.T, one.B, one.C, one.b + one.c) for index, one in systems}
+    poles, (_, _, B, C) = mode_poles(sys.A), _modal_parts(sys)
+    return {i: (np.diag(poles[i]), B[i], C[i], 0) for i in np.ndindex(sys.batch_shape)}
+
+
+def _checked(square: Array, terms: Array, order: int) -> Array:
+    """``square`` with what rounding may leave below zero set to 0; ``terms`` is the size of what
+    it is a sum of, to the rounding of the equations and of sums over the states.
+
+    Raises
+    ------
+    SingularEquationError
+        Where it is more negative than that.
+    """
+    xp = namespace(square)
+    found = _non_negative(square)
+    noise = _ROUNDINGS * order * EPSILON * terms
+    if not holds(square >= -noise):
+        raise SingularEquationError(
+            f"a squared h2 norm came out as {float(xp.min(square)):.1e}, which rounding of terms "
+            f"of size {float(xp.max(terms)):.1e} does not explain: the equation of the Gramian is "
+            "so nearly singular that its solution is not positive. Give the poles as Diagonal or "
+            "Rotation, which keep them near the unit circle exactly"
+        )
+    return found
+
+
+def _non_negative(squared: Array) -> Array:
+    """``squared`` with the negative values that rounding leaves set to 0."""
+    xp = namespace(squared)
+    _require_finite(squared)
+    return xp.where(squared > 0, squared, xp.zeros_like(squared))
+
+
+def _require_finite(norm: Array) -> None:
+    if not holds(namespace(norm).isfinite(norm)):
+        raise NonFiniteError("the norm overflows: scale B and C down, since norms scale with them")
+
+
+def _check_same_signals(sys: System, reduced: System) -> None:
+    if (sys.inputs, sys.outputs) != (reduced.inputs, reduced.outputs):
+        raise ArgumentError(
+            f"the systems map {sys.inputs} inputs to {sys.outputs} outputs and {reduced.inputs} "
+            f"to {reduced.outputs}: their difference is not defined"
+        )
+    common_dt(sys.dt, reduced.dt)
+
+
+def _in_modes(sys: System) -> System:
+    """A dense system in its modes, where they are well conditioned, in float64.
+
+    Next to the circle the rounding of a pole counts for much. In modes all terms of an error have
+    the same poles, and it counts once, not as the difference of two large norms.
+    """
+    if is_structured(sys.A) or not is_numpy(sys.B) or sys.order == 0:
+        return sys
+    sys = mapped(to_double, sys)
+    poles, V = np.linalg.eig(sys.A)
+    if not np.max(np.linalg.cond(V), initial=0) <= _WELL_CONDITIONED:
+        return sys
+    return in_eigenbasis(sys, poles, V)
+
+
+def _with_feedthrough(squared: Array, exponent: Array, *systems: System) -> Array:
+    """(4^e ‖Σ‖² + ‖D‖_F²)^{1/2} for the difference D of the feedthroughs of one or two systems."""
+    xp = namespace(squared)
+    norm = scaled(xp.sqrt(squared), exponent)
+    D, *other = (None if isinstance(x, QuadraticOutputLTI) else x.D for x in systems)
+    if other and other[0] is not None:
+        D = -other[0] if D is None else to_double(D) - to_double(other[0])
+    if D is not None:
+        D = to_double(D)
+        size = size_exponent(D)
+        units = scaled(D, -size[..., None, None])
+        direct = xp.sqrt(xp.sum(xp.abs(units) ** 2, axis=(-2, -1)))
+        norm = xp.hypot(norm, scaled(direct, size))
+    _require_finite(norm)
+    return norm

@@ -1,0 +1,348 @@
+"""Responses of a system: simulation, impulse response, frequency response."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+import numpy as np
+
+from ..arrays.checks import (
+    broadcast_batches,
+    check_array,
+    check_integer,
+    check_real,
+    is_complex,
+    is_single,
+    like_precision,
+    to_double,
+)
+from ..arrays.linalg import (
+    EPSILON,
+    adjoint,
+    as_complex,
+    complex_of,
+    one_minus,
+    real_part,
+)
+from ..arrays.namespaces import Array, holds, is_numpy, namespace, zeros_like_shape
+from ..equations.dense import schur_forms
+from ..equations.recurrence import linear_recurrence
+from ..errors import ArgumentError, ShapeError
+from ..matrices.balance import balance_dense
+from ..systems.doors import as_linear, as_system
+from ..systems.lti import LTI
+from ..systems.modes import (
+    from_modes,
+    is_real,
+    mode_poles,
+    multiply,
+    polar_modes,
+    signals_in_modes,
+    to_modes,
+)
+from ..systems.quadratic import (
+    QuadraticOutputLTI,
+    System,
+    forms_of,
+    quadratic_arrays,
+    values_of,
+)
+from ..systems.structure import StateMatrix, is_structured, map_parameters
+
+#: Frequencies are taken in chunks of this many complex entries (64 MB).
+_CHUNK = 1 << 22
+#: From this many on, one Schur form costs less than solving for each of them.
+_MANY = 32
+#: States that a triangular solve takes one by one.
+_BLOCK = 32
+
+
+def simulate(
+    sys: System,
+    inputs: Array,
+    *,
+    initial: Array | None = None,
+    timing: Literal["delayed", "current"] = "delayed",
+) -> Array:
+    """Outputs for given inputs.
+
+        delayed:  x_{k+1} = A x_k + B u_k,   y_k = C x_k + D u_k,    ``initial`` = x_0
+        current:  x_k = A x_{k−1} + B u_k,   y_k = C x_k + D u_k,    ``initial`` = x_{−1}
+
+    "delayed" is the standard form, "current" what sequence layers compute: the strictly proper part
+    one step earlier. Quadratic outputs add x_kᴴ M_i x_k to the i-th output.
+
+    Parameters
+    ----------
+    sys : LTI or QuadraticOutputLTI
+    inputs : (..., L, m) array
+    initial : (..., n) array, optional, default zero
+    timing : "delayed" or "current"
+
+    Returns
+    -------
+    (..., L, p) array, computed in float64, in the common precision of system and inputs; real when
+    all are. Conditions: none; unstable systems grow.
+
+    Cost: O(L n (m + p)) structured, O(L n²) dense; quadratic outputs O(L p n²), or O(L p n c) for
+    factors of rank c.
+
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError, ArgumentError
+    """
+    sys = as_system(sys)
+    if timing not in ("delayed", "current"):
+        raise ArgumentError(f"timing={timing!r} is not 'delayed' or 'current'")
+    inputs = check_array("inputs", inputs, ndim=2)
+    if inputs.shape[-1] != sys.inputs:
+        raise ShapeError(
+            f"inputs has shape {tuple(inputs.shape)}, but the system has {sys.inputs} inputs: "
+            f"pass (..., L, {sys.inputs})"
+        )
+    given = [sys.B, inputs, *quadratic_arrays(sys)]
+    batches = {"system": sys.batch_shape, "inputs": tuple(inputs.shape[:-2])}
+    if initial is not None:
+        initial = check_array("initial", initial, ndim=1)
+        if initial.shape[-1] != sys.order:
+            raise ShapeError(
+                f"initial has {initial.shape[-1]} states, but the system has {sys.order}"
+            )
+        given.append(initial)
+        batches["initial"] = tuple(initial.shape[:-1])
+    xp = namespace(*given)
+    batch = broadcast_batches(**batches)
+    real = is_real(sys.A) and not any(is_complex(x) for x in given)
+
+    A = map_parameters(to_double, sys.A)
+    u, B, C = to_double(inputs), to_double(sys.B), to_double(sys.C)
+    start = zeros_like_shape(B[..., 0], (sys.order,)) if initial is None else to_double(initial)
+    if is_structured(A):
+        # Decoupled in the modes: C U (recurrence of Uᴴ B u).
+        B, C = signals_in_modes(A, B, C)
+        start = to_modes(A, start[..., None])[..., 0]
+        poles = mode_poles(A)
+        states = linear_recurrence(poles, u @ xp.matrix_transpose(B), initial=start)
+    else:
+        states = _step_through(A, u @ xp.matrix_transpose(B), start)
+    if timing == "delayed" and inputs.shape[-2]:
+        first = xp.broadcast_to(xp.astype(start, states.dtype), (*batch, sys.order))
+        states = xp.concat([first[..., None, :], states[..., :-1, :]], axis=-2)
+    outputs = states @ xp.matrix_transpose(C)
+    if isinstance(sys, QuadraticOutputLTI):
+        if is_structured(A):
+            states = xp.matrix_transpose(from_modes(A, xp.matrix_transpose(states)))
+        outputs = outputs + values_of(forms_of(sys), states)
+    elif sys.D is not None:
+        outputs = outputs + u @ xp.matrix_transpose(to_double(sys.D))
+    outputs = real_part(outputs) if real else outputs
+    return like_precision(outputs, all(is_single(x) for x in given))
+
+
+def _step_through(A: Array, drive: Array, start: Array) -> Array:
+    """States of a dense system, one step at a time."""
+    xp = namespace(A, drive, start)
+    state, states = start, []
+    for k in range(drive.shape[-2]):
+        state = (A @ state[..., None])[..., 0] + drive[..., k, :]
+        states.append(state)
+    return xp.stack(states, axis=-2) if states else drive
+
+
+def impulse_response(sys: LTI, steps: int) -> Array:
+    """Markov parameters h_0 = D, h_k = C A^{k−1} B.
+
+    Returns
+    -------
+    (..., steps, p, m) array: D, C B, C A B, …; computed in float64, returned in the precision of
+    the system.
+
+    Cost: O(steps · n m p), plus O(steps · n² m) when dense.
+
+    Raises
+    ------
+    ArgumentError
+        For steps < 1.
+    """
+    sys = as_linear(sys)
+    steps = check_integer("steps", steps, minimum=1)
+    xp = namespace(sys.B)
+    A = map_parameters(to_double, sys.A)
+    C, X = to_double(sys.C), to_double(sys.B)
+    terms = []
+    for _ in range(steps - 1):
+        terms.append(C @ X)
+        X = multiply(A, X)
+    dtype = (C @ X).dtype
+    D = sys.D
+    if D is None:
+        D = zeros_like_shape(sys.B, (*sys.batch_shape, sys.outputs, sys.inputs))
+    response = xp.stack([xp.astype(term, dtype) for term in (D, *terms)], axis=-3)
+    return like_precision(response, is_single(sys.B))
+
+
+def frequency_response(sys: LTI, frequencies: Array) -> Array:
+    """H(e^{iω}) = C (e^{iω} I − A)⁻¹ B + D.
+
+    Parameters
+    ----------
+    frequencies : (L,) real array
+        ω in radians per sample.
+
+    Returns
+    -------
+    (..., L, p, m) complex array, computed in float64, returned in the precision of the system.
+
+    Where e^{iω} is a pole the response is complex infinity: for structured A in the entries whose
+    residue does not vanish, the others being finite; for dense A in all entries but those of zero
+    columns of B and zero rows of C, and only if e^{iω} I − A is singular to the last digit, as for
+    an integrator that is written as 1. Other frequencies are not affected.
+
+    Accuracy: structured systems keep their digits next to poles near the unit circle; dense ones,
+    in the best units of their states on NumPy, solve with an error of about
+    2.2e-16 · |C| |(e^{iω} I − A)⁻¹| (|A| + I) |(e^{iω} I − A)⁻¹ B|, entry by entry: that of the
+    data, if each entry of A is known to its last digit. Measured against 50 digits at the peaks
+    of filters up to order 10 in companion forms: within a few times that.
+
+    Cost: O(L n m p) structured; dense O(n³ + L n² m) on NumPy for L ≥ 32, by triangular systems in
+    one Schur form and a step of refinement, O(L n³) otherwise.
+
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError
+    """
+    sys = as_linear(sys)
+    omega = check_real("frequencies", check_array("frequencies", frequencies, ndim=1))
+    if omega.ndim != 1:
+        raise ShapeError(f"frequencies must be one-dimensional, but has shape {omega.shape}")
+    omega = to_double(omega)
+    H = responder(sys, omega.shape[0])(omega)
+    return like_precision(H, is_single(sys.B))
+
+
+def responder(sys: LTI, count: int) -> Callable[[Array], Array]:
+    """ω ↦ H in float64, by the method of :func:`frequency_response` for ``count`` frequencies."""
+    A, B, C = map_parameters(to_double, sys.A), to_double(sys.B), to_double(sys.C)
+    respond: Callable[[Array], Array]
+    if is_structured(A):
+        respond, width = partial(_respond_in_modes, A, B, C), sys.order * sys.outputs
+    else:
+        if is_numpy(B):
+            A, B, C, _ = balance_dense(A, B, C)
+        by_solving, width = partial(_respond_by_solving, A, B, C), sys.order**2
+        respond = by_solving
+        if count >= _MANY and is_numpy(B):
+            respond, width = _schur_response(A, B, C, by_solving), sys.order * sys.inputs
+    step = max(1, _CHUNK // max(1, width * math.prod(sys.batch_shape)))
+
+    def in_chunks(omega: Array) -> Array:
+        length = omega.shape[0]
+        pieces = [
+            respond(omega[start : min(start + step, length)])
+            for start in range(0, max(1, length), step)
+        ]
+        H = namespace(omega).concat(pieces, axis=-3)
+        return H if sys.D is None else H + to_double(sys.D)[..., None, :, :]
+
+    return in_chunks
+
+
+def _respond_in_modes(A: StateMatrix, B: Array, C: Array, omega: Array) -> Array:
+    # 1/(z − λ) = conj z/(1 − λ conj z): the second form keeps its digits near the unit circle.
+    xp = namespace(B, omega)
+    radius, phase = (x[..., None, :] for x in polar_modes(A))
+    distance = one_minus(1 - radius, radius, phase - omega[:, None])
+    met = distance == 0
+    conjugate_z = complex_of(xp.cos(omega), -xp.sin(omega))[:, None]
+    # Modes that are met are left out here, and looked at by themselves.
+    resolvent = xp.where(met, 0 * distance, conjugate_z / xp.where(met, 1 + distance, distance))
+    modal_B, modal_C = (as_complex(X)[..., None, :, :] for X in signals_in_modes(A, B, C))
+    H = (modal_C * resolvent[..., None, :]) @ modal_B
+    if not holds(~met):
+        residues = (modal_C * xp.astype(met, H.dtype)[..., None, :]) @ modal_B
+        H = xp.where(residues != 0, xp.full_like(H, math.inf), H)
+    return H
+
+
+def _schur_response(
+    A: np.ndarray, B: np.ndarray, C: np.ndarray, by_solving: Callable[[Array], Array]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """ω ↦ H by A = U T Uᴴ with triangular T, (..., L, p, m), and one step of refinement with A.
+
+    T is that of a matrix eps ‖A‖ away from A, which shows at sharp peaks; the residual with A
+    itself takes it back. Frequencies at an eigenvalue of T, where it cannot, are solved for alone.
+    """
+    forms = schur_forms(A)
+    largest = 1 + max((float(np.linalg.norm(T)) for T, _ in forms.values()), default=0)
+
+    def respond(omega: np.ndarray) -> np.ndarray:
+        z = complex_of(np.cos(omega), np.sin(omega))
+        H = np.empty((*A.shape[:-2], len(z), C.shape[-2], B.shape[-1]), dtype=np.complex128)
+        met = np.any([_meets(z, T) for T, _ in forms.values()], axis=0)
+        # In their place something harmless is solved for here.
+        shifts = np.repeat(np.where(met, largest, z), B.shape[-1])
+        for index, (T, U) in forms.items():
+            inputs = np.tile(B[index], len(z))
+            X = U @ _solve_shifted(T, adjoint(U) @ inputs, shifts)
+            rest = inputs - shifts * X + A[index] @ X
+            X += U @ _solve_shifted(T, adjoint(U) @ rest, shifts)
+            outputs = (C[index] @ X).reshape(C.shape[-2], len(z), B.shape[-1])
+            H[index] = np.swapaxes(outputs, 0, 1)
+        if met.any():
+            H[..., met, :, :] = by_solving(omega[met])
+        return H
+
+    return respond
+
+
+def _meets(z: np.ndarray, T: np.ndarray) -> np.ndarray:
+    """Which z are eigenvalues of an upper triangular T to the rounding of a Schur form."""
+    distance = np.abs(z[:, None] - np.diagonal(T)).min(axis=-1, initial=np.inf)
+    return distance <= 16 * EPSILON * np.linalg.norm(T)
+
+
+def _solve_shifted(T: np.ndarray, X: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """(z_l I − T)⁻¹ x_l for each column x_l of X, for upper triangular T: the last states first,
+    all columns at once; all work but that inside the blocks is in matrix products. X is used up."""
+    for end in range(len(T), 0, -_BLOCK):
+        start = max(0, end - _BLOCK)
+        X[start:end] += T[start:end, end:] @ X[end:]
+        for i in range(end - 1, start - 1, -1):
+            X[i] += T[i, i + 1 : end] @ X[i + 1 : end]
+            X[i] /= shifts - T[i, i]
+    return X
+
+
+def _respond_by_solving(A: StateMatrix, B: Array, C: Array, omega: Array) -> Array:
+    xp = namespace(B, omega)
+    z = complex_of(xp.cos(omega), xp.sin(omega))
+    pencil = z[:, None, None] * xp.eye(A.shape[-1], dtype=z.dtype) - A[..., None, :, :]
+    B, C = (as_complex(X)[..., None, :, :] for X in (B, C))
+    try:
+        return C @ xp.linalg.solve(pencil, B)
+    except np.linalg.LinAlgError:
+        # Rare: one by one, to find out which are singular.
+        return _one_by_one(pencil, B, C)
+
+
+def _one_by_one(pencil: Array, B: Array, C: Array) -> Array:
+    xp = namespace(pencil)
+    batch = pencil.shape[:-2]
+    B = xp.broadcast_to(B, (*batch, *B.shape[-2:]))
+    C = xp.broadcast_to(C, (*batch, *C.shape[-2:]))
+    count = math.prod(batch)
+    parts = []
+    for one, b, c in zip(
+        *(xp.reshape(X, (count, *X.shape[-2:])) for X in (pencil, B, C)), strict=True
+    ):
+        try:
+            parts.append(c @ xp.linalg.solve(one, b))
+        except np.linalg.LinAlgError:
+            # Nothing passes through inputs that reach no state, or to outputs that see none.
+            reached, seen = xp.any(b != 0, axis=-2), xp.any(c != 0, axis=-1)
+            pole = xp.full((c.shape[-2], b.shape[-1]), math.inf, dtype=b.dtype)
+            parts.append(xp.where(seen[:, None] & reached, pole, xp.zeros_like(pole)))
+    return xp.reshape(xp.stack(parts), (*batch, C.shape[-2], B.shape[-1]))

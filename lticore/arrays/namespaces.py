@@ -1,0 +1,136 @@
+"""Array libraries and devices: one text for NumPy, CuPy and the array API standard."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import array_api_compat
+import array_api_compat.numpy
+import numpy as np
+
+from ..errors import ArrayLibraryError, ShapeError
+
+#: An array of NumPy, CuPy or another library that follows the array API standard.
+Array: TypeAlias = Any
+#: The namespace of such a library.
+Namespace: TypeAlias = Any
+
+
+def namespace(*arrays: Array) -> Namespace:
+    """Array API namespace shared by ``arrays`` (``None`` and Python scalars are passed over).
+
+    Raises
+    ------
+    ArrayLibraryError
+        When two libraries, or two devices, meet in one call.
+    """
+    # Nearly every call is pure NumPy; the general look-up costs more than small products do.
+    if all(x is None or isinstance(x, np.ndarray | np.generic | int | float) for x in arrays):
+        return array_api_compat.numpy
+    present = [x for x in arrays if x is not None and not isinstance(x, int | float)]
+    try:
+        xp = array_api_compat.array_namespace(*present)
+    except TypeError as error:
+        kinds = sorted({f"{type(x).__module__}.{type(x).__qualname__}" for x in present})
+        raise ArrayLibraryError(
+            f"the arguments mix array types ({', '.join(kinds)}): convert them to one library; "
+            "lticore never copies between devices on its own"
+        ) from error
+    devices = {str(array_api_compat.device(x)) for x in present}
+    if len(devices) > 1:
+        raise ArrayLibraryError(
+            f"the arguments live on different devices ({', '.join(sorted(devices))}): move them "
+            "to one device first"
+        )
+    return xp
+
+
+def as_array(name: str, value: Any) -> Array:
+    """``value`` as an array of its own library; lists and scalars become NumPy arrays."""
+    if type(value) is np.ndarray:
+        return _native(value)
+    if _is_masked(value):
+        raise ArrayLibraryError(
+            f"{name} is a masked array, or holds some: lticore would drop the mask. Pass "
+            f"{name}.filled(...), or the entries that are there"
+        )
+    if isinstance(value, np.ndarray):
+        # Other subclasses, such as np.matrix, give `*` and indexing another meaning.
+        return _native(np.asarray(value))
+    if hasattr(value, "toarray"):
+        raise ArrayLibraryError(
+            f"{name} is a sparse {type(value).__name__}: lticore computes on dense arrays. Pass "
+            f"{name}.toarray(), or Diagonal(poles) for a diagonal A"
+        )
+    if array_api_compat.is_torch_array(value):
+        raise ArrayLibraryError(
+            f"{name} is a torch.Tensor: lticore computes on NumPy and CuPy arrays. Use "
+            "lticore_torch, or pass tensor.detach().numpy()"
+        )
+    if array_api_compat.is_jax_array(value):
+        raise ArrayLibraryError(
+            f"{name} is a JAX array: lticore computes on NumPy and CuPy arrays. "
+            "Pass numpy.asarray(array)"
+        )
+    if array_api_compat.is_array_api_obj(value):
+        return value
+    try:
+        x = np.asarray(value)
+    except ValueError as error:
+        raise ShapeError(f"{name} is not a rectangular array: {error}") from error
+    except (TypeError, RuntimeError) as error:  # of lists of other libraries' arrays
+        raise ArrayLibraryError(f"{name} cannot be read by NumPy: {error}") from error
+    if x.dtype == object and x.ndim == 0:
+        raise ArrayLibraryError(f"{name} is a {type(value).__name__}, not an array of numbers")
+    return _native(x)
+
+
+def _native(x: np.ndarray) -> np.ndarray:
+    """``x`` in the machine's own order of bytes, which compiled code needs."""
+    return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
+
+
+def _is_masked(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return any(map(_is_masked, value))
+    return isinstance(value, np.ndarray) and isinstance(value, np.ma.MaskedArray)
+
+
+def is_numpy(array: Array) -> bool:
+    """Whether LAPACK through SciPy can work on ``array`` where it lies."""
+    return isinstance(array, np.ndarray)
+
+
+def is_cupy(array: Array) -> bool:
+    """Whether ``array`` lies on a CUDA device."""
+    return bool(array_api_compat.is_cupy_array(array))
+
+
+def holds(condition: Array) -> bool:
+    """Whether a condition holds everywhere.
+
+    Taken for granted while a CUDA graph is captured, when the host cannot look at the device: the
+    calls that warm up before a capture have looked.
+    """
+    if is_cupy(condition) and _capturing():
+        return True
+    return bool(namespace(condition).all(condition))
+
+
+def _capturing() -> bool:
+    import cupy
+
+    return bool(cupy.cuda.get_current_stream().is_capturing())
+
+
+def to_numpy(array: Array) -> np.ndarray:
+    """A NumPy copy, for messages and scalars only: the one place that leaves a device."""
+    if is_cupy(array):
+        return np.asarray(array.get())
+    return np.asarray(array)
+
+
+def zeros_like_shape(x: Array, shape: tuple[int, ...]) -> Array:
+    """Zeros of the given shape with the dtype, library and device of ``x``."""
+    xp = namespace(x)
+    return xp.zeros(shape, dtype=x.dtype, device=array_api_compat.device(x))

@@ -1,0 +1,1 @@
+"""Stein equations and recurrences, and when they can be solved."""

@@ -1,0 +1,264 @@
+"""Stein equations with dense matrices: Schur forms where LAPACK is, series everywhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+import scipy.linalg
+
+from ..arrays.linalg import EPSILON, adjoint
+from ..arrays.namespaces import Array, namespace
+from ..errors import SingularEquationError, warn_precision
+from ..systems.modes import from_modes, mode_poles, to_modes
+from ..systems.structure import Diagonal, Rotation
+
+#: Squarings of Smith's iteration: enough for 1 − |λ| = 1e-15.
+_MAX_SQUARINGS = 60
+#: Up to this order the complex Schur form of a real matrix costs less than the way to it.
+_SMALL = 32
+#: Squarings that a cheap bound on the powers of a matrix may take.
+_SQUARINGS = 7
+#: Below this size the triangular recursion solves column by column.
+_LEAF = 64
+(_trtrs,) = scipy.linalg.get_lapack_funcs(("trtrs",), dtype=np.complex128)
+
+#: A solution that may be further off than this, relative to its norm, comes with a warning.
+ACCURACY = 1e-6
+#: ``solve(Q, adjoint_equation)`` → X; complex where the arithmetic is.
+RawSolver: TypeAlias = Callable[[Array, bool], Array]
+
+
+def sum_by_doubling(A: Array, Q: Array, B: Array, horizon: int) -> Array:
+    """Σ_{k<T} A^k Q (Bᴴ)^k along the binary digits of T: nothing is subtracted."""
+    X, A_power, B_power = Q, A, B
+    for digit in bin(horizon)[3:]:
+        X = X + A_power @ X @ adjoint(B_power)
+        A_power, B_power = A_power @ A_power, B_power @ B_power
+        if digit == "1":
+            X = Q + A @ X @ adjoint(B)
+            A_power, B_power = A_power @ A, B_power @ B
+    return X
+
+
+def sum_by_doubling_gradient(A: Array, W: Array, G: Array, horizon: int) -> Array:
+    """g with Re⟨G, dX⟩ = Re⟨g, dA⟩ for X = Σ_{k<T} A^k W (Aᴴ)^k, W and G Hermitian.
+
+    Cost: as the sum itself, times three; its O(log T) partial results are kept.
+    """
+    # Each step of the sum is run again and kept, then all are turned round. With F = A^k,
+    #   doubling:   X ← X + F X Fᴴ,  F ← F²:    X̄ ← X̄ + Fᴴ X̄ F,  F̄ ← 2 X̄ F X + F̄ Fᴴ + Fᴴ F̄
+    #   one more:   X ← W + A X Aᴴ,  F ← F A:   Ā ← Ā + 2 X̄ A X + Fᴴ F̄,  X̄ ← Aᴴ X̄ A,  F̄ ← F̄ Aᴴ
+    # since the cotangent X̄ is Hermitian as X is.
+    X, power, steps = W, A, []
+    for digit in bin(horizon)[3:]:
+        steps.append((X, power, False))
+        X, power = X + power @ X @ adjoint(power), power @ power
+        if digit == "1":
+            steps.append((X, power, True))
+            X, power = W + A @ X @ adjoint(A), power @ A
+    X_bar, power_bar = G, 0 * A
+    A_bar = power_bar
+    for X, power, one_more in reversed(steps):
+        if one_more:
+            A_bar = A_bar + 2 * X_bar @ A @ X + adjoint(power) @ power_bar
+            X_bar, power_bar = adjoint(A) @ X_bar @ A, power_bar @ adjoint(A)
+        else:
+            through = 2 * X_bar @ power @ X
+            power_bar = through + power_bar @ adjoint(power) + adjoint(power) @ power_bar
+            X_bar = X_bar + adjoint(power) @ X_bar @ power
+    return A_bar + power_bar
+
+
+def sum_to_convergence(A: Array, Q: Array, B: Array) -> Array:
+    """Σ_k A^k Q (Bᴴ)^k by Smith's squaring: X ← X + A X Bᴴ, A ← A², B ← B²."""
+    xp = namespace(Q)
+    X = Q
+    for _ in range(_MAX_SQUARINGS):
+        term = A @ X @ adjoint(B)
+        X = X + term
+        # Entry by entry, since rows and columns may have units of their own. Terms underflow soon
+        # after they are small, so that an entry in which the sum cancels keeps no one waiting.
+        if bool(xp.all(xp.abs(term) <= EPSILON * xp.abs(X))):
+            return X
+        if not math.isfinite(float(xp.max(xp.abs(X)))):
+            break
+        A, B = A @ A, B @ B
+    raise SingularEquationError(
+        "the series of A^k Q (Bᴴ)^k does not converge: some pole of A times one of B is not inside "
+        "the unit circle. Unstable dense equations are solved on NumPy arrays only"
+    )
+
+
+#: Schur forms of a batch, A[index] = U T Uᴴ.
+SchurForms: TypeAlias = dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]]
+
+
+def schur_solver(A_schur: SchurForms, B_schur: SchurForms) -> RawSolver:
+    """A = U T Uᴴ, B = V S Vᴴ with triangular T, S; then T Y Sᴴ − Y + Uᴴ Q V = 0, X = U Y Vᴴ.
+
+    In the adjoint equation Tᴴ is lower triangular; reversing the order of the Schur vectors makes
+    it upper triangular again.
+    """
+    for index, (T, _) in A_schur.items():
+        _check_pairs(np.diagonal(T), np.diagonal(B_schur[index][0]))
+
+    def solve(Q: Array, adjoint_equation: bool) -> Array:
+        X = np.empty(Q.shape, dtype=np.complex128)
+        for index in np.ndindex(Q.shape[:-2]):
+            (T, U), (S, V) = A_schur[index], B_schur[index]
+            if adjoint_equation:
+                (T, U), (S, V) = _reversed_adjoint(T, U), _reversed_adjoint(S, V)
+            Y = _solve_triangular_stein(T, adjoint(U) @ Q[index] @ V, S)
+            X[index] = U @ Y @ adjoint(V)
+        return X
+
+    return solve
+
+
+def mixed_solver(
+    A: Diagonal | Rotation, B: np.ndarray, names: tuple[str, str] = ("A", "B")
+) -> RawSolver:
+    """Structured A, dense B = V S Vᴴ: one elementwise division per column of the modes of X.
+
+    ``names`` are those of the two matrices for the caller.
+
+    Cost: O(n l²) after the Schur form of B; nothing of size n × n appears.
+    """
+    B_schur = schur_forms(B)
+    poles = mode_poles(A)
+    for index, (S, _) in B_schur.items():
+        _check_pairs(poles[index], np.diagonal(S), names)
+
+    def solve(Q: Array, adjoint_equation: bool) -> Array:
+        F = to_modes(A, Q)
+        Y = np.empty(F.shape, dtype=np.complex128)
+        for index, (S, V) in B_schur.items():
+            poles_here = poles[index]
+            if adjoint_equation:
+                poles_here, (S, V) = poles_here.conj(), _reversed_adjoint(S, V)
+            Y[index] = _solve_diagonal_columns(poles_here, F[index] @ V, S) @ adjoint(V)
+        return from_modes(A, Y)
+
+    return solve
+
+
+def _check_pairs(
+    poles: np.ndarray, others: np.ndarray, names: tuple[str, str] = ("A", "B")
+) -> None:
+    # How far rounding carries the poles is measured by residuals, once there is a solution.
+    check_solvable(1 - np.outer(poles, others.conj()), 2 * EPSILON, 0.0, names)
+
+
+def schur_forms(A: np.ndarray) -> SchurForms:
+    return {index: schur_form(A[index]) for index in np.ndindex(A.shape[:-2])}
+
+
+def schur_form(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Upper triangular T and unitary U, both complex, with A = U T Uᴴ.
+
+    A large real matrix takes the real form first, which halves the time.
+    """
+    if np.iscomplexobj(A) or len(A) <= _SMALL:
+        return scipy.linalg.schur(A, output="complex")
+    return scipy.linalg.rsf2csf(*scipy.linalg.schur(A, output="real"))
+
+
+def _reversed_adjoint(T: np.ndarray, U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return adjoint(T)[::-1, ::-1], U[:, ::-1]
+
+
+def _solve_triangular_stein(T: np.ndarray, F: np.ndarray, S: np.ndarray) -> np.ndarray:
+    """T X Sᴴ − X + F = 0 for upper triangular T and S, by halving the larger side.
+
+    With T = [[T1, T12], [0, T2]] the lower rows X2 do not see X1; they are solved first and enter
+    the upper rows through T12 X2 Sᴴ. With S split alike the right columns come first. All work but
+    the leaves is in matrix products.
+    """
+    n, l = F.shape
+    if max(n, l) <= _LEAF:
+        return _solve_triangular_columns(T, F, S)
+    if n >= l:
+        h = n // 2
+        lower = _solve_triangular_stein(T[h:, h:], F[h:], S)
+        upper = _solve_triangular_stein(T[:h, :h], F[:h] + T[:h, h:] @ (lower @ S.conj().T), S)
+        return np.vstack([upper, lower])
+    h = l // 2
+    right = _solve_triangular_stein(T, F[:, h:], S[h:, h:])
+    left = _solve_triangular_stein(T, F[:, :h] + T @ (right @ S[:h, h:].conj().T), S[:h, :h])
+    return np.hstack([left, right])
+
+
+def _solve_triangular_columns(T: np.ndarray, F: np.ndarray, S: np.ndarray) -> np.ndarray:
+    """Column j, last first: (I − conj s_jj T) x_j = f_j + T Σ_{k>j} conj s_jk x_k."""
+    n, l = F.shape
+    X = np.empty((n, l), dtype=np.complex128)
+    for j in range(l - 1, -1, -1):
+        right = F[:, j] + T @ (X[:, j + 1 :] @ S[j, j + 1 :].conj())
+        shifted = -S[j, j].conj() * T
+        shifted.flat[:: n + 1] += 1
+        X[:, j], _ = _trtrs(shifted, right)
+    return X
+
+
+def _solve_diagonal_columns(poles: np.ndarray, F: np.ndarray, S: np.ndarray) -> np.ndarray:
+    """Column j, last first: (1 − conj s_jj λ) ∘ x_j = f_j + λ ∘ Σ_{k>j} conj s_jk x_k."""
+    X = np.empty(F.shape, dtype=np.complex128)
+    for j in range(F.shape[1] - 1, -1, -1):
+        right = F[:, j] + poles * (X[:, j + 1 :] @ S[j, j + 1 :].conj())
+        X[:, j] = right / (1 - S[j, j].conj() * poles)
+    return X
+
+
+def power_sum_bound(A: np.ndarray, exponent: int = 2) -> np.ndarray:
+    """(...) a bound on Σ_k ‖A^k‖₂^exponent, or infinity where a few squarings find none.
+
+    Σ_{k<2^s} ‖A^k‖² ≤ Π_{i<s} (1 + ‖A^{2^i}‖²), and 1/(1 − ‖A^{2^s}‖²) times that over all k.
+    """
+    total, power = np.ones(A.shape[:-2]), A
+    for _ in range(_SQUARINGS):
+        size = np.linalg.norm(power, axis=(-2, -1)) ** exponent
+        if np.all(size < 0.5):
+            return total / (1 - size)
+        if not np.all(size * total < 1 / EPSILON):
+            break
+        total, power = total * (1 + size), power @ power
+    return np.full(A.shape[:-2], np.inf)
+
+
+def check_solvable(
+    denominator: Array,
+    rounding: Array | float,
+    perturbation: Array | float,
+    names: tuple[str, str] = ("A", "B"),
+) -> None:
+    """Look at the pair with the smallest |1 − λ_i conj λ_j|, given as ``denominator``.
+
+    Raise where one is zero to within its rounding error; warn where that error, ``perturbation``,
+    changes one by more than 1e-6 of itself, and so the solution.
+    """
+    xp = namespace(denominator)
+    size = xp.abs(denominator)
+    if not bool(xp.all(size > rounding)):
+        pair = smallest_pair(size - rounding, names)
+        raise SingularEquationError(
+            f"the Stein equation is singular: the poles of modes {pair} have "
+            "λ_i·conj λ_j = 1 to working precision. A finite `horizon` always has a solution"
+        )
+    if not bool(xp.all(perturbation <= ACCURACY * size)):
+        pair, gap = smallest_pair(size, names), float(xp.min(size))
+        warn_precision(
+            f"the Stein equation is nearly singular: the poles of modes {pair} have "
+            f"|1 − λ_i·conj λ_j| = {gap:.1e}, and the solution may carry a relative error of "
+            f"{float(xp.max(perturbation / size)):.0e}"
+        )
+
+
+def smallest_pair(x: Array, names: tuple[str, str]) -> str:
+    """Row and column of the smallest entry, in whichever batch entry it lies."""
+    xp = namespace(x)
+    flat = int(xp.argmin(xp.reshape(x, (-1,))))
+    pair = zip(divmod(flat % (x.shape[-2] * x.shape[-1]), x.shape[-1]), names, strict=True)
+    return " and ".join(f"{mode} (of {name})" for mode, name in sorted(pair, key=lambda p: p[1]))

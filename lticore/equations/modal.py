@@ -1,0 +1,209 @@
+"""Stein equations of two structured matrices: one division per pair of modes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from .. import kernels
+from ..arrays.checks import is_complex
+from ..arrays.linalg import EPSILON, adjoint, as_complex, complex_of, one_minus
+from ..arrays.namespaces import Array, holds, namespace
+from ..systems.modes import from_modes, phase, polar_modes, to_modes
+from ..systems.structure import Diagonal, Rotation
+from .dense import RawSolver, check_solvable
+
+#: (radius, phase) of some poles.
+Polar: TypeAlias = tuple[Array, Array]
+
+
+def modal_solver(A: Diagonal | Rotation, B: Diagonal | Rotation, horizon: int | None) -> RawSolver:
+    """Solve in the modes, where the equation is X_ij = φ(λ_i conj λ_j) Q_ij.
+
+    Infinite horizon, all poles inside the circle: fused kernels, with nothing of size n × l besides
+    Q and X. Else φ is formed, once for all Q.
+    """
+    if horizon is not None or not (_is_stable(A) and (B is A or _is_stable(B))):
+        factors = series_factors(A, B, horizon)
+        conjugate_factors = namespace(factors).conj(factors)
+        return _in_modes(A, B, lambda Y, adjoint: Y * (conjugate_factors if adjoint else factors))
+
+    def general() -> RawSolver:
+        return _in_modes(A, B, _quotient(diagonal_stein_reference, polar_modes, A, B))
+
+    if not (isinstance(A, Rotation) and isinstance(B, Rotation)):
+        return general()
+    real = _quotient(rotation_stein_reference, _block_poles, A, B)
+    return lambda Q, adjoint: (general() if is_complex(Q) else real)(Q, adjoint)
+
+
+def _quotient(
+    reference: Callable[..., Array],
+    polar: Callable[[Any], Polar],
+    A: Diagonal | Rotation,
+    B: Diagonal | Rotation,
+) -> RawSolver:
+    """The operation of this reference text for the poles that ``polar`` finds in A and B."""
+    a = polar(A)
+    b = a if B is A else polar(B)
+    return lambda Q, adjoint: _run(reference, a, b, Q, adjoint)
+
+
+def _run(
+    reference: Callable[..., Array], a: Polar, b: Polar, Q: Array, adjoint_equation: bool
+) -> Array:
+    # Aᴴ has the modes of A with conjugate poles.
+    sign = -1 if adjoint_equation else 1
+    return kernels.find(reference, Q)(a[0], sign * a[1], b[0], sign * b[1], Q)
+
+
+def _in_modes(
+    A: Diagonal | Rotation, B: Diagonal | Rotation, divide: Callable[[Array, bool], Array]
+) -> RawSolver:
+    def solve(Q: Array, adjoint_equation: bool) -> Array:
+        Y = adjoint(to_modes(B, adjoint(to_modes(A, Q))))
+        Y = divide(as_complex(Y), adjoint_equation)
+        return from_modes(A, adjoint(from_modes(B, adjoint(Y))))
+
+    return solve
+
+
+def _is_stable(A: Diagonal | Rotation) -> bool:
+    radius = polar_modes(A)[0]
+    return holds(radius < 1)
+
+
+def _block_poles(A: Rotation) -> Polar:
+    """Polar form of one pole per block and of the real poles, (..., q + k)."""
+    xp = namespace(A.radius)
+    radius = xp.concat([A.radius, A.real_poles], axis=-1)
+    angle = xp.concat([-A.angle, xp.zeros_like(A.real_poles)], axis=-1)
+    return xp.abs(radius), angle + phase(radius)
+
+
+def diagonal_stein_reference(
+    radius_a: Array, phase_a: Array, radius_b: Array, phase_b: Array, Q: Array
+) -> Array:
+    """X_ij = Q_ij / (1 − λ_i conj μ_j) for λ = ρ e^{iθ} (..., n), μ (..., l), Q (..., n, l).
+
+    Reference text of the kernels of this name; the radii are below 1.
+    """
+    return Q / _denominator((radius_a, phase_a), (radius_b, phase_b))
+
+
+def rotation_stein_reference(
+    radius_a: Array, phase_a: Array, radius_b: Array, phase_b: Array, Q: Array
+) -> Array:
+    """X with A X Bᵀ − X + Q = 0 for real Q (..., n, l) and rotation structures A and B.
+
+    The poles (..., q + k) are those λ by which A acts on x_1 + i x_2 of its q blocks, then the k
+    real ones; q = n − (q + k). Reference text of the kernels of this name; the radii are below 1.
+    """
+    # Row pairs become z = x_1 + i x_2 and λz; with the columns likewise,
+    #   Γ = (Q11 + Q22) + i (Q21 − Q12) is divided by 1 − λ conj μ,
+    #   Ω = (Q11 − Q22) + i (Q21 + Q12)             by 1 − λ μ,
+    # which is Γ's equation for the conjugate of z in the columns. Real states have x_2 = 0: then
+    # only X11 (and X21 or X12) is kept, and Γ, Ω count half each.
+    xp = namespace(Q)
+    (n, l), modes_a, modes_b = Q.shape[-2:], radius_a.shape[-1], radius_b.shape[-1]
+    pairs_a, pairs_b = n - modes_a, l - modes_b
+    Z = _first(Q, pairs_a, -2) + 1j * _second(Q, pairs_a, modes_a, -2)
+    first, second = _first(Z, pairs_b, -1), _second(Z, pairs_b, modes_b, -1)
+    G = (first - 1j * second) / _denominator((radius_a, phase_a), (radius_b, phase_b))
+    H = (first + 1j * second) / _denominator((radius_a, phase_a), (radius_b, -phase_b))
+    Z = _interleave((G + H) / 2, (G - H) * 0.5j, pairs_b, -1)
+    return _interleave(xp.real(Z), xp.imag(Z), pairs_a, -2)
+
+
+def _denominator(a: Polar, b: Polar) -> Array:
+    """1 − λ_i conj μ_j without cancellation."""
+    return one_minus(*_products(a, b))
+
+
+def _products(a: Polar, b: Polar) -> tuple[Array, Array, Array]:
+    """(1 − |w|, |w|, arg w) of w_ij = λ_i conj μ_j.
+
+    With gaps g = 1 − ρ and h = 1 − σ, 1 − ρσ = g + h − g h does not cancel.
+    """
+    rho, sigma = a[0][..., :, None], b[0][..., None, :]
+    gap = (1 - rho) + (1 - sigma) - (1 - rho) * (1 - sigma)
+    return gap, rho * sigma, a[1][..., :, None] - b[1][..., None, :]
+
+
+def _first(X: Array, pairs: int, axis: int) -> Array:
+    """First states of the blocks and real states along an axis."""
+    xp = namespace(X)
+    X = xp.moveaxis(X, axis, -1)
+    parts = [X[..., 0 : 2 * pairs : 2], X[..., 2 * pairs :]]
+    return xp.moveaxis(xp.concat(parts, axis=-1), -1, axis)
+
+
+def _second(X: Array, pairs: int, modes: int, axis: int) -> Array:
+    """Second states of the blocks, zero for real states."""
+    xp = namespace(X)
+    X = xp.moveaxis(X, axis, -1)
+    parts = [X[..., 1 : 2 * pairs : 2], 0 * X[..., 2 * pairs :]]
+    return xp.moveaxis(xp.concat(parts, axis=-1), -1, axis)
+
+
+def _interleave(first: Array, second: Array, pairs: int, axis: int) -> Array:
+    """The inverse of :func:`_first` and :func:`_second`."""
+    xp = namespace(first, second)
+    first, second = xp.moveaxis(first, axis, -1), xp.moveaxis(second, axis, -1)
+    blocks = xp.stack([first[..., :pairs], second[..., :pairs]], axis=-1)
+    blocks = xp.reshape(blocks, (*first.shape[:-1], 2 * pairs))
+    return xp.moveaxis(xp.concat([blocks, first[..., pairs:]], axis=-1), -1, axis)
+
+
+def series_factors(
+    A: Diagonal | Rotation, B: Diagonal | Rotation, horizon: int | None = None
+) -> Array:
+    """φ(w_ij) with w_ij = λ_i(A)·conj λ_j(B), in mode order.
+
+    φ(w) = Σ_{k≥0} w^k = 1/(1 − w),      φ_T(w) = Σ_{k<T} w^k = (1 − w^T)/(1 − w),  φ_T(1) = T
+    """
+    a, b = polar_modes(A), polar_modes(B)
+    gap, modulus, angle = _products(a, b)
+    xp = namespace(gap)
+    denominator = one_minus(gap, modulus, angle)
+    if horizon is None:
+        # The rounding of the gap; for stable matrices always below the gap itself.
+        g, h = xp.abs(1 - a[0])[..., :, None], xp.abs(1 - b[0])[..., None, :]
+        rounding = 2 * EPSILON * (g + h)
+        check_solvable(denominator, rounding, rounding)
+        return 1 / denominator
+
+    # Of log ρσ = log(1 − gap) the second form is exact near the circle, the first near zero.
+    near, positive = gap < 0.5, modulus > 0
+    logarithm = xp.where(
+        near,
+        xp.log1p(-xp.where(near, gap, xp.zeros_like(gap))),
+        xp.log(xp.where(positive, modulus, xp.ones_like(modulus))),
+    )
+    power_gap = xp.where(positive, -xp.expm1(horizon * logarithm), xp.ones_like(gap))
+    numerator = one_minus(power_gap, 1 - power_gap, horizon * angle)
+    one = denominator == 0
+    return xp.where(
+        one,
+        xp.full_like(denominator, horizon),
+        numerator / xp.where(one, xp.ones_like(denominator), denominator),
+    )
+
+
+def series_slopes(A: Diagonal | Rotation, B: Diagonal | Rotation, horizon: int) -> Array:
+    """φ_T'(w_ij) = Σ_{k<T} k w^{k−1} with w_ij = λ_i(A)·conj λ_j(B), in mode order.
+
+    Along the binary digits of T, where nothing is subtracted; relative error about T eps.
+    """
+    _, modulus, angle = _products(polar_modes(A), polar_modes(B))
+    xp = namespace(modulus)
+    w = complex_of(modulus * xp.cos(angle), modulus * xp.sin(angle))
+    # After T terms: their sum, its derivative, w^{T−1} and w^T.
+    terms, total, slope, below, power = 1, xp.ones_like(w), xp.zeros_like(w), xp.ones_like(w), w
+    for digit in bin(horizon)[3:]:
+        slope = slope + power * slope + terms * below * total
+        total, below, power, terms = total + power * total, power * below, power * power, 2 * terms
+        if digit == "1":
+            slope = slope + terms * below
+            total, below, power, terms = total + power, power, power * w, terms + 1
+    return slope

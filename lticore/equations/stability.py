@@ -1,0 +1,250 @@
+"""Which poles count as unstable: the one notion of stability in the library.
+
+A `Diagonal` or `Rotation` holds its poles exactly, so |λ| < 1 decides. A dense matrix is known up
+to rounding only. Its pole λ counts as unstable when a perturbation of that size can carry it to the
+circle, that is when
+
+    σ_min(z I − A) ≤ 16 eps ‖A‖_F      on the way from λ to the nearest point λ/|λ| of the circle.
+
+For a simple pole of condition κ the left side grows to (1 − |λ|)/κ: a threshold of 16 eps κ ‖A‖_F
+for its distance to the circle. Poles that rounding splits, as double integrators into 1 ± 1e-8,
+have a small left side together: clusters stay together. The middle of the way tells such a pole
+from one that only has another pole before it on the circle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import numpy as np
+import scipy.linalg
+
+from ..arrays.checks import to_double
+from ..arrays.linalg import EPSILON, adjoint, eigenvalues, has_eigenvalues
+from ..arrays.namespaces import Array, holds, is_numpy, namespace, to_numpy
+from ..errors import UnstableSystemError
+from ..matrices.balance import balance_matrix, rescaled, state_units
+from ..systems.lti import LTI
+from ..systems.modes import polar_modes
+from ..systems.signals import scaled, size_exponent
+from ..systems.structure import StateMatrix, is_structured
+from .dense import schur_form
+
+#: Size of the perturbation by rounding, relative to the Frobenius norm.
+_ROUNDING = 16 * EPSILON
+#: Up to this order the eigenvalues alone often show that no pole can reach the circle.
+_FEW = 16
+#: Only poles this close to the circle are looked at one by one.
+_RING = 0.1
+#: What a singular value must exceed the level by for the first step to tell.
+_FAR_ABOVE = 1e5
+#: Poles further out than this are rarely those of a discrete-time system …
+_FAR = 2.0
+#: … and poles this close to the circle are likely to be meant on it.
+_NEAR = 1e-3
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+(_trtrs,) = scipy.linalg.get_lapack_funcs(("trtrs",), dtype=np.complex128)
+
+
+def stable_poles(A: StateMatrix) -> tuple[Array, Array]:
+    """(|λ|, whether λ counts as stable), (..., n) each.
+
+    Dense arrays of libraries other than NumPy: by |λ| ≥ 1.
+
+    Cost: O(n) structured; O(n³) dense, eigenvalues or a Schur form.
+    """
+    if is_structured(A):
+        moduli = polar_modes(A)[0]
+        return moduli, moduli < 1
+    A = to_double(A)
+    if not is_numpy(A):
+        moduli = namespace(A).abs(eigenvalues(A))
+        return moduli, moduli < 1
+    n = A.shape[-1]
+    if n <= _FEW:
+        moduli = np.abs(eigenvalues(A))
+        clear = _out_of_reach(A, moduli)
+    else:
+        moduli, clear = np.empty(A.shape[:-1]), np.zeros(A.shape[:-2], dtype=bool)
+    stable = np.ones(A.shape[:-1], dtype=bool)
+    for index in np.ndindex(A.shape[:-2]):
+        if not clear[index]:
+            T, _ = schur_form(balance_matrix(A[index]))
+            moduli[index], stable[index] = np.abs(np.diagonal(T)), clear_of_circle(T)
+    return moduli, stable
+
+
+def is_stable(A: StateMatrix) -> bool:
+    """Whether all poles count as stable, in the whole batch."""
+    return holds(stable_poles(A)[1])
+
+
+def _out_of_reach(A: np.ndarray, moduli: np.ndarray) -> np.ndarray:
+    """Whether no pole can be carried to the circle: a sufficient condition, cheap.
+
+    Elsner's bound, Linear Algebra Appl. 71 (1985): under A + E no eigenvalue moves by more than
+    (‖A‖ + ‖A + E‖)^{1−1/n} ‖E‖^{1/n}.
+    """
+    n = A.shape[-1]
+    reach = 2 * np.linalg.norm(A, axis=(-2, -1)) * (_ROUNDING / 2) ** (1 / max(n, 1))
+    return moduli.max(axis=-1, initial=0) + reach < 1
+
+
+def clear_of_circle(T: np.ndarray) -> np.ndarray:
+    """(n,) which diagonal entries of an upper triangular T count as stable.
+
+    Cost: O(n²) for each pole within 0.1 of the circle. Further inside, the eigenvalues that were
+    computed would lie apart from each other by as much before rounding could carry one so far.
+    """
+    poles = np.diagonal(T)
+    moduli = np.abs(poles)
+    stable = moduli < 1
+    level = _ROUNDING * float(np.linalg.norm(T))
+    rng = np.random.default_rng(0)
+    start = rng.standard_normal(len(T)) + 1j * rng.standard_normal(len(T))
+    shifted = np.asfortranarray(-T, dtype=np.complex128)
+    for i in np.flatnonzero(stable & (moduli >= 1 - _RING)):
+        end = poles[i] / moduli[i]
+        for z in (end, (end + poles[i]) / 2):
+            np.fill_diagonal(shifted, z - poles)
+            if _smallest_singular_value(shifted, start, level) > level:
+                break
+        else:
+            stable[i] = False
+    return stable
+
+
+def _smallest_singular_value(T: np.ndarray, start: np.ndarray, level: float) -> float:
+    """Of an upper triangular T, at most a few times too large, by inverse iteration; anything
+    larger than ``level`` where it is far above that."""
+    x, largest = start, 0.0
+    for transposed in (0, 2, 0, 2):
+        x, singular = _trtrs(T, x / np.linalg.norm(x), trans=transposed)
+        if singular:
+            return 0.0
+        largest = max(largest, float(np.linalg.norm(x)))
+        # A random start has a share of about 1/√n in every direction.
+        if largest * level * _FAR_ABOVE < 1:
+            break
+    return 1 / largest
+
+
+@dataclass(frozen=True, eq=False)
+class SchurSystem:
+    """One system (T, 2^b B, 2^c C) in the states z of x = D U z, T = Uᴴ D⁻¹ A D U upper triangular,
+    the largest entries of B and C having been about 1.
+
+    A : D⁻¹ A D,   units : (n, 1), the diagonal of D
+    """
+
+    T: np.ndarray
+    B: np.ndarray
+    C: np.ndarray
+    A: np.ndarray
+    U: np.ndarray
+    units: np.ndarray
+    b: int
+    c: int
+
+
+def stable_schur_systems(
+    sys: LTI, *, what: str, reached: bool = True, observed: bool = True
+) -> Iterator[tuple[tuple[int, ...], SchurSystem]]:
+    """The entries of a dense batch on NumPy, in Schur form in the best units of their states.
+
+    reached, observed : whether B and C help to decide the units, and are not left out as zero
+
+    Cost: O(n³): one Schur form for the stability and all that follows.
+
+    Raises
+    ------
+    UnstableSystemError
+    """
+    d = state_units(sys.A, sys.B if reached else None, sys.C if observed else None)[..., None]
+    row = np.swapaxes(d, -1, -2)
+    # What is not asked for may overflow in units that suit the other.
+    A, B = rescaled(sys.A, row, d), sys.B / d if reached else 0 * sys.B
+    C = sys.C * row if observed else 0 * sys.C
+    for index in np.ndindex(sys.batch_shape):
+        T, U = schur_form(A[index])
+        if not clear_of_circle(T).all():
+            # Names the mode by its place in the whole batch.
+            require_stable(sys, what=what)
+        (inputs, b), (outputs, c) = _of_size_one(B[index]), _of_size_one(C[index])
+        inputs, outputs = adjoint(U) @ inputs, outputs @ U
+        yield index, SchurSystem(T, inputs, outputs, A[index], U, d[index], b, c)
+
+
+def _of_size_one(X: np.ndarray) -> tuple[np.ndarray, int]:
+    exponent = int(size_exponent(X)) if X.any() else 0
+    return scaled(X, np.float64(-exponent)), exponent
+
+
+def require_stable(sys: LTI, *, what: str) -> None:
+    """Raise :class:`UnstableSystemError` unless the system is stable."""
+    if not is_structured(sys.A) and not has_eigenvalues(sys.B):
+        # The series that solves dense equations there stops with an error of its own.
+        return
+    moduli, stable = stable_poles(sys.A)
+    if holds(stable):
+        return
+    xp = namespace(moduli)
+    moduli = xp.where(stable, -xp.ones_like(moduli), moduli)
+    worst = int(xp.argmax(xp.reshape(moduli, (-1,))))
+    where = f"mode {worst % sys.order}" + (
+        f" of batch entry {worst // sys.order}" if sys.batch_shape else ""
+    )
+    modulus = float(xp.max(moduli))
+    raise UnstableSystemError(
+        f"{what} needs all poles inside the unit circle, but {where} has modulus {modulus:.17g}"
+        + _cause(sys, modulus)
+    )
+
+
+def _cause(sys: LTI, modulus: float) -> str:
+    """The likely cause of an unstable pole, as the end of a sentence."""
+    if modulus > 1 and (modulus > _FAR or bool(np.all(to_numpy(sys.poles).real <= 0))):
+        return (
+            ". If A is that of a continuous-time system, sample it first: "
+            "lticore.discretize(A, B, C, D, step)"
+        )
+    if abs(modulus - 1) > _NEAR:
+        return ""
+    beyond = ", which the rounding of A does not tell from 1" if modulus < 1 else ""
+    return (
+        f"{beyond}. A pole on the circle is an integrator, an undamped oscillation, or a radius "
+        "that rounded to 1, as all above 1 − 3e-8 do in float32"
+    )
+
+
+class offering:
+    """Every :class:`UnstableSystemError` from inside ends with what the function at hand offers
+    instead; of several the outermost counts, which the caller sees. A context or a decorator."""
+
+    def __init__(self, remedy: str) -> None:
+        self.remedy = remedy
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, UnstableSystemError):
+            raise UnstableSystemError(error.seen, self.remedy) from None
+
+    def __call__(self, function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+        @wraps(function)
+        def wrapper(*args: Arguments.args, **options: Arguments.kwargs) -> Result:
+            with self:
+                return function(*args, **options)
+
+        return wrapper
+
+
+#: What functions offer for unstable systems.
+NOTHING = ""
+HORIZON = "A finite `horizon` exists for any system"
+KEEP = '`unstable="keep"` keeps the unstable part of a system and reduces the rest'

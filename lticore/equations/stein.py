@@ -1,0 +1,280 @@
+"""Stein (discrete Sylvester and Lyapunov) equations A X Bᴴ − X + Q = 0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
+import numpy as np
+
+from ..arrays.checks import (
+    broadcast_batches,
+    check_array,
+    check_integer,
+    is_complex,
+    is_single,
+    like_precision,
+    to_double,
+)
+from ..arrays.linalg import EPSILON, adjoint, real_part
+from ..arrays.namespaces import Array, is_numpy, namespace
+from ..errors import ShapeError, warn_precision
+from ..matrices.balance import rescaled, state_units
+from ..systems.modes import is_real, mode_poles, multiply, polar_modes
+from ..systems.signals import scaled, size_exponent
+from ..systems.structure import (
+    StateMatrix,
+    batch_shape_of,
+    broadcast_state_matrix,
+    check_state_matrix,
+    is_structured,
+    map_parameters,
+    order_of,
+    parameters,
+)
+from .dense import (
+    ACCURACY,
+    RawSolver,
+    mixed_solver,
+    power_sum_bound,
+    schur_forms,
+    schur_solver,
+    smallest_pair,
+    sum_by_doubling,
+    sum_to_convergence,
+)
+from .modal import modal_solver
+
+#: Rounding of a Schur form, in units of eps times the norm.
+_SIZE = 4
+#: Changes tried: one alone may leave the pole that matters where it is.
+_PROBES = 3
+
+
+def solve_stein(
+    A: StateMatrix, Q: Array, B: StateMatrix | None = None, *, horizon: int | None = None
+) -> Array:
+    """Solve A X Bᴴ − X + Q = 0, or sum the first terms of its series.
+
+        horizon=None:   X with A X Bᴴ − X + Q = 0      ( = Σ_{k≥0} A^k Q (Bᴴ)^k when stable)
+        horizon=T:      X = Σ_{k<T} A^k Q (Bᴴ)^k        (any A and B)
+
+    Parameters
+    ----------
+    A : Diagonal, Rotation or (..., n, n) array
+    Q : (..., n, l) array
+    B : Diagonal, Rotation or (..., l, l) array, optional
+        Defaults to A, the Lyapunov case. The adjoint equation Aᴴ Y B − Y + G = 0 is
+        ``solve_stein(A.H, G, B.H)``, for arrays with ``A.conj().mT`` and ``B.conj().mT``.
+    horizon : int ≥ 1, optional
+
+    Returns
+    -------
+    X : (..., n, l) array in the common precision of the arguments, real when they are.
+
+    Conditions: no product λ_i(A)·conj λ_j(B) equals 1 (always true for stable matrices); none with
+    a horizon.
+
+    Accuracy: for structured A and B, X is entrywise accurate in the basis of the modes, since
+    1 − λ_i conj λ_j is formed from radii and phases without cancellation: poles near the unit
+    circle keep their relative accuracy (`Rotation`: exactly those given; `Diagonal`: those given,
+    perturbed in the last digit). Dense: a backward stable Schur method, in units of the states that
+    A, B and Q decide, so that those given do not matter.
+
+    Cost: O(n l) when both are structured; O(n l² + l³) for a structured A and a dense B, likewise
+    the other way; O(n³ + l³) when both are dense: complex Schur forms and a recursive triangular
+    solve, one batch entry at a time. Libraries without Schur forms square instead (Smith), about
+    log2(36/(1 − |λ|)) steps of matrix products, for stable matrices only. With a horizon, dense
+    matrices take at most 2 log2 T steps of products on any library.
+
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError, ArgumentError
+    SingularEquationError
+        Names the pair of poles whose product is 1.
+
+    Warns
+    -----
+    PrecisionWarning
+        Where rounding of dense matrices, in those units, changes the solution by more than 1e-6 of
+        itself: measured by a change of that size. Names the pair of poles with the product nearest
+        to 1.
+
+    Source: Kitagawa, Int. J. Control 25 (1977) for dense matrices; Smith, SIAM J. Appl. Math. 16
+    (1968) for the squaring.
+    """
+    A = check_state_matrix("A", A)
+    B = A if B is None else check_state_matrix("B", B)
+    Q = check_array("Q", Q, ndim=2)
+    n, l = order_of(A), order_of(B)
+    if tuple(Q.shape[-2:]) != (n, l):
+        raise ShapeError(f"Q has shape {tuple(Q.shape)}, but A and B need (..., {n}, {l})")
+    if horizon is not None:
+        horizon = check_integer("horizon", horizon, minimum=1)
+    arrays = (*parameters(A), *parameters(B), Q)
+    xp = namespace(*arrays)
+    batch = broadcast_batches(A=batch_shape_of(A), B=batch_shape_of(B), Q=tuple(Q.shape[:-2]))
+    same = B is A
+    A = broadcast_state_matrix(map_parameters(to_double, A), batch)
+    B = A if same else broadcast_state_matrix(map_parameters(to_double, B), batch)
+    Q = xp.broadcast_to(to_double(Q), (*batch, n, l))
+    dense = horizon is None and is_numpy(Q) and not (is_structured(A) and is_structured(B))
+    dense = dense and 0 not in (n, l)
+    X = _solve_in_units(A, Q, B) if dense else stein_solver(A, B, horizon)(Q)
+    return like_precision(X, all(is_single(x) for x in arrays))
+
+
+#: Q ↦ X, or with ``adjoint=True`` the solution of the adjoint equation.
+SteinSolver: TypeAlias = Callable[..., Array]
+
+
+def stein_solver(
+    A: StateMatrix, B: StateMatrix | None = None, horizon: int | None = None
+) -> SteinSolver:
+    """``solve(Q, adjoint=False)`` for many Q with one preparation.
+
+    For use inside the library: everything in double precision and of one batch shape.
+
+        solve(Q):                A X Bᴴ − X + Q = 0
+        solve(G, adjoint=True):  Aᴴ Y B − Y + G = 0
+
+    Structured: the factors φ(λ_i conj λ_j) are formed once, the adjoint has their conjugates.
+    Dense: the Schur forms are computed once.
+    """
+    B = A if B is None else B
+    solve: RawSolver
+    if 0 in (order_of(A), order_of(B)):
+        solve = _nothing_to_solve(A, B)
+    elif is_structured(A) and is_structured(B):
+        solve = modal_solver(A, B, horizon)
+    elif horizon is not None:
+        solve = _series_solver(_dense(A), _dense(B), partial(sum_by_doubling, horizon=horizon))
+    elif not all(is_numpy(x) for x in (*parameters(A), *parameters(B))):
+        solve = _series_solver(_dense(A), _dense(B), sum_to_convergence)
+    elif is_structured(A):
+        solve = mixed_solver(A, B)
+    elif is_structured(B):
+        solve = _swapped(mixed_solver(B, A, names=("B", "A")))
+    else:
+        A_schur = schur_forms(A)
+        solve = schur_solver(A_schur, A_schur if B is A else schur_forms(B))
+    real = is_real(A) and is_real(B)
+
+    def solve_keeping_real(Q: Array, adjoint: bool = False) -> Array:
+        X = solve(Q, adjoint)
+        return real_part(X) if real and not is_complex(Q) else X
+
+    return solve_keeping_real
+
+
+def _nothing_to_solve(A: StateMatrix, B: StateMatrix) -> RawSolver:
+    """X = Q, without entries."""
+    arrays = (*parameters(A), *parameters(B))
+    xp = namespace(*arrays)
+    return lambda Q, adjoint_equation: xp.astype(Q, xp.result_type(*arrays, Q))
+
+
+def _solve_in_units(A: StateMatrix, Q: np.ndarray, B: StateMatrix) -> np.ndarray:
+    """X of an equation with a dense matrix on NumPy, in units d of its rows and e of its columns
+    that rounding likes: (D⁻¹ A D) (D⁻¹ X E⁻¹) (E⁻¹ B E)ᴴ − D⁻¹ X E⁻¹ + D⁻¹ Q E⁻¹ = 0 … with a
+    warning where rounding counts."""
+    same = B is A
+    d = _units(A, Q)
+    e = d if same else _units(B, adjoint(Q / d))
+    if not same or np.any(d != 1):
+        d = _units(A, Q / np.swapaxes(e, -1, -2))
+        e = d if same else e
+    A = _in_units(A, d)
+    B = A if same else _in_units(B, e)
+    row = np.swapaxes(e, -1, -2)
+    Q = Q / d / row
+    exponent = size_exponent(Q)[..., None, None]
+    solve = stein_solver(A, B)
+    X = solve(scaled(Q, -exponent))
+    _warn_if_sensitive(A, X, B, solve)
+    return scaled(X * d, exponent) * row
+
+
+def _units(A: StateMatrix, Q: np.ndarray) -> np.ndarray:
+    """(..., n, 1) units of the rows of Q that suit a dense A; those of a structured A stay."""
+    if is_structured(A):
+        return np.ones((*Q.shape[:-1], 1))
+    return state_units(A, Q)[..., None]
+
+
+def _in_units(A: StateMatrix, d: np.ndarray) -> StateMatrix:
+    return A if is_structured(A) else rescaled(A, np.swapaxes(d, -1, -2), d)
+
+
+def _warn_if_sensitive(A: StateMatrix, X: np.ndarray, B: StateMatrix, solve: SteinSolver) -> None:
+    """Warn where rounding of A and B changes X by more than 1e-6 of itself.
+
+    Measured, to first order: A δX Bᴴ − δX + δA X Bᴴ + A X δBᴴ = 0 with random δA and δB of the size
+    that Schur forms leave, ‖δA‖_F = 4 eps ‖A‖_F; the poles of a structured A round by eps.
+    """
+    # A cheap bound first: ‖X‖ ≤ Σ ‖A^k‖‖Q‖‖B^k‖ for any right side Q.
+    grown = np.sqrt(_growth(A)) * np.sqrt(_growth(B))
+    known = np.isfinite(grown)
+    bound = 2 * _SIZE * EPSILON * _norm(A) * _norm(B) * np.where(known, grown, 0)
+    if np.all(known & (bound <= ACCURACY)):
+        return
+    rng = np.random.default_rng(0)
+    XB, AX = adjoint(multiply(B, adjoint(X))), multiply(A, X)
+    size, share = np.linalg.norm(X, axis=(-2, -1)), 0.0
+    for _ in range(_PROBES):
+        change = solve(_rounding(A, rng) @ XB + AX @ adjoint(_rounding(B, rng)))
+        change = np.linalg.norm(change, axis=(-2, -1)) / np.where(size > 0, size, 1)
+        share = max(share, float(np.max(change, initial=0)))
+    if share <= ACCURACY:
+        return
+    poles = [mode_poles(x) if is_structured(x) else np.linalg.eigvals(x) for x in (A, B)]
+    gap = np.abs(1 - poles[0][..., :, None] * poles[1].conj()[..., None, :])
+    warn_precision(
+        f"rounding may carry a relative error of {share:.0e} into the solution of the Stein "
+        f"equation, in the best units of the states: |1 − λ_i·conj λ_j| = {gap.min():.1e} for the "
+        f"poles of modes {smallest_pair(gap, ('A', 'B'))}. Diagonal and Rotation structures "
+        "keep poles near the unit circle exactly"
+    )
+
+
+def _growth(A: StateMatrix) -> np.ndarray:
+    """(...) a bound on Σ_k ‖A^k‖₂²; infinite where none is found cheaply."""
+    if not is_structured(A):
+        return power_sum_bound(A)
+    radius = np.max(polar_modes(A)[0], axis=-1)
+    return np.where(radius < 1, 1 / np.where(radius < 1, (1 - radius) * (1 + radius), 1), np.inf)
+
+
+def _norm(A: StateMatrix) -> np.ndarray:
+    if is_structured(A):
+        return np.max(polar_modes(A)[0], axis=-1)
+    return np.linalg.norm(A, axis=(-2, -1))
+
+
+def _rounding(A: StateMatrix, rng: np.random.Generator) -> np.ndarray:
+    """Random (..., n, n) with ‖δA‖_F about eps ‖A‖_F; of a structured A none of its poles moves by
+    more than eps of its modulus."""
+    n = order_of(A)
+    noise = EPSILON * rng.standard_normal((n, n))
+    if is_structured(A):
+        return np.diag(np.diagonal(noise))
+    return noise * (_SIZE * np.linalg.norm(A, axis=(-2, -1)) / n)[..., None, None]
+
+
+def _dense(A: StateMatrix) -> Array:
+    return A.to_dense() if is_structured(A) else A
+
+
+def _swapped(solve: RawSolver) -> RawSolver:
+    """The solver with A and B exchanged: (A X Bᴴ − X + Q)ᴴ = B Xᴴ Aᴴ − Xᴴ + Qᴴ."""
+    return lambda Q, adjoint_equation: adjoint(solve(adjoint(Q), adjoint_equation))
+
+
+def _series_solver(A: Array, B: Array, total: Callable[[Array, Array, Array], Array]) -> RawSolver:
+    """Solve by summing A^k Q (Bᴴ)^k with ``total(A, Q, B)``."""
+
+    def solve(Q: Array, adjoint_equation: bool) -> Array:
+        return total(adjoint(A), Q, adjoint(B)) if adjoint_equation else total(A, Q, B)
+
+    return solve

@@ -1,0 +1,1 @@
+"""Gramians and their factors, Hankel singular values, sums of them and gradients."""

@@ -1,0 +1,146 @@
+"""The directions in the state space that belong to the Hankel singular values, and cotangents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .. import kernels
+from ..arrays.linalg import EPSILON, adjoint, diagonal, pad_values, real_part
+from ..arrays.namespaces import Array, holds, is_cupy, namespace
+from ..matrices.factors import directions_of_factors, pivoted_cholesky, weighted_gram
+from ..matrices.geometric_mean import nuclear_cotangents
+from .functions import SpectralFunction
+
+#: Singular directions below this share of σ_1 give their value to a sum, but no gradient.
+GRADIENT_RTOL = 1e-12
+#: Binary exponents beyond which roots of Gramians are brought to 1.
+_FAR = 60
+#: Matrix products that leave a larger share of the sum open have failed.
+_CONVERGED = 1e-3
+
+
+def balancing_directions(P: Array, Q: Array) -> tuple[Array, Array, Array]:
+    """(S U, σ, R V) for P = R Rᴴ, Q = S Sᴴ and the decomposition Sᴴ R = U Σ Vᴴ.
+
+    Columns (..., n, k) and σ (..., k) descending; directions at the level of rounding,
+    σ_i ≤ n eps σ_1, may be zero or missing.
+
+    Accuracy: that of the formed Gramians, about 1e-15 (‖P‖‖Q‖)/σ_i in σ_i.
+
+    Cost: O(n³); on NumPy one factor and one symmetric eigendecomposition of the numerical rank of
+    P, and more only where σ falls below 1e-3 σ_1.
+    """
+    return kernels.find(balancing_directions_reference, P)(P, Q)
+
+
+def balancing_directions_reference(P: Array, Q: Array) -> tuple[Array, Array, Array]:
+    """Reference text of :func:`balancing_directions` for any array library."""
+    R, S = (pivoted_cholesky(X, rtol=EPSILON) for X in (P, Q))
+    U, sigma, Vh = namespace(P).linalg.svd(adjoint(S) @ R, full_matrices=False)
+    return S @ U, sigma, R @ adjoint(Vh)
+
+
+def leading_directions(P: Array, Q: Array) -> tuple[Array, Callable[[int], tuple[Array, Array]]]:
+    """All σ of :func:`balancing_directions` now, and its first columns when asked for.
+
+        σ (..., k) descending,     directions(r) = (S U_r, R V_r)
+
+    Accuracy: as there; 1e-15 ‖R‖‖S‖ in σ of what P and Q hold, or 1e-16 σ_1²/σ_i on NumPy where all
+    values are within 1e-4 of the largest.
+
+    Cost: O(n³); in the latter case that of tridiagonalising one matrix of order n.
+    """
+    if P.shape[-1] == 0:
+        return directions_of_factors(P, Q)
+    return kernels.find(leading_directions_reference, P)(P, Q)
+
+
+def leading_directions_reference(
+    P: Array, Q: Array
+) -> tuple[Array, Callable[[int], tuple[Array, Array]]]:
+    """Reference text of :func:`leading_directions` for any array library."""
+    R, S = (pivoted_cholesky(X, rtol=EPSILON) for X in (P, Q))
+    return directions_of_factors(R, S)
+
+
+@dataclass(frozen=True, eq=False)
+class Cotangents:
+    """f = Σ φ(σ_i) and its derivative with respect to the Gramians.
+
+    value : (...) f
+    slope : (...) Σ φ'(σ_i) σ_i, the derivative of f(t P, Q) by log √t at t = 1, and of f(P, t Q)
+    P, Q : (..., n, n) G_P and G_Q with df = Re⟨G_P, dP⟩ + Re⟨G_Q, dQ⟩
+    uncertainty : (...) share of f that the rounding of P and Q or an unfinished iteration may cost
+    """
+
+    value: Array
+    slope: Array
+    P: Array
+    Q: Array
+    uncertainty: Array
+
+
+def gramian_cotangents(P: Array, Q: Array, phi: SpectralFunction, rtol: float | None) -> Cotangents:
+    """Sum and cotangents of balanced Gramians.
+
+        G_P = ½ (S U) diag(φ'(σ)/σ) (S U)ᴴ,     G_Q = ½ (R V) diag(φ'(σ)/σ) (R V)ᴴ
+
+    Directions with σ_i ≤ rtol · σ_1, by default 1e-12 σ_1, get no weight. CuPy arrays and φ = σ:
+    by matrix products (:mod:`lticore.matrices.geometric_mean`), unless ``rtol`` is given or they
+    do not converge.
+    """
+    # σ_i² is the eigenvalue of M Mᴴ = Sᴴ P S with eigenvector u_i. With Q, hence S, held fixed,
+    #   dσ_i = u_iᴴ Sᴴ dP S u_i / (2 σ_i),   so   df = ⟨G_P, dP⟩;   G_Q follows from Mᴴ M = Rᴴ Q R.
+    if P.shape[-1] == 0:
+        nothing = namespace(P).sum(real_part(P), axis=(-2, -1))
+        return Cotangents(nothing, nothing, P, Q, nothing)
+    if phi.name == "nuclear" and rtol is None and is_cupy(P):
+        value, G_P, G_Q, largest, unconverged = nuclear_cotangents(P, Q)
+        if holds(unconverged <= _CONVERGED):
+            return Cotangents(value, value, G_P, G_Q, unconverged + _rounding(P, Q, largest, value))
+    xp = namespace(P, Q)
+    P, Q, p, q = _of_size_one(P, Q)
+    SU, sigma, RV = balancing_directions(P, Q)
+    sigma = pad_values(sigma, P.shape[-1]) * (p * q)
+    zero = xp.zeros_like(sigma)
+    kept = sigma > (GRADIENT_RTOL if rtol is None else rtol) * sigma[..., :1]
+    derivative = xp.where(kept, phi.derivative(sigma), zero)
+    weights = derivative / xp.where(kept, sigma, zero + 1)
+    weights = weights[..., : SU.shape[-1]] / 2
+    values = phi.value(sigma)
+    value, slope = (xp.sum(x, axis=-1) for x in (values, derivative * sigma))
+    # S U and R V of the Gramians given are q and p times these.
+    G_P, G_Q = weighted_gram(SU, weights * q * q), weighted_gram(RV, weights * p * p)
+    share = _rounding(P, Q, sigma[..., 0] / (p * q)[..., 0], slope / (p * q)[..., 0])
+    # Values at the level of rounding, where some φ are steep.
+    norms = xp.linalg.matrix_norm(P) * xp.linalg.matrix_norm(Q)
+    noise = EPSILON * xp.sqrt(norms)[..., None] * (p * q)
+    moved = xp.sum(xp.abs(phi.value(sigma + noise) - values), axis=-1)
+    size = xp.abs(value)
+    share = share + xp.where(size > 0, moved / xp.where(size > 0, size, zero[..., 0] + 1), 0 * size)
+    return Cotangents(value, slope, G_P, G_Q, share)
+
+
+def _of_size_one(P: Array, Q: Array) -> tuple[Array, Array, Array, Array]:
+    """(P/p², Q/q², p, q) with diagonals up to about 1 where products of P and Q could overflow or
+    underflow, else with p = q = 1; these are powers of two, (..., 1)."""
+    xp = namespace(P, Q)
+    roots = []
+    for X in (P, Q):
+        largest = xp.max(real_part(diagonal(X)), axis=-1, keepdims=True)
+        largest = xp.where(largest > 0, largest, xp.ones_like(largest))
+        roots.append(2.0 ** xp.round(xp.log2(largest) / 2))
+    p, q = roots
+    if holds((xp.abs(xp.log2(p)) < _FAR) & (xp.abs(xp.log2(q)) < _FAR)):
+        return P, Q, xp.ones_like(p), xp.ones_like(q)
+    return P / (p**2)[..., None], Q / (q**2)[..., None], p, q
+
+
+def _rounding(P: Array, Q: Array, largest: Array, total: Array) -> Array:
+    """What errors of eps in P and Q do to σ_1, as a share of ``total``: σ_1² is an eigenvalue of
+    P Q and moves by eps ‖P‖‖Q‖."""
+    xp = namespace(P, Q)
+    norms = [xp.linalg.matrix_norm(X) for X in (P, Q)]
+    size = xp.abs(total) * largest
+    return EPSILON * norms[0] * norms[1] / xp.where(size > 0, size, xp.ones_like(size))

@@ -1,0 +1,124 @@
+"""From cotangents of the Gramians to gradients of A, B and C."""
+
+from __future__ import annotations
+
+from .. import kernels
+from ..arrays.checks import is_complex
+from ..arrays.linalg import adjoint, complex_of, conjugate, real_part
+from ..arrays.namespaces import Array, namespace
+from ..equations.dense import sum_by_doubling_gradient
+from ..equations.modal import series_slopes
+from ..equations.stein import SteinSolver
+from ..matrices.factors import weighted_gram
+from ..systems.lti import LTI
+from ..systems.modes import mode_poles, multiply, to_modes
+from ..systems.structure import Diagonal, Rotation, StateMatrix, is_structured
+
+
+def pull_back(
+    sys: LTI,
+    P: Array,
+    Q: Array,
+    G_P: Array,
+    G_Q: Array,
+    solve: SteinSolver,
+    horizon: int | None = None,
+) -> tuple[tuple[Array, ...], Array, Array]:
+    """(g_A, g_B, g_C) with Re⟨G_P, dP⟩ + Re⟨G_Q, dQ⟩ = Σ Re⟨g, dx⟩, g_A on the parameters of A.
+
+        Aᴴ Y A − Y + G_P = 0,   A Z Aᴴ − Z + G_Q = 0
+        g_A = 2 (Y A P + Q A Z),   g_B = 2 Y B,   g_C = 2 C Z
+
+    ``solve`` is the solver of A over the horizon. With a horizon g_A is the derivative of the
+    finite sums instead; g_B and g_C are as above.
+
+    Cost: O(n² (m + p)) structured, O(n³) dense.
+    """
+    # P solves a Stein equation, so ⟨G_P, dP⟩ = ⟨Y, dA P Aᴴ + A P dAᴴ + dB Bᴴ + B dBᴴ⟩ with Y
+    # the solution of the adjoint equation: Hermitian Y gives 2 Re⟨Y A P, dA⟩ + 2 Re⟨Y B, dB⟩.
+    A, B, C = sys.A, sys.B, sys.C
+    Y, Z = solve(G_P, adjoint=True), solve(G_Q)
+    if horizon is None:
+        g_A = tuple(
+            2 * (left + right)
+            for left, right in zip(_product(A, Y, P), _product(A, Q, Z), strict=True)
+        )
+    elif is_structured(A):
+        g_A = _modal_gradient(sys, G_P, G_Q, horizon)
+    else:
+        W_P, W_Q = weighted_gram(B), weighted_gram(adjoint(C))
+        of_P = sum_by_doubling_gradient(A, W_P, G_P, horizon)
+        of_Q = adjoint(sum_by_doubling_gradient(adjoint(A), W_Q, G_Q, horizon))
+        g_A = (_like(A, of_P + of_Q),)
+    return g_A, (2 * Y) @ B, C @ (2 * Z)
+
+
+def _product(A: StateMatrix, X: Array, Y: Array) -> tuple[Array, ...]:
+    """The gradient X A Y of a dense A on the parameters of A's structure; Hermitian X and Y."""
+    if isinstance(A, Diagonal):
+        products = namespace(X, Y).vecdot(conjugate(X), A.poles[..., None, :] * conjugate(Y))
+        return (_like(A.poles, products),)
+    if isinstance(A, Rotation):
+        products = (
+            rotation_products_reference
+            if is_complex(X)
+            else kernels.find(rotation_products_reference, X)
+        )
+        radial, tangential, real = products(A.radius, A.angle, A.real_poles, X, Y)
+        return radial, A.radius * tangential, real
+    return (_like(A, X @ A @ Y),)
+
+
+def _like(x: Array, gradient: Array) -> Array:
+    """The gradient of a real array is the real part."""
+    return gradient if is_complex(x) else real_part(gradient)
+
+
+def rotation_products_reference(
+    radius: Array, angle: Array, real_poles: Array, X: Array, P: Array
+) -> tuple[Array, Array, Array]:
+    """Derivatives in ρ, in α/ρ, and in the real poles for the gradient G = X A P of a dense A.
+
+    A block ρ R(α) of A has ⟨G, dA⟩ = ⟨G, R⟩ dρ + ρ ⟨G, R'⟩ dα with R = [[cos, sin], [−sin, cos]];
+    a real pole G_ii. Real parts, for Hermitian X and P. Reference text of the kernels of this name,
+    for real ones.
+    """
+    xp = namespace(X, P)
+    q = radius.shape[-1]
+    first, second, rest = slice(0, 2 * q, 2), slice(min(1, 2 * q), 2 * q, 2), slice(2 * q, None)
+    AP = adjoint(multiply(Rotation(radius, angle, real_poles), P))
+
+    def rows(i: slice, j: slice) -> Array:
+        """G_ij for i, j running together through two sets of rows."""
+        return real_part(xp.sum(X[..., i, :] * conjugate(AP[..., j, :]), axis=-1))
+
+    along = rows(first, first) + rows(second, second)
+    across = rows(first, second) - rows(second, first)
+    cosine, sine = xp.cos(angle), xp.sin(angle)
+    return along * cosine + across * sine, across * cosine - along * sine, rows(rest, rest)
+
+
+def _modal_gradient(sys: LTI, G_P: Array, G_Q: Array, horizon: int) -> tuple[Array, ...]:
+    # In the modes P_ij = F_ij φ(w_ij), Q_ij = E_ij φ(conj w_ij) with F = b bᴴ, E = c cᴴ and
+    # w = λ λᴴ. Moving λ_i changes row i and column i of both, conjugate to each other, so
+    #   g_i = 2 Σ_j conj φ'(w_ij) (G_P ∘ conj F + conj G_Q ∘ E)_ij λ_j.
+    A = sys.A
+    xp = namespace(sys.B)
+    b, c = to_modes(A, sys.B), to_modes(A, adjoint(sys.C))
+    G_P, G_Q = (to_modes(A, adjoint(to_modes(A, G))) for G in (G_P, G_Q))
+    together = G_P * conjugate(weighted_gram(b)) + conjugate(G_Q) * weighted_gram(c)
+    poles = mode_poles(A)
+    slopes = conjugate(series_slopes(A, A, horizon))
+    g = 2 * xp.sum(slopes * together * poles[..., None, :], axis=-1)
+    if isinstance(A, Diagonal):
+        return (_like(A.poles, g),)
+    # λ = ρ e^{−iα} of the first q modes, its conjugate in the next q, then the real poles.
+    q = A.blocks
+    g_pair = g[..., :q] + conjugate(g[..., q : 2 * q])
+    pole = poles[..., :q]
+    turn = complex_of(xp.cos(A.angle), -xp.sin(A.angle))
+    return (
+        real_part(conjugate(g_pair) * turn),
+        real_part(-1j * conjugate(g_pair) * pole),
+        real_part(g[..., 2 * q :]),
+    )

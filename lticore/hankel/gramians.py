@@ -1,0 +1,514 @@
+"""Gramians of a system and their rank-revealing factors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import numpy as np
+
+from ..arrays.checks import (
+    check_integer,
+    check_rtol,
+    is_complex,
+    is_single,
+    like_precision,
+    to_double,
+)
+from ..arrays.linalg import EPSILON, adjoint, as_complex, diagonal, real_part
+from ..arrays.namespaces import Array, holds, is_numpy, namespace, zeros_like_shape
+from ..equations.cauchy import cauchy_factor
+from ..equations.dense import schur_solver
+from ..equations.hammarling import (
+    factors_in_schur_form,
+    in_states,
+    leading_columns,
+    solve_stein_factor,
+    warn_if_lost,
+    warn_if_values_lost,
+)
+from ..equations.stability import (
+    HORIZON,
+    SchurSystem,
+    offering,
+    require_stable,
+    stable_schur_systems,
+)
+from ..equations.stein import SteinSolver, stein_solver
+from ..errors import NonFiniteError
+from ..matrices.balance import state_units
+from ..matrices.factors import (
+    hermitian_part,
+    pivoted_cholesky,
+    real_rank_factor,
+    weighted_gram,
+)
+from ..systems.doors import as_linear, as_system
+from ..systems.lti import LTI, in_double, replaced
+from ..systems.modes import from_modes, is_real, polar_modes, to_modes
+from ..systems.quadratic import (
+    QuadraticOutputLTI,
+    System,
+    forms_of,
+    linear_part,
+    mapped,
+    sandwiched,
+)
+from ..systems.signals import scaled, unit_outputs, unit_signals
+from ..systems.structure import Rotation, is_structured
+
+#: Factors are computed without the Gramians from this many states on …
+_MANY = 1024
+#: … where n is at least this multiple of m and p; below, forming them is faster.
+_FEW = 32
+_WHAT = "an infinite-horizon Gramian"
+#: Pivots below this share of the largest one are rounding noise of a float64 Gramian.
+DEFAULT_RTOL = EPSILON
+
+
+@offering(HORIZON)
+def controllability_gramian(sys: System, *, horizon: int | None = None) -> Array:
+    """P with A P Aᴴ − P + B Bᴴ = 0; with a horizon T the sum Σ_{k<T} A^k B Bᴴ (Aᴴ)^k.
+
+    Returns
+    -------
+    P : (..., n, n) Hermitian positive semidefinite array, computed in float64 and returned in the
+        precision of the system.
+
+    Conditions: all |poles| < 1 unless ``horizon`` is given.
+
+    Cost: O(n² m) structured, O(n³) dense.
+
+    Raises
+    ------
+    UnstableSystemError
+        Names the radius and the mode.
+    """
+    sys = as_system(sys)
+    (P,) = double_gramians(sys, horizon, which="P")
+    return like_precision(P, is_single(sys.B))
+
+
+@offering(HORIZON)
+def observability_gramian(sys: System, *, horizon: int | None = None) -> Array:
+    """Q with Aᴴ Q A − Q + Cᴴ C = 0; with a horizon T the sum Σ_{k<T} (Aᴴ)^k Cᴴ C A^k.
+
+    Quadratic outputs add Σ_i M_i P M_i to Cᴴ C, with P the controllability Gramian over the same
+    horizon (Benner, Goyal & Pontes Duff, IEEE TAC 67, 2022).
+
+    Shapes, conditions, cost and errors as for :func:`controllability_gramian`.
+    """
+    sys = as_system(sys)
+    (Q,) = double_gramians(sys, horizon, which="Q")
+    return like_precision(Q, is_single(sys.B))
+
+
+@offering(HORIZON)
+def gramian_factors(
+    sys: LTI,
+    *,
+    rtol: float | None = None,
+    max_rank: int | None = None,
+    horizon: int | None = None,
+) -> tuple[Array, Array]:
+    """Rank-revealing factors (R, S) of both Gramians.
+
+        P ≈ R Rᴴ,   Q ≈ S Sᴴ,   R (..., n, r),   S (..., n, s)
+
+    The states are first scaled by powers of two so that diag P ≈ diag Q (Hankel singular values
+    do not see such a scaling, rounding does), then factored by Cholesky elimination with complete
+    pivoting, dropping pivots below ``rtol`` times the largest. In a batch the ranks are the largest
+    met, padded with zero columns.
+
+    P and Q are not formed, which loses directions that are weak in one and strong in the other,
+    * for structured A with n ≥ 1024 and n ≥ 32 max(m, p): the elimination runs on the generators
+      (:mod:`lticore.equations.cauchy`);
+    * for dense A on NumPy without a horizon: rows and columns of A are brought to about equal size
+      by powers of two, triangular factors come from its Schur form by Hammarling's method, and a QR
+      factorisation with column pivoting takes the place of the elimination.
+
+    Parameters
+    ----------
+    rtol : float in [0, 1), default 2.2e-16
+    max_rank : int ≥ 1, optional
+    horizon : int ≥ 1, optional
+
+    Cost: O(n r (m + p + r)) time and O(n (m + p + r)) memory without the Gramians; O(n² (m + p))
+    for structured Gramians and O(n r²) for their factors otherwise; dense O(n³).
+
+    Raises
+    ------
+    UnstableSystemError, ArgumentError
+    MemoryLimitError
+        Where r columns of so many states are too large for this machine: give ``max_rank``.
+
+    Warns
+    -----
+    PrecisionWarning
+        Names the pole of a dense A, known to eps ‖A‖ only, that is so near to the circle that a
+        Gramian may be off by more than 1e-6.
+
+    Source: Hammarling, Systems & Control Letters 17 (1991), for dense A.
+    """
+    sys = as_linear(sys)
+    rtol, max_rank = _check_truncation(rtol, max_rank)
+    unit, b, c = unit_signals(in_double(sys))
+    R, S, t = scaled_factors(unit, rtol, max_rank, horizon, each=True)
+    # In place: of a million states each copy takes gigabytes.
+    R *= scaled(1 / t, b[..., None, None])
+    S *= scaled(t, c[..., None, None])
+    single = is_single(sys.B)
+    return like_precision(R, single), like_precision(S, single)
+
+
+def scaled_factors(
+    sys: LTI,
+    rtol: float | None = None,
+    max_rank: int | None = None,
+    horizon: int | None = None,
+    formed: bool = True,
+    each: bool = False,
+) -> tuple[Array, Array, Array]:
+    """(R̃, S̃, t) with the factors R = R̃/t and S = t S̃ of :func:`gramian_factors`, in float64.
+
+    Sᴴ R = S̃ᴴ R̃. The scale t is (..., n, 1), of powers of two. Without ``rtol`` everything above
+    rounding is kept: eps for squares, eps² for factors that come without their squares. With
+    ``formed=False`` structured systems never form the Gramians. Warnings of rounding in dense ones
+    concern the singular values of Sᴴ R, with ``each`` the factors themselves.
+    """
+    if sys.order == 0:
+        B, batch = to_double(sys.B), sys.batch_shape
+        none, t = zeros_like_shape(B, (*batch, 0, 0)), zeros_like_shape(B, (*batch, 0, 1))
+        return none, none, real_part(t)
+    gramians = scaled_gramians(sys, horizon) if formed else None
+    if gramians is not None:
+        P, Q, t = gramians
+        rtol = DEFAULT_RTOL if rtol is None else rtol
+        R, S = (pivoted_cholesky(X, rtol=rtol, max_rank=max_rank) for X in (P, Q))
+        return R, S, t
+    if not is_structured(sys.A):
+        return _dense_factors(sys, EPSILON**2 if rtol is None else rtol, max_rank, each)
+    rtol = DEFAULT_RTOL if rtol is None else rtol
+    sys, t = balance_states(sys)
+    factors = modal_factors(sys, rtol, max_rank)
+    R, S = (_in_states(sys, X, rtol, max_rank) for X in factors)
+    return R, S, t
+
+
+def scaled_gramians(sys: System, horizon: int | None = None) -> tuple[Array, Array, Array] | None:
+    """(t P t, Q/t², t) in float64 with about equal diagonals; None where the factors are better
+    computed without them: many structured states, and dense systems on NumPy."""
+    linear = isinstance(sys, LTI) and horizon is None
+    if linear and (low_rank_pays(sys) or (not is_structured(sys.A) and is_numpy(sys.B))):
+        return None
+    if linear and is_structured(sys.A):
+        sys, t = balance_states(sys)
+        P, Q = double_gramians(sys)
+        return P, Q, t
+    return balance_gramians(*double_gramians(sys, horizon))
+
+
+def _dense_factors(
+    sys: LTI, rtol: float, max_rank: int | None, each: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """:func:`scaled_factors` of dense NumPy systems by Hammarling's method, one at a time."""
+    batch, n = sys.batch_shape, sys.order
+    width = n if max_rank is None else min(max_rank, n)
+    R, S = np.zeros((2, *batch, n, width), dtype=np.result_type(sys.A, sys.B))
+    t = np.ones((*batch, n, 1))
+    widest = [0, 0]
+    find = _factors_of_their_own if each else _factors_together
+    for index, *pair in find(sys):
+        factors = [
+            _without_noise(in_states(one.U, F, real=not np.iscomplexobj(R))) for one, F in pair
+        ]
+        # Powers of two that take the rows of both to the units of the states given.
+        d, e = (np.log2(one.units) for one, _ in pair)
+        exponents = d + pair[0][0].b, pair[1][0].c - e
+        sizes = [_log2(_row_norms(F)) + x[:, 0] for F, x in zip(factors, exponents, strict=True)]
+        if each:
+            joint = np.log2(state_units(sys.A[index], sys.B[index], sys.C[index]))
+            sizes = _without_weaker(sizes[0] - joint, sizes[1] + joint)
+            sizes = [sizes[0] + joint, sizes[1] - joint]
+        t[index] = _balancing_scale(2 * sizes[0], 2 * sizes[1])[:, None]
+        turned = exponents[0] + np.log2(t[index]), exponents[1] - np.log2(t[index])
+        for k, target in enumerate((R, S)):
+            columns = leading_columns(scaled(factors[k], turned[k]), rtol, width)
+            target[index][:, : columns.shape[-1]] = columns
+            widest[k] = max(widest[k], columns.shape[-1])
+    return R[..., : widest[0]], S[..., : widest[1]], t
+
+
+#: A system in Schur form and one of its factors.
+SchurFactor: TypeAlias = tuple[SchurSystem, np.ndarray]
+
+
+def _factors_together(
+    sys: LTI,
+) -> Iterator[tuple[tuple[int, ...], SchurFactor, SchurFactor]]:
+    """R and S of one Schur form, as accurate as their product can be."""
+    for index, one in stable_schur_systems(sys, what=_WHAT):
+        R, S = factors_in_schur_form(one.T, one.B, one.C)
+        warn_if_values_lost(one.A, one.T, R, S)
+        yield index, (one, R), (one, S)
+
+
+def _factors_of_their_own(
+    sys: LTI,
+) -> Iterator[tuple[tuple[int, ...], SchurFactor, SchurFactor]]:
+    """R and S as accurate as each can be, also in states that only one of both sees."""
+    sides = (
+        stable_schur_systems(sys, what=_WHAT, reached=reached, observed=not reached)
+        for reached in (True, False)
+    )
+    for (index, one), (_, other) in zip(*sides, strict=True):
+        yield index, (one, _factor(one, "P")), (other, _factor(other, "Q"))
+
+
+def _factor(sys: SchurSystem, which: str) -> np.ndarray:
+    """R or S with a warning where rounding spoils its Gramian, all states counting alike in the
+    best units."""
+    alike = np.eye(len(sys.T))
+    if which == "P":
+        R = solve_stein_factor(sys.T, sys.B)
+        warn_if_lost(sys.A, sys.T, sys.B, alike, R)
+        return R
+    A, T = (adjoint(X)[::-1, ::-1] for X in (sys.A, sys.T))
+    B = adjoint(sys.C)[::-1]
+    S = solve_stein_factor(T, B)
+    warn_if_lost(A, T, B, alike, S)
+    return S[::-1, ::-1]
+
+
+def _without_noise(factor: np.ndarray) -> np.ndarray:
+    """``factor`` with zeros in place of rounding, in the rows of states that are not reached."""
+    noise = len(factor) * EPSILON * np.linalg.norm(factor)
+    return np.where(_row_norms(factor)[:, None] > noise, factor, 0)
+
+
+def _without_weaker(p: np.ndarray, q: np.ndarray) -> list[np.ndarray]:
+    """log2 of the rows of both factors in common units; −∞ in the one of both that counts less in
+    states that count in no product of both: the other is to be kept."""
+    both = p + q
+    weak = np.isfinite(both) & (both < both.max() + math.log2(len(p) * EPSILON))
+    if not weak.any():
+        return [p, q]
+    first = weak & (p - p.max() < q - q.max())
+    return [np.where(first, -np.inf, p), np.where(weak & ~first, -np.inf, q)]
+
+
+def low_rank_pays(sys: LTI, horizon: int | None = None) -> bool:
+    """Whether the factors are computed without the Gramians: structured A, few inputs, outputs."""
+    least = max(_MANY, _FEW * max(sys.inputs, sys.outputs))
+    return horizon is None and is_structured(sys.A) and sys.order >= least
+
+
+def balance_states(sys: LTI) -> tuple[LTI, Array]:
+    """The structured system (A, t B, C/t) whose Gramians have about equal diagonals, and t.
+
+    The scale t, (..., n, 1), consists of powers of two, one for both states of a rotation block, so
+    that A does not change. The diagonals ‖b_i‖²/(1 − |λ_i|²) are known without the Gramians.
+    """
+    require_stable(sys, what="an infinite-horizon Gramian")
+    xp = namespace(sys.B, sys.C)
+    if sys.order == 0:
+        return sys, real_part(sys.B[..., :1])
+    b, c = _row_norms(sys.B), _row_norms(xp.matrix_transpose(sys.C))
+    if isinstance(sys.A, Rotation):
+        pairs, rest = 2 * sys.A.blocks, slice(2 * sys.A.blocks, None)
+        b, c = (
+            xp.concat([xp.repeat(_of_pairs(x[..., :pairs]), 2, axis=-1), x[..., rest]], axis=-1)
+            for x in (b, c)
+        )
+        radius = xp.concat([xp.repeat(sys.A.radius, 2, axis=-1), sys.A.real_poles], axis=-1)
+    else:
+        radius = sys.A.poles
+    radius = xp.abs(radius)
+    root = xp.sqrt((1 - radius) * (1 + radius))
+    log_p, log_q = (2 * _log2(x / root) for x in (b, c))
+    t = _balancing_scale(log_p, log_q)[..., None]
+    return replaced(sys, B=sys.B * t, C=sys.C / xp.matrix_transpose(t)), t
+
+
+def _row_norms(X: Array) -> Array:
+    """(..., n) norms of the rows, whose squares may be too small or too large for numbers."""
+    xp = namespace(X)
+    size = xp.max(xp.abs(X), axis=-1, keepdims=True)
+    size = xp.where(size > 0, size, xp.ones_like(size))
+    return size[..., 0] * xp.sqrt(xp.sum(xp.abs(X / size) ** 2, axis=-1))
+
+
+def _of_pairs(x: Array) -> Array:
+    """Root mean squares of neighbours."""
+    xp = namespace(x)
+    pairs = xp.reshape(x, (*x.shape[:-1], x.shape[-1] // 2, 2))
+    return xp.hypot(pairs[..., 0], pairs[..., 1]) / math.sqrt(2)
+
+
+def _log2(x: Array) -> Array:
+    xp = namespace(x)
+    return xp.where(x > 0, xp.log2(xp.where(x > 0, x, xp.ones_like(x))), -xp.inf * xp.ones_like(x))
+
+
+def in_unit_signals(sys: System, horizon: int | None = None) -> tuple[System, Array]:
+    """(Σ', e) with Σ = 2^e Σ' but for D, which is left out, in float64: B, C and forms of about
+    size one, of a structured system over the infinite horizon after its states are balanced."""
+    sys = mapped(to_double, sys)
+    if horizon is None and isinstance(sys, LTI) and is_structured(sys.A):
+        sys, _ = balance_states(sys)
+    unit, _, e = unit_outputs(sys)
+    return unit, e
+
+
+def modal_factors(
+    sys: LTI, rtol: float = DEFAULT_RTOL, max_rank: int | None = None
+) -> tuple[Array, Array]:
+    """Complex factors R̂, Ŝ of both Gramians in the modes of a stable structured A.
+
+    Uᴴ P U solves Λ X Λᴴ − X + b bᴴ = 0 with b = Uᴴ B, and Uᴴ Q U the same equation with
+    conjugate poles and Uᴴ Cᴴ; neither is formed. Hankel singular values are those of Ŝᴴ R̂.
+    """
+    return modal_factor(sys, "P", rtol, max_rank), modal_factor(sys, "Q", rtol, max_rank)
+
+
+def modal_factor(
+    sys: LTI, which: str, rtol: float = DEFAULT_RTOL, max_rank: int | None = None
+) -> Array:
+    """One of :func:`modal_factors`, by the name of its Gramian."""
+    radius, phase = polar_modes(sys.A)
+    root, phase = (sys.B, phase) if which == "P" else (adjoint(sys.C), -phase)
+    generator = as_complex(to_modes(sys.A, root))
+    return cauchy_factor(radius, phase, generator, rtol=rtol, max_rank=max_rank)
+
+
+def _in_states(sys: LTI, factor: Array, rtol: float, max_rank: int | None) -> Array:
+    """A modal factor in the coordinates of the states; real for real systems.
+
+    For real P = X Xᴴ = Re X Re Xᵀ + Im X Im Xᵀ; the two parts have the rank of P together, which
+    a QR factorisation with column pivoting of their transposes brings out.
+    """
+    X = from_modes(sys.A, factor)
+    if not is_real(sys.A) or is_complex(sys.B):
+        return X
+    xp = namespace(X)
+    parts = xp.concat([xp.real(X), xp.imag(X)], axis=-1)
+    return real_rank_factor(parts, rtol=math.sqrt(rtol), max_rank=max_rank)
+
+
+def double_gramians(sys: System, horizon: int | None = None, which: str = "PQ") -> list[Array]:
+    """The Gramians named in ``which``, in float64."""
+    linear = in_double(linear_part(sys))
+    quadratic = isinstance(sys, QuadraticOutputLTI) and "Q" in which
+    names = "PQ" if quadratic else which
+    solve: SteinSolver | None = None
+    if horizon is None and is_dense_numpy(linear):
+        found = {name: _dense_gramian(linear, name) for name in names}
+        solve = balanced_solver(linear) if quadratic else None
+    else:
+        if horizon is None:
+            require_stable(linear, what=_WHAT)
+        else:
+            horizon = check_integer("horizon", horizon, minimum=1)
+        solve = stein_solver(linear.A, horizon=horizon)
+        found = {name: gramian(linear, solve, name) for name in names}
+    if quadratic and solve is not None:
+        P, M = found["P"], forms_of(sys)
+        found["Q"] = found["Q"] + hermitian_part(solve(sandwiched(M, P, M), adjoint=True))
+    return [found[name] for name in which]
+
+
+def is_dense_numpy(sys: LTI) -> bool:
+    """Whether LAPACK's Schur form of A is at hand."""
+    return is_numpy(sys.B) and not is_structured(sys.A)
+
+
+def _dense_gramian(sys: LTI, which: str) -> np.ndarray:
+    """P or Q from its factor: positive semidefinite, and as accurate in each entry X_ij, relative
+    to √(X_ii X_jj), as in the best units of the states."""
+    reached = which == "P"
+    X = np.empty((*sys.batch_shape, sys.order, sys.order), np.result_type(sys.A, sys.B))
+    real = not np.iscomplexobj(X)
+    for index, one in stable_schur_systems(sys, what=_WHAT, reached=reached, observed=not reached):
+        factor = in_states(one.U, _factor(one, which), real)
+        units = np.ldexp(one.units, one.b) if reached else np.ldexp(1 / one.units, one.c)
+        X[index] = weighted_gram(factor * units)
+    return _require_finite(X, which)
+
+
+def balanced_solver(sys: LTI, *, what: str = _WHAT) -> SteinSolver:
+    """:func:`lticore.equations.stein.stein_solver` of a stable dense A on NumPy, which works in
+    the best units of the states; one Schur form tells the stability and solves.
+
+    Raises
+    ------
+    UnstableSystemError
+    """
+    forms, d = {}, np.ones((*sys.batch_shape, sys.order, 1))
+    for index, one in stable_schur_systems(sys, what=what):
+        forms[index], d[index] = (one.T, one.U), one.units
+    raw, row = schur_solver(forms, forms), np.swapaxes(d, -1, -2)
+    real = not np.iscomplexobj(sys.A)
+
+    def solve(Q: Array, adjoint: bool = False) -> Array:
+        scaled = Q * d * row if adjoint else Q / d / row
+        X = raw(scaled, adjoint)
+        X = real_part(X) if real and not is_complex(Q) else X
+        return X / d / row if adjoint else X * d * row
+
+    return solve
+
+
+def gramian(sys: LTI, solve: SteinSolver, which: str) -> Array:
+    """P or Q of ``sys`` by the solver of its A."""
+    adjoint_equation = which == "Q"
+    root = adjoint(to_double(sys.C)) if adjoint_equation else to_double(sys.B)
+    X = _require_finite(solve(weighted_gram(root), adjoint=adjoint_equation), which)
+    # The fused kernel divides an entry and its mirror image alike.
+    exact = is_numpy(X) and isinstance(sys.A, Rotation) and not is_complex(X)
+    return X if exact else hermitian_part(X)
+
+
+def _require_finite(X: Array, which: str) -> Array:
+    # No entry of a positive semidefinite matrix is larger than those on its diagonal.
+    if not holds(namespace(X).isfinite(real_part(diagonal(X)))):
+        raise NonFiniteError(
+            f"the Gramian {which} overflows: B, C or the powers of A over the horizon are too large"
+        )
+    return X
+
+
+def balance_gramians(P: Array, Q: Array) -> tuple[Array, Array, Array]:
+    """(t P t, Q/t², t) with about equal diagonals, and the scale t, (..., n, 1)."""
+    t = balancing_scale(real_part(diagonal(P)), real_part(diagonal(Q)))[..., None]
+    t_row = namespace(t).matrix_transpose(t)
+    return P * t * t_row, Q / t / t_row, t
+
+
+def balancing_scale(p: Array, q: Array) -> Array:
+    """Powers of two t, (..., n), with t² p ≈ q/t² for the diagonals p and q of P and Q.
+
+    A power of two changes no digit: t P t and Q/t² hold the same information as P and Q.
+    """
+    return _balancing_scale(_log2(p), _log2(q))
+
+
+def _balancing_scale(log_p: Array, log_q: Array) -> Array:
+    xp = namespace(log_p, log_q)
+    if log_p.shape[-1] == 0:
+        return xp.ones_like(log_p)
+    reached, observed = xp.isfinite(log_p), xp.isfinite(log_q)
+    # A state that is unreachable or unobservable matters to no σ: it gets the largest √(p_i q_i)
+    # of the others, so that it cannot raise the level below which pivots are dropped.
+    level = xp.max(log_p + log_q, axis=-1, keepdims=True)
+    level = xp.where(xp.isfinite(level), level, xp.zeros_like(level))
+    log_p, log_q = (
+        xp.where(reached, log_p, xp.where(observed, level - log_q, 0 * level)),
+        xp.where(observed, log_q, xp.where(reached, level - log_p, 0 * level)),
+    )
+    return 2.0 ** xp.round((log_q - log_p) / 4)
+
+
+def _check_truncation(rtol: float | None, max_rank: int | None) -> tuple[float, int | None]:
+    rtol = check_rtol(DEFAULT_RTOL if rtol is None else rtol)
+    return rtol, None if max_rank is None else check_integer("max_rank", max_rank, minimum=1)

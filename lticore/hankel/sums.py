@@ -1,0 +1,218 @@
+"""Sums of functions of the Hankel singular values, and their gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..arrays.checks import (
+    check_integer,
+    check_rtol,
+    is_single,
+    like_precision,
+    to_double,
+)
+from ..arrays.linalg import real_part
+from ..arrays.namespaces import Array, holds, namespace
+from ..equations.stability import HORIZON, offering, require_stable
+from ..equations.stein import stein_solver
+from ..errors import warn_precision
+from ..matrices.balance import balance_dense, rescaled
+from ..systems.doors import as_linear
+from ..systems.lti import LTI, in_double
+from ..systems.signals import scaled, size_exponent, unit_signals
+from ..systems.structure import is_structured
+from .directions import gramian_cotangents
+from .functions import SpectralFunction, SpectralLike, as_spectral_function
+from .gradients import pull_back
+from .gramians import (
+    balance_gramians,
+    balance_states,
+    balanced_solver,
+    gramian,
+    is_dense_numpy,
+)
+from .values import hankel_singular_values
+
+#: A sum that may be further off than this comes with a warning.
+_ACCURACY = 1e-6
+
+
+@offering(HORIZON)
+def hankel_sum(
+    sys: LTI, function: SpectralLike = "nuclear", *, horizon: int | None = None
+) -> Array:
+    """Σ_i φ(σ_i), one value per batch entry.
+
+    Parameters
+    ----------
+    function : "nuclear" (φ = σ, the HSVR regulariser), "log" (log(1 + σ)), `schatten(p)`,
+        `tail(r)`, or a pair (φ, φ') of functions of the (..., n) array of descending values.
+
+    Cost and errors as for :func:`hankel_singular_values`.
+    """
+    sys, phi = as_linear(sys), as_spectral_function(function)
+    sigma = to_double(hankel_singular_values(in_double(sys), horizon=horizon))
+    return like_precision(namespace(sigma).sum(phi.value(sigma), axis=-1), is_single(sys.B))
+
+
+@dataclass(frozen=True, eq=False)
+class LTIGradient:
+    """Gradient with respect to a system: df = Re⟨g, dx⟩ for each array x of it.
+
+    A : tuple of arrays, in the order of the structure's parameters:
+        Diagonal (poles,); Rotation (radius, angle, real_poles); dense (A,)
+    B : (..., n, m),  C : (..., p, n)
+    discrepancy : (...) relative error of f that was met: the largest deviation from Euler's
+        identities Re⟨g_B, B⟩ = Re⟨g_C, C⟩ = Σ φ'(σ_i) σ_i, plus what the rounding of formed
+        Gramians does to σ_1, plus what an iteration has left out
+    """
+
+    A: tuple[Array, ...]
+    B: Array
+    C: Array
+    discrepancy: Array
+
+
+@offering(HORIZON)
+def hankel_sum_and_gradient(
+    sys: LTI,
+    function: SpectralLike = "nuclear",
+    *,
+    rtol: float | None = None,
+    horizon: int | None = None,
+) -> tuple[Array, LTIGradient]:
+    """f = Σ_i φ(σ_i) and its gradient in closed form.
+
+        M = Sᴴ R = U Σ Vᴴ,     G_P = ½ (S U) diag(φ'(σ)/σ) (S U)ᴴ,   G_Q likewise with R V
+        Aᴴ Y A − Y + G_P = 0,  A Z Aᴴ − Z + G_Q = 0
+        g_A = 2 (Y A P + Q A Z),   g_B = 2 Y B,   g_C = 2 C Z,
+
+    g_A read off on the parameters of the structure only, in O(n²). With a horizon T, P, Q, Y and Z
+    are sums of T terms, and g_A is the derivative of those.
+
+    Parameters
+    ----------
+    function : as for :func:`hankel_sum`
+    rtol : float in [0, 1), default 1e-12
+        Directions with σ_i ≤ rtol · σ_1 contribute their value and no gradient. This is a Clarke
+        subgradient where values vanish (unreachable states, B = 0), and the only cut there is.
+        CuPy arrays with φ = σ and no ``rtol`` given: weights fall to zero below 1e-6 σ_1 instead.
+    horizon : int ≥ 1, optional
+
+    Returns
+    -------
+    value : (...) real array,   gradient : LTIGradient, in the precision of the system.
+
+    Conditions: all |poles| < 1 unless ``horizon`` is given. Poles may repeat; singular values may
+    coincide or vanish.
+
+    Accuracy: the states are scaled first (diag P ≈ diag Q). Values and directions are then those of
+    formed Gramians, with errors of about 1e-15 · ‖P‖‖Q‖/σ_i in σ_i; the error met is in
+    ``gradient.discrepancy``. CuPy: a few times 1e-7 of f.
+
+    Cost: O(n² (m + p)) products, O(n²) elementwise, and O(n³) in one factor and one symmetric
+    eigendecomposition of the numerical rank (CuPy, φ = σ: 52 matrix products). On one CPU thread
+    about three times the eigendecomposition ``scipy.linalg.eigh`` of order n for n = m = p, less
+    where the system is compressible. Dense O(n³), with Schur forms.
+
+    Raises
+    ------
+    UnstableSystemError, ArgumentError
+
+    Warns
+    -----
+    PrecisionWarning
+        When the discrepancy exceeds 1e-6.
+
+    Source: derivations above the code; the sum for φ = σ is eq. (11) of Schwerdtner et al., HSVR.
+    """
+    sys, phi = as_linear(sys), as_spectral_function(function)
+    rtol = None if rtol is None else check_rtol(rtol)
+    if horizon is not None:
+        horizon = check_integer("horizon", horizon, minimum=1)
+    single, sys = is_single(sys.B), in_double(sys)
+    dense = horizon is None and is_dense_numpy(sys)
+    what = "a Hankel sum"
+    if horizon is None and not dense:
+        require_stable(sys, what=what)
+    xp = namespace(sys.B)
+    # A structured system is scaled before its Gramians are formed, a dense one before and after.
+    t, d = None, None
+    if horizon is None and is_structured(sys.A):
+        sys, t = balance_states(sys)
+    elif dense:
+        sys, d = _in_best_units(sys)
+    sys, b, c = unit_signals(sys)
+    phi, e = _in_units(phi, b + c, sys.order)
+    solve = balanced_solver(sys, what=what) if dense else stein_solver(sys.A, horizon=horizon)
+    P, Q = gramian(sys, solve, "P"), gramian(sys, solve, "Q")
+    if t is not None:
+        found = gramian_cotangents(P, Q, phi, rtol)
+        G_P, G_Q = found.P, found.Q
+    else:
+        P_scaled, Q_scaled, scale = balance_gramians(P, Q)
+        found = gramian_cotangents(P_scaled, Q_scaled, phi, rtol)
+        row = xp.matrix_transpose(scale)
+        G_P, G_Q = found.P * scale * row, found.Q / scale / row
+    g_A, g_B, g_C = pull_back(sys, P, Q, G_P, G_Q, solve, horizon)
+    discrepancy = _euler_discrepancy(sys, g_B, g_C, found.slope) + found.uncertainty
+    if t is not None:
+        # Fresh arrays, and large ones.
+        g_B *= t
+        g_C /= xp.matrix_transpose(t)
+    if d is not None:
+        row = xp.matrix_transpose(d)
+        g_A, g_B, g_C = (rescaled(g_A[0], row, d),), g_B / d, g_C * row
+    ends = (None,) * (1 if is_structured(sys.A) else 2)
+    g_A = tuple(scaled(g, e[..., *ends]) for g in g_A)
+    g_B, g_C = scaled(g_B, (e - b)[..., None, None]), scaled(g_C, (e - c)[..., None, None])
+    _warn_if_inaccurate(discrepancy)
+    gradient = LTIGradient(
+        tuple(like_precision(g, single) for g in g_A),
+        *(like_precision(x, single) for x in (g_B, g_C, discrepancy)),
+    )
+    return like_precision(scaled(found.value, e), single), gradient
+
+
+def _in_best_units(sys: LTI) -> tuple[LTI, Array]:
+    A, B, C, d = balance_dense(sys.A, sys.B, sys.C)
+    return LTI(A, B, C), d
+
+
+def _in_units(phi: SpectralFunction, exponent: Array, order: int) -> tuple[SpectralFunction, Array]:
+    """(ψ, e) with φ(2^exponent σ) = 2^e ψ(σ) and a ψ of about size one for such σ."""
+    if phi.name == "nuclear":
+        return phi, exponent
+    xp, unit = namespace(exponent), exponent[..., None]
+    like = xp.broadcast_to(scaled(xp.ones_like(unit), unit), (*exponent.shape, order))
+    e = size_exponent(phi.derivative(like) * like, axes=1)
+    size = e[..., None]
+    inside = SpectralFunction(
+        phi.name,
+        lambda sigma: scaled(phi.value(scaled(sigma, unit)), -size),
+        lambda sigma: scaled(phi.derivative(scaled(sigma, unit)), unit - size),
+    )
+    return inside, e
+
+
+def _euler_discrepancy(sys: LTI, g_B: Array, g_C: Array, slope: Array) -> Array:
+    """Relative deviation from Euler's identities: σ_i is homogeneous in B and in C."""
+    xp = namespace(g_B, g_C)
+    size = xp.abs(slope)
+    size = xp.where(size > 0, size, xp.ones_like(size))
+    by_B, by_C = (
+        xp.abs(real_part(xp.sum(xp.vecdot(g, x), axis=-1)) - slope) / size
+        for g, x in ((g_B, sys.B), (g_C, sys.C))
+    )
+    return xp.maximum(by_B, by_C)
+
+
+def _warn_if_inaccurate(discrepancy: Array) -> None:
+    xp = namespace(discrepancy)
+    if holds(discrepancy <= _ACCURACY):
+        return
+    warn_precision(
+        f"the Hankel sum and its gradient may carry a relative error of "
+        f"{float(xp.max(discrepancy)):.0e}: the Gramians are so badly scaled or so nearly singular "
+        "that small values drown in the rounding of large ones"
+    )

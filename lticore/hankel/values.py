@@ -1,0 +1,131 @@
+"""Hankel singular values."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ..arrays.checks import check_integer, is_single, like_precision
+from ..arrays.linalg import adjoint_product, pad_values
+from ..arrays.namespaces import Array, is_numpy, namespace
+from ..equations.stability import HORIZON, offering
+from ..errors import ArgumentError, ArrayLibraryError
+from ..systems.doors import as_linear
+from ..systems.lti import LTI, in_double
+from ..systems.signals import scaled, unit_signals
+from .directions import leading_directions
+from .gramians import (
+    balance_states,
+    low_rank_pays,
+    modal_factors,
+    scaled_factors,
+    scaled_gramians,
+)
+from .relative import relative_values
+
+
+def hankel_singular_values(
+    sys: LTI,
+    *,
+    accuracy: Literal["standard", "relative"] = "standard",
+    max_rank: int | None = None,
+    horizon: int | None = None,
+) -> Array:
+    """Hankel singular values σ_1 ≥ σ_2 ≥ … of (A, B, C).
+
+        σ = singular values of Sᴴ R,   P = R Rᴴ,  Q = S Sᴴ      ( = √eig(P Q))
+
+    Parameters
+    ----------
+    accuracy : "standard" or "relative"
+        With "relative" every value has correct leading digits, however small, or a
+        PrecisionWarning says which have not (NumPy, infinite horizon; see below).
+    max_rank : int ≥ 1, optional
+        Compute only from that many columns of the factors; the result then has this length.
+    horizon : int ≥ 1, optional
+        Values of the time-limited Gramians instead; exists for unstable systems too.
+
+    Returns
+    -------
+    (..., n) or (..., max_rank) real array, descending, padded with exact zeros beyond the
+    numerical rank; in the precision of the system.
+
+    Accuracy, "standard": absolute, usually about 1e-15 · ‖R‖‖S‖ after the diagonals of P and Q are
+    balanced (1e-16 · σ_1²/σ_i, where all are within 1e-4 of the largest, for n > 128 on NumPy);
+    values below about 1e-12 σ_1 need not have a correct digit. The guarantee is
+    1e-15 · (‖R‖‖S‖)²/σ_i, since a formed Gramian loses directions that are weak in it, and these
+    can be strong in the other one. Dense systems on NumPy form none over the infinite horizon:
+    theirs is 1e-15 · ‖R‖‖S‖ for a matrix within 1e-15 ‖A‖ of A, rows and columns of A having been
+    brought to about equal size. Measured: 9e-11 σ_1 from SLICOT's values for the benchmark `beam`
+    (n = 348), where formed Gramians are off by 1e-7; 9e-14 in the companion form of a Padé delay of
+    order 10 with ‖A‖ = 2e8.
+
+    Accuracy, "relative": the factors come from the poles and generators by elimination with
+    complete pivoting, which keeps relative accuracy for one input and output (with several, up to
+    the cancellation between them); Sᴴ R = D_S K D_R with diagonal D and a well-conditioned K, whose
+    singular values LAPACK's preconditioned Jacobi method finds to relative accuracy. Measured
+    largest relative error over 32 values with clustered poles: 3e-14 (`Rotation`,
+    σ_32/σ_1 = 8e-28), 2e-12 (`Diagonal`, 8e-32: its poles are rounded once). Dense systems with
+    well-conditioned eigenvectors are taken to their modes (the same poles behind a random
+    orthogonal matrix: 5e-11); others through triangular factors by Hammarling's method, which
+    never forms a Gramian (chain of 16 equal poles: 5e-12; triangular A, σ_20/σ_1 = 9e-55: 19 of 20
+    within 1 %, the last, 1.4 % off, named by the warning).
+    K is not well-conditioned where few states are both reached and observed. So all is computed a
+    second time: dense systems, whose rows and columns are brought to about equal size first, and
+    several inputs or outputs in other orthogonal coordinates, else from factors whose last digits
+    differ; a PrecisionWarning counts the values that differ by more than 1 %.
+
+    Cost: for structured A with n ≥ 1024 and n ≥ 32 max(m, p) O(n r (m + p + r)), linear in n, with
+    r the numerical rank (or ``max_rank``), and no n × n matrix; else O(n² (m + p) + n³), the cubic
+    part one SVD of the numerical rank. "relative": O(n² (m + p) + n³) with the constant of a Jacobi
+    SVD of order 2n, one batch entry at a time, twice.
+
+    Raises
+    ------
+    UnstableSystemError
+    MemoryLimitError
+        Where r columns of so many states are too large for this machine: give ``max_rank``.
+    ArgumentError
+        Also for ``accuracy="relative"`` over a horizon.
+    ArrayLibraryError
+        For ``accuracy="relative"`` of arrays that are not NumPy's.
+
+    Warns
+    -----
+    PrecisionWarning
+        Uncertain values ("relative"); dense poles very near to the circle ("standard", as for
+        :func:`lticore.gramian_factors`).
+
+    Source: Tombs & Postlethwaite, Int. J. Control 46 (1987), the square-root method; Drmač &
+    Veselić, SIAM J. Matrix Anal. Appl. 29 (2008), the Jacobi method; Hammarling, Systems &
+    Control Letters 17 (1991).
+    """
+    sys = as_linear(sys)
+    if accuracy not in ("standard", "relative"):
+        raise ArgumentError(f"accuracy={accuracy!r} is not 'standard' or 'relative'")
+    if max_rank is not None:
+        max_rank = check_integer("max_rank", max_rank, minimum=1)
+    full, b, c = unit_signals(in_double(sys))
+    exponent = (b + c)[..., None]
+    single = is_single(sys.B)
+    if accuracy == "relative":
+        if horizon is not None:
+            raise ArgumentError("accuracy='relative' exists for the infinite horizon only")
+        if not is_numpy(sys.B):
+            raise ArrayLibraryError("accuracy='relative' needs LAPACK and so NumPy arrays")
+        return like_precision(scaled(relative_values(full, max_rank), exponent), single)
+    length = sys.order if max_rank is None else min(max_rank, sys.order)
+    with offering(HORIZON):
+        sigma = pad_values(_values(full, max_rank, horizon), length)
+    return like_precision(scaled(sigma, exponent), single)
+
+
+def _values(sys: LTI, max_rank: int | None, horizon: int | None) -> Array:
+    formed = scaled_gramians(sys, horizon) if max_rank is None else None
+    if formed is not None:
+        P, Q, _ = formed
+        return leading_directions(P, Q)[0]
+    if low_rank_pays(sys, horizon):
+        R, S = modal_factors(balance_states(sys)[0], max_rank=max_rank)
+    else:
+        R, S, _ = scaled_factors(sys, max_rank=max_rank, horizon=horizon)
+    return namespace(R, S).linalg.svdvals(adjoint_product(S, R))

@@ -1,0 +1,70 @@
+"""What ``lticore_torch`` and ``experiments`` use of the core beside its public names.
+
+Names may change from one version to the next; nothing else of the core is used from outside.
+"""
+
+from . import kernels
+from .analysis.certificate import LayerConstants
+from .arrays.checks import (
+    check_integer,
+    check_one_given,
+)
+from .arrays.namespaces import (
+    namespace,
+    to_numpy,
+)
+from .equations.recurrence import (
+    adjoint_in_place_reference,
+    recur_in_place_reference,
+    recurrence_adjoint_reference,
+    time_varying_recurrence_reference,
+)
+from .hankel.functions import (
+    SpectralLike,
+    as_spectral_function,
+)
+from .kernels import one_thread
+from .reduction.balanced import truncate
+from .reduction.complex_balanced import complex_half
+from .reduction.modal import (
+    keep_modes,
+    random_modes,
+)
+from .reduction.orders import (
+    check_budget,
+    order_for_energy,
+    order_for_error,
+)
+from .systems.lti import in_double
+from .systems.quadratic import (
+    dense_forms,
+    linear_part,
+    mapped,
+)
+
+__all__ = [
+    "LayerConstants",
+    "SpectralLike",
+    "adjoint_in_place_reference",
+    "as_spectral_function",
+    "check_budget",
+    "check_integer",
+    "check_one_given",
+    "complex_half",
+    "dense_forms",
+    "in_double",
+    "keep_modes",
+    "kernels",
+    "linear_part",
+    "mapped",
+    "namespace",
+    "one_thread",
+    "order_for_energy",
+    "order_for_error",
+    "random_modes",
+    "recur_in_place_reference",
+    "recurrence_adjoint_reference",
+    "time_varying_recurrence_reference",
+    "to_numpy",
+    "truncate",
+]

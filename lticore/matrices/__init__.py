@@ -1,0 +1,1 @@
+"""Factors, means and units of matrices, without systems."""

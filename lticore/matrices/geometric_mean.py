@@ -1,0 +1,96 @@
+"""Sums of Hankel singular values and cotangents from matrix products only.
+
+For devices on which eigenvalues and singular values are slow, and matrix products fast.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from ..arrays.namespaces import Array, namespace
+from .factors import hermitian_part
+
+#: Values below this share of the largest count less than once.
+_CUT = 1e-6
+#: After this many steps all values between _CUT and 1 are 1 to working precision.
+_STEPS = 13
+
+
+def nuclear_cotangents(P: Array, Q: Array) -> tuple[Array, Array, Array, Array, Array]:
+    """f = Σ σ_i, its cotangents G_P and G_Q, an estimate of σ_1, and the share of f not converged.
+
+        G_P = ½ P⁻¹ # Q,     G_Q = ½ P # Q⁻¹,     f = 2 tr(Q G_Q),     σ_i² = eig(P Q)
+
+    with the geometric mean X # Y of Hermitian positive definite matrices. P and Q may be singular:
+    values below 1e-6 σ_1 count with weights that fall to zero with them.
+
+    Conditions: the states are scaled so that ‖P‖‖Q‖ is not much larger than σ_1².
+
+    Accuracy: a few times 1e-7 relative in f at worst, where values fall smoothly below the cut;
+    1e-13 where all are above. The returned share is the change of f in the last step.
+
+    Cost: 52 products of n × n matrices, nothing that depends on the numbers: the host never waits.
+
+    Source: derivation above the code. The polynomials are those of Amsel, Persson, Musco & Gower,
+    The Polar Express (2025), after Lebedev and Zolotarev.
+    """
+    # Let P = R Rᴴ, Q = S Sᴴ and Sᴴ R = U Σ Vᴴ. For h a polynomial, P ← h(P Q) P and Q ← Q h(P Q)
+    # are R V h(Σ²) Vᴴ Rᴴ and S U h(Σ²) Uᴴ Sᴴ, Hermitian again, and their product has the
+    # eigenvalues (σ h(σ²))². Odd polynomials p(σ) = σ h(σ²) chosen to take [1e-6, 1] to 1 in few
+    # steps leave R V Σ⁻¹ Vᴴ Rᴴ = 2 G_Q for P, S U Σ⁻¹ Uᴴ Sᴴ = 2 G_P for Q. No factor and no inverse
+    # is formed, so singular P and Q do no harm: where σ is far below the cut, h multiplies by at
+    # most p'(0) ≈ 4e6, and the rounding of P Q, eps σ_1², stays small.
+    xp = namespace(P, Q)
+    K = P @ Q
+    # tr(K⁴)^{1/4} is at least σ_1² and at most n^{1/4} times it.
+    fourth = xp.real(_trace_of_product(K @ K, K @ K))
+    size = xp.where(fourth > 0, fourth, xp.ones_like(fourth)) ** 0.125
+    scale = 1.01 * size[..., None, None]
+    X, Y = P / scale, Q / scale
+    value = before = xp.zeros_like(fourth)
+    for a, b, c in _coefficients():
+        K = X @ Y
+        h = b * K + c * (K @ K)
+        X, Y = hermitian_part(a * X + h @ X), hermitian_part(a * Y + Y @ h)
+        value, before = xp.real(_trace_of_product(X, Q)), value
+    unconverged = xp.abs(value - before) / xp.where(value > 0, value, xp.ones_like(value))
+    return value, Y / 2, X / 2, size, unconverged
+
+
+def _trace_of_product(X: Array, Y: Array) -> Array:
+    """tr(X Y)."""
+    xp = namespace(X, Y)
+    return xp.sum(X * xp.matrix_transpose(Y), axis=(-2, -1))
+
+
+@cache
+def _coefficients() -> tuple[tuple[float, float, float], ...]:
+    """(a, b, c) of the steps p(x) = a x + b x³ + c x⁵, each the best on what the last one left."""
+    low, high, steps = _CUT, 1.0, []
+    for _ in range(_STEPS):
+        a, b, c, error = _closest_to_one(low, high)
+        steps.append((a, b, c))
+        low, high = 1 - error, 1 + error
+    return tuple(steps)
+
+
+def _closest_to_one(low: float, high: float) -> tuple[float, float, float, float]:
+    """The odd quintic nearest to 1 on [low, high], and its largest deviation there.
+
+    By Remez exchange: the deviation takes its extreme, with alternating signs, at both ends and at
+    the two stationary points between.
+    """
+    if high - low < 1e-5:
+        # The limit of a short interval; the general equations are singular there.
+        return 15 / 8, -10 / 8, 3 / 8, 5 / 2 * ((high - low) / 2) ** 3
+    inner = np.array([(3 * low + high) / 4, (low + 3 * high) / 4])
+    a = b = c = error = 0.0
+    # The exchange converges quadratically: from these points in at most 5 rounds.
+    for _ in range(8):
+        x = np.array([low, *inner, high])
+        odd_powers = np.stack([x, x**3, x**5, [1, -1, 1, -1]], axis=-1)
+        a, b, c, error = map(float, np.linalg.solve(odd_powers, np.ones(4)))
+        inner = np.sqrt(np.sort(np.roots([5 * c, 3 * b, a]).real))
+    return a, b, c, abs(error)

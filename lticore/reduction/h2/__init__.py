@@ -1,0 +1,1 @@
+"""Reduction by descent of the h2 error."""

@@ -1,0 +1,264 @@
+"""Ways to lower the h2 error of a reduced system, each from one start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.linalg
+import scipy.optimize
+
+from ...arrays.linalg import adjoint
+from .modes import (
+    LARGEST_RADIUS,
+    Candidate,
+    Target,
+    candidate_from,
+    real_states,
+)
+from .objective import Projection, gradient, project, sensitivities
+
+#: A residual that counts as stationary.
+STATIONARY = 1e-5
+#: Poles at a smaller hyperbolic distance have met; and how often they may.
+_MET, _CROSSINGS = 0.05, 4
+#: ν of |λ| = e^{−e^ν} between 1 − 2e-12 and 2e-24.
+_NU_RANGE = (-27.0, 4.0)
+#: Relative squared errors below this count as this much: their gradients are rounding.
+_CLOSE = 1e-10
+#: Relative changes of J that no iteration can see.
+NOISE = 1e-13
+
+
+@dataclass(frozen=True, eq=False)
+class Descent:
+    """One run of a method.
+
+    best : the iterate with the smallest error
+    history : relative squared errors of the accepted iterates, the start first
+    evaluations : how often the error was computed
+    residual : :func:`stationarity` of the best iterate
+    converged : whether the method stopped by itself
+    """
+
+    best: Projection
+    history: tuple[float, ...]
+    evaluations: int
+    residual: float
+    converged: bool
+
+
+def stationarity(target: Target, at: Projection) -> float:
+    """|gradient of log J| with poles measured in the hyperbolic metric and rows of b̂ relatively.
+
+    It does not change with units of inputs and states, nor when poles approach the circle.
+    """
+    g_poles, g_b = gradient(target, at)
+    poles, b = at.candidate.poles, at.candidate.b
+    radial = width(poles, target.circle) * np.abs(g_poles)
+    rows = np.linalg.norm(b, axis=1) * np.linalg.norm(g_b, axis=1)
+    size = target.energy * max(at.error, _CLOSE)
+    return float(np.sqrt(np.sum(radial**2) + np.sum(rows**2)) / size) if size > 0 else 0.0
+
+
+def width(poles: np.ndarray, circle: float) -> np.ndarray:
+    """(ρ² − |λ|²)/ρ: lengths per unit of the hyperbolic metric in a circle of radius ρ."""
+    return (circle**2 - np.abs(poles) ** 2) / circle
+
+
+# --- fixed point --------------------------------------------------------------------------------
+
+
+def tsia(target: Target, start: Candidate, max_steps: int = 100) -> Descent:
+    """Two-sided iteration: project onto the mixed Gramians of the last reduced system.
+
+        X: Λ X Λ̂ᴴ − X + b b̂ᴴ = 0,   W: Λᴴ W Λ̂ − W + R = 0,   R = Cᴴ Ĉ + 2 Σ_i M_i X M̂_i
+        Â = (Wᴴ X)⁻¹ Wᴴ Λ X,   B̂ = (Wᴴ X)⁻¹ Wᴴ B,   outputs by projection
+
+    Fixed points are the stationary points of J. Steps need not lower J: the best one counts.
+
+    Source: Xu & Zeng, IEEE TAC 56 (2011), the TSIA; for finite horizons and quadratic outputs with
+    the kernels and R of those.
+    """
+    at = best = project(target, start)
+    history, converged = [at.error], False
+    for _ in range(max_steps):
+        R, _ = sensitivities(target, at)
+        W = R * at.F.conj()
+        # Least squares for the case that X has dependent columns.
+        small = scipy.linalg.lstsq(
+            adjoint(W) @ at.X,
+            adjoint(W) @ np.hstack([target.poles[:, None] * at.X, target.b]),
+            check_finite=False,
+        )[0]
+        A, B = np.hsplit(small, [len(at.candidate.poles)])
+        if target.real:
+            U = real_states(at.candidate)
+            A, B = (U @ A @ adjoint(U)).real, (U @ B).real
+        if not np.all(np.isfinite(A)):
+            break
+        following = project(target, candidate_from(A, B, target.real, target.circle))
+        history.append(following.error)
+        best = following if following.certain < best.certain else best
+        before, after = (x.candidate.poles / target.circle for x in (at, following))
+        moved = _distance(before, after)
+        at = following
+        if moved <= 1e-9:
+            converged = True
+            break
+    return Descent(best, tuple(history), len(history), stationarity(target, best), converged)
+
+
+def _distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Largest hyperbolic distance from a pole of one set to the nearest of the other."""
+    product = first[:, None] * second.conj()
+    pseudo = np.abs(first[:, None] - second) / np.maximum(np.abs(1 - product), 1e-300)
+    return float(max(pseudo.min(axis=0).max(), pseudo.min(axis=1).max()))
+
+
+# --- quasi-Newton -------------------------------------------------------------------------------
+
+
+def lbfgs(target: Target, start: Candidate, max_steps: int = 500) -> Descent:
+    """L-BFGS (SciPy) on log J with λ̂ = ρ e^{−e^ν + iθ}, real poles ρ tanh s: all values are inside
+    the circle of radius ρ, stable for ρ = 1.
+
+    In these parameters a conjugate pair cannot become two real poles, nor two real poles a pair.
+    Where a descent ends at such a meeting, it goes on from both sides of it.
+
+    Source of the projection: Golub & Pereyra, SIAM J. Numer. Anal. 10 (1973).
+    """
+    run = _descend(target, start, max_steps)
+    for _ in range(_CROSSINGS):
+        other = _crossed(run.best.candidate, target.circle)
+        if run.residual <= STATIONARY or other is None:
+            break
+        following = _descend(target, other, max_steps)
+        evaluations = run.evaluations + following.evaluations
+        if following.best.certain >= run.best.certain:
+            return replace(run, evaluations=evaluations)
+        lower = tuple(error for error in following.history if error < run.best.error)
+        run = replace(following, history=run.history + lower, evaluations=evaluations)
+    return run
+
+
+def _descend(target: Target, start: Candidate, max_steps: int) -> Descent:
+    first = project(target, start)
+    best, accepted, evaluations = [first], [first.error], [1]
+
+    def value(x: np.ndarray) -> tuple[float, np.ndarray]:
+        at = project(target, _unpacked(x, start, target.circle))
+        evaluations[0] += 1
+        best[0] = min(best[0], at, key=lambda projection: projection.certain)
+        error = max(at.error, NOISE)
+        return np.log(error), _packed_gradient(target, at) / (target.energy * error)
+
+    def accept(intermediate_result: scipy.optimize.OptimizeResult) -> None:
+        accepted.append(float(np.exp(intermediate_result.fun)))
+
+    converged = True
+    if first.error > NOISE:
+        found = scipy.optimize.minimize(
+            value,
+            _packed(start, target.circle),
+            jac=True,
+            method="L-BFGS-B",
+            callback=accept,
+            options={"maxiter": max_steps, "maxfun": 4 * max_steps, "ftol": 1e-13, "gtol": 1e-8},
+        )
+        converged = found.status == 0
+    residual = stationarity(target, best[0])
+    return Descent(best[0], tuple(accepted), evaluations[0], residual, converged)
+
+
+def _crossed(candidate: Candidate, circle: float) -> Candidate | None:
+    """The candidate with a pair that has met the real axis as two real poles, or two real poles
+    that have met as a pair; None where nothing has met."""
+    if candidate.pairs is None:
+        return None
+    q, poles, b = candidate.pairs, candidate.poles, candidate.b
+    for i in range(q):
+        near = _MET * width(poles[i], circle)
+        if np.abs(poles[i].imag) < near:
+            middle = poles[i].real + near * np.array([-1, 1])
+            rows = np.stack([b[i].real + b[i].imag, b[i].real - b[i].imag])
+            return _assembled(
+                np.delete(poles[:q], i),
+                np.delete(b[:q], i, 0),
+                (np.concatenate([middle, poles[2 * q :]]), np.concatenate([rows, b[2 * q :]])),
+            )
+    real = poles[2 * q :].real
+    for i in range(len(real)):
+        for j in range(i):
+            near = _MET * (circle - real[i] * real[j] / circle)
+            if np.abs(real[i] - real[j]) < near:
+                pole = (real[i] + real[j]) / 2 + 1j * near
+                row = b[2 * q + i] + b[2 * q + j] + 1j * (b[2 * q + i] - b[2 * q + j])
+                return _assembled(
+                    np.append(poles[:q], pole),
+                    np.vstack([b[:q], row]),
+                    (np.delete(poles[2 * q :], [i, j]), np.delete(b[2 * q :], [i, j], 0)),
+                )
+    return None
+
+
+def _assembled(
+    pairs: np.ndarray, rows: np.ndarray, reals: tuple[np.ndarray, np.ndarray]
+) -> Candidate:
+    return Candidate(
+        np.concatenate([pairs, pairs.conj(), reals[0].real]),
+        np.concatenate([rows, rows.conj(), reals[1].real]),
+        len(pairs),
+    )
+
+
+def _free(candidate: Candidate) -> tuple[slice, slice]:
+    """Positions of the poles that are free complex numbers, and of the real ones."""
+    if candidate.pairs is None:
+        return slice(0, len(candidate.poles)), slice(0, 0)
+    return slice(0, candidate.pairs), slice(2 * candidate.pairs, len(candidate.poles))
+
+
+def _packed(candidate: Candidate, circle: float) -> np.ndarray:
+    free, real = _free(candidate)
+    poles, b = candidate.poles / circle, candidate.b
+    nu = np.log(-np.log(np.clip(np.abs(poles[free]), 1e-12, LARGEST_RADIUS)))
+    s = np.arctanh(np.clip(poles[real].real, -LARGEST_RADIUS, LARGEST_RADIUS))
+    parts = (nu, np.angle(poles[free]), s, b[free].real, b[free].imag, b[real].real)
+    return np.concatenate([part.ravel() for part in parts])
+
+
+def _unpacked(x: np.ndarray, like: Candidate, circle: float) -> Candidate:
+    """The candidate of these parameters, with as many pairs as ``like``."""
+    free, real = _free(like)
+    f, k, m = len(like.poles[free]), len(like.poles[real]), like.b.shape[1]
+    nu, theta, s, re, im, b_real = np.split(x, np.cumsum([f, f, k, f * m, f * m]))
+    poles = circle * np.exp(-np.exp(np.clip(nu, *_NU_RANGE)) + 1j * theta)
+    b = (re + 1j * im).reshape(f, m)
+    if like.pairs is None:
+        return replace(like, poles=poles, b=b)
+    reals = circle * np.clip(np.tanh(s), -LARGEST_RADIUS, LARGEST_RADIUS)
+    return replace(
+        like,
+        poles=np.concatenate([poles, poles.conj(), reals]),
+        b=np.concatenate([b, b.conj(), b_real.reshape(k, m)]),
+    )
+
+
+def _packed_gradient(target: Target, at: Projection) -> np.ndarray:
+    # dλ = −e^ν λ dν + iλ dθ with e^ν = −log(|λ|/ρ), and dλ = (ρ² − λ²)/ρ ds for real λ = ρ tanh s.
+    # A pole and its conjugate move together.
+    g_poles, g_b = gradient(target, at)
+    poles = at.candidate.poles
+    free, real = _free(at.candidate)
+    twice = 1 if at.candidate.pairs is None else 2
+    along = np.conj(g_poles[free]) * poles[free]
+    parts = (
+        twice * (along * np.log(np.maximum(np.abs(poles[free]), 1e-300) / target.circle)).real,
+        -twice * along.imag,
+        (g_poles[real] * width(poles[real], target.circle)).real,
+        twice * g_b[free].real,
+        twice * g_b[free].imag,
+        g_b[real].real,
+    )
+    return np.concatenate([part.ravel() for part in parts])

@@ -1,0 +1,159 @@
+"""Systems in their modes and back, for the methods that work on poles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import scipy.linalg
+
+from ...arrays.checks import is_single, like_precision, to_double
+from ...arrays.linalg import adjoint
+from ...convert.diagonal import MAX_CONDITION, eigenvectors
+from ...equations.modal import series_factors
+from ...equations.stability import is_stable
+from ...systems.modes import from_modes, is_real, mode_poles, to_modes
+from ...systems.quadratic import (
+    QuadraticForms,
+    QuadraticOutputLTI,
+    System,
+    cross_trace,
+    forms_of,
+    in_eigenbasis,
+    mapped,
+    quadratic_arrays,
+    transformed,
+)
+from ...systems.structure import Diagonal, Rotation, is_structured
+
+#: No pole of a reduced system comes closer to the circle that it stays in.
+LARGEST_RADIUS = 1 - 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A system in its modes, to be approximated.
+
+    A : Diagonal or Rotation,  poles (n,) in mode order,  b (n, m),  c (p, n),  M forms in the modes
+    energy : squared h2 norm without feedthrough
+    real : whether the system is real, so that modes come in conjugate pairs
+    circle : radius of the circle in which reduced systems keep their poles: 1, or a little beyond
+        the poles of a system that is unstable, over a horizon
+    """
+
+    A: Diagonal | Rotation
+    poles: np.ndarray
+    b: np.ndarray
+    c: np.ndarray
+    M: QuadraticForms
+    energy: float
+    real: bool
+    horizon: int | None
+    circle: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """Poles (r,) and input rows (r, m) of a reduced system.
+
+    pairs : for real systems the number q of conjugate pairs: poles are λ_1 … λ_q, their conjugates,
+        then real ones, and the rows of b alike; None for complex systems
+    """
+
+    poles: np.ndarray
+    b: np.ndarray
+    pairs: int | None
+
+
+def make_target(sys: System, horizon: int | None) -> Target:
+    """The modes of one system in float64; dense ones are diagonalised."""
+    full = mapped(to_double, sys)
+    real = is_real(full.A) and not any(map(np.iscomplexobj, (full.B, *quadratic_arrays(full))))
+    if not is_structured(full.A):
+        full = in_eigenbasis(full, *eigenvectors(full.A, MAX_CONDITION))
+    A, T = full.A, from_modes(full.A, np.eye(full.order, dtype=complex))
+    b, c = to_modes(A, full.B).astype(complex), full.C @ T
+    M = transformed(forms_of(full), T)
+    P = (b @ adjoint(b)) * series_factors(A, A, horizon)
+    circle = 1.0
+    if horizon is not None and not is_stable(sys.A):
+        # Over T steps the share 1/T of a radius is a factor e.
+        circle = max(1.0, sys.spectral_radius) * (1 + 1 / horizon)
+    return Target(A, mode_poles(A), b, c, M, energy_of(c, M, P), real, horizon, circle)
+
+
+def energy_of(c: np.ndarray, M: QuadraticForms, P: np.ndarray) -> float:
+    """tr(c P cᴴ) + Σ_i tr(P M_i P M_i), the squared h2 norm."""
+    return float(np.sum((c @ P) * c.conj()).real + cross_trace(M, P, M))
+
+
+def candidate_from(A: np.ndarray, B: np.ndarray, real: bool, circle: float = 1.0) -> Candidate:
+    """The modes of a small dense system; poles outside the circle are reflected, λ → ρ²/conj λ.
+
+    Rows of b have norm 1, since only their directions count: their sizes would drift away.
+    """
+    poles, V = np.linalg.eig(A)
+    b = scipy.linalg.lstsq(V, B.astype(complex), check_finite=False)[0]
+    b = unit_rows(b)
+    poles = inside(poles, circle)
+    if not real:
+        return Candidate(poles, b, None)
+    above, on_axis = poles.imag > 0, poles.imag == 0
+    pairs, rest = poles[above], poles[on_axis].real.astype(complex)
+    rows, rest_rows = b[above], b[on_axis].real.astype(complex)
+    return Candidate(
+        np.concatenate([pairs, pairs.conj(), rest]),
+        np.concatenate([rows, rows.conj(), rest_rows]),
+        len(pairs),
+    )
+
+
+def unit_rows(b: np.ndarray) -> np.ndarray:
+    """Rows of norm 1; rows of zeros stay."""
+    size = np.linalg.norm(b, axis=1, keepdims=True)
+    return b / np.where(size > 0, size, 1)
+
+
+def inside(poles: np.ndarray, circle: float = 1.0) -> np.ndarray:
+    """Poles outside the circle reflected at it, those next to it moved inside a little."""
+    poles = poles / circle
+    modulus = np.abs(poles)
+    poles = np.where(modulus > 1, 1 / np.where(modulus > 1, poles, 1).conj(), poles)
+    return circle * poles * np.minimum(1, LARGEST_RADIUS / np.maximum(np.abs(poles), 0.5))
+
+
+def real_states(candidate: Candidate) -> np.ndarray:
+    """The unitary U from modes to real states."""
+    q = candidate.pairs or 0
+    structure = Rotation(np.zeros(q), np.zeros(q), np.zeros(len(candidate.poles) - 2 * q))
+    return from_modes(structure, np.eye(len(candidate.poles), dtype=complex))
+
+
+def moved(candidate: Candidate, poles: np.ndarray, b: np.ndarray) -> Candidate:
+    """Other poles and rows; those of real systems are made conjugate again, which they are up to
+    rounding, so that it cannot grow."""
+    q = candidate.pairs
+    if q is not None:
+        poles = np.concatenate([poles[:q], poles[:q].conj(), poles[2 * q :].real])
+        b = np.concatenate([b[:q], b[:q].conj(), b[2 * q :].real])
+    return Candidate(poles, b, q)
+
+
+def system_of(sys: System, candidate: Candidate, c: np.ndarray, M: QuadraticForms) -> System:
+    """A system like ``sys`` with these modes: real states for real systems."""
+    A: Diagonal | Rotation = Diagonal(candidate.poles)
+    b = candidate.b
+    if candidate.pairs is not None:
+        q = candidate.pairs
+        poles = candidate.poles[:q]
+        A = Rotation(np.abs(poles), -np.angle(poles), candidate.poles[2 * q :].real)
+        U = real_states(candidate)
+        b, c, M = (U @ b).real, (c @ adjoint(U)).real, _real_forms(transformed(M, adjoint(U)))
+    forms = {"M": M} if isinstance(sys, QuadraticOutputLTI) else {}
+    reduced = replace(sys, A=A, B=b, C=c, **forms)
+    return mapped(partial(like_precision, single=is_single(sys.B)), reduced)
+
+
+def _real_forms(M: QuadraticForms) -> QuadraticForms:
+    return (M[0].real, M[1]) if isinstance(M, tuple) else M.real

@@ -1,0 +1,152 @@
+"""The h2 error of a reduced system as a function of its poles and inputs: value and gradient.
+
+Both systems are diagonal here, in complex modes. For given poles λ̂ and inputs B̂ the best outputs
+are known in closed form, so the error is a function of λ̂ and B̂ alone (variable projection).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...arrays.linalg import EPSILON, adjoint
+from ...equations.modal import series_factors, series_slopes
+from ...systems.quadratic import QuadraticForms, cross_trace, sandwiched, transformed
+from ...systems.structure import Diagonal
+from .modes import Candidate, Target, energy_of
+
+#: Directions of the reduced Gramian below this share of the largest are not fitted.
+_FIT_RTOL = 1e-13
+
+
+@dataclass(frozen=True, eq=False)
+class Projection:
+    """A candidate with its best outputs.
+
+    c (p, r), M : outputs,   error : J/‖Σ‖², the relative squared h2 error
+    rounding : size of the rounding errors in ``error``, eps Σ |Ĉ||P̂||Ĉ|ᴴ/‖Σ‖²
+    X (n, r), P (r, r) : mixed and own Gramian;  F, F_own : φ(λ_i conj λ̂_j), φ(λ̂_i conj λ̂_j)
+    """
+
+    candidate: Candidate
+    c: np.ndarray
+    M: QuadraticForms
+    error: float
+    X: np.ndarray
+    P: np.ndarray
+    F: np.ndarray
+    F_own: np.ndarray
+    rounding: float
+
+    @property
+    def certain(self) -> float:
+        """The error with the rounding against it, by which iterates are compared: poles that have
+        nearly met have large outputs of opposite sign, in whose differences a gain can be noise."""
+        return self.error + self.rounding
+
+
+def project(target: Target, candidate: Candidate) -> Projection:
+    """The outputs Ĉ = C Π, M̂ = Πᴴ M Π, Π = X P̂⁻¹, that are best for the candidate.
+
+    With X_ij = (b b̂ᴴ)_ij φ(λ_i conj λ̂_j) and P̂_ij = (b̂ b̂ᴴ)_ij φ(λ̂_i conj λ̂_j).
+    """
+    X, P, F, F_own = _gramians(target, candidate)
+    fit = X @ _inverse(P)
+    c, M = target.c @ fit, transformed(target.M, fit)
+    return Projection(
+        candidate,
+        c,
+        M,
+        _relative_error(target, c, M, X, P),
+        X,
+        P,
+        F,
+        F_own,
+        _rounding(target, c, P),
+    )
+
+
+def with_outputs(
+    target: Target, candidate: Candidate, c: np.ndarray, M: QuadraticForms
+) -> Projection:
+    """The candidate with given outputs instead of the best ones."""
+    X, P, F, F_own = _gramians(target, candidate)
+    return Projection(
+        candidate,
+        c,
+        M,
+        _relative_error(target, c, M, X, P),
+        X,
+        P,
+        F,
+        F_own,
+        _rounding(target, c, P),
+    )
+
+
+def _gramians(target: Target, candidate: Candidate) -> tuple[np.ndarray, ...]:
+    b, own = candidate.b, Diagonal(candidate.poles)
+    F, F_own = (series_factors(A, own, target.horizon) for A in (target.A, own))
+    return (target.b @ adjoint(b)) * F, (b @ adjoint(b)) * F_own, F, F_own
+
+
+def _relative_error(
+    target: Target, c: np.ndarray, M: QuadraticForms, X: np.ndarray, P: np.ndarray
+) -> float:
+    """J/‖Σ‖² with J = ‖Σ‖² + ‖Σ̂‖² − 2 Re[tr(C X Ĉᴴ) + Σ_i tr(Xᴴ M_i X M̂_i)].
+
+    Right to 1e-16; negative values from rounding become 0.
+    """
+    if target.energy == 0:
+        return 0.0
+    mixed = np.sum((target.c @ X) * c.conj()).real + cross_trace(target.M, X, M)
+    squared = target.energy + energy_of(c, M, P) - 2 * float(mixed)
+    return max(squared, 0.0) / target.energy
+
+
+def _rounding(target: Target, c: np.ndarray, P: np.ndarray) -> float:
+    size = np.abs(c)
+    return EPSILON * float(np.sum((size @ np.abs(P)) * size)) / (target.energy or 1.0)
+
+
+def _inverse(P: np.ndarray) -> np.ndarray:
+    """P⁻¹ on the directions that are clear of rounding, with the diagonal scaled to 1 first."""
+    size = np.sqrt(np.maximum(np.diagonal(P).real, 0))
+    scale = 1 / np.where(size > 0, size, 1)
+    values, U = np.linalg.eigh(scale[:, None] * P * scale)
+    kept = values > _FIT_RTOL * max(values[-1], 0)
+    U = scale[:, None] * U[:, kept]
+    return (U / values[kept]) @ adjoint(U)
+
+
+def sensitivities(target: Target, at: Projection) -> tuple[np.ndarray, np.ndarray]:
+    """(R, S): ½ of minus the derivative of J with respect to X, and of J to P̂.
+
+    R = Cᴴ Ĉ + 2 Σ_i M_i X M̂_i,   S = Ĉᴴ Ĉ + 2 Σ_i M̂_i P̂ M̂_i
+    """
+    R = adjoint(target.c) @ at.c + 2 * sandwiched(target.M, at.X, at.M)
+    S = adjoint(at.c) @ at.c + 2 * sandwiched(at.M, at.P, at.M)
+    return R, S
+
+
+def gradient(target: Target, at: Projection) -> tuple[np.ndarray, np.ndarray]:
+    """(g_λ, g_b) of J at fixed outputs: dJ = Re⟨g_λ, dλ̂⟩ + Re⟨g_b, db̂⟩.
+
+    At the best outputs J is stationary in them, so this is also the gradient of the projected J.
+    """
+    # X and P̂ depend on b̂ through b b̂ᴴ and b̂ b̂ᴴ, on λ̂ through φ:
+    #   g_b = 2 (Y b̂ − Wᴴ b),   Y = S ∘ conj φ(λ̂ λ̂ᴴ),   W = R ∘ conj φ(λ λ̂ᴴ)
+    #   g_λ,j = 2 Σ_i conj(S_ij) (b̂ b̂ᴴ)_ij φ'(λ̂_i conj λ̂_j) λ̂_i
+    #           − 2 Σ_i conj(R_ij) (b b̂ᴴ)_ij φ'(λ_i conj λ̂_j) λ_i
+    R, S = sensitivities(target, at)
+    poles, b = at.candidate.poles, at.candidate.b
+    g_b = 2 * ((S * at.F_own.conj()) @ b - adjoint(R * at.F.conj()) @ target.b)
+    own = Diagonal(poles)
+    slope, slope_own = (
+        F**2 if target.horizon is None else series_slopes(A, own, target.horizon)
+        for A, F in ((target.A, at.F), (own, at.F_own))
+    )
+    g_poles = poles @ (S.conj() * (b @ adjoint(b)) * slope_own)
+    g_poles -= target.poles @ (R.conj() * (target.b @ adjoint(b)) * slope)
+    return 2 * g_poles, g_b

@@ -1,0 +1,64 @@
+"""Reduced systems made stable again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..arrays.namespaces import is_numpy
+from ..equations.stability import is_stable, stable_poles
+from ..errors import ArrayLibraryError
+from ..systems.lti import LTI
+from ..systems.quadratic import QuadraticOutputLTI, System, entry_of, linear_part
+from ..systems.structure import to_dense
+from .h2.modes import candidate_from, make_target, system_of
+from .h2.objective import project
+
+
+def repair(sys: System, reduced: System, horizon: int) -> tuple[System, int]:
+    """``reduced`` with unstable poles reflected, λ → 1/conj λ, and outputs fitted to those of
+    ``sys`` over the horizon again; dense, as it came. And how many poles these were.
+
+    Entries of a batch that are unstable themselves stay as they are: growth over the horizon is
+    theirs, and nothing that decays can stand for it.
+    """
+    if not is_numpy(sys.B):
+        raise ArrayLibraryError(
+            "the reduced system is not stable, and making it so needs LAPACK and NumPy arrays"
+        )
+    batch, count, parts = sys.batch_shape, 0, []
+    for index in np.ndindex(batch):
+        one, small = entry_of(sys, index), entry_of(reduced, index)
+        outside = int(np.sum(~stable_poles(small.A)[1]))
+        if outside == 0 or not is_stable(one.A):
+            parts.append(small)
+            continue
+        count += outside
+        target = make_target(one, horizon)
+        linear = linear_part(small)
+        found = project(target, candidate_from(linear.A, linear.B, target.real))
+        parts.append(_dense(system_of(one, found.candidate, found.c, found.M)))
+    return _stacked(parts, batch), count
+
+
+def _dense(sys: System) -> System:
+    return replace(sys, A=to_dense(sys.A))
+
+
+def _stacked(parts: list[System], batch: tuple[int, ...]) -> System:
+    """A batch of dense systems, given one by one."""
+    arrays = [_arrays(part) for part in parts]
+    stacked = [np.stack(x).reshape(*batch, *x[0].shape) for x in zip(*arrays, strict=True)]
+    A, B, C, *rest = stacked
+    dt = parts[0].dt
+    if isinstance(parts[0], LTI):
+        return LTI(A, B, C, *rest, dt=dt)
+    M = tuple(rest) if isinstance(parts[0].M, tuple) else rest[0]
+    return QuadraticOutputLTI(A, B, C, M, dt=dt)
+
+
+def _arrays(sys: System) -> list[np.ndarray]:
+    if isinstance(sys, LTI):
+        return [sys.A, sys.B, sys.C, *([] if sys.D is None else [sys.D])]
+    return [sys.A, sys.B, sys.C, *(sys.M if isinstance(sys.M, tuple) else [sys.M])]

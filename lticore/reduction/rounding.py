@@ -1,0 +1,150 @@
+"""What rounding can do to a reduced system, to be added to its error bound.
+
+    |δH| ≤ (‖δA‖ ‖C(zI − A)⁻¹‖ + ‖δC‖) (‖(zI − A)⁻¹B‖ + ‖(zI − A)⁻¹‖ ‖δB‖)/q + ‖C(zI − A)⁻¹‖ ‖δB‖,
+    q = 1 − ‖δA‖ ‖(zI − A)⁻¹‖,      for A + δA, B + δB and C + δC
+
+at the points z of the circle next to the poles, where the resolvents peak: an estimate of the
+largest change, exact to first order at each of these points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from ..analysis.norms import h2_error
+from ..arrays.checks import is_single, like_precision, to_double
+from ..arrays.linalg import EPSILON, adjoint
+from ..arrays.namespaces import Array, is_numpy
+from ..equations.stability import is_stable
+from ..errors import warn_precision
+from ..matrices.balance import balance_dense
+from ..systems.lti import LTI
+from ..systems.quadratic import System, linear_part, mapped
+from ..systems.structure import is_structured, parameters
+from .result import Reduction
+
+#: Points of the circle that are looked at, those next to the poles with the smallest gaps.
+_POINTS = 4
+
+
+def lost_in_poles(sys: LTI, left: Array, right: Array, reduced: LTI) -> Array | float:
+    """(...) change of the response by the rounding of A_r = Wᴴ A V, Wᴴ B and C V, and of a dense A
+    itself.
+
+    The Schur form of a dense A is that of a matrix 2 eps ‖A‖_F away, after balancing; products of
+    n terms come with eps |W|ᴴ |A| |V| and so on, and a structured A keeps its poles. 0 for
+    libraries other than NumPy.
+
+    Cost: O(n³) dense, O(n r² + r³) structured.
+    """
+    if not is_numpy(sys.B):
+        return 0.0
+    found = np.zeros(sys.batch_shape)
+    for index in np.ndindex(sys.batch_shape):
+        full, small = sys[index], reduced[index]
+        found[index] = _change(
+            small.A, small.B, small.C, *_rounding(full, left[index], right[index])
+        )
+        if not is_structured(full.A):
+            A, B, C, _ = balance_dense(full.A, full.B, full.C)
+            found[index] += _change(A, B, C, 2 * EPSILON * float(np.linalg.norm(A)))
+    return found
+
+
+def _rounding(sys: LTI, left: np.ndarray, right: np.ndarray) -> Iterator[float]:
+    """‖δA_r‖ by the rounding of the products and of the poles in a dense A_r, ‖δB_r‖, ‖δC_r‖."""
+    W, V = np.abs(adjoint(left)), np.abs(right)
+    if is_structured(sys.A):
+        # |A| |V| with at most two entries in each row of A, none above the radius.
+        largest = max(np.abs(x).max(initial=0) for x in _radii(sys))
+        product = 2 * largest * (W @ V)
+    else:
+        product = W @ (np.abs(sys.A) @ V)
+    products = product, W @ np.abs(sys.B), np.abs(sys.C) @ V
+    return (EPSILON * float(np.linalg.norm(X)) for X in products)
+
+
+def _radii(sys: LTI) -> tuple[np.ndarray, ...]:
+    first, *rest = parameters(sys.A)
+    return (first, *rest[1:])
+
+
+def in_precision_of(sys: System, reduction: Reduction, horizon: int | None = None) -> Reduction:
+    """The reduction with its arrays in the precision of the system; its errors are those of the
+    reduced system as it was rounded."""
+    if not is_single(sys.B):
+        return reduction
+    single = partial(like_precision, single=True)
+    rounded = mapped(single, reduction.system)
+    bound, h2 = _errors_of(sys, reduction, mapped(to_double, rounded), horizon)
+    names = ("singular_values", "left", "right")
+    arrays = {name: getattr(reduction, name) for name in names} | {
+        "error_bound": bound,
+        "h2_error": h2,
+    }
+    changes = {name: single(x) for name, x in arrays.items() if x is not None}
+    return replace(reduction, system=rounded, **changes)
+
+
+def _errors_of(
+    sys: System, reduction: Reduction, rounded: System, horizon: int | None
+) -> tuple[Array | None, Array | None]:
+    """(error bound, h2 error) of the rounded system, None where the reduction has none."""
+    bound, h2 = reduction.error_bound, reduction.h2_error
+    if not is_numpy(sys.B):
+        return bound, h2
+    if horizon is None and not is_stable(linear_part(rounded).A):
+        if not is_stable(linear_part(sys).A):
+            return bound, h2  # what was kept of an unstable system
+        warn_precision(
+            "the reduced system is stable, but not in float32, which rounds its poles onto the "
+            "unit circle or beyond: reduce the system in float64"
+        )
+        return None if bound is None else np.full_like(bound, np.inf), np.full_like(h2, np.inf)
+    if bound is not None:
+        bound = bound + _lost_in_single(reduction.system, rounded)
+    if h2 is not None:
+        h2 = h2_error(mapped(to_double, sys), rounded, horizon=horizon)
+    return bound, h2
+
+
+def _lost_in_single(reduced: LTI, rounded: LTI) -> np.ndarray:
+    """(...) change of the response of a reduced system by the rounding of its arrays."""
+    found = np.zeros(reduced.batch_shape)
+    for index in np.ndindex(reduced.batch_shape):
+        old, new = (x[index].to_dense() for x in (reduced, rounded))
+        sizes = (float(np.linalg.norm(X - Y)) for X, Y in zip(*map(_ABC, (old, new)), strict=True))
+        found[index] = _change(old.A, old.B, old.C, *sizes)
+        if old.D is not None:
+            found[index] += np.linalg.norm(old.D - new.D)
+    return found
+
+
+def _ABC(sys: LTI) -> tuple[Array, Array, Array]:
+    return sys.A, sys.B, sys.C
+
+
+def _change(
+    A: np.ndarray, B: np.ndarray, C: np.ndarray, in_A: float, in_B: float = 0.0, in_C: float = 0.0
+) -> float:
+    """The estimate above for ‖δA‖_F ≤ ``in_A`` and so on; infinite where A + δA may be unstable."""
+    if len(A) == 0:
+        return 0.0
+    poles = np.linalg.eigvals(A)
+    nearest = np.argsort(-np.abs(poles))[:_POINTS]
+    points = np.exp(1j * np.angle(poles[nearest]))
+    try:
+        resolvents = np.linalg.inv(points[:, None, None] * np.eye(len(A)) - A)
+    except np.linalg.LinAlgError:
+        return np.inf
+    growth, observed, reached = (
+        np.linalg.norm(X, axis=(-2, -1)) for X in (resolvents, C @ resolvents, resolvents @ B)
+    )
+    moved = (in_A * observed + in_C) * (reached + growth * in_B)
+    left = 1 - in_A * growth
+    change = np.where(left > 0, moved / np.where(left > 0, left, 1), np.inf)
+    return float(np.max(np.where(moved > 0, change, 0) + observed * in_B))

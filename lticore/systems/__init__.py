@@ -1,0 +1,1 @@
+"""Systems, the structures of their state matrices, and their modes."""

@@ -1,0 +1,84 @@
+"""Units of inputs and outputs in which systems have about size one: powers of two, which no digit
+notices. Squares over- and underflow much earlier than what they are squares of."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..arrays.linalg import real_part
+from ..arrays.namespaces import Array, namespace, zeros_like_shape
+from .lti import LTI, replaced
+from .quadratic import System, linear_part
+
+#: Zero counts as 2 to minus this; further than that nothing is scaled, nor need it be.
+_NOTHING = 2000.0
+
+
+def unit_signals(sys: LTI) -> tuple[LTI, Array, Array]:
+    """(Σ', b, c) for B = 2^b B', C = 2^c C', with largest entries of B' and C' of about 1.
+
+    b and c are (...); D is left out. All results that grow with B and C, as Hankel singular values
+    do, are 2^(b+c) times those of Σ'.
+    """
+    if sys.order == 0:
+        nothing = zeros_like_shape(real_part(sys.B), sys.batch_shape)
+        return replaced(sys, D=None), nothing, nothing
+    b, c = size_exponent(sys.B), size_exponent(sys.C)
+    B, C = scaled(sys.B, -b[..., None, None]), scaled(sys.C, -c[..., None, None])
+    return replaced(sys, B=B, C=C, D=None), b, c
+
+
+def unit_outputs(sys: System) -> tuple[System, Array, Array]:
+    """(Σ', b, e) with Σ = 2^e Σ' and B = 2^b B', states and outputs of about size one, without D.
+    :func:`in_signals` is the inverse."""
+    unit, b, c = unit_signals(linear_part(sys))
+    if isinstance(sys, LTI):
+        return unit, b, b + c
+    # y = C x + xᴴ M x with x = 2^b x'.
+    if isinstance(sys.M, tuple):
+        m = 2 * size_exponent(sys.M[0], axes=3) + size_exponent(sys.M[1])
+    else:
+        m = size_exponent(sys.M, axes=3)
+    e = namespace(b).maximum(b + c, 2 * b + m)
+    whole = replace(sys, B=unit.B)
+    return with_outputs(whole, b - e, squares=b), b, e
+
+
+def in_signals(sys: System, b: Array, e: Array) -> System:
+    """Σ for the (Σ', b, e) of :func:`unit_outputs`."""
+    outputs = with_outputs(sys, e - b, squares=-b)
+    B = scaled(sys.B, b[..., None, None])
+    if isinstance(sys, LTI):
+        return replaced(outputs, B=B)
+    return replace(outputs, B=B)
+
+
+def with_outputs(sys: System, exponent: Array, squares: Array | float = 0.0) -> System:
+    """The system with outputs 2^e times as large, quadratic ones 2^squares more; without D."""
+    C = scaled(sys.C, exponent[..., None, None])
+    if isinstance(sys, LTI):
+        return replaced(sys, C=C, D=None)
+    change = (exponent + squares)[..., None, None, None]
+    if not isinstance(sys.M, tuple):
+        return replace(sys, C=C, M=scaled(sys.M, change))
+    V, s = sys.M
+    return replace(sys, C=C, M=(V, scaled(s, change[..., 0])))
+
+
+def size_exponent(X: Array, axes: int = 2) -> Array:
+    """(...) log2 of the largest entry of each matrix, rounded; far below all others of zero."""
+    xp = namespace(X)
+    if 0 in X.shape[X.ndim - axes :]:
+        return zeros_like_shape(real_part(X), tuple(X.shape[: X.ndim - axes])) - _NOTHING
+    size = xp.max(xp.abs(X), axis=tuple(range(-axes, 0)))
+    exponent = xp.round(xp.log2(xp.where(size > 0, size, xp.ones_like(size))))
+    return xp.where(size > 0, exponent, -_NOTHING * xp.ones_like(exponent))
+
+
+def scaled(X: Array, exponent: Array | float) -> Array:
+    """2^exponent X, in two steps: 2^exponent alone may be too large for a number."""
+    xp = namespace(X, exponent)
+    exponent = xp.asarray(exponent) if isinstance(exponent, int | float) else exponent
+    half = xp.clip(xp.floor(exponent / 2), -_NOTHING / 2, _NOTHING / 2)
+    rest = xp.clip(exponent - half, -_NOTHING / 2, _NOTHING / 2)
+    return X * 2.0**half * 2.0**rest

@@ -1,0 +1,218 @@
+"""State matrices: `Diagonal`, `Rotation`, or an (..., n, n) array.
+
+Frozen dataclasses that validate their arrays and know their shapes, and the few questions every
+state matrix answers whatever its structure. Arrays are kept by reference, never modified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from ..arrays.checks import broadcast_batches, check_array, check_real, common_precision
+from ..arrays.linalg import complex_of, conjugate, diagonal_matrix
+from ..arrays.namespaces import Array, namespace
+from ..errors import ShapeError
+
+
+@dataclass(frozen=True, eq=False)
+class Diagonal:
+    """State matrix A = diag(poles).
+
+    Parameters
+    ----------
+    poles : (..., n) real or complex array
+
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError
+    """
+
+    poles: Array
+
+    def __post_init__(self) -> None:
+        poles = check_array("poles", self.poles, ndim=1)
+        object.__setattr__(self, "poles", poles)
+
+    @property
+    def order(self) -> int:
+        """Number of states n."""
+        return self.poles.shape[-1]
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        return tuple(self.poles.shape[:-1])
+
+    @property
+    def dtype(self) -> Any:
+        return self.poles.dtype
+
+    @property
+    def H(self) -> Diagonal:
+        """The adjoint Aᴴ, again diagonal."""
+        return Diagonal(conjugate(self.poles))
+
+    def to_dense(self) -> Array:
+        """A as an (..., n, n) array."""
+        return diagonal_matrix(self.poles)
+
+
+@dataclass(frozen=True, eq=False)
+class Rotation:
+    """Block-diagonal real state matrix of scaled rotations and real poles.
+
+        A = blkdiag(ρ_1 R(α_1), …, ρ_q R(α_q), r_1, …, r_k)
+        R(α) = [[cos α, sin α], [−sin α, cos α]]
+
+    Each 2×2 block is multiplication of x_1 + i x_2 by λ = ρ e^{−iα}; the two states of a block are
+    neighbours, real poles come last, and n = 2q + k.
+
+    Parameters
+    ----------
+    radius, angle : (..., q) real arrays, angle in radians; q may be 0
+    real_poles : (..., k) real array, optional
+
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError
+
+    Source: Schwerdtner, Berman & Peherstorfer, Hankel singular value regularization, eq. (6)-(7).
+    """
+
+    radius: Array
+    angle: Array
+    real_poles: Array = None
+
+    def __post_init__(self) -> None:
+        radius = check_real("radius", check_array("radius", self.radius, ndim=1))
+        angle = check_real("angle", check_array("angle", self.angle, ndim=1))
+        if radius.shape[-1] != angle.shape[-1]:
+            raise ShapeError(
+                f"radius {tuple(radius.shape)} and angle {tuple(angle.shape)} must hold one value "
+                "per rotation block each"
+            )
+        if self.real_poles is None:
+            xp = namespace(radius, angle)
+            real_poles = xp.zeros_like(radius[..., :0])
+        else:
+            real_poles = check_real(
+                "real_poles", check_array("real_poles", self.real_poles, ndim=1)
+            )
+        xp = namespace(radius, angle, real_poles)
+        batch = broadcast_batches(
+            radius=tuple(radius.shape[:-1]),
+            angle=tuple(angle.shape[:-1]),
+            real_poles=tuple(real_poles.shape[:-1]),
+        )
+        for name, value in zip(
+            ("radius", "angle", "real_poles"),
+            common_precision(radius, angle, real_poles),
+            strict=True,
+        ):
+            object.__setattr__(self, name, xp.broadcast_to(value, (*batch, value.shape[-1])))
+
+    @property
+    def blocks(self) -> int:
+        """Number of rotation blocks q."""
+        return self.radius.shape[-1]
+
+    @property
+    def order(self) -> int:
+        """Number of real states n = 2q + k."""
+        return 2 * self.radius.shape[-1] + self.real_poles.shape[-1]
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        return tuple(self.radius.shape[:-1])
+
+    @property
+    def dtype(self) -> Any:
+        return self.radius.dtype
+
+    @property
+    def H(self) -> Rotation:
+        """The adjoint Aᵀ: every block turns the other way."""
+        return Rotation(self.radius, -self.angle, self.real_poles)
+
+    @property
+    def poles(self) -> Array:
+        """(..., n) complex poles in state order: λ_1, conj λ_1, λ_2, …, then the real ones."""
+        xp = namespace(self.radius)
+        real, imaginary = self.radius * xp.cos(self.angle), -self.radius * xp.sin(self.angle)
+        pairs = xp.stack([complex_of(real, imaginary), complex_of(real, -imaginary)], axis=-1)
+        pairs = xp.reshape(pairs, (*self.batch_shape, 2 * self.blocks))
+        return xp.concat([pairs, xp.astype(self.real_poles, pairs.dtype)], axis=-1)
+
+    def to_dense(self) -> Array:
+        """A as an (..., n, n) real array."""
+        xp = namespace(self.radius)
+        real, imaginary = self.radius * xp.cos(self.angle), self.radius * xp.sin(self.angle)
+        on_diagonal = xp.stack([real, real], axis=-1)
+        above = xp.stack([imaginary, xp.zeros_like(imaginary)], axis=-1)
+        shape = (*self.batch_shape, 2 * self.blocks)
+        main = xp.concat([xp.reshape(on_diagonal, shape), self.real_poles], axis=-1)
+        side = xp.concat([xp.reshape(above, shape), xp.zeros_like(self.real_poles)], axis=-1)
+        side = diagonal_matrix(side[..., : max(self.order - 1, 0)], offset=1)
+        return diagonal_matrix(main) + side - xp.matrix_transpose(side)
+
+
+#: A state matrix: `Diagonal`, `Rotation`, or an (..., n, n) array, to which no type is common.
+StateMatrix: TypeAlias = Any
+
+
+def is_structured(A: StateMatrix) -> bool:
+    """Whether A is a `Diagonal` or `Rotation` rather than an array."""
+    return isinstance(A, Diagonal | Rotation)
+
+
+def parameters(A: StateMatrix) -> tuple[Array, ...]:
+    """The arrays that define A."""
+    if isinstance(A, Diagonal):
+        return (A.poles,)
+    if isinstance(A, Rotation):
+        return (A.radius, A.angle, A.real_poles)
+    return (A,)
+
+
+def map_parameters(function: Callable[[Array], Array], A: StateMatrix) -> StateMatrix:
+    """The same structure with ``function`` applied to each of its arrays."""
+    new = tuple(function(x) for x in parameters(A))
+    return type(A)(*new) if is_structured(A) else new[0]
+
+
+def check_state_matrix(name: str, A: Any) -> StateMatrix:
+    """A `Diagonal`, a `Rotation` or a validated square array."""
+    if is_structured(A):
+        return A
+    A = check_array(name, A, ndim=2)
+    if A.shape[-1] != A.shape[-2]:
+        raise ShapeError(
+            f"{name} has shape {tuple(A.shape)}: a dense state matrix is square. For a diagonal "
+            "one pass Diagonal(poles)"
+        )
+    return A
+
+
+def order_of(A: StateMatrix) -> int:
+    """Number of states of A."""
+    return A.order if is_structured(A) else A.shape[-1]
+
+
+def to_dense(A: StateMatrix) -> Array:
+    """A as an (..., n, n) array."""
+    return A.to_dense() if is_structured(A) else A
+
+
+def batch_shape_of(A: StateMatrix) -> tuple[int, ...]:
+    """Batch shape of A."""
+    return A.batch_shape if is_structured(A) else tuple(A.shape[:-2])
+
+
+def broadcast_state_matrix(A: StateMatrix, batch: tuple[int, ...]) -> StateMatrix:
+    """A with its arrays broadcast to the batch shape, itself where it has it already."""
+    if batch_shape_of(A) == batch:
+        return A
+    xp = namespace(*parameters(A))
+    tail = 1 if is_structured(A) else 2
+    return map_parameters(lambda x: xp.broadcast_to(x, (*batch, *x.shape[-tail:])), A)

@@ -1,0 +1,1 @@
+"""How far a compressed model can be from the whole one."""

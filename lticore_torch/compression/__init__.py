@@ -1,0 +1,1 @@
+"""Smaller models, after training and during it."""

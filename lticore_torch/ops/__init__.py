@@ -1,0 +1,1 @@
+"""Operations with gradients, on arrays of the core."""

@@ -1,0 +1,1 @@
+"""Hankel singular values while a model trains."""
