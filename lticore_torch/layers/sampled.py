@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,16 +16,31 @@ def sampled_zoh(decay: Tensor, frequency: Tensor, step: Tensor) -> tuple[Tensor,
 
         ρ e^{−iα} = e^{λΔ},   s = (e^{λΔ} − 1)/λ
 
-    All float64, decay and step positive; s keeps its digits for small λΔ.
+    All float64, decay and step positive; s and its slopes keep their digits for small λΔ.
     Source: Smith et al., S5, eq. (6).
     """
     x = (decay * step).clamp(min=SMALLEST_GAP)
     angle = frequency * step
-    radius = torch.exp(-x)
-    # e^{−x−iα} − 1 without cancellation.
-    real = torch.expm1(-x) * torch.cos(angle) - 2 * torch.sin(angle / 2) ** 2
-    held = torch.complex(real, -radius * torch.sin(angle))
-    return radius, angle, held / torch.complex(-decay, -frequency)
+    # As written, s subtracts numbers that are nearly equal where λΔ is small, and its slope
+    # (Δ e^{λΔ} − s)/λ does so whatever computes e^{λΔ} − 1. There  s = Δ e^w sinh(w)/w,  w = λΔ/2.
+    near = x**2 + angle**2 < 1
+    exponent, rate = torch.complex(-x, -angle), torch.complex(-decay, -frequency)
+    w = exponent.masked_fill(~near, 0) / 2  # where the series overflows, its slopes would be NaN
+    held = torch.where(
+        near,
+        step * torch.exp(w) * _sinh_quotient(w * w),
+        (torch.exp(exponent) - 1) / rate.masked_fill(near, 1),
+    )
+    return torch.exp(-x), angle, held
+
+
+def _sinh_quotient(square: Tensor) -> Tensor:
+    """sinh(w)/w of w² for |w| ≤ ½, by the series Σ w^{2k}/(2k + 1)!, of which 4e-20 is left out."""
+    terms = [1 / math.factorial(2 * k + 1) for k in range(8)]
+    value = terms[-1] * square + terms[-2]
+    for term in terms[-3::-1]:
+        value = value * square + term
+    return value
 
 
 def sampled_bilinear(
