@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import held
 import torch
 from layer_kinds import make
 from torch.nn import functional
@@ -15,6 +16,7 @@ from lticore_torch import (
     SequenceClassifier,
     SequenceClassifierConfig,
 )
+from lticore_torch.layers.sampled import sampled_zoh
 
 #: Sizes (batch, steps) of inputs that share one graph.
 SIZES = ((2, 32), (3, 33), (5, 70), (2, 130))
@@ -68,6 +70,11 @@ def check(
 def tolerance(dtype):
     """Both sum some √(L n) < 40 rounding errors in single numbers, of terms that may cancel."""
     return 256 * torch.finfo(dtype).eps
+
+
+def check_sampling():
+    """Kernels over vectors have a function e^x − 1 that cancels (torch 2.13)."""
+    held.assert_exact(torch.compile(sampled_zoh, fullgraph=True))
 
 
 def check_autocast(name, inside):

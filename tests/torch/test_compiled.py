@@ -56,6 +56,10 @@ def test_models(run, name):
     run(compiled.check, name)
 
 
+def test_sampling(run):
+    run(compiled.check_sampling)
+
+
 def test_penalty(run):
     run(compiled.check_penalty, "lru")
 
