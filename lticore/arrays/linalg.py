@@ -56,10 +56,14 @@ def one_minus(gap: Array, modulus: Array, phase: Array) -> Array:
     return complex_of(gap + 2 * modulus * sine**2, -2 * modulus * sine * cosine)
 
 
+def row_blocks(n: int) -> list[slice]:
+    """Rows of a tall matrix in blocks that fit the cache."""
+    return [slice(first, min(first + _ROWS, n)) for first in range(0, n, _ROWS)]
+
+
 def adjoint_product(S: Array, R: Array) -> Array:
     """Sᴴ R for tall S and R, whose conjugate is never formed as a whole."""
-    n = S.shape[-2]
-    blocks = [slice(first, min(first + _ROWS, n)) for first in range(0, max(n, 1), _ROWS)]
+    blocks = row_blocks(S.shape[-2]) or [slice(0, 0)]
     product = adjoint(S[..., blocks[0], :]) @ R[..., blocks[0], :]
     for rows in blocks[1:]:
         product = product + adjoint(S[..., rows, :]) @ R[..., rows, :]

@@ -124,8 +124,8 @@ def gramian_factors(
     P and Q are not formed, which loses directions that are weak in one and strong in the other,
     * for structured A with n ≥ 1024 and n ≥ 32 max(m, p): the elimination runs on the generators
       (:mod:`lticore.equations.cauchy`);
-    * for dense A on NumPy without a horizon: rows and columns of A are brought to about equal size
-      by powers of two, triangular factors come from its Schur form by Hammarling's method, and a QR
+    * for dense A on NumPy without a horizon: each factor comes by Hammarling's method from a Schur
+      form of A in the units of the states that suit its Gramian, powers of two, and a QR
       factorisation with column pivoting takes the place of the elimination.
 
     Parameters
@@ -146,8 +146,8 @@ def gramian_factors(
     Warns
     -----
     PrecisionWarning
-        Names the pole of a dense A, known to eps ‖A‖ only, that is so near to the circle that a
-        Gramian may be off by more than 1e-6.
+        Where rounding of a dense A, in the best units of the states, changes the trace of a Gramian
+        in these units by more than 1e-6 of itself.
 
     Source: Hammarling, Systems & Control Letters 17 (1991), for dense A.
     """

@@ -16,12 +16,11 @@ from ..arrays.linalg import (
     leading_svd_reference,
     power_of_two,
     real_part,
+    row_blocks,
     weighted_gram_reference,
 )
 from ..arrays.namespaces import Array, is_numpy, namespace, zeros_like_shape
 
-#: Rows of tall matrices that are worked on together: a hundred columns of them fit the cache.
-_ROWS = 2048
 #: Columns of a QR factorisation that are eliminated together.
 _PANEL = 32
 
@@ -162,7 +161,7 @@ def _leading_columns(X: np.ndarray, rtol: float) -> np.ndarray:
     """(k, r) orthonormal columns V_r of :func:`real_rank_factor`, in passes over blocks of rows."""
     norms = power_of_two(np.linalg.norm(X, axis=-1, keepdims=True))
     k = X.shape[-1]
-    blocks = [slice(first, first + _ROWS) for first in range(0, len(X), _ROWS)]
+    blocks = row_blocks(len(X))
     T, tails = np.zeros((0, k)), np.zeros(k)
     for rows in blocks:
         stacked = np.asfortranarray(np.concatenate([T, X[rows] / norms[rows]]))
