@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 import scipy.linalg
 
-from ..arrays.checks import is_single, like_precision, to_double
+from ..arrays.checks import check_horizon, is_single, like_precision, to_double
 from ..arrays.linalg import (
     EPSILON,
     adjoint,
@@ -19,8 +19,8 @@ from ..arrays.linalg import (
 )
 from ..arrays.namespaces import Array, holds, is_numpy, namespace
 from ..equations.cauchy import cauchy_factor
-from ..equations.hammarling import solve_stein_factor, warn_if_lost, warn_if_moved
-from ..equations.stability import HORIZON, NOTHING, offering, stable_schur_systems
+from ..equations.hammarling import factor_in_schur_form, warn_if_lost, warn_if_moved
+from ..equations.stability import HORIZON, NOTHING, offering, schur_systems
 from ..equations.stein import solve_stein
 from ..errors import ArgumentError, NonFiniteError, SingularEquationError
 from ..hankel.gramians import (
@@ -75,7 +75,8 @@ def hankel_norm(sys: LTI) -> Array:
 def h2_norm(sys: System, *, horizon: int | None = None) -> Array:
     """‖Σ‖_h2 = (Σ_k ‖h_k‖_F²)^{1/2} = (tr C P Cᴴ + ‖D‖_F²)^{1/2}, one per batch entry.
 
-    Dense systems on NumPy: ‖C R‖_F with P = R Rᴴ by Hammarling's method, a sum of squares.
+    Dense systems on NumPy: ‖C R‖_F with P = R Rᴴ by Hammarling's method, or by doubling over a
+    horizon: a sum of squares.
 
     With quadratic outputs their kernels h_{jk} = Bᴴ (Aᴴ)^j M_i A^k B count likewise:
     tr C P Cᴴ + Σ_i tr(P M_i P M_i).
@@ -99,7 +100,7 @@ def h2_norm(sys: System, *, horizon: int | None = None) -> Array:
         Where the rounding of a dense A, in the best units of the states, can change the square by
         more than 1e-6 of itself.
     """
-    sys = as_system(sys)
+    sys, horizon = as_system(sys), check_horizon(horizon)
     unit, exponent = in_unit_signals(sys, horizon)
     square, terms, more = _square(unit, horizon)
     found = _with_feedthrough(_checked(square, terms, sys.order), exponent + more, sys)
@@ -119,14 +120,14 @@ def h2_error(
 
     With quadratic outputs less 2 Σ_i tr(Xᴴ M_i X M̂_i); a linear system has M = 0.
 
-    Linear systems over the infinite horizon: ‖[C, −Ĉ] R‖_F with P = R Rᴴ of both side by side,
-    where the squares would cancel (structured) or always (dense, on NumPy).
+    Linear systems: ‖[C, −Ĉ] R‖_F with P = R Rᴴ of both side by side, where the squares would cancel
+    (structured, over the infinite horizon) or always (dense, on NumPy).
 
     Accuracy: absolute, some 1e-15 · (‖Σ‖ + ‖Σ̂‖), times the condition of the modes. Equal systems
-    give such a number, or 0. Over a horizon, for quadratic outputs and for more than 4 096 states
-    it is the square that is right to 1e-15 (‖Σ‖² + ‖Σ̂‖²), the error itself to 3e-8 (‖Σ‖ + ‖Σ̂‖);
-    a square below zero within its rounding is given as 0. A dense system holds a pole λ to 1e-16
-    only, which adds 1e-16/(1 − |λ|) · (‖Σ‖ + ‖Σ̂‖) where one of both is dense.
+    give such a number, or 0. Structured over a horizon, for quadratic outputs and for more than
+    4 096 states it is the square that is right to 1e-15 (‖Σ‖² + ‖Σ̂‖²), the error itself to
+    3e-8 (‖Σ‖ + ‖Σ̂‖); a square below zero within its rounding is given as 0. A dense system holds
+    a pole λ to 1e-16 only, which adds 1e-16/(1 − |λ|) · (‖Σ‖ + ‖Σ̂‖) where one of both is dense.
 
     Cost: O(n r (m + p)) for the mixed term when both are structured, O(n³ + r³) otherwise.
     Quadratic outputs add O(p n r (n + r)), or O(p n c r) for factors of rank c.
@@ -146,6 +147,7 @@ def h2_error(
         more than 1e-6 · (‖Σ‖ + ‖Σ̂‖).
     """
     sys, reduced = as_system(sys), as_system(reduced, "reduced")
+    horizon = check_horizon(horizon)
     _check_same_signals(sys, reduced)
     single = is_single(sys.B) and is_single(reduced.B)
     squared, exponent = _squared_difference(sys, reduced, horizon)
@@ -184,12 +186,12 @@ def _square(sys: System, horizon: int | None) -> tuple[Array, Array, Array]:
     """‖Σ‖² without D, the size of the terms that it is a sum of, Σ_k (Σ_i |C_ki| √P_ii)² and
     likewise for the forms, both in units of 4^e, and e; for signals of about size one."""
     xp = namespace(sys.B)
-    if horizon is None and isinstance(sys, LTI):
-        if low_rank_pays(sys):
+    if isinstance(sys, LTI):
+        if low_rank_pays(sys, horizon):
             square = xp.sum(xp.abs(_response_factor(_modal_parts(sys))) ** 2, axis=(-2, -1))
             return square, square, xp.zeros_like(square)
         if is_dense_numpy(sys):
-            return _square_by_schur(sys)
+            return _square_by_schur(sys, horizon)
     (P,) = double_gramians(linear_part(sys), horizon, which="P")
     C, M = sys.C, forms_of(sys)
     square = real_part(xp.sum((C @ P) * conjugate(C), axis=(-2, -1))) + cross_trace(M, P, M)
@@ -210,12 +212,12 @@ def _state_sizes(A: StateMatrix, P: Array) -> Array:
     return xp.sqrt(xp.where(p > 0, p, xp.zeros_like(p)))[..., None]
 
 
-def _square_by_schur(sys: LTI) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _square_by_schur(sys: LTI, horizon: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """‖C R‖_F² with P = R Rᴴ."""
     squares, exponents = np.zeros(sys.batch_shape), np.zeros(sys.batch_shape)
-    for index, one in stable_schur_systems(sys, what=_WHAT):
-        R = solve_stein_factor(one.T, one.B)
-        warn_if_lost(one.A, one.T, one.B, one.C, R)
+    for index, one in schur_systems(sys, horizon, what=_WHAT):
+        R = factor_in_schur_form(one.T, one.B, horizon)
+        warn_if_lost(one.A, one.T, one.B, one.C, R, horizon)
         squares[index], exponents[index] = np.linalg.norm(one.C @ R) ** 2, one.b + one.c
     return squares, squares, exponents
 
@@ -224,12 +226,13 @@ def _squared_difference(sys: System, reduced: System, horizon: int | None) -> tu
     """‖Σ − Σ̂‖² without D in units of 4^e, and e."""
     xp = namespace(sys.B, reduced.B)
     order = sys.order + reduced.order
-    linear = isinstance(sys, LTI) and isinstance(reduced, LTI) and horizon is None
+    linear = isinstance(sys, LTI) and isinstance(reduced, LTI)
+    modal = linear and horizon is None and 0 < order <= _FEW
     if is_structured(sys.A):
         reduced = _in_modes(reduced)
     (sys, first), (reduced, second) = (in_unit_signals(x, horizon) for x in (sys, reduced))
     if linear and any(is_dense_numpy(x) for x in (sys, reduced)):
-        squares, exponent = _squared_difference_by_schur(sys, reduced, first, second)
+        squares, exponent = _squared_difference_by_schur(sys, reduced, first, second, horizon)
         return _non_negative(squares), exponent
     exponent = xp.maximum(first, second)
     sys, reduced = with_outputs(sys, first - exponent), with_outputs(reduced, second - exponent)
@@ -242,7 +245,7 @@ def _squared_difference(sys: System, reduced: System, horizon: int | None) -> tu
     mixed = real_part(xp.sum((C @ X) * conjugate(C_reduced), axis=(-2, -1)))
     mixed = mixed + cross_trace(forms_of(sys), X, forms_of(reduced))
     found = square + other - 2 * mixed
-    if linear and 0 < order <= _FEW and not holds(found > _CANCELLATION * (terms + more)):
+    if modal and not holds(found > _CANCELLATION * (terms + more)):
         batch = np.broadcast_shapes(sys.batch_shape, reduced.batch_shape)
         error = _difference_factor(*(_modal_parts(spread(x, batch)) for x in (sys, reduced)))
         return _non_negative(xp.sum(xp.abs(error) ** 2, axis=(-2, -1))), exponent
@@ -253,11 +256,14 @@ def _squared_difference(sys: System, reduced: System, horizon: int | None) -> tu
 Parts: TypeAlias = tuple[Array, Array, Array, Array]
 
 
-def _modal_parts(sys: LTI) -> Parts:
-    """With states scaled so that both Gramians have about equal diagonals."""
-    scaled, _ = balance_states(in_double(sys))
-    A = scaled.A
-    B, C = signals_in_modes(A, scaled.B, scaled.C)
+def _modal_parts(sys: LTI, horizon: int | None = None) -> Parts:
+    """With states scaled so that both Gramians over the infinite horizon have about equal
+    diagonals."""
+    sys = in_double(sys)
+    if horizon is None:
+        sys, _ = balance_states(sys)
+    A = sys.A
+    B, C = signals_in_modes(A, sys.B, sys.C)
     return *polar_modes(A), as_complex(B), as_complex(C)
 
 
@@ -280,12 +286,12 @@ def _difference_factor(parts: Parts, others: Parts) -> Array:
 
 
 def _squared_difference_by_schur(
-    sys: LTI, reduced: LTI, first: np.ndarray, second: np.ndarray
+    sys: LTI, reduced: LTI, first: np.ndarray, second: np.ndarray, horizon: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """‖[C, −Ĉ] R‖_F² with P = R Rᴴ of both systems side by side, in units of 4^e, and e: nothing is
     squared before both outputs are subtracted."""
     batch = np.broadcast_shapes(sys.batch_shape, reduced.batch_shape)
-    entries = [_schur_entries(spread(x, batch)) for x in (sys, reduced)]
+    entries = [_schur_entries(spread(x, batch), horizon) for x in (sys, reduced)]
     first, second = (np.broadcast_to(x, batch) for x in (first, second))
     squares, exponents = np.zeros(batch), np.zeros(batch)
     for index, (T, B, C, own) in entries[0].items():
@@ -298,23 +304,25 @@ def _squared_difference_by_schur(
         )
         T = scipy.linalg.block_diag(T, T_reduced)
         B, C = np.concatenate([B, B_reduced]), np.concatenate([C, -C_reduced], axis=-1)
-        R = solve_stein_factor(T, B)
+        R = factor_in_schur_form(T, B, horizon)
         squares[index] = np.linalg.norm(C @ R) ** 2
         split = len(T) - len(T_reduced)
         parts = slice(split), slice(split, None)
         size = sum(float(np.linalg.norm(C[:, x] @ R[x])) for x in parts)
         if size > 0:
             for x in parts:
-                warn_if_moved(T[x, x], B[x], C[:, x], R[x], size)
+                warn_if_moved(T[x, x], B[x], C[:, x], R[x], size, horizon)
     return squares, exponents
 
 
-def _schur_entries(sys: LTI) -> dict[tuple[int, ...], tuple[Array, Array, Array, int]]:
+def _schur_entries(
+    sys: LTI, horizon: int | None
+) -> dict[tuple[int, ...], tuple[Array, Array, Array, int]]:
     """(T, B, C, e) of the systems 2^e Σ of a batch, T triangular; in modes of a structured A."""
     if not is_structured(sys.A):
-        systems = stable_schur_systems(sys, what=_WHAT)
+        systems = schur_systems(sys, horizon, what=_WHAT)
         return {index: (one.T, one.B, one.C, one.b + one.c) for index, one in systems}
-    poles, (_, _, B, C) = mode_poles(sys.A), _modal_parts(sys)
+    poles, (_, _, B, C) = mode_poles(sys.A), _modal_parts(sys, horizon)
     return {i: (np.diag(poles[i]), B[i], C[i], 0) for i in np.ndindex(sys.batch_shape)}
 
 

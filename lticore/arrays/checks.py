@@ -82,6 +82,11 @@ def check_integer(name: str, value: Any, *, minimum: int) -> int:
     return number
 
 
+def check_horizon(horizon: Any) -> int | None:
+    """A number of steps of at least one, or None: all."""
+    return None if horizon is None else check_integer("horizon", horizon, minimum=1)
+
+
 def check_dt(dt: Any, what: str) -> bool | float:
     """True (steps without a unit), a sampling time > 0, or 0.0: continuous time."""
     if dt is None:

@@ -11,7 +11,7 @@ import scipy.linalg
 
 from ..arrays.linalg import EPSILON, adjoint
 from ..arrays.namespaces import Array, namespace
-from ..errors import SingularEquationError, warn_precision
+from ..errors import NonFiniteError, SingularEquationError, warn_precision
 from ..systems.modes import from_modes, mode_poles, to_modes
 from ..systems.structure import Diagonal, Rotation
 
@@ -34,13 +34,45 @@ RawSolver: TypeAlias = Callable[[Array, bool], Array]
 def sum_by_doubling(A: Array, Q: Array, B: Array, horizon: int) -> Array:
     """Σ_{k<T} A^k Q (Bᴴ)^k along the binary digits of T: nothing is subtracted."""
     X, A_power, B_power = Q, A, B
-    for digit in bin(horizon)[3:]:
-        X = X + A_power @ X @ adjoint(B_power)
-        A_power, B_power = A_power @ A_power, B_power @ B_power
-        if digit == "1":
-            X = Q + A @ X @ adjoint(B)
-            A_power, B_power = A_power @ A, B_power @ B
+    # Callers look at what overflows.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for digit in bin(horizon)[3:]:
+            X = X + A_power @ X @ adjoint(B_power)
+            A_power, B_power = A_power @ A_power, B_power @ B_power
+            if digit == "1":
+                X = Q + A @ X @ adjoint(B)
+                A_power, B_power = A_power @ A, B_power @ B
     return X
+
+
+def factor_by_doubling(A: np.ndarray, B: np.ndarray, horizon: int) -> np.ndarray:
+    """F, at most square, with F Fᴴ = Σ_{k<T} A^k B Bᴴ (A^k)ᴴ, along the binary digits of T.
+
+    The sums of :func:`sum_by_doubling`, of which no square is formed.
+
+    Raises
+    ------
+    NonFiniteError
+    """
+    F, power = B, A
+    with np.errstate(over="ignore", invalid="ignore"):
+        for digit in bin(horizon)[3:]:
+            F = _compressed(np.hstack([F, power @ F]))
+            power = power @ power
+            if digit == "1":
+                F = _compressed(np.hstack([B, A @ F]))
+                power = power @ A
+    if not np.isfinite(F).all():
+        raise NonFiniteError(
+            "a sum over the horizon overflows: B, C or the powers of A over it are too large"
+        )
+    return F
+
+
+def _compressed(X: np.ndarray) -> np.ndarray:
+    """F with F Fᴴ = X Xᴴ, square where X is wider."""
+    n, width = X.shape
+    return X if width <= n else adjoint(np.linalg.qr(adjoint(X), mode="r"))
 
 
 def sum_by_doubling_gradient(A: Array, W: Array, G: Array, horizon: int) -> Array:
@@ -96,14 +128,15 @@ def sum_to_convergence(A: Array, Q: Array, B: Array) -> Array:
 SchurForms: TypeAlias = dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]]
 
 
-def schur_solver(A_schur: SchurForms, B_schur: SchurForms) -> RawSolver:
+def schur_solver(A_schur: SchurForms, B_schur: SchurForms, horizon: int | None = None) -> RawSolver:
     """A = U T Uᴴ, B = V S Vᴴ with triangular T, S; then T Y Sᴴ − Y + Uᴴ Q V = 0, X = U Y Vᴴ.
 
     In the adjoint equation Tᴴ is lower triangular; reversing the order of the Schur vectors makes
-    it upper triangular again.
+    it upper triangular again. With a horizon Y is the sum of so many terms.
     """
-    for index, (T, _) in A_schur.items():
-        _check_pairs(np.diagonal(T), np.diagonal(B_schur[index][0]))
+    if horizon is None:
+        for index, (T, _) in A_schur.items():
+            _check_pairs(np.diagonal(T), np.diagonal(B_schur[index][0]))
 
     def solve(Q: Array, adjoint_equation: bool) -> Array:
         X = np.empty(Q.shape, dtype=np.complex128)
@@ -111,7 +144,11 @@ def schur_solver(A_schur: SchurForms, B_schur: SchurForms) -> RawSolver:
             (T, U), (S, V) = A_schur[index], B_schur[index]
             if adjoint_equation:
                 (T, U), (S, V) = _reversed_adjoint(T, U), _reversed_adjoint(S, V)
-            Y = _solve_triangular_stein(T, adjoint(U) @ Q[index] @ V, S)
+            F = adjoint(U) @ Q[index] @ V
+            if horizon is None:
+                Y = _solve_triangular_stein(T, F, S)
+            else:
+                Y = sum_by_doubling(T, F, S, horizon)
             X[index] = U @ Y @ adjoint(V)
         return X
 
@@ -156,6 +193,10 @@ def schur_forms(A: np.ndarray) -> SchurForms:
     return {index: schur_form(A[index]) for index in np.ndindex(A.shape[:-2])}
 
 
+def schur_forms_for_powers(A: np.ndarray) -> SchurForms:
+    return {index: schur_form_for_powers(A[index]) for index in np.ndindex(A.shape[:-2])}
+
+
 def schur_form(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Upper triangular T and unitary U, both complex, with A = U T Uᴴ.
 
@@ -164,6 +205,16 @@ def schur_form(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if np.iscomplexobj(A) or len(A) <= _SMALL:
         return scipy.linalg.schur(A, output="complex")
     return scipy.linalg.rsf2csf(*scipy.linalg.schur(A, output="real"))
+
+
+def schur_form_for_powers(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """T and unitary U with A = U T Uᴴ, real for real A: T has 2 × 2 blocks for complex poles then.
+
+    Squares of A round by eps ‖A‖² in all entries, which moves the poles of a non-normal A² far. In
+    those of T zeros stay zeros, and the diagonal blocks, which are [[a, b], [c, a]] with bc < 0,
+    keep their digits: a² + bc is Re λ² rounded by eps |λ|².
+    """
+    return scipy.linalg.schur(A, output="complex" if np.iscomplexobj(A) else "real")
 
 
 def _reversed_adjoint(T: np.ndarray, U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

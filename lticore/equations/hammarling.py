@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -10,7 +11,14 @@ import scipy.linalg
 from ..arrays.linalg import EPSILON, adjoint
 from ..errors import UnstableSystemError, warn_precision
 from ..matrices.factors import graded_factor
-from .dense import ACCURACY, power_sum_bound, schur_form
+from .dense import (
+    ACCURACY,
+    factor_by_doubling,
+    power_sum_bound,
+    schur_form,
+    sum_by_doubling_gradient,
+)
+from .stability import SchurSystem
 
 (_trtrs,) = scipy.linalg.get_lapack_funcs(("trtrs",), dtype=np.complex128)
 
@@ -37,21 +45,28 @@ def gramian_factors_dense(
 
 
 def factors_in_schur_form(
-    T: np.ndarray, B: np.ndarray, C: np.ndarray
+    T: np.ndarray, B: np.ndarray, C: np.ndarray, horizon: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(R, S) with T R Rᴴ Tᴴ − R Rᴴ + B Bᴴ = 0 and Tᴴ S Sᴴ T − S Sᴴ + Cᴴ C = 0, T triangular.
+    """(R, S) with T R Rᴴ Tᴴ − R Rᴴ + B Bᴴ = 0 and Tᴴ S Sᴴ T − S Sᴴ + Cᴴ C = 0, T triangular, or
+    factors of the sums over a horizon.
 
     Raises
     ------
     UnstableSystemError
     """
-    return solve_stein_factor(T, B), adjoint_factor(T, C)
+    return factor_in_schur_form(T, B, horizon), adjoint_factor(T, C, horizon)
 
 
-def adjoint_factor(T: np.ndarray, C: np.ndarray) -> np.ndarray:
-    """Lower triangular S with Tᴴ S Sᴴ T − S Sᴴ + Cᴴ C = 0 for upper triangular T."""
+def factor_in_schur_form(T: np.ndarray, B: np.ndarray, horizon: int | None = None) -> np.ndarray:
+    """R alone."""
+    return solve_stein_factor(T, B) if horizon is None else factor_by_doubling(T, B, horizon)
+
+
+def adjoint_factor(T: np.ndarray, C: np.ndarray, horizon: int | None = None) -> np.ndarray:
+    """S alone, lower triangular over the infinite horizon."""
     # Tᴴ is lower triangular; with the states in reverse order it is upper triangular again.
-    return solve_stein_factor(adjoint(T)[::-1, ::-1], adjoint(C)[::-1])[::-1, ::-1]
+    flipped = adjoint(T)[::-1, ::-1], adjoint(C)[::-1]
+    return factor_in_schur_form(*flipped, horizon)[::-1, ::-1]
 
 
 def in_states(U: np.ndarray, factor: np.ndarray, real: bool) -> np.ndarray:
@@ -60,16 +75,24 @@ def in_states(U: np.ndarray, factor: np.ndarray, real: bool) -> np.ndarray:
     For real P = X Xᴴ = Re X Re Xᵀ + Im X Im Xᵀ.
     """
     X = U @ factor
-    return np.hstack([X.real, X.imag]) if real else X
+    return np.hstack([X.real, X.imag]) if real and np.iscomplexobj(X) else X
 
 
-def warn_if_lost(A: np.ndarray, T: np.ndarray, B: np.ndarray, C: np.ndarray, R: np.ndarray) -> None:
+def warn_if_lost(
+    A: np.ndarray,
+    T: np.ndarray,
+    B: np.ndarray,
+    C: np.ndarray,
+    R: np.ndarray,
+    horizon: int | None = None,
+) -> None:
     """Warn where rounding changes tr C P Cᴴ = tr Bᴴ Q B, P = R Rᴴ, by more than 1e-6 of itself,
     unless it is zero to rounding. A is T in other orthogonal coordinates.
 
     To first order δ tr C P Cᴴ = 2 Re tr (Q T P δTᴴ + Q B δBᴴ + P Cᴴ δC), Q = S Sᴴ, for δT of the
-    size ½ eps ‖T‖_F that the Schur form of A leaves, not quite in the worst direction. S is
-    computed only where a bound on it by the powers of A does not do.
+    size ½ eps ‖T‖_F that the Schur form of A leaves, not quite in the worst direction; of sums
+    over a horizon 2 Q T P is their gradient in T. S is computed only where a bound on it by the
+    powers of A does not do.
     """
     r, t, b, c, y = (np.linalg.norm(X) for X in (R, T, B, C, C @ R))
     if y <= _ZERO * c * r:
@@ -79,42 +102,64 @@ def warn_if_lost(A: np.ndarray, T: np.ndarray, B: np.ndarray, C: np.ndarray, R: 
         bound = grown * ((r * t) ** 2 + b**2) + (r * c / y) ** 2
         if EPSILON * bound <= ACCURACY:
             return
-        S = adjoint_factor(T, C)
+        S = adjoint_factor(T, C, horizon)
         s = np.linalg.norm(S)
         R, S = R / r, S / s
-        share = (r * s / y) ** 2 * t * np.linalg.norm(S @ ((adjoint(S) @ (T @ R)) @ adjoint(R)))
-        share += (s / y) ** 2 * b * np.linalg.norm(S @ (adjoint(S) @ B))
+        if horizon is None:
+            by_T = (r * s / y) ** 2 * np.linalg.norm(S @ ((adjoint(S) @ (T @ R)) @ adjoint(R)))
+        else:
+            by_T = (b * c / y) ** 2 * _slope(T, B / b, adjoint(C / c), horizon)
+        share = t * by_T + (s / y) ** 2 * b * np.linalg.norm(S @ (adjoint(S) @ B))
         share += (r / y) ** 2 * c * np.linalg.norm((C @ R) @ adjoint(R))
     if not EPSILON * share <= ACCURACY:
         _warn_of_rounding(float(EPSILON * share), T)
 
 
-def warn_if_values_lost(A: np.ndarray, T: np.ndarray, R: np.ndarray, S: np.ndarray) -> None:
+def _slope(T: np.ndarray, B: np.ndarray, F: np.ndarray, horizon: int) -> np.floating[Any]:
+    """‖g‖_F with Re tr Fᴴ δP F = 2 Re⟨g, δT⟩ for P = Σ_{k<T} T^k B Bᴴ (T^k)ᴴ."""
+    W, G = B @ adjoint(B), F @ adjoint(F)
+    return np.linalg.norm(sum_by_doubling_gradient(T, W, G, horizon)) / 2
+
+
+def warn_if_values_lost(
+    sys: SchurSystem, R: np.ndarray, S: np.ndarray, horizon: int | None = None
+) -> None:
     """Warn where rounding changes singular values of Sᴴ R by more than 1e-6 of the largest, unless
     all are zero to rounding.
 
     σ² are the eigenvalues of Sᴴ P S and of Rᴴ Q R, which change by no more than, to first order,
     tr Sᴴ δP S = 2 Re tr (W T P δTᴴ) and tr Rᴴ δQ R = 2 Re tr (Q T V δTᴴ), with
-    Tᴴ W T − W + S Sᴴ = 0 and T V Tᴴ − V + R Rᴴ = 0, for δT as above.
+    Tᴴ W T − W + S Sᴴ = 0 and T V Tᴴ − V + R Rᴴ = 0, for δT and sums over a horizon as above.
     """
+    T, B, C = sys.T, sys.B, sys.C
     r, s, t, both = (np.linalg.norm(X) for X in (R, S, T, adjoint(S) @ R))
     if both <= _ZERO * r * s:
         return
     with np.errstate(over="ignore", invalid="ignore"):
         # σ_1² ≥ ‖Sᴴ R‖_F²/n.
         weight = EPSILON / 2 * (r * s / both) ** 2 * t
-        if 2 * len(T) * weight * t * power_sum_bound(A) <= ACCURACY:
+        if 2 * len(T) * weight * t * power_sum_bound(sys.A) <= ACCURACY:
             return
         R, S = R / r, S / s
-        V, W = solve_stein_factor(T, R), adjoint_factor(T, adjoint(S))
-        share = np.linalg.norm(W @ ((adjoint(W) @ (T @ R)) @ adjoint(R)))
-        share += np.linalg.norm(S @ ((adjoint(S) @ (T @ V)) @ adjoint(V)))
+        if horizon is None:
+            V, W = solve_stein_factor(T, R), adjoint_factor(T, adjoint(S))
+            share = np.linalg.norm(W @ ((adjoint(W) @ (T @ R)) @ adjoint(R)))
+            share += np.linalg.norm(S @ ((adjoint(S) @ (T @ V)) @ adjoint(V)))
+        else:
+            share = _slope(T, B / r, S, horizon) + _slope(adjoint(T), adjoint(C) / s, R, horizon)
         share *= weight * (both / (r * s) / np.linalg.norm(adjoint(S) @ R, 2)) ** 2
     if not share <= ACCURACY:
         _warn_of_rounding(float(share), T)
 
 
-def warn_if_moved(T: np.ndarray, B: np.ndarray, C: np.ndarray, R: np.ndarray, size: float) -> None:
+def warn_if_moved(
+    T: np.ndarray,
+    B: np.ndarray,
+    C: np.ndarray,
+    R: np.ndarray,
+    size: float,
+    horizon: int | None = None,
+) -> None:
     """Warn where rounding moves the system (T, B, C) by more than 1e-6 ``size`` in the h2 norm.
 
     To first order by the system x⁺ = T x + B u, d⁺ = T d + δT x, y = C d, for random entries of
@@ -127,7 +172,7 @@ def warn_if_moved(T: np.ndarray, B: np.ndarray, C: np.ndarray, R: np.ndarray, si
             return
         moved = t * np.random.default_rng(0).standard_normal(T.shape)
         whole = np.block([[T, moved], [np.zeros_like(T), T]])
-        both = solve_stein_factor(whole, np.concatenate([0 * B, B]))
+        both = factor_in_schur_form(whole, np.concatenate([0 * B, B]), horizon)
         share = EPSILON * np.linalg.norm(C @ both[: len(T)]) / size
     if not share <= ACCURACY:
         _warn_of_rounding(float(share), T)
@@ -138,7 +183,7 @@ def _warn_of_rounding(share: float, T: np.ndarray) -> None:
     warn_precision(
         f"rounding of the dense A may carry a relative error of {share:.0e} into the result, in "
         f"the best units of the states: the least 1 − |λ| of its poles is "
-        f"{1 - np.abs(np.diagonal(T)).max():.1e}, and its norm is {np.linalg.norm(T):.1e}. "
+        f"{1 - np.abs(np.linalg.eigvals(T)).max():.1e}, and its norm is {np.linalg.norm(T):.1e}. "
         "Diagonal and Rotation structures keep poles near the unit circle exactly"
     )
 

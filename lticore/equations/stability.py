@@ -31,7 +31,7 @@ from ..systems.lti import LTI
 from ..systems.modes import polar_modes
 from ..systems.signals import scaled, size_exponent
 from ..systems.structure import StateMatrix, is_structured
-from .dense import schur_form
+from .dense import schur_form, schur_form_for_powers
 
 #: Size of the perturbation by rounding, relative to the Frobenius norm.
 _ROUNDING = 16 * EPSILON
@@ -151,10 +151,16 @@ class SchurSystem:
     c: int
 
 
-def stable_schur_systems(
-    sys: LTI, *, what: str, reached: bool = True, observed: bool = True
+def schur_systems(
+    sys: LTI,
+    horizon: int | None = None,
+    *,
+    what: str,
+    reached: bool = True,
+    observed: bool = True,
 ) -> Iterator[tuple[tuple[int, ...], SchurSystem]]:
-    """The entries of a dense batch on NumPy, in Schur form in the best units of their states.
+    """The entries of a dense batch on NumPy, in Schur form in the best units of their states; with
+    a horizon in the real form for powers of A, with 2 × 2 blocks, and stable or not.
 
     reached, observed : whether B and C help to decide the units, and are not left out as zero
 
@@ -170,8 +176,8 @@ def stable_schur_systems(
     A, B = rescaled(sys.A, row, d), sys.B / d if reached else 0 * sys.B
     C = sys.C * row if observed else 0 * sys.C
     for index in np.ndindex(sys.batch_shape):
-        T, U = schur_form(A[index])
-        if not clear_of_circle(T).all():
+        T, U = schur_form(A[index]) if horizon is None else schur_form_for_powers(A[index])
+        if horizon is None and not clear_of_circle(T).all():
             # Names the mode by its place in the whole batch.
             require_stable(sys, what=what)
         (inputs, b), (outputs, c) = _of_size_one(B[index]), _of_size_one(C[index])

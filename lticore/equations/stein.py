@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -11,15 +10,15 @@ import numpy as np
 from ..arrays.checks import (
     broadcast_batches,
     check_array,
-    check_integer,
+    check_horizon,
     is_complex,
     is_single,
     like_precision,
     to_double,
 )
 from ..arrays.linalg import EPSILON, adjoint, real_part
-from ..arrays.namespaces import Array, is_numpy, namespace
-from ..errors import ShapeError, warn_precision
+from ..arrays.namespaces import Array, holds, is_numpy, namespace
+from ..errors import NonFiniteError, ShapeError, warn_precision
 from ..matrices.balance import rescaled, state_units
 from ..systems.modes import is_real, mode_poles, multiply, polar_modes
 from ..systems.signals import scaled, size_exponent
@@ -36,9 +35,11 @@ from ..systems.structure import (
 from .dense import (
     ACCURACY,
     RawSolver,
+    SchurForms,
     mixed_solver,
     power_sum_bound,
     schur_forms,
+    schur_forms_for_powers,
     schur_solver,
     smallest_pair,
     sum_by_doubling,
@@ -80,13 +81,14 @@ def solve_stein(
     1 − λ_i conj λ_j is formed from radii and phases without cancellation: poles near the unit
     circle keep their relative accuracy (`Rotation`: exactly those given; `Diagonal`: those given,
     perturbed in the last digit). Dense: a backward stable Schur method, in units of the states that
-    A, B and Q decide, so that those given do not matter.
+    A, B and Q decide, so that those given do not matter. Libraries without Schur forms square A in
+    the states given, which rounds by eps ‖A‖² and moves poles of a non-normal A far.
 
     Cost: O(n l) when both are structured; O(n l² + l³) for a structured A and a dense B, likewise
     the other way; O(n³ + l³) when both are dense: complex Schur forms and a recursive triangular
     solve, one batch entry at a time. Libraries without Schur forms square instead (Smith), about
     log2(36/(1 − |λ|)) steps of matrix products, for stable matrices only. With a horizon, dense
-    matrices take at most 2 log2 T steps of products on any library.
+    matrices take at most 2 log2 T steps of products on any library, on NumPy in Schur form.
 
     Raises
     ------
@@ -110,8 +112,7 @@ def solve_stein(
     n, l = order_of(A), order_of(B)
     if tuple(Q.shape[-2:]) != (n, l):
         raise ShapeError(f"Q has shape {tuple(Q.shape)}, but A and B need (..., {n}, {l})")
-    if horizon is not None:
-        horizon = check_integer("horizon", horizon, minimum=1)
+    horizon = check_horizon(horizon)
     arrays = (*parameters(A), *parameters(B), Q)
     xp = namespace(*arrays)
     batch = broadcast_batches(A=batch_shape_of(A), B=batch_shape_of(B), Q=tuple(Q.shape[:-2]))
@@ -119,9 +120,12 @@ def solve_stein(
     A = broadcast_state_matrix(map_parameters(to_double, A), batch)
     B = A if same else broadcast_state_matrix(map_parameters(to_double, B), batch)
     Q = xp.broadcast_to(to_double(Q), (*batch, n, l))
-    dense = horizon is None and is_numpy(Q) and not (is_structured(A) and is_structured(B))
-    dense = dense and 0 not in (n, l)
-    X = _solve_in_units(A, Q, B) if dense else stein_solver(A, B, horizon)(Q)
+    dense = is_numpy(Q) and not (is_structured(A) and is_structured(B)) and 0 not in (n, l)
+    X = _solve_in_units(A, Q, B, horizon) if dense else stein_solver(A, B, horizon)(Q)
+    if horizon is not None and not holds(xp.isfinite(X)):
+        raise NonFiniteError(
+            "the sum over the horizon overflows: Q or the powers of A and B over it are too large"
+        )
     return like_precision(X, all(is_single(x) for x in arrays))
 
 
@@ -148,10 +152,11 @@ def stein_solver(
         solve = _nothing_to_solve(A, B)
     elif is_structured(A) and is_structured(B):
         solve = modal_solver(A, B, horizon)
-    elif horizon is not None:
-        solve = _series_solver(_dense(A), _dense(B), partial(sum_by_doubling, horizon=horizon))
     elif not all(is_numpy(x) for x in (*parameters(A), *parameters(B))):
-        solve = _series_solver(_dense(A), _dense(B), sum_to_convergence)
+        solve = _series_solver(_dense(A), _dense(B), horizon)
+    elif horizon is not None:
+        A_schur = _forms_for_powers(A)
+        solve = schur_solver(A_schur, A_schur if B is A else _forms_for_powers(B), horizon)
     elif is_structured(A):
         solve = mixed_solver(A, B)
     elif is_structured(B):
@@ -175,7 +180,18 @@ def _nothing_to_solve(A: StateMatrix, B: StateMatrix) -> RawSolver:
     return lambda Q, adjoint_equation: xp.astype(Q, xp.result_type(*arrays, Q))
 
 
-def _solve_in_units(A: StateMatrix, Q: np.ndarray, B: StateMatrix) -> np.ndarray:
+def _forms_for_powers(A: StateMatrix) -> SchurForms:
+    """Of a structured A its blocks, in the states given."""
+    if not is_structured(A):
+        return schur_forms_for_powers(A)
+    T = A.to_dense()
+    U = np.eye(order_of(A))
+    return {index: (T[index], U) for index in np.ndindex(T.shape[:-2])}
+
+
+def _solve_in_units(
+    A: StateMatrix, Q: np.ndarray, B: StateMatrix, horizon: int | None
+) -> np.ndarray:
     """X of an equation with a dense matrix on NumPy, in units d of its rows and e of its columns
     that rounding likes: (D⁻¹ A D) (D⁻¹ X E⁻¹) (E⁻¹ B E)ᴴ − D⁻¹ X E⁻¹ + D⁻¹ Q E⁻¹ = 0 … with a
     warning where rounding counts."""
@@ -190,9 +206,9 @@ def _solve_in_units(A: StateMatrix, Q: np.ndarray, B: StateMatrix) -> np.ndarray
     row = np.swapaxes(e, -1, -2)
     Q = Q / d / row
     exponent = size_exponent(Q)[..., None, None]
-    solve = stein_solver(A, B)
-    X = solve(scaled(Q, -exponent))
-    _warn_if_sensitive(A, X, B, solve)
+    Q, solve = scaled(Q, -exponent), stein_solver(A, B, horizon)
+    X = solve(Q)
+    _warn_if_sensitive(A, Q, B, X, solve, horizon)
     return scaled(X * d, exponent) * row
 
 
@@ -207,11 +223,19 @@ def _in_units(A: StateMatrix, d: np.ndarray) -> StateMatrix:
     return A if is_structured(A) else rescaled(A, np.swapaxes(d, -1, -2), d)
 
 
-def _warn_if_sensitive(A: StateMatrix, X: np.ndarray, B: StateMatrix, solve: SteinSolver) -> None:
-    """Warn where rounding of A and B changes X by more than 1e-6 of itself.
+def _warn_if_sensitive(
+    A: StateMatrix,
+    Q: np.ndarray,
+    B: StateMatrix,
+    X: np.ndarray,
+    solve: SteinSolver,
+    horizon: int | None,
+) -> None:
+    """Warn where rounding of A, B and Q changes X by more than 1e-6 of itself.
 
-    Measured, to first order: A δX Bᴴ − δX + δA X Bᴴ + A X δBᴴ = 0 with random δA and δB of the size
-    that Schur forms leave, ‖δA‖_F = 4 eps ‖A‖_F; the poles of a structured A round by eps.
+    Measured with random δA, δB and δQ of the size that Schur forms leave, ‖δA‖_F = 4 eps ‖A‖_F; the
+    poles of a structured A round by eps. To first order A δX Bᴴ − δX + δA X Bᴴ + A X δBᴴ + δQ = 0;
+    sums over a horizon are computed again.
     """
     # A cheap bound first: ‖X‖ ≤ Σ ‖A^k‖‖Q‖‖B^k‖ for any right side Q.
     grown = np.sqrt(_growth(A)) * np.sqrt(_growth(B))
@@ -223,10 +247,20 @@ def _warn_if_sensitive(A: StateMatrix, X: np.ndarray, B: StateMatrix, solve: Ste
     XB, AX = adjoint(multiply(B, adjoint(X))), multiply(A, X)
     size, share = np.linalg.norm(X, axis=(-2, -1)), 0.0
     for _ in range(_PROBES):
-        change = solve(_rounding(A, rng) @ XB + AX @ adjoint(_rounding(B, rng)))
+        of_A, of_B, of_Q = _rounding(A, rng), _rounding(B, rng), _rounding_of(Q, rng)
+        if horizon is None:
+            change = solve(of_A @ XB + AX @ adjoint(of_B) + of_Q)
+        else:
+            change = stein_solver(_dense(A) + of_A, _dense(B) + of_B, horizon)(Q + of_Q) - X
         change = np.linalg.norm(change, axis=(-2, -1)) / np.where(size > 0, size, 1)
         share = max(share, float(np.max(change, initial=0)))
     if share <= ACCURACY:
+        return
+    if horizon is not None:
+        warn_precision(
+            f"rounding may carry a relative error of {share:.0e} into the sum over the horizon, in "
+            f"the best units of the states: {horizon - 1} powers of A and B are that sensitive"
+        )
         return
     poles = [mode_poles(x) if is_structured(x) else np.linalg.eigvals(x) for x in (A, B)]
     gap = np.abs(1 - poles[0][..., :, None] * poles[1].conj()[..., None, :])
@@ -255,11 +289,15 @@ def _norm(A: StateMatrix) -> np.ndarray:
 def _rounding(A: StateMatrix, rng: np.random.Generator) -> np.ndarray:
     """Random (..., n, n) with ‖δA‖_F about eps ‖A‖_F; of a structured A none of its poles moves by
     more than eps of its modulus."""
-    n = order_of(A)
-    noise = EPSILON * rng.standard_normal((n, n))
     if is_structured(A):
-        return np.diag(np.diagonal(noise))
-    return noise * (_SIZE * np.linalg.norm(A, axis=(-2, -1)) / n)[..., None, None]
+        return np.diag(EPSILON * rng.standard_normal(order_of(A)))
+    return _rounding_of(A, rng)
+
+
+def _rounding_of(X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    size = _SIZE * EPSILON * np.linalg.norm(X, axis=(-2, -1), keepdims=True)
+    noise = rng.standard_normal(X.shape[-2:])
+    return noise * size / np.sqrt(noise.size)
 
 
 def _dense(A: StateMatrix) -> Array:
@@ -271,8 +309,19 @@ def _swapped(solve: RawSolver) -> RawSolver:
     return lambda Q, adjoint_equation: adjoint(solve(adjoint(Q), adjoint_equation))
 
 
-def _series_solver(A: Array, B: Array, total: Callable[[Array, Array, Array], Array]) -> RawSolver:
-    """Solve by summing A^k Q (Bᴴ)^k with ``total(A, Q, B)``."""
+def doubling_solver(A: Array, horizon: int) -> SteinSolver:
+    """:func:`stein_solver` over a horizon that squares A as it is: for A in Schur form."""
+    solve = _series_solver(A, A, horizon)
+    return lambda Q, adjoint=False: solve(Q, adjoint)
+
+
+def _series_solver(A: Array, B: Array, horizon: int | None) -> RawSolver:
+    """Solve by summing A^k Q (Bᴴ)^k in the states given."""
+
+    def total(A: Array, Q: Array, B: Array) -> Array:
+        if horizon is None:
+            return sum_to_convergence(A, Q, B)
+        return sum_by_doubling(A, Q, B, horizon)
 
     def solve(Q: Array, adjoint_equation: bool) -> Array:
         return total(adjoint(A), Q, adjoint(B)) if adjoint_equation else total(A, Q, B)

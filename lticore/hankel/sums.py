@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..arrays.checks import (
-    check_integer,
+    check_horizon,
     check_rtol,
     is_single,
     like_precision,
     to_double,
 )
-from ..arrays.linalg import real_part
+from ..arrays.linalg import adjoint, real_part
 from ..arrays.namespaces import Array, holds, namespace
+from ..equations.dense import schur_forms_for_powers
 from ..equations.stability import HORIZON, offering, require_stable
-from ..equations.stein import stein_solver
+from ..equations.stein import doubling_solver, stein_solver
 from ..errors import warn_precision
 from ..matrices.balance import balance_dense, rescaled
 from ..systems.doors import as_linear
@@ -128,23 +131,28 @@ def hankel_sum_and_gradient(
     """
     sys, phi = as_linear(sys), as_spectral_function(function)
     rtol = None if rtol is None else check_rtol(rtol)
-    if horizon is not None:
-        horizon = check_integer("horizon", horizon, minimum=1)
+    horizon = check_horizon(horizon)
     single, sys = is_single(sys.B), in_double(sys)
-    dense = horizon is None and is_dense_numpy(sys)
+    dense = is_dense_numpy(sys)
     what = "a Hankel sum"
     if horizon is None and not dense:
         require_stable(sys, what=what)
     xp = namespace(sys.B)
     # A structured system is scaled before its Gramians are formed, a dense one before and after.
-    t, d = None, None
+    t, d, U = None, None, None
     if horizon is None and is_structured(sys.A):
         sys, t = balance_states(sys)
     elif dense:
         sys, d = _in_best_units(sys)
     sys, b, c = unit_signals(sys)
     phi, e = _in_units(phi, b + c, sys.order)
-    solve = balanced_solver(sys, what=what) if dense else stein_solver(sys.A, horizon=horizon)
+    if dense and horizon is not None:
+        sys, U = _in_schur_form(sys)
+        solve = doubling_solver(sys.A, horizon)
+    elif dense:
+        solve = balanced_solver(sys, what=what)
+    else:
+        solve = stein_solver(sys.A, horizon=horizon)
     P, Q = gramian(sys, solve, "P"), gramian(sys, solve, "Q")
     if t is not None:
         found = gramian_cotangents(P, Q, phi, rtol)
@@ -160,6 +168,8 @@ def hankel_sum_and_gradient(
         # Fresh arrays, and large ones.
         g_B *= t
         g_C /= xp.matrix_transpose(t)
+    if U is not None:
+        g_A, g_B, g_C = (U @ g_A[0] @ adjoint(U),), U @ g_B, g_C @ adjoint(U)
     if d is not None:
         row = xp.matrix_transpose(d)
         g_A, g_B, g_C = (rescaled(g_A[0], row, d),), g_B / d, g_C * row
@@ -177,6 +187,14 @@ def hankel_sum_and_gradient(
 def _in_best_units(sys: LTI) -> tuple[LTI, Array]:
     A, B, C, d = balance_dense(sys.A, sys.B, sys.C)
     return LTI(A, B, C), d
+
+
+def _in_schur_form(sys: LTI) -> tuple[LTI, np.ndarray]:
+    """(Σ', U): Σ in the states z of x = U z in which powers of A keep their poles."""
+    T, U = np.empty_like(sys.A), np.empty_like(sys.A)
+    for index, form in schur_forms_for_powers(sys.A).items():
+        T[index], U[index] = form
+    return LTI(T, adjoint(U) @ sys.B, sys.C @ U), U
 
 
 def _in_units(phi: SpectralFunction, exponent: Array, order: int) -> tuple[SpectralFunction, Array]:

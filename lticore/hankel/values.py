@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ..arrays.checks import check_integer, is_single, like_precision
+from ..arrays.checks import check_horizon, check_integer, is_single, like_precision
 from ..arrays.linalg import adjoint_product, pad_values
 from ..arrays.namespaces import Array, is_numpy, namespace
 from ..equations.stability import HORIZON, offering
@@ -53,9 +53,9 @@ def hankel_singular_values(
     balanced (1e-16 · σ_1²/σ_i, where all are within 1e-4 of the largest, for n > 128 on NumPy);
     values below about 1e-12 σ_1 need not have a correct digit. The guarantee is
     1e-15 · (‖R‖‖S‖)²/σ_i, since a formed Gramian loses directions that are weak in it, and these
-    can be strong in the other one. Dense systems on NumPy form none over the infinite horizon:
-    theirs is 1e-15 · ‖R‖‖S‖ for a matrix within 1e-15 ‖A‖ of A, rows and columns of A having been
-    brought to about equal size. Measured: 9e-11 σ_1 from SLICOT's values for the benchmark `beam`
+    can be strong in the other one. Dense systems on NumPy form none: theirs is
+    1e-15 · ‖R‖‖S‖ for a matrix within 1e-15 ‖A‖ of A, rows and columns of A having been brought to
+    about equal size. Measured: 9e-11 σ_1 from SLICOT's values for the benchmark `beam`
     (n = 348), where formed Gramians are off by 1e-7; 9e-14 in the companion form of a Padé delay of
     order 10 with ‖A‖ = 2e8.
 
@@ -102,6 +102,7 @@ def hankel_singular_values(
     sys = as_linear(sys)
     if accuracy not in ("standard", "relative"):
         raise ArgumentError(f"accuracy={accuracy!r} is not 'standard' or 'relative'")
+    horizon = check_horizon(horizon)
     if max_rank is not None:
         max_rank = check_integer("max_rank", max_rank, minimum=1)
     full, b, c = unit_signals(in_double(sys))

@@ -336,7 +336,9 @@ def test_frequencies_are_real(sys):
 
 @pytest.mark.parametrize("name", WITH_HORIZON)
 @pytest.mark.parametrize("horizon", [0, -1, 1.0, 2.5, True, "3", np.ones(2)])
-def test_horizons_are_positive_integers(name, horizon, sys):
+@pytest.mark.parametrize("dense", [False, True])
+def test_horizons_are_positive_integers(name, horizon, sys, dense):
+    sys = lti.LTI(sys.A.to_dense(), sys.B, sys.C) if dense else sys
     with pytest.raises(lti.ArgumentError, match="horizon must be an integer"):
         WITH_HORIZON[name](sys, horizon=horizon)
 

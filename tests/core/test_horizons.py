@@ -1,0 +1,240 @@
+"""Sums over a horizon of dense non-normal matrices, as good as their rounding allows.
+
+A is A + E, ‖E‖_F of a few eps ‖A‖_F, after any backward stable transformation. What such an E does
+to a result is found by adding some, in sixty digits; squares of A in its own states round by
+eps ‖A‖², which does thousands of times more.
+"""
+
+import mpmath
+import numpy as np
+import pytest
+
+import lticore as lti
+
+EPS = np.finfo(float).eps
+HORIZON = 30
+#: Random E of ‖E‖_F = eps ‖A‖_F, of which the worst is meant, and what may be worse: Schur forms
+#: of order n = 8 leave some eps, and the worst direction of n² counts up to n times more.
+PROBES, WORSE = 6, 40
+
+
+@pytest.fixture(autouse=True)
+def sixty_digits():
+    with mpmath.workdps(60):
+        yield
+
+
+def exact(X):
+    return np.vectorize(mpmath.mpf, otypes=[object])(X)
+
+
+def powers(A, F):
+    """Σ_k … over the horizon is over k of these: A^k F."""
+    terms = [F]
+    for _ in range(HORIZON - 1):
+        terms.append(A @ terms[-1])
+    return np.stack(terms)
+
+
+def gramian(A, F):
+    return sum(X @ X.T for X in powers(A, F))
+
+
+def hankel_values(A, B, C):
+    squares = gramian(A, B) @ gramian(A.T, C.T)
+    found = mpmath.eig(mpmath.matrix(squares.tolist()), left=False, right=False)
+    return np.array(sorted((mpmath.sqrt(abs(x)) for x in found), reverse=True))
+
+
+def h2_norm(A, B, C):
+    return np.array([mpmath.sqrt(((C @ powers(A, B)) ** 2).sum())])
+
+
+def size(X):
+    return mpmath.sqrt((np.asarray(X) ** 2).sum())
+
+
+def share(X, expected):
+    return size(X - expected) / size(expected)
+
+
+def allowed(function, A, *rest):
+    """(exact value, allowed relative error) of function(A, …) with all in sixty digits."""
+    rng = np.random.default_rng(1)
+    A, rest = exact(A), [exact(X) for X in rest]
+    expected, worst = function(A, *rest), 0
+    for _ in range(PROBES):
+        E = exact(rng.standard_normal(A.shape))
+        moved = function(A + EPS * size(A) / size(E) * E, *rest)
+        worst = max(worst, share(moved, expected))
+    return expected, WORSE * worst
+
+
+def check(found, function, *arrays):
+    expected, tolerance = allowed(function, *arrays)
+    assert share(exact(found), expected) <= tolerance < 1e-5
+
+
+def non_normal(seed, n=8, radius=1.1):
+    """Poles within the radius, some outside the circle, behind couplings of about 10."""
+    rng = np.random.default_rng(seed)
+    T = np.triu(10 * rng.standard_normal((n, n)), 1) + np.diag(rng.uniform(-radius, radius, n))
+    U = np.linalg.qr(rng.standard_normal((n, n)))[0]
+    return lti.LTI(U @ T @ U.T, rng.standard_normal((n, 2)), rng.standard_normal((3, n)))
+
+
+SEEDS = (0, 1)
+
+
+@pytest.mark.filterwarnings("ignore::lticore.PrecisionWarning")
+@pytest.mark.parametrize("seed", SEEDS)
+def test_gramians(seed):
+    sys = non_normal(seed)
+    check(lti.controllability_gramian(sys, horizon=HORIZON), gramian, sys.A, sys.B)
+    Q = lti.observability_gramian(sys, horizon=HORIZON)
+    check(Q, lambda A, C: gramian(A.T, C.T), sys.A, sys.C)
+    R, S = lti.gramian_factors(sys, horizon=HORIZON)
+    check(R @ R.T, gramian, sys.A, sys.B)
+    check(S @ S.T, lambda A, C: gramian(A.T, C.T), sys.A, sys.C)
+
+
+@pytest.mark.filterwarnings("ignore::lticore.PrecisionWarning")
+@pytest.mark.parametrize("seed", SEEDS)
+def test_equations(seed):
+    sys, other = non_normal(seed), non_normal(seed + 10, n=5)
+    Q = sys.B @ other.B.T
+
+    def total(A, B):
+        of_B = powers(B, exact(np.eye(5)))
+        return sum(X @ Y.T for X, Y in zip(powers(A, exact(Q)), of_B, strict=True))
+
+    X = lti.solve_stein(sys.A, Q, other.A, horizon=HORIZON)
+    expected, of_A = allowed(total, sys.A, other.A)
+    _, of_B = allowed(lambda B, A: total(A, B), other.A, sys.A)
+    assert share(exact(X), expected) <= of_A + of_B < 1e-5
+
+
+@pytest.mark.filterwarnings("ignore::lticore.PrecisionWarning")
+@pytest.mark.parametrize("seed", SEEDS)
+def test_values_and_norms(seed):
+    sys = non_normal(seed)
+    arrays = sys.A, sys.B, sys.C
+    check(lti.hankel_singular_values(sys, horizon=HORIZON), hankel_values, *arrays)
+    check(lti.h2_norm(sys, horizon=HORIZON), h2_norm, *arrays)
+
+
+@pytest.mark.filterwarnings("ignore::lticore.PrecisionWarning")
+@pytest.mark.parametrize("structure", ["dense", "diagonal"])
+def test_errors(structure):
+    sys = non_normal(2)
+    other = non_normal(12, n=5, radius=0.9)
+    if structure == "diagonal":
+        other = lti.LTI(lti.Diagonal(np.linspace(-0.9, 0.9, 5)), other.B, other.C)
+    A, B, C = other.A if structure == "dense" else other.A.to_dense(), other.B, other.C
+    reduced = [exact(X) for X in (A, B, C)]
+
+    def error(A, B, C):
+        difference = C @ powers(A, B) - reduced[2] @ powers(reduced[0], reduced[1])
+        return np.array([mpmath.sqrt((difference**2).sum())])
+
+    check(lti.h2_error(sys, other, horizon=HORIZON), error, sys.A, sys.B, sys.C)
+
+
+@pytest.mark.filterwarnings("ignore::lticore.PrecisionWarning")
+@pytest.mark.parametrize("seed", SEEDS)
+def test_gradients(seed):
+    """Along random directions, by central differences with steps of 1e-20."""
+    sys = non_normal(seed)
+    value, g = lti.hankel_sum_and_gradient(sys, horizon=HORIZON)
+    rng = np.random.default_rng(seed)
+    steps = [exact(rng.standard_normal(X.shape)) for X in (sys.A, sys.B, sys.C)]
+    h = mpmath.mpf(10) ** -20
+
+    def slope(A, B, C):
+        ends = [
+            [X + sign * h * d for X, d in zip((A, B, C), steps, strict=True)] for sign in (1, -1)
+        ]
+        above, below = (hankel_values(*end).sum() for end in ends)
+        return np.array([(above - below) / (2 * h)])
+
+    def total(*arrays):
+        return np.array([hankel_values(*arrays).sum()])
+
+    found = sum((exact(x) * d).sum() for x, d in zip((*g.A, g.B, g.C), steps, strict=True))
+    check(value, total, sys.A, sys.B, sys.C)
+    check(found, slope, sys.A, sys.B, sys.C)
+
+
+def test_quadratic_outputs():
+    sys = non_normal(3)
+    M = np.stack([np.diag(np.arange(8.0)), np.ones((8, 8))])
+    quadratic = lti.QuadraticOutputLTI(sys.A, sys.B, sys.C[:2], M)
+
+    def observability(A, B, C):
+        P = gramian(A, B)
+        root = C.T @ C + sum(exact(form) @ P @ exact(form) for form in M)
+        return sum(X @ root @ X.T for X in powers(A.T, exact(np.eye(8))))
+
+    Q = lti.observability_gramian(quadratic, horizon=HORIZON)
+    check(Q, observability, sys.A, sys.B, sys.C[:2])
+
+
+def test_units_of_the_states_do_not_matter():
+    sys = non_normal(0)
+    units = 2.0 ** np.array([0, 90, -70, 30, 0, -100, 60, 10])
+    other = lti.LTI(sys.A * units / units[:, None], sys.B / units[:, None], sys.C * units)
+    for one in (sys, other):
+        check(lti.h2_norm(one, horizon=HORIZON), h2_norm, sys.A, sys.B, sys.C)
+        values = lti.hankel_singular_values(one, horizon=HORIZON)
+        check(values, hankel_values, sys.A, sys.B, sys.C)
+
+
+def test_warnings_say_what_rounding_does():
+    """The last of a chain of states is driven and seen alone, up to eps ‖A‖ that the whole chain
+    amplifies by 6^11."""
+    A = np.diag(np.full(12, 1.2)) + np.eye(12, k=1) * 6
+    U = np.linalg.qr(np.random.default_rng(0).standard_normal((12, 12)))[0]
+    sys = lti.LTI(U @ A @ U.T, U[:, :1], U[:, :1].T)
+    for function in (
+        lambda: lti.controllability_gramian(sys, horizon=40),
+        lambda: lti.hankel_singular_values(sys, horizon=40),
+        lambda: lti.h2_norm(sys, horizon=40),
+        lambda: lti.solve_stein(sys.A, sys.B @ sys.B.T, horizon=40),
+    ):
+        with pytest.warns(lti.PrecisionWarning, match="rounding"):
+            function()
+
+
+@pytest.mark.parametrize("horizon", [1, 2, 3, 1000])
+def test_no_warning_where_rounding_does_nothing(horizon):
+    rng = np.random.default_rng(0)
+    A = rng.standard_normal((6, 6))
+    for radius in (0.9, 1.02):
+        sys = lti.LTI(
+            A * radius / np.abs(np.linalg.eigvals(A)).max(),
+            rng.standard_normal((6, 1)),
+            rng.standard_normal((1, 6)),
+        )
+        lti.controllability_gramian(sys, horizon=horizon)
+        lti.hankel_singular_values(sys, horizon=horizon)
+        lti.h2_norm(sys, horizon=horizon)
+        lti.hankel_sum_and_gradient(sys, horizon=horizon)
+        lti.solve_stein(sys.A, sys.B @ sys.B.T, horizon=horizon)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda sys, T: lti.controllability_gramian(sys, horizon=T),
+        lambda sys, T: lti.hankel_singular_values(sys, horizon=T),
+        lambda sys, T: lti.h2_norm(sys, horizon=T),
+        lambda sys, T: lti.h2_error(sys, sys, horizon=T),
+        lambda sys, T: lti.hankel_sum_and_gradient(sys, horizon=T),
+        lambda sys, T: lti.balanced_truncation(sys, order=1, horizon=T),
+        lambda sys, T: lti.solve_stein(sys.A, sys.B @ sys.B.T, horizon=T),
+    ],
+)
+def test_what_overflows_is_refused(function):
+    sys = lti.LTI(np.array([[2.0, 1.0], [0.0, 0.5]]), np.ones((2, 1)), np.ones((1, 2)))
+    with pytest.raises(lti.NonFiniteError, match="overflow"):
+        function(sys, 2000)
