@@ -19,7 +19,7 @@ from ..arrays.linalg import (
 )
 from ..arrays.namespaces import Array, holds, namespace, zeros_like_shape
 from ..equations.stability import HORIZON, KEEP, is_stable, offering
-from ..errors import ArgumentError, warn_precision
+from ..errors import ArgumentError, NonFiniteError, warn_precision
 from ..hankel.directions import leading_directions
 from ..hankel.gramians import scaled_factors, scaled_gramians
 from ..matrices.factors import directions_of_factors
@@ -107,6 +107,8 @@ def balanced_truncation(
         Where k columns of so many states are too large for this machine.
     ArgumentError
         When not exactly one criterion is given, or it or the options are out of range.
+    NonFiniteError
+        Where Hankel singular values, or Gramians over the horizon, overflow.
 
     Source: Tombs & Postlethwaite, Int. J. Control 46 (1987); discrete-time bound: Al-Saggaf &
     Franklin, IEEE TAC 32 (1987), and Enns (1984); singular perturbation: Liu & Anderson, Int. J.
@@ -262,9 +264,13 @@ def _balance(sys: System, horizon: int | None) -> _Balancing:
         # What is left after the cancellation may be small beside the Gramians themselves.
         rtol = EPSILON**2
     R, S, t = scaled_factors(sys, rtol, horizon=horizon, formed=False)
-    sigma, leading = directions_of_factors(R, S)
     xp = namespace(R, S)
     rows = [real_part(xp.vecdot(X, X)) for X in (R, S)]
+    if not all(holds(xp.isfinite(xp.sum(x, axis=-1))) for x in rows):
+        raise NonFiniteError(
+            "the Hankel singular values overflow: scale B or C down, which they grow with"
+        )
+    sigma, leading = directions_of_factors(R, S)
     return _balancing(sys, sigma, leading, (rows[0], rows[1]), t)
 
 
