@@ -205,3 +205,12 @@ def test_a_search_that_loses_where_it_began_says_so(monkeypatch):
     # The best one-step response: D = 0, h_1 = 2, and all later lags are lost.
     lost = 0.81 / (1 - 0.81) + 0.01 / (1 - 0.01) + 2 * 0.09 / (1 - 0.09)
     np.testing.assert_allclose(reduction.h2_error, np.sqrt(lost), rtol=1e-12)
+
+
+def test_a_start_that_no_input_reaches():
+    """The only real pole, where a search for one state begins, is not reached."""
+    A = lti.Rotation([0.5], [2.0], [0.9])
+    sys = lti.LTI(A, [[0.0], [1.0], [0.0]], [[1.0, 0.0, 1.0]])
+    best = lti.h2_reduction(sys, 1, method="tsia", starts=1)
+    found = lti.h2_reduction(sys, 1, method="lm", starts=1)
+    np.testing.assert_allclose(found.h2_error, best.h2_error, rtol=1e-9)

@@ -47,9 +47,10 @@ def levenberg_marquardt(target: Target, start: Candidate, max_steps: int = 200) 
 
 def _damped_solution(G: np.ndarray, g: np.ndarray, damping: float) -> np.ndarray:
     # The second term keeps the matrix positive definite where derivatives are dependent, as those
-    # by b_j and by c_j always are: only their product counts.
+    # by b_j and by c_j always are: only their product counts. All are zero where no input reaches
+    # the candidate.
     scale = np.diagonal(G).real
-    damped = G + np.diag(damping * scale + NOISE * scale.max())
+    damped = G + np.diag(damping * scale + NOISE * (scale.max() or 1.0))
     return np.linalg.solve(damped, g)
 
 
