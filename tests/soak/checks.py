@@ -235,7 +235,8 @@ def hankel_singular_values_relative(case):
     case.require_stable()
     for index, entry in zip(case.indices, case.entries, strict=True):
         values, own = measured(entry, lambda s: s.hankel_values, case.effort)
-        tolerance = [y + x * 0.02 + largest(values) * 1e-55 for x, y in zip(values, own, strict=True)]
+        floor = largest(values) * 1e-55
+        tolerance = [y + x * 0.02 + floor for x, y in zip(values, own, strict=True)]
         case.close(found[index], values, tolerance, "relative σ")
 
 
