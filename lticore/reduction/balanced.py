@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from ..analysis.norms import h2_error, h2_norm
 from ..analysis.response import frequency_response
 from ..arrays.checks import check_one_given, is_complex, to_double
@@ -265,7 +267,8 @@ def _balance(sys: System, horizon: int | None) -> _Balancing:
         rtol = EPSILON**2
     R, S, t = scaled_factors(sys, rtol, horizon=horizon, formed=False)
     xp = namespace(R, S)
-    rows = [real_part(xp.vecdot(X, X)) for X in (R, S)]
+    with np.errstate(over="ignore"):
+        rows = [real_part(xp.vecdot(X, X)) for X in (R, S)]
     if not all(holds(xp.isfinite(xp.sum(x, axis=-1))) for x in rows):
         raise NonFiniteError(
             "the Hankel singular values overflow: scale B or C down, which they grow with"

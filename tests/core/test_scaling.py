@@ -212,3 +212,12 @@ def test_factors_of_graded_inputs_without_outputs():
     sizes = np.linalg.norm(B, axis=1)
     found, expected = R / sizes[:, None], B / sizes[:, None]
     assert np.abs(found @ adjoint(found) - expected @ expected.T).max() <= 10 * EPS
+
+
+@pytest.mark.parametrize(("b", "c"), [(260, 258), (200, 140)])
+def test_hankel_values_too_large_for_numbers_are_refused(b, c):
+    """σ of 1e518 and 1e340: there is no reduced system whose error could be told."""
+    A = np.array([[0.5, 0.2], [0.0, 0.3]])
+    sys = lti.LTI(A, np.array([[1.0], [2.0]]) * 10.0**b, np.array([[1.0, 1.0]]) * 10.0**c)
+    with pytest.raises(lti.NonFiniteError, match="overflow"):
+        lti.balanced_truncation(sys, order=1)
