@@ -29,7 +29,8 @@ from ..systems.doors import as_system
 from ..systems.lti import LTI, replaced
 from ..systems.modes import multiply
 from ..systems.quadratic import QuadraticOutputLTI, System, in_coordinates, mapped
-from ..systems.structure import Rotation, StateMatrix, is_structured
+from ..systems.signals import scaled, unit_outputs
+from ..systems.structure import Rotation, StateMatrix, is_structured, order_of
 from .orders import (
     check_not_empty,
     check_order,
@@ -231,9 +232,12 @@ def _reduce(
     horizon: int | None,
     match_dc: bool,
 ) -> Truncation:
-    balancing = _balance(sys, horizon)
-    wanted = _choose_order(balancing.sigma, order, energy, error)
-    return (_perturbed if match_dc else _truncated)(sys, balancing, wanted, horizon)
+    def wanted(sigma: Array) -> int:
+        return _choose_order(sigma, order, energy, error)
+
+    found = _balance(sys, horizon, wanted)
+    reduced = _perturbed if match_dc else _truncated
+    return reduced(sys, found, wanted(found.sigma), horizon)
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,7 +248,8 @@ class _Balancing:
     level : (...) size of the rounding errors in σ
     count : how many values the factors have, each with such an error; the others are zeros
     rank : largest number of clear values in the batch
-    directions : r ↦ the first r columns of S U and of R V
+    projections : r ↦ the first r columns of W = S U Σ^{−½} and of V = R V Σ^{−½}, zeros where σ is
+        not clear, as in batch entries of lower rank than the others
     """
 
     sigma: Array
@@ -252,59 +257,78 @@ class _Balancing:
     level: Array
     count: int
     rank: int
-    directions: Callable[[int], tuple[Array, Array]]
+    projections: Callable[[int], tuple[Array, Array]]
 
 
-def _balance(sys: System, horizon: int | None) -> _Balancing:
-    formed, rtol = scaled_gramians(sys, horizon), None
+def _balance(sys: System, horizon: int | None, wanted: Callable[[Array], int]) -> _Balancing:
+    """Of formed Gramians where these tell the ``wanted`` number of values from rounding, else of
+    factors without them."""
+    unit, b, e = unit_outputs(sys)
+    formed, rtol = scaled_gramians(unit, horizon), None
     if formed is not None:
         P, Q, t = formed
+        sizes = real_part(diagonal(P)), real_part(diagonal(Q))
         sigma, leading = leading_directions(P, Q)
-        if not _modes_cancel(sys, horizon, P, Q, sigma):
-            sizes = real_part(diagonal(P)), real_part(diagonal(Q))
-            return _balancing(sys, sigma, leading, sizes, t)
+        found = _balancing(sys.A, sigma, leading, sizes, t, b, e)
+        lost = found.rank < wanted(found.sigma) or _modes_cancel(P, Q, sigma)
+        if not (lost and horizon is None and isinstance(sys, LTI) and is_structured(sys.A)):
+            return found
         # What is left after the cancellation may be small beside the Gramians themselves.
         rtol = EPSILON**2
-    R, S, t = scaled_factors(sys, rtol, horizon=horizon, formed=False)
+    R, S, t = scaled_factors(unit, rtol, horizon=horizon, formed=False)
     xp = namespace(R, S)
     with np.errstate(over="ignore"):
-        rows = [real_part(xp.vecdot(X, X)) for X in (R, S)]
-    if not all(holds(xp.isfinite(xp.sum(x, axis=-1))) for x in rows):
-        raise NonFiniteError(
-            "the Hankel singular values overflow: scale B or C down, which they grow with"
-        )
-    sigma, leading = directions_of_factors(R, S)
-    return _balancing(sys, sigma, leading, (rows[0], rows[1]), t)
+        rows = real_part(xp.vecdot(R, R)), real_part(xp.vecdot(S, S))
+    _require_finite(xp.concat(rows, axis=-1))
+    return _balancing(sys.A, *directions_of_factors(R, S), rows, t, b, e)
 
 
 def _balancing(
-    sys: System,
+    A: StateMatrix,
     sigma: Array,
     leading: Callable[[int], tuple[Array, Array]],
     sizes: tuple[Array, Array],
     t: Array,
+    b: Array,
+    e: Array,
 ) -> _Balancing:
-    """From directions in states scaled by t; ``sizes`` are the diagonals of both Gramians."""
+    """From directions in states scaled by t and the units (b, e) of :func:`unit_outputs`;
+    ``sizes`` are the diagonals of both Gramians."""
     xp = namespace(sigma)
-    count, sigma = sigma.shape[-1], pad_values(sigma, sys.order)
-    level = _rounding_level(sys.A, *sizes)  # the same for all scales t
+    count, sigma = sigma.shape[-1], pad_values(sigma, order_of(A))
+    level = _rounding_level(A, *sizes)  # the same for all scales t
     clear = sigma > level
     rank = int(xp.max(xp.sum(xp.astype(clear, xp.int64), axis=-1)))
 
-    def directions(count: int) -> tuple[Array, Array]:
-        SU, RV = leading(count)
-        SU *= t
-        RV /= t
-        return pad_values(SU, count), pad_values(RV, count)
+    def projections(count: int) -> tuple[Array, Array]:
+        kept, values = clear[..., None, :count], sigma[..., None, :count]
+        scale = xp.where(kept, 1 / xp.sqrt(xp.where(kept, values, 1.0)), 0.0)
+        # R = 2^b R' and S = 2^(e − b) S'.
+        units = 2.0 ** xp.clip((e / 2 - b)[..., None, None], -1000.0, 1000.0)
+        left, right = (pad_values(X, count) for X in leading(count))
+        for X, row in ((left, t), (right, 1 / t)):
+            X *= scale
+            X *= row
+        left *= units
+        right /= units
+        return left, right
 
-    return _Balancing(sigma, clear, level[..., 0], count, rank, directions)
+    with np.errstate(over="ignore"):
+        whole, level = (scaled(x, e[..., None]) for x in (sigma, level))
+    _require_finite(whole)
+    return _Balancing(whole, clear, level[..., 0], count, rank, projections)
 
 
-def _modes_cancel(sys: System, horizon: int | None, P: Array, Q: Array, sigma: Array) -> bool:
+def _require_finite(x: Array) -> None:
+    if not holds(namespace(x).isfinite(x)):
+        raise NonFiniteError(
+            "the Hankel singular values overflow: scale B or C down, which they grow with"
+        )
+
+
+def _modes_cancel(P: Array, Q: Array, sigma: Array) -> bool:
     """Whether the modes of a structured system cancel so far that formed Gramians, whose rounding
     moves σ by eps ‖P‖‖Q‖/σ, spoil the bound; factors without Gramians do not."""
-    if horizon is not None or not isinstance(sys, LTI) or not is_structured(sys.A):
-        return False
     xp = namespace(P, Q)
     norms = [xp.linalg.matrix_norm(X) for X in (P, Q)]
     largest = xp.max(sigma, axis=-1) if sigma.shape[-1] else xp.zeros_like(norms[0])
@@ -315,7 +339,7 @@ def _truncated(sys: System, found: _Balancing, wanted: int, horizon: int | None)
     xp = namespace(sys.B)
     order = min(wanted, found.rank)
     kept = found.clear & (xp.arange(sys.order) < order)
-    left, right = _projections(*found.directions(max(order, 1)), found.sigma, kept)
+    left, right = found.projections(max(order, 1))
     reduced = _projected(sys, left, right)
     # The exact truncation is stable: one that is not lives on values spoilt by rounding.
     while order > 0 and horizon is None and not _is_stable(reduced):
@@ -353,8 +377,7 @@ def _perturbed(sys: LTI, found: _Balancing, wanted: int, horizon: int | None) ->
     xp = namespace(sys.B)
     rank = max(found.rank, 1)
     order = min(wanted, rank)
-    kept = found.clear & (xp.arange(sys.order) < rank)
-    left, right = _projections(*found.directions(rank), found.sigma, kept)
+    left, right = found.projections(rank)
     balanced = _projected(sys, left, right)
     A, B, C, D = balanced.A, balanced.B, balanced.C, balanced.D
     if order < rank:
@@ -402,7 +425,7 @@ def _reduce_stable_part(
         nothing_left = Reduction(sys.to_dense(), sys.order, nothing[None][:0], nothing, nothing)
         return Truncation(nothing_left, sys.order, sys.order)
     if order == rest.order:
-        found = _balance(stable, None)
+        found = _balance(stable, None, lambda sigma: 0)
         return Truncation(_without(stable, rest, found, match_dc), order, order)
     left = None if order is None else order - rest.order
     part = _reduce(stable, left, energy, error, None, match_dc)
@@ -426,17 +449,6 @@ def _without(stable: LTI, rest: LTI, found: _Balancing, match_dc: bool) -> Reduc
         error_bound=2 * (xp.sum(found.sigma, axis=-1) + found.count * found.level),
         h2_error=h2_norm(error),
     )
-
-
-def _projections(SU: Array, RV: Array, sigma: Array, kept: Array) -> tuple[Array, Array]:
-    """(W, V) in place of S U and R V; columns that are not ``kept`` become zero, as in batch
-    entries of lower rank than the others."""
-    xp = namespace(SU, RV)
-    scale = xp.where(kept, 1 / xp.sqrt(xp.where(kept, sigma, 1.0)), 0.0)
-    scale = scale[..., None, : SU.shape[-1]]
-    SU *= scale
-    RV *= scale
-    return SU, RV
 
 
 def _projected(sys: System, left: Array, right: Array) -> System:

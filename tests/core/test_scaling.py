@@ -221,3 +221,40 @@ def test_hankel_values_too_large_for_numbers_are_refused(b, c):
     sys = lti.LTI(A, np.array([[1.0], [2.0]]) * 10.0**b, np.array([[1.0, 1.0]]) * 10.0**c)
     with pytest.raises(lti.NonFiniteError, match="overflow"):
         lti.balanced_truncation(sys, order=1)
+
+
+@pytest.mark.parametrize("match_dc", [False, True])
+def test_balanced_truncation_of_signals_whose_squares_underflow(match_dc):
+    """Units of inputs and outputs change the result by just these powers of two."""
+    A = np.array([[0.5, 0.2], [0.0, 0.3]])
+    B, C = np.array([[1.0], [2.0]]), np.array([[1.0, 1.0]])
+    plain = lti.balanced_truncation(lti.LTI(A, B, C), order=1, match_dc=match_dc)
+    b, c = 2.0**-600, 2.0**-100
+    tiny = lti.balanced_truncation(lti.LTI(A, B * b, C * c), order=1, match_dc=match_dc)
+    assert tiny.order == 1
+    for name in ("singular_values", "error_bound", "h2_error"):
+        found, expected = getattr(tiny, name), getattr(plain, name) * 2.0**-700
+        np.testing.assert_allclose(found, expected, rtol=1e-14)
+    root = 2.0**-350
+    np.testing.assert_allclose(tiny.system.A, plain.system.A, rtol=1e-14)
+    np.testing.assert_allclose(tiny.system.B, plain.system.B * root, rtol=1e-14)
+    np.testing.assert_allclose(tiny.system.C, plain.system.C * root, rtol=1e-14)
+
+
+def test_states_that_formed_gramians_lose_are_kept():
+    """σ_2 = 1e-11 σ_1 of two modes next to each other: eps (‖R‖‖S‖/σ_2)² > 1, not that of factors.
+
+    Of x_i⁺ = λ_i x_i + u, y = x_1 + x_2 the Gramians are both G_ij = 1/(1 − λ_i λ_j): σ are the
+    eigenvalues of G, σ_1 σ_2 = det G = (λ_1 − λ_2)²/((1 − λ_1²)(1 − λ_2²)(1 − λ_1 λ_2)²).
+    """
+    poles = np.array([0.5, 0.5 + 2.0**-18])
+    sys = lti.LTI(lti.Diagonal(poles), np.ones((2, 1)), np.ones((1, 2)))
+    found = lti.balanced_truncation(sys, order=2)
+    assert found.order == 2
+    gaps = (1 - poles) * (1 + poles)
+    both = (1 - poles[0] * poles[1]) ** 2
+    det = (poles[1] - poles[0]) ** 2 / (gaps.prod() * both)
+    trace = (1 / gaps).sum()
+    first = (trace + np.sqrt(trace**2 - 4 * det)) / 2
+    # Rounding of σ is absolute: eps Σ ‖R_i‖‖S_i‖ with the trace in place of the sum, a few times.
+    np.testing.assert_allclose(found.singular_values, [first, det / first], atol=4 * EPS * trace)
