@@ -133,6 +133,12 @@ def directions_by(svd: Callable[[Array], LeadingVectors], R: Array, S: Array) ->
     return sigma, directions
 
 
+def solve_in_any_units(V: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """V⁻¹ B by an elimination that does not see the units of the rows, those of states."""
+    unit = power_of_two(np.abs(V).max(axis=-1, keepdims=True, initial=0))
+    return np.linalg.solve(V / unit, B / unit)
+
+
 def power_of_two(sizes: np.ndarray) -> np.ndarray:
     """The nearest one of each size, 1 of nothing: scaling by it rounds no digit."""
     return np.exp2(np.round(np.log2(np.where(sizes > 0, sizes, 1))))

@@ -8,16 +8,19 @@ from ..arrays.checks import is_single, like_precision, to_double
 from ..arrays.linalg import EPSILON, real_part
 from ..arrays.namespaces import Array, is_numpy, namespace, zeros_like_shape
 from ..errors import ArgumentError, ArrayLibraryError, warn_precision
+from ..matrices.balance import rescaled, state_units
 from ..systems.doors import as_linear, as_system
 from ..systems.lti import LTI, in_double, in_single
 from ..systems.modes import mode_poles, signals_in_modes
-from ..systems.quadratic import System, in_eigenbasis
+from ..systems.quadratic import System, in_eigenbasis, mapped
 from ..systems.structure import Diagonal, Rotation, is_structured
 
 #: Eigenvectors worse conditioned than this cost more than six of the 16 digits of float64. Rounding
 #: splits the double pole of a dense matrix and leaves a condition of 6e6 to 1e9 (n ≤ 40), longer
 #: chains a larger one: all of them are above.
 MAX_CONDITION = 3e6
+#: Modes rounded to float32 then keep three of its seven digits.
+MAX_CONDITION_SINGLE = 1e4
 
 
 def eigenvector_condition(sys: System) -> Array:
@@ -25,6 +28,7 @@ def eigenvector_condition(sys: System) -> Array:
 
         A V = V Λ,     columns of V of norm 1
 
+    in the units of the states that suit the system best, powers of two, in which conversions work.
     Modal coordinates may lose log10 κ of the 16 digits of float64. Columns of norm 1 come within √n
     of the best scaling (van der Sluis).
 
@@ -47,8 +51,20 @@ def eigenvector_condition(sys: System) -> Array:
     if is_structured(sys.A):
         return 1 + zeros_like_shape(real_part(sys.B), sys.batch_shape)
     _require_lapack(sys.A)
-    condition = condition_of_eigenvectors(np.linalg.eig(to_double(sys.A))[1])
-    return like_precision(condition, is_single(sys.B))
+    return like_precision(condition_of(mapped(to_double, sys)), is_single(sys.B))
+
+
+def condition_of(sys: System) -> np.ndarray:
+    """(...) κ(V) of :func:`eigenvector_condition` for a dense system in float64."""
+    return condition_of_eigenvectors(balanced_eigenvectors(sys)[1])
+
+
+def balanced_eigenvectors(sys: System) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(Λ, V, d) with A D V = D V Λ and columns of V of norm 1, for the units d, (..., n, 1), of the
+    states in which rounding costs least."""
+    d = state_units(sys.A, sys.B, sys.C)[..., None]
+    poles, V = np.linalg.eig(rescaled(sys.A, np.swapaxes(d, -1, -2), d))
+    return poles, V, d
 
 
 def condition_of_eigenvectors(V: np.ndarray) -> np.ndarray:
@@ -63,8 +79,10 @@ def condition_of_eigenvectors(V: np.ndarray) -> np.ndarray:
     return np.where(dependent | (condition > np.finfo(np.float32).max), np.inf, condition)
 
 
-def check_max_condition(max_condition: float) -> float:
-    """``max_condition``, refused below 1."""
+def check_max_condition(max_condition: float | None, single: bool = False) -> float:
+    """``max_condition``, refused below 1; by default that of the precision."""
+    if max_condition is None:
+        return MAX_CONDITION_SINGLE if single else MAX_CONDITION
     if not max_condition >= 1:
         raise ArgumentError(
             f"max_condition must be at least 1, the condition of orthogonal eigenvectors, but is "
@@ -73,14 +91,14 @@ def check_max_condition(max_condition: float) -> float:
     return max_condition
 
 
-def diagonalize(sys: LTI, *, max_condition: float = MAX_CONDITION) -> LTI:
+def diagonalize(sys: LTI, *, max_condition: float | None = None) -> LTI:
     """The same system in modal coordinates, A = diag(λ).
 
         A V = V Λ,     (Λ, V⁻¹ B, C V, D),     each mode scaled so that ‖b_i‖ = ‖c_i‖
 
     Parameters
     ----------
-    max_condition : float ≥ 1
+    max_condition : float ≥ 1, default 3e6, of float32 systems 1e4
         Condition κ(V) above which a PrecisionWarning states it.
 
     Returns
@@ -88,8 +106,9 @@ def diagonalize(sys: LTI, *, max_condition: float = MAX_CONDITION) -> LTI:
     LTI with a complex `Diagonal` (real where all poles are real and A is); a `Diagonal` system
     comes back as it is.
 
-    Accuracy: relative 2.2e-16 · κ(V) in the worst case. Near a defective A (chains of equal poles)
-    κ(V) has no bound; :func:`lticore.well_conditioned` gives a nearby system with a small one.
+    Accuracy: relative 2.2e-16 · κ(V) in the worst case, in float32 1.2e-7 · κ(V), with κ(V) of
+    :func:`lticore.eigenvector_condition`. Near a defective A (chains of equal poles) it has no
+    bound; :func:`lticore.well_conditioned` gives a nearby system with a small one.
 
     Cost: O(n³) dense; O(n (m + p)) for Rotation.
 
@@ -101,14 +120,14 @@ def diagonalize(sys: LTI, *, max_condition: float = MAX_CONDITION) -> LTI:
         When A is defective to working precision, κ(V) ≥ 1/2.2e-16, or max_condition < 1.
     """
     sys = as_linear(sys)
-    check_max_condition(max_condition)
+    single, full = is_single(sys.B), in_double(sys)
+    max_condition = check_max_condition(max_condition, single)
     if isinstance(sys.A, Diagonal):
         return sys
-    single, full = is_single(sys.B), in_double(sys)
     if isinstance(full.A, Rotation):
         modal = _diagonalize_rotation(full)
     else:
-        modal = _diagonalize_dense(full, max_condition)
+        modal = _diagonalize_dense(full, max_condition, single)
     return in_single(modal) if single else modal
 
 
@@ -118,15 +137,18 @@ def _diagonalize_rotation(sys: LTI) -> LTI:
     return LTI(Diagonal(mode_poles(A)), *equal_norms(B, C), sys.D, dt=sys.dt)
 
 
-def _diagonalize_dense(sys: LTI, max_condition: float) -> LTI:
-    modal = in_eigenbasis(sys, *eigenvectors(sys.A, max_condition))
+def _diagonalize_dense(sys: LTI, max_condition: float, single: bool) -> LTI:
+    modal = in_eigenbasis(sys, *eigenvectors(sys, max_condition, single))
     return LTI(modal.A, *equal_norms(modal.B, modal.C), sys.D, dt=sys.dt)
 
 
-def eigenvectors(A: np.ndarray, max_condition: float) -> tuple[np.ndarray, np.ndarray]:
-    """(Λ, V) of a dense A: refused when dependent, with a warning above ``max_condition``."""
-    _require_lapack(A)
-    poles, V = np.linalg.eig(A)
+def eigenvectors(
+    sys: System, max_condition: float, single: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """(Λ, V) of a dense system: refused when dependent, with a warning above ``max_condition``, in
+    words of float32 where modes will be rounded to it."""
+    _require_lapack(sys.A)
+    poles, V, d = balanced_eigenvectors(sys)
     # For an exactly defective A, solving with V would stop with a bare LAPACK error.
     condition = float(np.max(condition_of_eigenvectors(V), initial=0))
     if not condition < 1 / EPSILON:
@@ -136,13 +158,14 @@ def eigenvectors(A: np.ndarray, max_condition: float) -> tuple[np.ndarray, np.nd
             "well_conditioned(sys).system, a nearby one"
         )
     if condition > max_condition:
+        eps = np.finfo(np.float32).eps if single else EPSILON
         warn_precision(
             f"the eigenvectors of A have condition number {condition:.1e}: modal coordinates "
-            f"carry a relative error of up to {condition * EPSILON:.0e}. Keep the system dense, "
+            f"carry a relative error of up to {condition * eps:.0e}. Keep the system dense, "
             "convert well_conditioned(sys).system, a nearby one, or accept it with a larger "
             "max_condition"
         )
-    return poles, V
+    return poles, d * V
 
 
 def _require_lapack(A: Array) -> None:

@@ -17,6 +17,7 @@ from ..arrays.checks import (
 )
 from ..arrays.namespaces import Array, to_numpy
 from ..errors import ArgumentError, NonFiniteError
+from ..matrices.balance import rescaled, state_units
 from ..systems.doors import as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.modes import is_real
@@ -24,7 +25,7 @@ from ..systems.structure import is_structured
 from .diagonal import (
     MAX_CONDITION,
     check_max_condition,
-    condition_of_eigenvectors,
+    condition_of,
     eigenvector_condition,
 )
 from .rotation import sample_frequencies
@@ -60,6 +61,7 @@ def well_conditioned(
 
         A' = A + δ ‖A‖₂ G,     κ(V') ≤ max_condition,     δ = 2^−j as small as found
 
+    in the units of the states that suit the system best (:func:`lticore.eigenvector_condition`),
     with G the best of a few random matrices of norm 1, real for real A. Whatever A is, such a
     change leaves κ(V') of the order of n²/δ at worst, and about δ^{−(k−1)/k} where the longest
     chain of equal poles has length k. (Moving the poles on the diagonal of a Schur form apart,
@@ -108,10 +110,12 @@ def well_conditioned(
     for index in np.ndindex(sys.batch_shape):
         if condition[index] <= max_condition:
             continue
-        A[index], condition[index] = _nearest_found(sys.A[index], max_condition, seed)
-        moved = np.linalg.norm(to_double(A[index]) - to_double(sys.A[index]), 2)
-        perturbation[index] = moved / np.linalg.norm(to_double(sys.A[index]), 2)
-        given = sys[index]
+        given = in_double(sys[index])
+        A[index], condition[index] = _nearest_found(given, is_single(sys.A), max_condition, seed)
+        moved = to_double(A[index]) - given.A
+        d = state_units(given.A, given.B, given.C)
+        size, moved = (np.linalg.norm(rescaled(X, d, d[:, None]), 2) for X in (given.A, moved))
+        perturbation[index] = moved / size
         change[index] = _response_change(given, replace(given, A=A[index]))
     single = is_single(sys.B)
     return NearbySystem(
@@ -120,18 +124,22 @@ def well_conditioned(
     )
 
 
-def _nearest_found(A: np.ndarray, max_condition: float, seed: int) -> tuple[np.ndarray, float]:
-    """(A', κ(V')) with the smallest change found, in the precision of A."""
-    size = np.linalg.norm(to_double(A), 2)
-    must_be_stable = _spectral_radius(A) < 1
+def _nearest_found(
+    sys: LTI, single: bool, max_condition: float, seed: int
+) -> tuple[np.ndarray, float]:
+    """(A', κ(V')) with the smallest change found, in the precision that is asked for."""
+    d = state_units(sys.A, sys.B, sys.C)
+    size = np.linalg.norm(rescaled(sys.A, d, d[:, None]), 2)
+    must_be_stable = _spectral_radius(sys.A) < 1
     found: tuple[np.ndarray, float] | None = None
     exponent = _LARGEST - 1
-    for G in _directions(A, seed):
+    for G in _directions(sys.A, seed):
+        step = rescaled(size * G, 1 / d, 1 / d[:, None])
 
-        def moved(j: int, step: np.ndarray = size * G) -> tuple[np.ndarray, float]:
+        def moved(j: int, step: np.ndarray = step) -> tuple[np.ndarray, float]:
             # Rounded first, since the rounding of float32 moves eigenvectors too.
-            other = like_precision(to_double(A) + 2.0**-j * step, is_single(A))
-            return other, float(condition_of_eigenvectors(np.linalg.eig(to_double(other))[1]))
+            other = like_precision(sys.A + 2.0**-j * step, single)
+            return other, float(condition_of(replace(sys, A=to_double(other))))
 
         # The condition falls as the change grows: bisection between a size that is enough and one
         # that is not. A direction that does not beat the best one is left at once.

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..analysis.response import frequency_response
 from ..arrays.checks import is_complex, is_single
-from ..arrays.linalg import complex_of, real_part
+from ..arrays.linalg import complex_of, real_part, solve_in_any_units
 from ..arrays.namespaces import Array, namespace, to_numpy
 from ..errors import ArgumentError, NotRealError, ShapeError
 from ..systems.doors import as_linear
@@ -17,7 +17,6 @@ from ..systems.lti import LTI, in_double, in_single
 from ..systems.modes import is_real, phase
 from ..systems.structure import Rotation, is_structured
 from .diagonal import (
-    MAX_CONDITION,
     check_max_condition,
     diagonalize,
     eigenvectors,
@@ -32,7 +31,7 @@ _REAL_POLE_TOLERANCE = 1e-12
 _REACHED_TOLERANCE = 1e-12
 
 
-def to_rotation(sys: LTI, canonical: bool = False, *, max_condition: float = MAX_CONDITION) -> LTI:
+def to_rotation(sys: LTI, canonical: bool = False, *, max_condition: float | None = None) -> LTI:
     """The same real system with one rotation block per conjugate pair of poles.
 
         x = V z:  a pair λ = ρ e^{∓iα} becomes ρ R(α), a real pole a 1×1 block
@@ -42,7 +41,7 @@ def to_rotation(sys: LTI, canonical: bool = False, *, max_condition: float = MAX
     canonical : bool
         Proposition 1 of the source: the first column of B is (1, 0) in every block. A real pole
         is padded to a block (α = 0, or π when negative) whose second state is not reachable.
-    max_condition : float ≥ 1
+    max_condition : float ≥ 1, default 3e6, of float32 systems 1e4
         Condition of the eigenvectors of A above which a PrecisionWarning states it.
 
     Returns
@@ -72,16 +71,16 @@ def to_rotation(sys: LTI, canonical: bool = False, *, max_condition: float = MAX
     Source: Schwerdtner et al., HSVR, Proposition 1 and Appendix A.1.
     """
     sys = as_linear(sys)
-    check_max_condition(max_condition)
     single, full = is_single(sys.B), in_double(sys)
+    max_condition = check_max_condition(max_condition, single)
     is_rotation = isinstance(full.A, Rotation) and not is_complex(full.B)
-    rotation = full if is_rotation else _fold(full, max_condition)
+    rotation = full if is_rotation else _fold(full, max_condition, single)
     if canonical and rotation.order:
         rotation = _canonical(rotation)
     return in_single(rotation) if single else rotation
 
 
-def _fold(sys: LTI, max_condition: float) -> LTI:
+def _fold(sys: LTI, max_condition: float, single: bool) -> LTI:
     """Conjugate pairs of a real system, given in any form, as rotation blocks.
 
     Modes with Im λ < 0 and those with Im λ > 0 describe conjugate halves of a real transfer
@@ -90,7 +89,7 @@ def _fold(sys: LTI, max_condition: float) -> LTI:
     """
     given_real = is_real(sys.A) and not is_complex(sys.B)
     if given_real and not is_structured(sys.A):
-        return _fold_eigenvectors(sys, max_condition)
+        return _fold_eigenvectors(sys, max_condition, single)
     if not given_real:
         _require_real_response(sys)
     modal = diagonalize(sys, max_condition=max_condition)
@@ -113,20 +112,20 @@ def _fold(sys: LTI, max_condition: float) -> LTI:
     return folded
 
 
-def _fold_eigenvectors(sys: LTI, max_condition: float) -> LTI:
+def _fold_eigenvectors(sys: LTI, max_condition: float, single: bool) -> LTI:
     """A real dense system in the real coordinates W = (Re v, −Im v, …, w, …) of its eigenvectors.
 
     Solving with W leaves errors of 2.2e-16 κ(V). Solving with the complex V and keeping one of two
     conjugate halves would leave the square, since it changes B in directions that the inverse
     amplifies once more.
     """
-    poles, V = eigenvectors(sys.A, max_condition)
+    poles, V = eigenvectors(sys, max_condition, single)
     order, q = _lower_half_first(_side(poles))
     poles = np.take_along_axis(poles, order, axis=-1)
     V = np.take_along_axis(V, order[..., None, :], axis=-1)
     pairs, modes = real_columns(V[..., :q]), real_part(V[..., q : sys.order - q])
     W = np.concatenate([pairs, modes], axis=-1)
-    B, C = np.linalg.solve(W, sys.B), sys.C @ W
+    B, C = solve_in_any_units(W, sys.B), sys.C @ W
     pairs, modes = (B[..., : 2 * q, :], C[..., : 2 * q]), (B[..., 2 * q :, :], C[..., 2 * q :])
     return _from_blocks(sys, poles, q, *pairs, *modes)
 

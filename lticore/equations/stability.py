@@ -90,7 +90,9 @@ def _out_of_reach(A: np.ndarray, moduli: np.ndarray) -> np.ndarray:
     (‖A‖ + ‖A + E‖)^{1−1/n} ‖E‖^{1/n}.
     """
     n = A.shape[-1]
-    reach = 2 * np.linalg.norm(A, axis=(-2, -1)) * (_ROUNDING / 2) ** (1 / max(n, 1))
+    # Where the norm overflows nothing is known.
+    with np.errstate(over="ignore", invalid="ignore"):
+        reach = 2 * np.linalg.norm(A, axis=(-2, -1)) * (_ROUNDING / 2) ** (1 / max(n, 1))
     return moduli.max(axis=-1, initial=0) + reach < 1
 
 

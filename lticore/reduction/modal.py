@@ -11,11 +11,12 @@ import numpy as np
 from ..analysis.norms import h2_error
 from ..arrays.checks import is_complex
 from ..arrays.linalg import adjoint
-from ..arrays.namespaces import Array, namespace, to_numpy
+from ..arrays.namespaces import Array, is_numpy, namespace, to_numpy
 from ..convert.diagonal import diagonalize, row_norms
 from ..convert.rotation import to_rotation
 from ..equations.stability import require_stable
 from ..errors import ArgumentError, ShapeError, warn_precision
+from ..matrices.balance import state_units
 from ..systems.doors import as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.modes import is_real, polar_modes, to_modes
@@ -255,9 +256,13 @@ def _with_projections(sys: LTI) -> tuple[LTI, Array | None, Array | None]:
         return _in_modes(sys), None, None
     xp = namespace(sys.B)
     identity = xp.broadcast_to(xp.eye(sys.order, dtype=sys.B.dtype), sys.A.shape)
-    # The states driven and read one by one: inputs and outputs of the modes are W and V.
-    modes = _in_modes(LTI(sys.A, identity, identity))
-    return replace(sys, A=modes.A, B=modes.B @ sys.B, C=sys.C @ modes.C), adjoint(modes.B), modes.C
+    best = state_units(sys.A, sys.B, sys.C) if is_numpy(sys.B) else xp.ones(sys.A.shape[:-1])
+    column, row = best[..., :, None], best[..., None, :]
+    # The states driven and read one by one, in their best units: inputs and outputs of the modes
+    # are W and V.
+    modes = _in_modes(LTI(sys.A, identity * column, identity / row))
+    left, right = modes.B / row, modes.C * column
+    return replace(sys, A=modes.A, B=left @ sys.B, C=sys.C @ right), adjoint(left), right
 
 
 def _in_modes(sys: LTI) -> LTI:

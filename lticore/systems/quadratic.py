@@ -14,7 +14,7 @@ from ..arrays.checks import (
     is_complex,
     to_double,
 )
-from ..arrays.linalg import adjoint, as_complex, conjugate, real_part
+from ..arrays.linalg import adjoint, as_complex, conjugate, real_part, solve_in_any_units
 from ..arrays.namespaces import Array, namespace, zeros_like_shape
 from ..errors import ShapeError
 from .lti import LTI, StateSpace
@@ -148,8 +148,7 @@ def linear_part(sys: System) -> LTI:
 
 def in_eigenbasis(sys: System, poles: Array, V: Array) -> System:
     """The system of either kind in the states z of x = V z, for A V = V Λ."""
-    left = namespace(V, sys.B).linalg.solve(V, sys.B)
-    return in_coordinates(sys, V, A=Diagonal(poles), B=left)
+    return in_coordinates(sys, V, A=Diagonal(poles), B=solve_in_any_units(V, sys.B))
 
 
 def in_coordinates(sys: System, V: Array, *, A: StateMatrix, B: Array) -> System:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import EPS, EPS_SINGLE, fine_grid
+from oracles import EPS, EPS_SINGLE, adjoint, fine_grid
 from strategies import MILD_SPECTRA, REAL_STRUCTURES, STRUCTURES, build_system, seeds, systems
 
 import lticore as lti
+from lticore.matrices.balance import state_units
 
 STRUCTURED = ("real diagonal", "complex diagonal", "rotation", "rotation with real poles")
 #: Repeated or clustered poles of dense draws have ill-conditioned eigenvectors.
@@ -104,6 +105,66 @@ def test_nearly_defective_matrices_warn():
         lti.diagonalize(sys)
 
 
+def _pairs_in_units(exponent):
+    """A = T diag(R(0.9, 1), R(0.5, 2), 0.3) T⁻¹ with an orthogonal T, in units of the states up to
+    2^±exponent, and the Rotation system that it is."""
+    rng = np.random.default_rng(7)
+    modes = lti.LTI(
+        lti.Rotation([0.9, 0.5], [1.0, 2.0], [0.3]),
+        rng.standard_normal((5, 2)),
+        rng.standard_normal((1, 5)),
+    )
+    T = np.linalg.qr(rng.standard_normal((5, 5)))[0]
+    d = 2.0 ** (exponent * np.array([1, -1, 0.5, 0, -0.25]))
+    A = T @ modes.to_dense().A @ T.T
+    return lti.LTI(A * d / d[:, None], T @ modes.B / d[:, None], modes.C @ T.T * d), modes
+
+
+@pytest.mark.parametrize("exponent", [0, 40, 400])
+@pytest.mark.parametrize("convert", [lti.diagonalize, lti.to_rotation])
+def test_modes_do_not_depend_on_the_units_of_the_states(convert, exponent):
+    """Well conditioned modes, which κ(V) of 2^(2 exponent) in the given units hides."""
+    sys, modes = _pairs_in_units(exponent)
+    assert lti.eigenvector_condition(sys) <= 2
+    converted = convert(sys)
+    poles = np.sort_complex(converted.poles)
+    np.testing.assert_allclose(poles, np.sort_complex(modes.poles), atol=20 * EPS)
+    response = lti.impulse_response(converted, 20)
+    np.testing.assert_allclose(response, lti.impulse_response(modes, 20), atol=100 * EPS)
+
+
+@pytest.mark.parametrize("exponent", [0, 40, 400])
+def test_modal_truncation_does_not_depend_on_the_units_of_the_states(exponent):
+    sys, modes = _pairs_in_units(exponent)
+    found, expected = (lti.modal_truncation(x, 3) for x in (sys, modes))
+    np.testing.assert_allclose(found.h2_error, expected.h2_error, rtol=1e-13)
+    np.testing.assert_allclose(found.error_bound, expected.error_bound, rtol=1e-13)
+    identity = adjoint(found.left) @ found.right
+    np.testing.assert_allclose(identity, np.eye(3), atol=20 * EPS)
+
+
+def test_modes_of_float32_systems_warn_in_its_precision():
+    """κ(V) = 2e4 for the eigenvectors (1, 0) and (1, 1e-4): three of seven digits are lost."""
+    A = np.array([[0.5, 1.0], [0.0, 0.5001]], np.float32)
+    sys = lti.LTI(A, np.ones((2, 1), np.float32), np.ones((1, 2), np.float32))
+    with pytest.warns(lti.PrecisionWarning, match=r"condition number 2\.0e\+04: .* to 2e-03"):
+        lti.diagonalize(sys)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lti.diagonalize(sys, max_condition=1e5)
+
+
+def test_a_nearby_system_in_units_of_its_own():
+    """A delay of four steps in units 2^±200: the change is small beside each of its entries."""
+    d = 2.0 ** np.array([200.0, -200.0, 100.0, 0.0])
+    A, B, C = np.eye(4, k=1) * d / d[:, None], np.eye(4)[:, -1:], np.eye(4)[:1] * d
+    nearby = lti.well_conditioned(lti.LTI(A, B, C), 1e4)
+    moved = (nearby.system.A - A) * d[:, None] / d
+    assert 0 < np.linalg.norm(moved, 2) <= 1e-4
+    change = lti.impulse_response(nearby.system, 8) - lti.impulse_response(lti.LTI(A, B, C), 8)
+    assert np.abs(change).max() <= 1e-3 * d[3]
+
+
 def test_conditions_of_eigenvectors():
     rng = np.random.default_rng(0)
     for structure in STRUCTURES:
@@ -113,7 +174,9 @@ def test_conditions_of_eigenvectors():
         assert condition.dtype == np.float32
         if "dense" in structure or structure == "non-normal":
             A = sys.A.astype(np.complex128 if "complex" in structure else np.float64)
-            expected = np.linalg.cond(np.linalg.eig(A)[1])
+            d = state_units(A, sys.B, sys.C)
+            balanced = A * d[..., None, :] / d[..., :, None]
+            expected = np.linalg.cond(np.linalg.eig(balanced)[1])
             assert np.allclose(condition, expected, rtol=1e-6, atol=0)
         else:
             assert np.all(condition == 1)

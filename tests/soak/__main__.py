@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import traceback
+import warnings
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
@@ -29,19 +30,27 @@ class Options:
     """The name of one function."""
     share: float = 0.3
     """The share of functions that each system meets."""
+    loud: bool = False
+    """Print needless warnings as well."""
 
 
 def verdict(name, draw, seed):
     """(verdict, what was seen) of one function on one system."""
     case = Case(draw, np.random.default_rng(seed))
     try:
-        CHECKS[name](case)
+        with warnings.catch_warnings():
+            # Those of the calls are recorded; others would be faults of the soak.
+            warnings.simplefilter("error")
+            CHECKS[name](case)
+            case.require_reason()
     except Refused as refusal:
         return "refused", str(refusal)
     except Foreign as error:
         return "foreign", str(error)
     except Wrong as error:
-        return ("warned" if case.warned else "numpy" if case.numpy else "wrong"), str(error)
+        return "wrong", f"{error} {case.warned or ''}"
+    if case.loud:
+        return "loud", f"error {case.error:.1e}: {'; '.join(case.warned)}"
     return ("warned" if case.warned else "numpy" if case.numpy else "right"), ""
 
 
@@ -85,8 +94,9 @@ def run(options, out=sys.stdout):
             table[name][found] += 1
             if found == "refused":
                 refusals[name, seen[:70]] += 1
-            if found in ("wrong", "foreign", "oracle"):
-                failures += 1
+            failed = found in ("wrong", "foreign", "oracle")
+            failures += failed
+            if failed or (options.loud and found == "loud"):
                 print(
                     f"\n{found.upper()} {name}: {seen}\n  --seed {options.seed} --only {number} "
                     f"--function {name}\n  {draw.recipe}\n  {source(draw)}",
@@ -108,12 +118,18 @@ def run(options, out=sys.stdout):
 
 
 def report(table, refusals, out):
-    print(f"\n{'function':40}" + f"{'drawn':>8}" + "".join(f"{x:>9}" for x in VERDICTS), file=out)
+    columns = (*VERDICTS, "oracle")
+    print(f"\n{'function':40}" + f"{'drawn':>8}" + "".join(f"{x:>9}" for x in columns), file=out)
     for name in CHECKS:
         row = table[name]
         if row:
-            cells = "".join(f"{row[x]:9d}" for x in VERDICTS)
+            cells = "".join(f"{row[x]:9d}" for x in columns)
             print(f"{name:40}{sum(row.values()):8d}{cells}", file=out)
+    spoken = {name: row["warned"] + row["loud"] for name, row in table.items()}
+    for name, count in spoken.items():
+        if table[name]["loud"]:
+            share = table[name]["loud"] / count
+            print(f"{share:6.0%} of {count} warnings of {name} were needless", file=out)
     print("\nrefusals", file=out)
     for (name, seen), count in sorted(refusals.items()):
         print(f"{count:6d}  {name}: {seen}", file=out)

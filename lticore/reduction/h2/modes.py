@@ -71,7 +71,7 @@ def make_target(sys: System, horizon: int | None) -> Target:
     full = mapped(to_double, sys)
     real = is_real(full.A) and not any(map(np.iscomplexobj, (full.B, *quadratic_arrays(full))))
     if not is_structured(full.A):
-        full = in_eigenbasis(full, *eigenvectors(full.A, MAX_CONDITION))
+        full = in_eigenbasis(full, *eigenvectors(full, MAX_CONDITION))
     A, T = full.A, from_modes(full.A, np.eye(full.order, dtype=complex))
     b, c = to_modes(A, full.B).astype(complex), full.C @ T
     M = transformed(forms_of(full), T)
