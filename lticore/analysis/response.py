@@ -33,7 +33,7 @@ from ..equations.recurrence import linear_recurrence
 from ..errors import ArgumentError, ShapeError
 from ..matrices.balance import balance_dense
 from ..systems.doors import as_linear, as_system
-from ..systems.lti import LTI
+from ..systems.lti import LTI, in_double, replaced
 from ..systems.modes import (
     from_modes,
     is_real,
@@ -50,6 +50,7 @@ from ..systems.quadratic import (
     quadratic_arrays,
     values_of,
 )
+from ..systems.signals import scaled, unit_signals
 from ..systems.structure import StateMatrix, is_structured, map_parameters
 
 #: Frequencies are taken in chunks of this many complex entries (64 MB).
@@ -170,17 +171,23 @@ def impulse_response(sys: LTI, steps: int) -> Array:
     sys = as_linear(sys)
     steps = check_integer("steps", steps, minimum=1)
     xp = namespace(sys.B)
-    A = map_parameters(to_double, sys.A)
-    C, X = to_double(sys.C), to_double(sys.B)
-    terms = []
+    full = in_double(sys)
+    A, B, C = full.A, full.B, full.C
+    if is_numpy(B) and not is_structured(A):
+        A, B, C, _ = balance_dense(A, B, C)
+    # In these units A^k B only underflows where the response does, or its smallest parts.
+    unit, b, c = unit_signals(replaced(full, A=A, B=B, C=C))
+    X, terms = unit.B, []
     for _ in range(steps - 1):
-        terms.append(C @ X)
+        terms.append(unit.C @ X)
         X = multiply(A, X)
-    dtype = (C @ X).dtype
-    D = sys.D
+    dtype = xp.result_type(C, X)
+    D = full.D
     if D is None:
-        D = zeros_like_shape(sys.B, (*sys.batch_shape, sys.outputs, sys.inputs))
-    response = xp.stack([xp.astype(term, dtype) for term in (D, *terms)], axis=-3)
+        D = zeros_like_shape(B, (*sys.batch_shape, sys.outputs, sys.inputs))
+    size = (b + c)[..., None, None]
+    terms = [D, *(scaled(term, size) for term in terms)]
+    response = xp.stack([xp.astype(term, dtype) for term in terms], axis=-3)
     return like_precision(response, is_single(sys.B))
 
 

@@ -15,12 +15,14 @@ from ..errors import ArgumentError, NotRealError, ShapeError
 from ..systems.doors import as_linear
 from ..systems.lti import LTI, in_double, in_single
 from ..systems.modes import is_real, phase
+from ..systems.signals import scaled, unit_signals
 from ..systems.structure import Rotation, is_structured
 from .diagonal import (
     check_max_condition,
     diagonalize,
     eigenvectors,
     equal_norms,
+    row_norms,
 )
 
 #: Relative asymmetry of H above which a system is not taken for a real one.
@@ -183,6 +185,11 @@ def _residue_side(B: Array, C: Array) -> Array:
     Two modes of one real pole whose residues are conjugate make a block with α = 0 or π.
     """
     xp = namespace(B, C)
+    B, C = equal_norms(B, C)
+    size = row_norms(B)
+    size = xp.where(size > 0, size, xp.ones_like(size))
+    # Residues of size one: as they are, they may over- or underflow.
+    B, C = B / size[..., :, None], C / size[..., None, :]
     weight_b = xp.cos(xp.arange(1, B.shape[-1] + 1, dtype=xp.float64))
     weight_c = xp.cos(xp.arange(1, C.shape[-2] + 1, dtype=xp.float64))
     seen = xp.sum(B * weight_b, axis=-1) * xp.sum(C * weight_c[:, None], axis=-2)
@@ -258,8 +265,11 @@ def _canonical(sys: LTI) -> LTI:
 
 def _require_real_response(sys: LTI) -> None:
     omega = sample_frequencies(sys)
-    H, mirrored = frequency_response(sys, omega), frequency_response(sys, -omega)
+    H, mirrored = _unit_response(sys, omega), _unit_response(sys, -omega)
     asymmetry = _relative_difference(H, namespace(H).conj(mirrored))
+    if sys.D is not None:
+        D = sys.D[..., None, :, :]
+        asymmetry = max(asymmetry, _relative_difference(D, namespace(H).conj(D)))
     if asymmetry > _REAL_TOLERANCE:
         raise NotRealError(
             "the system is not real: its frequency response differs from its mirror image by "
@@ -270,13 +280,24 @@ def _require_real_response(sys: LTI) -> None:
 
 def _require_same_response(sys: LTI, folded: LTI) -> None:
     omega = sample_frequencies(sys)
-    change = _relative_difference(frequency_response(sys, omega), frequency_response(folded, omega))
+    change = _relative_difference(_unit_response(sys, omega), _unit_response(folded, omega, sys))
     if change > _REAL_TOLERANCE:
         raise NotRealError(
             f"folding conjugate pairs changed the response by {change:.1e} (relative): complex "
             "modes share a real pole, or the eigenvectors of A are nearly dependent. Pass the "
             "system in real coordinates instead"
         )
+
+
+def _unit_response(sys: LTI, omega: Array, other: LTI | None = None) -> Array:
+    """The response without D in the units in which that of the system, or of another one, has
+    about size one: itself it may over- or underflow."""
+    unit, b, c = unit_signals(sys)
+    H = frequency_response(unit, omega)
+    if other is None:
+        return H
+    _, e, f = unit_signals(other)
+    return scaled(H, (b + c - e - f)[..., None, None, None])
 
 
 def sample_frequencies(sys: LTI) -> Array:

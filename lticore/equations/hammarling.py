@@ -95,7 +95,7 @@ def warn_if_lost(
     powers of A does not do.
     """
     r, t, b, c, y = (np.linalg.norm(X) for X in (R, T, B, C, C @ R))
-    if y <= _ZERO * c * r:
+    if y <= _ZERO * c * r or len(T) == 1:
         return
     with np.errstate(over="ignore", invalid="ignore"):
         grown = power_sum_bound(A) * (c / y) ** 2
@@ -133,7 +133,7 @@ def warn_if_values_lost(
     """
     T, B, C = sys.T, sys.B, sys.C
     r, s, t, both = (np.linalg.norm(X) for X in (R, S, T, adjoint(S) @ R))
-    if both <= _ZERO * r * s:
+    if both <= _ZERO * r * s or len(T) == 1:
         return
     with np.errstate(over="ignore", invalid="ignore"):
         # σ_1² ≥ ‖Sᴴ R‖_F²/n.

@@ -109,7 +109,7 @@ def _warn_where_different(sigma: np.ndarray, again: np.ndarray) -> None:
     if not uncertain.any():
         return
     first = np.where(sigma[..., :1] > 0, sigma[..., :1], 1)
-    level = np.max(np.where(uncertain, sigma / first, 0))
+    level = np.max(np.where(uncertain, largest / first, 0))
     reason = f"computed in two ways they differ by up to {difference.max():.0%}"
     warn_precision(
         f"{np.count_nonzero(uncertain)} of {sigma.size} Hankel singular values, at most "

@@ -15,11 +15,12 @@ from ..arrays.namespaces import Array, is_numpy, namespace, to_numpy
 from ..convert.diagonal import diagonalize, row_norms
 from ..convert.rotation import to_rotation
 from ..equations.stability import require_stable
-from ..errors import ArgumentError, ShapeError, warn_precision
+from ..errors import ArgumentError, NonFiniteError, ShapeError, warn_precision
 from ..matrices.balance import state_units
 from ..systems.doors import as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.modes import is_real, polar_modes, to_modes
+from ..systems.signals import scaled, unit_signals
 from ..systems.structure import Diagonal, Rotation, is_structured
 from .orders import check_budget, check_not_empty, check_order
 from .result import Reduction, nothing_to_reduce
@@ -214,12 +215,14 @@ def _orders_by_score(
     wanted = []
     for layer, modes in enumerate(layers):
         down = np.argsort(-modes.scores, kind="stable")
-        squares = modes.scores[down] ** 2
+        values = modes.scores[down]
         if rule == "last":
-            squares = squares / np.maximum(np.cumsum(squares), np.finfo(np.float64).tiny)
+            # Of the largest, whose square may be too large, or too small, for a number.
+            squares = (values / (values[:1] if np.any(values) else 1)) ** 2
+            values = squares / np.maximum(np.cumsum(squares), np.finfo(np.float64).tiny)
         wanted += [
             (-value, position, layer, int(size))
-            for position, (value, size) in enumerate(zip(squares, modes.sizes[down], strict=True))
+            for position, (value, size) in enumerate(zip(values, modes.sizes[down], strict=True))
         ]
     orders, left, open_ = list(prepaid), budget - sum(prepaid), [True] * len(layers)
     for _, _, layer, size in sorted(wanted):
@@ -245,7 +248,7 @@ def _modes_of_layer(sys: LTI) -> Modes:
     pairs = all(np.all(modes.sizes == 2) for modes in found)
     # With real poles among them, the states are counted one by one.
     ranked = [np.repeat(modes.scores, 1 if pairs else modes.sizes) for modes in found]
-    scores = np.sqrt(sum(np.sort(x)[::-1] ** 2 for x in ranked))
+    scores = row_norms(np.stack([np.sort(x)[::-1] for x in ranked], axis=-1))
     states = np.tile([0, 1 if pairs else -1], (len(scores), 1))
     return Modes(states, scores, scores)
 
@@ -277,13 +280,17 @@ def _modes(sys: LTI, score: str) -> list[Modes]:
     """The modes of each batch entry of a structured system."""
     if score not in SCORES:
         raise ArgumentError(f"score={score!r} is not one of {SCORES}")
-    A = sys.A
-    b, c = (to_modes(A, X) for X in (sys.B, adjoint(sys.C)))
-    b, c, radius, phase = (
-        to_numpy(x).reshape(-1, *x.shape[len(sys.batch_shape) :]) for x in (b, c, *polar_modes(A))
+    A, (unit, inputs, outputs) = sys.A, unit_signals(sys)
+    b, c = (to_modes(A, X) for X in (unit.B, adjoint(unit.C)))
+    b, c, radius, phase, size = (
+        to_numpy(x).reshape(-1, *x.shape[len(sys.batch_shape) :])
+        for x in (b, c, *polar_modes(A), (inputs + outputs)[..., None])
     )
-    strength = row_norms(b) * row_norms(c)
-    peak = strength / (1 - radius)
+    with np.errstate(over="ignore"):
+        strength = scaled(row_norms(b) * row_norms(c), size)
+        peak = strength / (1 - radius)
+    if not np.all(np.isfinite(peak)):
+        raise NonFiniteError("the scores of the modes overflow: scale B or C down")
     found = []
     for index in range(len(radius)):
         if isinstance(A, Rotation):
@@ -309,7 +316,7 @@ def _rotation_states(A: Rotation) -> tuple[np.ndarray, np.ndarray]:
 def _conjugate_states(poles: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     """(g, 2) modes and their conjugate partners, −1 where there is none: a partner has the
     conjugate pole and the conjugate residue c_i b_iᴴ."""
-    size = np.linalg.norm(b, axis=-1) * np.linalg.norm(c, axis=-1)
+    size = row_norms(b) * row_norms(c)
     close = np.abs(poles[:, None] - poles.conj()) <= _PAIR_TOLERANCE
     close &= np.abs(poles.imag)[:, None] > _PAIR_TOLERANCE
     free, states = np.ones(len(poles), dtype=bool), []

@@ -17,8 +17,9 @@ from ..arrays.checks import (
     like_precision,
     to_double,
 )
-from ..arrays.linalg import adjoint, pad_values
+from ..arrays.linalg import adjoint, pad_values, real_part
 from ..arrays.namespaces import Array, is_numpy, namespace, zeros_like_shape
+from ..convert.diagonal import row_norms
 from ..errors import ArgumentError, NonFiniteError, ShapeError
 from ..systems.doors import as_linear
 from ..systems.lti import LTI, in_double, in_single
@@ -100,12 +101,14 @@ def refit_outputs(
         raise ArgumentError(f"rtol must lie in [0, 1), but is {rtol!r}")
     reduced = as_linear(reduced, "reduced")
     sys = in_double(reduced)
-    factor, squares, samples = None, 0.0, 0
+    factor, samples = None, 0
+    size: Array | float = 0.0
     for number, batch in enumerate(batches):
         inputs, outputs = _check_batch(sys, number, batch)
         rows = _rows(sys, inputs, outputs, feedthrough, timing)
         factor = _fold_in(factor, rows)
-        squares = squares + _squares(_by_system(sys, outputs))
+        norm = _norm(_by_system(sys, outputs))
+        size = namespace(norm).hypot(norm, size + 0 * norm)
         samples += rows.shape[-2]
     if factor is None or samples == 0:
         raise ArgumentError("batches holds no samples: pass pairs (inputs, outputs) with L ≥ 1")
@@ -115,7 +118,7 @@ def refit_outputs(
     change, rank = _least_change(regressors, errors, rtol)
     system, before, after = _refitted(reduced, sys, (regressors, errors), change)
     xp = namespace(before)
-    size = xp.sqrt(xp.where(squares > 0, squares, xp.ones_like(squares)))
+    size = xp.where(size > 0, size, xp.ones_like(size))
     single = is_single(reduced.B)
     before, after = (like_precision(x / size, single) for x in (before, after))
     return Refit(system, before, after, rank, samples)
@@ -188,7 +191,7 @@ def _fold_in(factor: Array | None, rows: Array) -> Array:
 def _least_change(regressors: Array, errors: Array, rtol: float) -> tuple[Array, Array]:
     """(W, rank): the smallest W, in units of the regressors' norms, that minimises ‖E − X W‖."""
     xp = namespace(regressors)
-    norms = xp.sqrt(xp.sum(xp.abs(regressors) ** 2, axis=-2))
+    norms = row_norms(xp.matrix_transpose(regressors))
     norms = xp.where(norms > 0, norms, xp.ones_like(norms))
     U, sigma, Vh = xp.linalg.svd(regressors / norms[..., None, :], full_matrices=False)
     kept = (sigma > rtol * pad_values(sigma, 1)) & (sigma > 0)
@@ -213,7 +216,7 @@ def _refitted(
         given = xp.concat([given, xp.matrix_transpose(D)], axis=-2)
     single = is_single(reduced.B)
     fitted = to_double(like_precision(given + change, single))
-    before, after = (xp.sqrt(_squares(e)) for e in (E, E - X @ (fitted - given)))
+    before, after = (_norm(e) for e in (E, E - X @ (fitted - given)))
     gained = after <= before
     outputs = xp.matrix_transpose(xp.where(gained[..., None, None], fitted, given))
     C, D = outputs[..., : sys.order], outputs[..., sys.order :]
@@ -221,7 +224,8 @@ def _refitted(
     return in_single(new) if single else new, before, xp.where(gained, after, before)
 
 
-def _squares(X: Array) -> Array:
-    """‖X‖_F² over the last two axes."""
-    xp = namespace(X)
-    return xp.sum(xp.abs(X) ** 2, axis=(-2, -1))
+def _norm(X: Array) -> Array:
+    """‖X‖_F over the last two axes, whose square may over- or underflow."""
+    if 0 in X.shape:
+        return zeros_like_shape(real_part(X), X.shape[:-2])
+    return row_norms(namespace(X).reshape(X, (*X.shape[:-2], 1, -1)))[..., 0]

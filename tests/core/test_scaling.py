@@ -258,3 +258,62 @@ def test_states_that_formed_gramians_lose_are_kept():
     first = (trace + np.sqrt(trace**2 - 4 * det)) / 2
     # Rounding of σ is absolute: eps Σ ‖R_i‖‖S_i‖ with the trace in place of the sum, a few times.
     np.testing.assert_allclose(found.singular_values, [first, det / first], atol=4 * EPS * trace)
+
+
+def _two_modes(b, c):
+    """h_k = 2^(b+c) (0.5^k + 2 · 0.3^k) from k = 1 on, inputs in units of 2^−b, outputs of 2^c."""
+    A = lti.Diagonal([0.5, 0.3])
+    return lti.LTI(A, 2.0**b * np.array([[0.5], [0.3]]), 2.0**c * np.array([[1.0, 2.0]]))
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_impulse_response_where_states_underflow(dense):
+    """A^k B ~ 1e-350 behind C ~ 1e200."""
+    sys = lti.LTI(lti.Diagonal([1e-50]), [[1e-200]], [[1e200]])
+    h = lti.impulse_response(sys.to_dense() if dense else sys, 5)[:, 0, 0]
+    np.testing.assert_allclose(h, [0, 1, 1e-50, 1e-100, 1e-150], rtol=1e-14)
+
+
+def test_modal_truncation_where_scores_are_squared():
+    """‖H − H_1‖_h∞ ≤ 2 · 0.3/(1 − 0.3) in units of 2^±900, whose squares over- and underflow."""
+    for b, c in ((900, -900), (-900, 900), (-300, -300)):
+        found = lti.modal_truncation(_two_modes(b, c), 1)
+        np.testing.assert_allclose(found.error_bound, 2.0 ** (b + c) * 0.6 / 0.7, rtol=1e-14)
+        assert lti.allocate_modal_orders([_two_modes(b, c)] * 2, budget=3) == [2, 1]
+    with pytest.raises(lti.NonFiniteError, match="scores of the modes overflow"):
+        lti.modal_truncation(_two_modes(900, 900), 1)
+
+
+def test_refitted_outputs_of_states_whose_squares_overflow():
+    rng = np.random.default_rng(0)
+    u, sys = rng.standard_normal((20, 1)), _two_modes(700, -700)
+    start = lti.LTI(sys.A, sys.B, 0.7 * sys.C)
+    for size in (1.0, 2.0**300):
+        y = size * lti.simulate(sys, u)
+        found = lti.refit_outputs(start, [(u, y)])
+        np.testing.assert_allclose(found.system.C, size * sys.C, rtol=1e-12)
+        assert found.residual_after <= 1e-14
+
+
+@pytest.mark.parametrize(("b", "c"), [(600, 600), (-600, -600), (0, 0)])
+def test_real_systems_are_told_whatever_their_response(b, c):
+    """Poles 0.5 e^{±i} with conjugate residues are real, with others not; H is 2^(b+c) or so."""
+    poles = 0.5 * np.exp([1j, -1j])
+    B, C = 2.0**b * np.array([[1 + 1j], [1 - 1j]]), 2.0**c * np.array([[1.0, 1.0]])
+    real = lti.to_rotation(lti.LTI(lti.Diagonal(poles), B, C))
+    np.testing.assert_allclose(real.A.radius, [0.5])
+    # C B = 2 Re(1 + i), a product of powers of two and numbers of moderate size.
+    product = (real.C / 2.0 ** ((b + c) / 2)) @ (real.B / 2.0 ** ((b + c) / 2))
+    np.testing.assert_allclose(product, [[2.0]], rtol=1e-14)
+    with pytest.raises(lti.NotRealError, match="not real"):
+        lti.to_rotation(lti.LTI(lti.Diagonal(poles), B * np.array([[1], [1j]]), C))
+
+
+def test_a_number_has_no_rounding_of_a_schur_form():
+    """P = b²/(1 − a²) next to the circle, without a warning: A is not changed by its Schur form."""
+    a = 1 - 2.0**-40
+    sys = lti.LTI(np.array([[a]]), [[1.0]], [[1.0]])
+    exact = 2.0**40 / (2 - 2.0**-40)
+    np.testing.assert_allclose(lti.controllability_gramian(sys), [[exact]], rtol=1e-14)
+    np.testing.assert_allclose(lti.hankel_singular_values(sys), [exact], rtol=1e-14)
+    np.testing.assert_allclose(lti.h2_norm(sys), exact**0.5, rtol=1e-14)

@@ -47,7 +47,8 @@ class Case:
 
     warned : what PrecisionWarnings said,   numpy : what NumPy said of overflow
     error : the largest relative error seen, where the check looks at one
-    beyond : whether numbers too large were met,   needless : whether a warning of fewer states came where there are more
+    beyond : whether numbers too large were met
+    needless : whether a warning of fewer states came where there are more
     """
 
     draw: Draw
