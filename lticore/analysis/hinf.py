@@ -149,12 +149,13 @@ def _norms(sys: LTI) -> float:
 
 def _of_size_one(sys: LTI) -> tuple[LTI, float]:
     """(Σ', e) with Σ = 2^e Σ', in good units of the states, of the inputs and of the outputs."""
+    unit, *exponents = unit_signals(sys)
     if is_structured(sys.A):
-        balanced, _ = balance_states(sys)
+        balanced, _ = balance_states(unit)
     else:
-        balanced = LTI(*balance_dense(sys.A, sys.B, sys.C)[:3])
-    unit, b, c = unit_signals(balanced)
-    exponent = b + c
+        balanced = LTI(*balance_dense(unit.A, unit.B, unit.C)[:3])
+    unit, *more = unit_signals(balanced)
+    exponent = sum(exponents) + sum(more)
     if sys.D is None or not np.any(sys.D):
         return unit, exponent
     common = max(exponent, size_exponent(sys.D))
@@ -184,7 +185,10 @@ def _peak_of_unit(sys: LTI, rtol: float) -> tuple[float, float, bool]:
     for _ in range(_MAX_LEVELS):
         # First below the level, where the pencil has to show the peak that is known.
         tested = (1 + rtol if trusted else 1 - _BELOW) * level
-        crossings = _level_crossings(dense, tested)
+        try:
+            crossings = _level_crossings(dense, tested)
+        except np.linalg.LinAlgError:  # QZ did not converge
+            break
         if not trusted:
             trusted = _shows(crossings, top, gain, tested) or bool(gains.min() >= tested)
             if not trusted:

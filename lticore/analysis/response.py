@@ -51,7 +51,7 @@ from ..systems.quadratic import (
     values_of,
 )
 from ..systems.signals import scaled, unit_signals
-from ..systems.structure import StateMatrix, is_structured, map_parameters
+from ..systems.structure import Rotation, StateMatrix, is_structured, map_parameters
 
 #: Frequencies are taken in chunks of this many complex entries (64 MB).
 _CHUNK = 1 << 22
@@ -173,7 +173,9 @@ def impulse_response(sys: LTI, steps: int) -> Array:
     xp = namespace(sys.B)
     full = in_double(sys)
     A, B, C = full.A, full.B, full.C
-    if is_numpy(B) and not is_structured(A):
+    if is_structured(A):
+        B, C = _even_states(A, B, C)
+    elif is_numpy(B):
         A, B, C, _ = balance_dense(A, B, C)
     # In these units A^k B only underflows where the response does, or its smallest parts.
     unit, b, c = unit_signals(replaced(full, A=A, B=B, C=C))
@@ -189,6 +191,22 @@ def impulse_response(sys: LTI, steps: int) -> Array:
     terms = [D, *(scaled(term, size) for term in terms)]
     response = xp.stack([xp.astype(term, dtype) for term in terms], axis=-3)
     return like_precision(response, is_single(sys.B))
+
+
+def _even_states(A: StateMatrix, B: Array, C: Array) -> tuple[Array, Array]:
+    """B and C of a structured system with states in powers of two, one for both of a block, in
+    which rows of B and columns of C are about equally large."""
+    xp = namespace(B)
+    sizes = [xp.max(xp.abs(X), axis=-1) for X in (B, xp.matrix_transpose(C))]
+    if isinstance(A, Rotation) and A.blocks:
+        pairs = 2 * A.blocks
+        for k, x in enumerate(sizes):
+            both = xp.max(xp.reshape(x[..., :pairs], (*x.shape[:-1], A.blocks, 2)), axis=-1)
+            sizes[k] = xp.concat([xp.repeat(both, 2, axis=-1), x[..., pairs:]], axis=-1)
+    seen = (sizes[0] > 0) & (sizes[1] > 0)
+    b, c = (xp.log2(xp.where(seen, x, xp.ones_like(x))) for x in sizes)
+    units = 2.0 ** xp.round((c - b) / 2)
+    return B * units[..., :, None], C / units[..., None, :]
 
 
 def frequency_response(sys: LTI, frequencies: Array) -> Array:

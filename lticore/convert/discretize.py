@@ -163,9 +163,19 @@ def _zoh_dense(sys: LTI, delta: Array) -> LTI:
     weight = power_of_two(np.max(np.abs(sys.B), axis=-2, keepdims=True, initial=0))
     upper = np.concatenate([sys.A * delta, sys.B / weight * delta], axis=-1)
     lower = np.zeros((*upper.shape[:-2], m, n + m), dtype=upper.dtype)
-    both = scipy.linalg.expm(np.concatenate([upper, lower], axis=-2))
+    both = _exponential(np.concatenate([upper, lower], axis=-2))
     A = both[..., :n, :n] if is_complex(sys.A) else both[..., :n, :n].real
     return replace(sys, A=A, B=both[..., :n, n:] * weight)
+
+
+def _exponential(X: np.ndarray) -> np.ndarray:
+    """e^X. SciPy takes quotients of differences for triangular matrices, which poles next to each
+    other spoil; a faint block that feeds itself both ways leaves none triangular."""
+    n = X.shape[-1]
+    whole = np.zeros((*X.shape[:-2], n + 2, n + 2), dtype=X.dtype)
+    whole[..., :n, :n] = X
+    whole[..., n, n + 1] = whole[..., n + 1, n] = 2.0**-500
+    return scipy.linalg.expm(whole)[..., :n, :n]
 
 
 def _bilinear_dense(sys: LTI, delta: Array) -> LTI:

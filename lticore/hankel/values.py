@@ -5,22 +5,27 @@ from __future__ import annotations
 from typing import Literal
 
 from ..arrays.checks import check_horizon, check_integer, is_single, like_precision
-from ..arrays.linalg import adjoint_product, pad_values
-from ..arrays.namespaces import Array, is_numpy, namespace
+from ..arrays.linalg import EPSILON, adjoint_product, pad_values
+from ..arrays.namespaces import Array, holds, is_numpy, namespace
 from ..equations.stability import HORIZON, offering
 from ..errors import ArgumentError, ArrayLibraryError
 from ..systems.doors import as_linear
 from ..systems.lti import LTI, in_double
+from ..systems.quadratic import System
 from ..systems.signals import scaled, unit_signals
+from ..systems.structure import is_structured
 from .directions import leading_directions
 from .gramians import (
+    DEFAULT_RTOL,
     balance_states,
-    low_rank_pays,
     modal_factors,
     scaled_factors,
     scaled_gramians,
 )
 from .relative import relative_values
+
+#: ‖P‖‖Q‖/σ_1² of systems without much cancellation between their modes.
+_CANCELLATION = 1e6
 
 
 def hankel_singular_values(
@@ -53,11 +58,12 @@ def hankel_singular_values(
     balanced (1e-16 · σ_1²/σ_i, where all are within 1e-4 of the largest, for n > 128 on NumPy);
     values below about 1e-12 σ_1 need not have a correct digit. The guarantee is
     1e-15 · (‖R‖‖S‖)²/σ_i, since a formed Gramian loses directions that are weak in it, and these
-    can be strong in the other one. Dense systems on NumPy form none: theirs is
-    1e-15 · ‖R‖‖S‖ for a matrix within 1e-15 ‖A‖ of A, rows and columns of A having been brought to
-    about equal size. Measured: 9e-11 σ_1 from SLICOT's values for the benchmark `beam`
-    (n = 348), where formed Gramians are off by 1e-7; 9e-14 in the companion form of a Padé delay of
-    order 10 with ‖A‖ = 2e8.
+    can be strong in the other one. Dense systems on NumPy, and structured ones over the infinite
+    horizon whose modes cancel, ‖P‖‖Q‖ > 1e6 σ_1², form none: theirs is 1e-15 · ‖R‖‖S‖, for dense
+    ones of a matrix within 1e-15 ‖A‖ of A, rows and columns of A having been brought to about equal
+    size. Measured: 9e-11 σ_1 from SLICOT's values for the benchmark `beam` (n = 348), where formed
+    Gramians are off by 1e-7; 9e-14 in the companion form of a Padé delay of order 10 with
+    ‖A‖ = 2e8.
 
     Accuracy, "relative": the factors come from the poles and generators by elimination with
     complete pivoting, which keeps relative accuracy for one input and output (with several, up to
@@ -124,9 +130,26 @@ def _values(sys: LTI, max_rank: int | None, horizon: int | None) -> Array:
     formed = scaled_gramians(sys, horizon) if max_rank is None else None
     if formed is not None:
         P, Q, _ = formed
-        return leading_directions(P, Q)[0]
-    if low_rank_pays(sys, horizon):
-        R, S = modal_factors(balance_states(sys)[0], max_rank=max_rank)
+        sigma = leading_directions(P, Q)[0]
+        if not (has_factors(sys, horizon) and modes_cancel(P, Q, sigma)):
+            return sigma
+    if has_factors(sys, horizon):
+        rtol = DEFAULT_RTOL if formed is None else EPSILON**2
+        R, S = modal_factors(balance_states(sys)[0], rtol, max_rank)
     else:
         R, S, _ = scaled_factors(sys, max_rank=max_rank, horizon=horizon)
     return namespace(R, S).linalg.svdvals(adjoint_product(S, R))
+
+
+def has_factors(sys: System, horizon: int | None) -> bool:
+    """Whether factors can be computed from the poles, without the Gramians."""
+    return horizon is None and isinstance(sys, LTI) and is_structured(sys.A)
+
+
+def modes_cancel(P: Array, Q: Array, sigma: Array) -> bool:
+    """Whether the modes of a structured system cancel so far that formed Gramians, whose rounding
+    moves σ by eps ‖P‖‖Q‖/σ, spoil even the largest value; factors without Gramians do not."""
+    xp = namespace(P, Q)
+    norms = [xp.linalg.matrix_norm(X) for X in (P, Q)]
+    largest = xp.max(sigma, axis=-1) if sigma.shape[-1] else xp.zeros_like(norms[0])
+    return not holds(norms[0] * norms[1] <= _CANCELLATION * largest**2)

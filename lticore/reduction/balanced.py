@@ -24,13 +24,14 @@ from ..equations.stability import HORIZON, KEEP, is_stable, offering
 from ..errors import ArgumentError, NonFiniteError, warn_precision
 from ..hankel.directions import leading_directions
 from ..hankel.gramians import scaled_factors, scaled_gramians
+from ..hankel.values import has_factors, modes_cancel
 from ..matrices.factors import directions_of_factors
 from ..systems.doors import as_system
 from ..systems.lti import LTI, replaced
 from ..systems.modes import multiply
 from ..systems.quadratic import QuadraticOutputLTI, System, in_coordinates, mapped
 from ..systems.signals import scaled, unit_outputs
-from ..systems.structure import Rotation, StateMatrix, is_structured, order_of
+from ..systems.structure import Rotation, StateMatrix, order_of
 from .orders import (
     check_not_empty,
     check_order,
@@ -41,9 +42,6 @@ from .repair import repair
 from .result import Reduction, nothing_to_reduce
 from .rounding import in_precision_of, lost_in_poles
 from .split import split_unstable
-
-#: ‖P‖‖Q‖/σ_1² of systems without much cancellation between their modes.
-_CANCELLATION = 1e6
 
 
 def balanced_truncation(
@@ -270,8 +268,8 @@ def _balance(sys: System, horizon: int | None, wanted: Callable[[Array], int]) -
         sizes = real_part(diagonal(P)), real_part(diagonal(Q))
         sigma, leading = leading_directions(P, Q)
         found = _balancing(sys.A, sigma, leading, sizes, t, b, e)
-        lost = found.rank < wanted(found.sigma) or _modes_cancel(P, Q, sigma)
-        if not (lost and horizon is None and isinstance(sys, LTI) and is_structured(sys.A)):
+        lost = found.rank < wanted(found.sigma) or modes_cancel(P, Q, sigma)
+        if not (lost and has_factors(sys, horizon)):
             return found
         # What is left after the cancellation may be small beside the Gramians themselves.
         rtol = EPSILON**2
@@ -324,15 +322,6 @@ def _require_finite(x: Array) -> None:
         raise NonFiniteError(
             "the Hankel singular values overflow: scale B or C down, which they grow with"
         )
-
-
-def _modes_cancel(P: Array, Q: Array, sigma: Array) -> bool:
-    """Whether the modes of a structured system cancel so far that formed Gramians, whose rounding
-    moves σ by eps ‖P‖‖Q‖/σ, spoil the bound; factors without Gramians do not."""
-    xp = namespace(P, Q)
-    norms = [xp.linalg.matrix_norm(X) for X in (P, Q)]
-    largest = xp.max(sigma, axis=-1) if sigma.shape[-1] else xp.zeros_like(norms[0])
-    return not holds(norms[0] * norms[1] <= _CANCELLATION * largest**2)
 
 
 def _truncated(sys: System, found: _Balancing, wanted: int, horizon: int | None) -> Truncation:

@@ -3,8 +3,8 @@
     |δH| ≤ (‖δA‖ ‖C(zI − A)⁻¹‖ + ‖δC‖) (‖(zI − A)⁻¹B‖ + ‖(zI − A)⁻¹‖ ‖δB‖)/q + ‖C(zI − A)⁻¹‖ ‖δB‖,
     q = 1 − ‖δA‖ ‖(zI − A)⁻¹‖,      for A + δA, B + δB and C + δC
 
-at the points z of the circle next to the poles, where the resolvents peak: an estimate of the
-largest change, exact to first order at each of these points.
+at the points z of the circle next to the poles, where the resolvents peak, and at a few between: an
+estimate of the largest change, exact to first order at each of these points.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from ..systems.quadratic import System, linear_part, mapped
 from ..systems.structure import is_structured, parameters
 from .result import Reduction
 
-#: Points of the circle that are looked at, those next to the poles with the smallest gaps.
+#: Points of the circle that are looked at: those next to the poles with the smallest gaps …
 _POINTS = 4
+#: … and as many evenly spread, for poles so far inside that the peak need not be next to one.
+_SPREAD = 8
 
 
 def lost_in_poles(sys: LTI, left: Array, right: Array, reduced: LTI) -> Array | float:
@@ -136,7 +138,8 @@ def _change(
         return 0.0
     poles = np.linalg.eigvals(A)
     nearest = np.argsort(-np.abs(poles))[:_POINTS]
-    points = np.exp(1j * np.angle(poles[nearest]))
+    even = 2 * np.pi / _SPREAD * np.arange(_SPREAD)
+    points = np.exp(1j * np.concatenate([np.angle(poles[nearest]), even]))
     try:
         resolvents = np.linalg.inv(points[:, None, None] * np.eye(len(A)) - A)
     except np.linalg.LinAlgError:

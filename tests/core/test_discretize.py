@@ -153,3 +153,18 @@ def test_units_of_states_and_inputs_change_no_digit(method, complex_):
     back = (down * sys.A * up.T, down * sys.B / weight, sys.C * up.T, sys.D / weight)
     for found, expected in zip(back, (plain.A, plain.B, plain.C, plain.D), strict=True):
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-14 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("lower", [False, True])
+@pytest.mark.parametrize("apart", [0.0, 1e-13, 1e-8])
+def test_triangular_matrices_with_poles_next_to_each_other(apart, lower):
+    """(e^A)_12 is the difference quotient of e^λ at λ_1 and λ_2, here of the digits of neither."""
+    first, second = -1.0, -1.0 + apart
+    A = np.array([[first, 0.5], [0.0, second]])
+    A = A.T if lower else A
+    found = lti.discretize(A, np.zeros((2, 1)), np.ones((1, 2)))
+    gap = second - first
+    quotient = 0.5 * np.exp(first) * (np.expm1(gap) / gap if gap else 1.0)
+    expected = np.array([[np.exp(first), quotient], [0.0, np.exp(second)]])
+    expected = expected.T if lower else expected
+    np.testing.assert_allclose(found.A, expected, rtol=1e-14, atol=1e-17)

@@ -1,10 +1,12 @@
 """States, inputs and outputs in extreme units: powers of two, which change no digit of a result."""
 
+import mpmath
 import numpy as np
 import pytest
-from oracles import EPS, adjoint
+from oracles import EPS, adjoint, hankel_values_by_mpmath
 
 import lticore as lti
+from lticore.analysis import hinf
 from lticore.matrices.balance import balance_dense, state_units
 
 #: Sizes of B and C whose squares are no numbers any more, though their products are.
@@ -317,3 +319,50 @@ def test_a_number_has_no_rounding_of_a_schur_form():
     np.testing.assert_allclose(lti.controllability_gramian(sys), [[exact]], rtol=1e-14)
     np.testing.assert_allclose(lti.hankel_singular_values(sys), [exact], rtol=1e-14)
     np.testing.assert_allclose(lti.h2_norm(sys), exact**0.5, rtol=1e-14)
+
+
+@pytest.mark.parametrize("angle", [np.pi, 1e-12, 3.0])
+@pytest.mark.parametrize(
+    ("b", "c"), [((1e27, 1e17), (1e-38, 1e-28)), ((1, 1e-10), (1e-10, 1)), ((1, 1e-7), (1e-3, 1))]
+)
+def test_blocks_whose_two_states_differ_in_size(angle, b, c):
+    """Both states share their units, in which σ is as little as 1e-10 ‖R‖‖S‖: the modes of the
+    block cancel. Values and norms are right to eps ‖R‖‖S‖; those of formed Gramians are not."""
+    sys = lti.LTI(lti.Rotation([0.5], [angle]), np.array(b)[:, None], np.array(c)[None])
+    A = sys.to_dense().A
+    exact = hankel_values_by_mpmath(A, sys.B, sys.C)
+    sizes = np.linalg.norm(sys.B) * np.linalg.norm(sys.C) / (1 - 0.5**2)
+    np.testing.assert_allclose(lti.hankel_singular_values(sys), exact, atol=4 * EPS * sizes)
+    np.testing.assert_allclose(lti.hankel_norm(sys), exact[0], atol=4 * EPS * sizes)
+    with mpmath.workdps(60):
+        power, x, y = (mpmath.matrix(X.tolist()) for X in (A, sys.B, sys.C))
+        square = mpmath.mpf(0)
+        for _ in range(120):
+            square += (y * x)[0] ** 2
+            x = power * x
+        norm = float(mpmath.sqrt(square))
+    np.testing.assert_allclose(lti.h2_norm(sys), norm, atol=4 * EPS * sizes)
+
+
+@pytest.mark.parametrize("states", [1, 1e-60, 1e60])
+def test_impulse_response_of_faint_poles_in_units_of_their_own(states):
+    """h_k = ρ^(k−1) cos((k−1)α) and (1e-60)^(k−1): A^k B underflows in the units given."""
+    A = lti.Rotation([1e-50], [1.0], [1e-60])
+    unit = np.array([1e140, 1e140, 1e-140]) * states
+    sys = lti.LTI(A, np.array([1.0, 0, 1])[:, None] / unit[:, None], np.array([[1.0, 0, 1]]) * unit)
+    k = np.arange(4)
+    expected = 1e-50**k * np.cos(k) + 1e-60**k
+    found = lti.impulse_response(sys, 5)[1:, 0, 0]
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+def test_hinf_norm_where_the_pencil_has_no_eigenvalues(monkeypatch):
+    """QZ that does not converge leaves the largest gain seen, as a lower bound: 1/(1 − 0.5)."""
+
+    def fails(*_):
+        raise np.linalg.LinAlgError("did not converge")
+
+    monkeypatch.setattr(hinf, "_level_crossings", fails)
+    sys = lti.LTI(lti.Diagonal([0.5]), [[1.0]], [[1.0]])
+    with pytest.warns(lti.PrecisionWarning, match="is a lower bound"):
+        np.testing.assert_allclose(lti.hinf_norm(sys), 2.0, rtol=1e-14)
