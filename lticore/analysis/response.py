@@ -177,9 +177,10 @@ def impulse_response(sys: LTI, steps: int) -> Array:
         B, C = _even_states(A, B, C)
     elif is_numpy(B):
         A, B, C, _ = balance_dense(A, B, C)
-    # In these units A^k B only underflows where the response does, or its smallest parts.
+    # States in units of the outputs under- and overflow only where the response does.
     unit, b, c = unit_signals(replaced(full, A=A, B=B, C=C))
-    X, terms = unit.B, []
+    size = (b + c)[..., None, None]
+    X, terms = scaled(unit.B, size) if steps > 1 else unit.B, []
     for _ in range(steps - 1):
         terms.append(unit.C @ X)
         X = multiply(A, X)
@@ -187,9 +188,7 @@ def impulse_response(sys: LTI, steps: int) -> Array:
     D = full.D
     if D is None:
         D = zeros_like_shape(B, (*sys.batch_shape, sys.outputs, sys.inputs))
-    size = (b + c)[..., None, None]
-    terms = [D, *(scaled(term, size) for term in terms)]
-    response = xp.stack([xp.astype(term, dtype) for term in terms], axis=-3)
+    response = xp.stack([xp.astype(term, dtype) for term in (D, *terms)], axis=-3)
     return like_precision(response, is_single(sys.B))
 
 

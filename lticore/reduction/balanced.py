@@ -259,8 +259,8 @@ class _Balancing:
 
 
 def _balance(sys: System, horizon: int | None, wanted: Callable[[Array], int]) -> _Balancing:
-    """Of formed Gramians where these tell the ``wanted`` number of values from rounding, else of
-    factors without them."""
+    """Of formed Gramians where these tell from rounding the ``wanted`` number of values and the sum
+    of the others, else of factors without them."""
     unit, b, e = unit_outputs(sys)
     formed, rtol = scaled_gramians(unit, horizon), None
     if formed is not None:
@@ -268,8 +268,10 @@ def _balance(sys: System, horizon: int | None, wanted: Callable[[Array], int]) -
         sizes = real_part(diagonal(P)), real_part(diagonal(Q))
         sigma, leading = leading_directions(P, Q)
         found = _balancing(sys.A, sigma, leading, sizes, t, b, e)
-        lost = found.rank < wanted(found.sigma) or modes_cancel(P, Q, sigma)
-        if not (lost and has_factors(sys, horizon)):
+        if not has_factors(sys, horizon):
+            return found
+        order = wanted(found.sigma)
+        if not (found.rank < order or _tail_is_lost(found, order) or modes_cancel(P, Q, sigma)):
             return found
         # What is left after the cancellation may be small beside the Gramians themselves.
         rtol = EPSILON**2
@@ -279,6 +281,14 @@ def _balance(sys: System, horizon: int | None, wanted: Callable[[Array], int]) -
         rows = real_part(xp.vecdot(R, R)), real_part(xp.vecdot(S, S))
     _require_finite(xp.concat(rows, axis=-1))
     return _balancing(sys.A, *directions_of_factors(R, S), rows, t, b, e)
+
+
+def _tail_is_lost(found: _Balancing, order: int) -> bool:
+    """Whether the values that an ``order`` drops are so small that formed Gramians may have lost
+    what they add to the bound: these tell nothing below √eps Σ ‖R_i‖‖S_i‖."""
+    tail = found.sigma[..., order:]
+    lost = 10 * found.level / EPSILON**0.5
+    return tail.shape[-1] > 0 and not holds(namespace(tail).sum(tail, axis=-1) >= lost)
 
 
 def _balancing(

@@ -260,6 +260,9 @@ def test_states_that_formed_gramians_lose_are_kept():
     first = (trace + np.sqrt(trace**2 - 4 * det)) / 2
     # Rounding of σ is absolute: eps Σ ‖R_i‖‖S_i‖ with the trace in place of the sum, a few times.
     np.testing.assert_allclose(found.singular_values, [first, det / first], atol=4 * EPS * trace)
+    # Nor may the bound leave out what they lose: 2 σ_2, and some eps Σ ‖R_i‖‖S_i‖.
+    cut = lti.balanced_truncation(sys, order=1)
+    assert 2 * det / first <= cut.error_bound <= 2 * det / first + 100 * EPS * trace
 
 
 def _two_modes(b, c):

@@ -511,8 +511,11 @@ def _check_peak(case, found, entry):
     _, B, C = exact.moderate
     level = frobenius(B) * frobenius(C) * (1e-14 * case.effort)
     if entry.kind != "dense":
-        terms = modal_terms(entry, acb(0, omega).exp())
-        level = level if terms is None else level + frobenius(terms) * (10 * EPS * case.effort)
+        # Next to a pole modes may cancel down to their rounding, which is larger than all gains.
+        phases = [omega, *(x.arg().mid() for x in exact.spectrum if abs(x) > 0)]
+        terms = [modal_terms(entry, acb(0, w).exp()) for w in phases]
+        terms = largest(frobenius(x) for x in terms if x is not None)
+        level += terms * (10 * EPS * case.effort)
     eps = EPS_SINGLE if case.single else EPS
     allowed = own + level + top * (3e-8 + 4 * eps) + arb(2e-45 if case.single else 1e-320)
     allowed += top * case.stated
@@ -777,7 +780,7 @@ def balanced_truncation(case):
             level += arb(float(found.error_bound[index])) * 1e-6
             if case.single:
                 level *= EPS_SINGLE / EPS
-            level += entry.exact.peak[1] * case.stated
+            level += entry.exact.peak[1] * case.stated + arb(1e-320)
             if off > level:
                 raise Wrong(f"H(1) differs by {short(off)}, allowed {short(level)}")
     if option == "error" and not case.said("rounding may add more") and case.sys.batch_shape == ():
@@ -848,7 +851,13 @@ def h2_reduction(case):
     slack += own * case.stated
     if case.single:
         slack += own * 1e-12 + theirs.squared_h2 * 1e-3 + arb(1e-44) ** 2
-    said = case.said("before it converged") or case.said("balanced truncation")
+        # Modes that cancel are rounded each, and poles.
+        small = reduced_given(found.system)
+        gap = max(float(1 - small.exact.radius), 1e-17)
+        rounding = terms_of(small, small.exact.P) * (4 * EPS_SINGLE * case.effort / gap)
+        slack += rounding**2
+    words = "before it converged", "balanced truncation", "not in float32"
+    said = any(map(case.said, words))
     if ours.squared_h2 > theirs.squared_h2 + slack and not said:
         raise Wrong(
             f"error {short(ours.squared_h2.sqrt())}, balanced truncation "
