@@ -143,7 +143,7 @@ def _values(sys: LTI, max_rank: int | None, horizon: int | None) -> Array:
 
 def has_factors(sys: System, horizon: int | None) -> bool:
     """Whether factors can be computed from the poles, without the Gramians."""
-    return horizon is None and isinstance(sys, LTI) and is_structured(sys.A)
+    return horizon is None and isinstance(sys, LTI) and is_structured(sys.A) and sys.order > 0
 
 
 def modes_cancel(P: Array, Q: Array, sigma: Array) -> bool:

@@ -286,9 +286,11 @@ def _balance(sys: System, horizon: int | None, wanted: Callable[[Array], int]) -
 def _tail_is_lost(found: _Balancing, order: int) -> bool:
     """Whether the values that an ``order`` drops are so small that formed Gramians may have lost
     what they add to the bound: these tell nothing below √eps Σ ‖R_i‖‖S_i‖."""
-    tail = found.sigma[..., order:]
-    lost = 10 * found.level / EPSILON**0.5
-    return tail.shape[-1] > 0 and not holds(namespace(tail).sum(tail, axis=-1) >= lost)
+    xp = namespace(found.sigma)
+    kept = found.clear & (xp.arange(found.sigma.shape[-1]) < order)
+    tail = xp.sum(xp.where(kept, 0.0, found.sigma), axis=-1)
+    told = xp.all(kept, axis=-1) | (tail >= 10 * found.level / EPSILON**0.5)
+    return not holds(told)
 
 
 def _balancing(

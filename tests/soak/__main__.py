@@ -50,7 +50,7 @@ def verdict(name, draw, seed):
     except Wrong as error:
         return "wrong", f"{error} {case.warned or ''}"
     if case.loud:
-        return "loud", f"error {case.error:.1e}: {'; '.join(case.warned)}"
+        return "loud", f"error {case.error or 0:.1e}: {'; '.join(case.warned)}"
     return ("warned" if case.warned else "numpy" if case.numpy else "right"), ""
 
 
