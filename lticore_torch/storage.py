@@ -26,8 +26,8 @@ from .files import write_atomically
 from .layers import (
     LAYERS,
     Bidirectional,
-    SelectiveSSM,
     SSMLayer,
+    StateSpaceLayer,
     state_space_layers,
 )
 from .models.blocks import SequenceClassifier, SequenceClassifierConfig
@@ -135,7 +135,7 @@ def _description(model: nn.Module) -> dict[str, Any]:
             "back": _description(model.back),
         }
     kinds = {make: name for name, make in LAYERS.items()}
-    if isinstance(model, SSMLayer | SelectiveSSM) and type(model) in kinds:
+    if isinstance(model, StateSpaceLayer) and type(model) in kinds:
         return {
             "kind": kinds[type(model)],
             "features": model.features,

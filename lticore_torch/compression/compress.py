@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 import lticore
@@ -24,16 +23,14 @@ from lticore.internal import (
 )
 
 from ..certificates.certify import certifiable, output_error_bound
-from ..layers import SelectiveSSM, SSMLayer, capture, kinds_inside, state_space_layers
-from ..layers.base import check_plain_parameters
+from ..layers import SSMLayer, StateSpaceLayer, capture, kinds_inside, state_space_layers
+from ..layers.base import Taken, check_plain_parameters
 from . import tuning
 from .methods import (
     METHODS,
     Criteria,
     Method,
-    channels,
     choose_orders,
-    load_systems,
 )
 from .report import CompressionReport, LayerReport
 
@@ -135,7 +132,7 @@ def compress(
         output, seen = capture.run(model, calibration, originals.values())
 
     chosen, criteria = METHODS[method], Criteria(ratio, energy, orders, error, horizon)
-    systems = [_system(name, layer, seen.get(layer)) for name, layer in originals.items()]
+    systems = [_judged(name, layer, seen.get(layer)) for name, layer in originals.items()]
     allocated = choose_orders(chosen, systems, criteria)
     small = _copied(model)
     layers = state_space_layers(small)
@@ -174,46 +171,42 @@ def _copied(model: Model) -> Model:
         ) from error
 
 
-def _system(name: str, layer: Any, seen: capture.Seen | None) -> Any:
+def _judged(name: str, layer: StateSpaceLayer, seen: capture.Seen | None) -> Any:
     """What the methods see of a layer."""
-    if isinstance(layer, SSMLayer):
-        return layer.to_lti()
-    if seen is None:
-        raise ArgumentError(
-            f"layer '{name}' is selective: its states are judged on data, so give calibration=, "
-            "a batch of inputs of the model"
-        )
-    inputs = torch.cat([x.flatten(0, -2) for x in seen.inputs])
-    return layer.mean_gramians(inputs)
+    try:
+        return layer.judged(None if seen is None else seen.inputs)
+    except ArgumentError as error:
+        raise ArgumentError(f"layer '{name}': {error}") from None
 
 
 def _reduce_layer(
     name: str,
-    layer: Any,
-    sys: Any,
+    layer: StateSpaceLayer,
+    judged: Any,
     order: int,
     method: Method,
     criteria: Criteria,
     changed: bool,
 ) -> LayerReport:
     flops_before = layer.flops_per_step()
-    bound, rounding = None, None
-    if isinstance(layer, SelectiveSSM):
-        layer.reduce(order, sys)
-        values = sys.singular_values
+    bound, rounding, size = None, None, 0.0
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        taken = layer.reduce_states(
+            order, judged, lambda sys, order: method.reduce(sys, order, criteria)
+        )
+        if taken:
+            rounding, size = _rounding(taken)
+    if taken:
+        bound = _largest([reduction.error_bound for reduction, _ in taken])
+        values = _added([reduction.singular_values for reduction, _ in taken])
     else:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            reductions = [method.reduce(x, order, criteria) for x in channels(sys)]
-            load_systems(layer, [x.system for x in reductions])
-            rounding, size = _rounding(layer, reductions)
-        bound = _largest([x.error_bound for x in reductions])
-        _warn(name, layer, [str(x.message) for x in caught], bound, rounding, size)
-        values = _added([x.singular_values for x in reductions])
+        values = judged.singular_values
+    _warn(name, layer, [str(x.message) for x in caught], bound, rounding, size)
     return LayerReport(
         name=name,
         kind=type(layer).__name__,
-        order_before=sys.order,
+        order_before=judged.order,
         order=layer.order,
         error_bound=None if changed else bound,
         rounding=rounding,
@@ -223,12 +216,9 @@ def _reduce_layer(
     )
 
 
-def _rounding(layer: SSMLayer, reductions: list[lticore.Reduction]) -> tuple[float, float]:
+def _rounding(taken: list[Taken]) -> tuple[float, float]:
     """(change by the layer's own form, size of its response), the largest over its channels."""
-    changes = [
-        _change(x.system, loaded)
-        for x, loaded in zip(reductions, channels(layer.to_lti()), strict=True)
-    ]
+    changes = [_change(reduction.system, held) for reduction, held in taken]
     return max(x for x, _ in changes), max(x for _, x in changes)
 
 
@@ -249,13 +239,13 @@ def _change(reduced: Any, loaded: Any) -> tuple[float, float]:
 
 def _warn(
     name: str,
-    layer: SSMLayer,
+    layer: StateSpaceLayer,
     messages: list[str],
     bound: float | None,
-    rounding: float,
+    rounding: float | None,
     size: float,
 ) -> None:
-    if rounding > max(bound or 0.0, _SMALL_ROUNDING * size):
+    if rounding is not None and rounding > max(bound or 0.0, _SMALL_ROUNDING * size):
         messages.append(
             f"diagonalisation and rounding to {layer.D.dtype} changed the reduced layer by "
             f"{rounding / size:.0e} of its response, beyond the error bound: poles next to the "

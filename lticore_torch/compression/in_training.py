@@ -25,8 +25,7 @@ from lticore.internal import (
 )
 
 from ..layers import QuadraticSSM, SSMLayer, ssm_layers, time_invariant_layers
-from ..layers.base import check_plain_parameters
-from .methods import channels, load_systems
+from ..layers.base import channels, check_plain_parameters
 from .moments import change_of_layer, transferred
 
 #: A layer is left alone when it would keep more than this share of its states.
@@ -257,7 +256,7 @@ class InTrainingCompressor:
     def _replace(self, layer: SSMLayer, systems: list[Any]) -> None:
         old = copy.deepcopy(layer)
         before = dict(layer.named_parameters())
-        load_systems(layer, systems)
+        layer.load_channels(systems)
         after = dict(layer.named_parameters())
         states = {name: self.optimizer.state.pop(p, {}) for name, p in before.items()}
         moved = self._moved(old, layer, states) if self.moments == "transform" else {}

@@ -19,7 +19,7 @@ from lticore.internal import (
     to_numpy,
 )
 
-from ..layers import S4D, SSMLayer
+from ..layers.base import channels
 from ..layers.selective import MeanGramians
 
 
@@ -98,22 +98,6 @@ def _check_kinds(method: Method, systems: list[Any], criteria: Criteria) -> None
             "error= has no meaning for quadratic and selective layers, which have no error bound: "
             "give ratio=, energy= or orders="
         )
-
-
-def channels(sys: Any) -> list[Any]:
-    """The systems of a layer: one, or those of its channels."""
-    if not sys.batch_shape:
-        return [sys]
-    return list(sys)
-
-
-def load_systems(layer: SSMLayer, systems: list[Any]) -> None:
-    """The inverse of :func:`channels`: a layer takes over its one system, or those of its
-    channels."""
-    if isinstance(layer, S4D):
-        layer.load_channels(systems)
-    else:
-        layer.load_lti(systems[0])
 
 
 def _values(sys: Any, horizon: int | None) -> np.ndarray:

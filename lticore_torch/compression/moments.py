@@ -16,8 +16,8 @@ from lticore.internal import (
     to_numpy,
 )
 
-from ..layers import S4D, SSMLayer
-from .methods import channels
+from ..layers import SSMLayer
+from ..layers.base import Modes, channels
 
 #: Directions of a Gramian below this share of its largest are not inverted.
 _RTOL = 1e-10
@@ -76,7 +76,8 @@ def change_of_layer(old: SSMLayer, new: SSMLayer) -> LayerChange:
     pairs among pairs and real poles among real poles.
     """
     systems = [channels(mapped(to_numpy, x.to_lti())) for x in (old, new)]
-    places, slopes = (_places(old), _places(new)), (_slopes(old), _slopes(new))
+    places = old.modes_of_channels(), new.modes_of_channels()
+    slopes = _slopes(old), _slopes(new)
     states = []
     modes: dict[str, list[np.ndarray]] = {name: [] for name in (*slopes[0], "real_atanh")}
     for before, after, here, there in zip(*systems, *places, strict=True):
@@ -101,71 +102,17 @@ def transferred(
     :func:`change_of_layer`; second ones (``power`` 2) follow their squared entries, as variances of
     uncorrelated entries do. Parameters that do not belong to states stay as they are.
     """
-    places = _places(change.old)
+    places = change.old.modes_of_channels()
     moved = dict(values)
     for name, maps in change.modes.items():
         if name in values:
             of_modes = [x.reals if name == "real_atanh" else x.pairs for x in places]
             parts = [W**power @ values[name][i] for W, i in zip(maps, of_modes, strict=True)]
             moved[name] = np.concatenate(parts)
-    of_states = _of_channels if isinstance(change.old, S4D) else _of_modal
-    return {**moved, **of_states(change, values, power)}
+    return {**moved, **change.old.moments_after(change.new, change.states, values, power)}
 
 
-def _of_modal(
-    change: LayerChange, values: Mapping[str, np.ndarray], power: int
-) -> dict[str, np.ndarray]:
-    """Moments of B, C and V, which all features share."""
-    T_B, T_C = (T**power for T in change.states[0])
-    moved = {}
-    if "B" in values:
-        # The gradient of B is conj(s) times that of s B.
-        inward = _scaled(values["B"], 1 / _conjugate_scale(change.old, power), power)
-        moved["B"] = _scaled(T_B @ inward, _conjugate_scale(change.new, power), power)
-    if "C" in values:
-        moved["C"] = values["C"] @ T_C
-    if "V" in values:
-        moved["V"] = np.einsum("pnc,nr->prc", values["V"], T_C)
-    return moved
-
-
-def _of_channels(
-    change: LayerChange, values: Mapping[str, np.ndarray], power: int
-) -> dict[str, np.ndarray]:
-    """Moments of C and real_C, which hold the outputs of the pairs and of the real poles."""
-    old = change.old
-    zeros = {name: np.zeros(getattr(old, name).shape) for name in ("C", "real_C")}
-    C, real_C = ({**zeros, **values}[name] for name in zeros)  # a frozen one has no moments
-    parts = []
-    for (_, T_C), here, there in zip(change.states, _places(old), _places(change.new), strict=True):
-        outputs = np.concatenate([C[here.pairs].ravel(), real_C[here.reals]]) @ T_C**power
-        parts.append(np.split(outputs, [2 * len(there.pairs)]))
-    pairs, reals = map(np.concatenate, zip(*parts, strict=True))
-    moved = {"C": pairs.reshape(-1, 2), "real_C": reals}
-    return {name: value for name, value in moved.items() if name in values}
-
-
-@dataclass(frozen=True, eq=False)
-class _Places:
-    """Which of a layer's pairs and of its real poles are those of one channel."""
-
-    pairs: np.ndarray
-    reals: np.ndarray
-
-
-def _places(layer: Any) -> list[_Places]:
-    """For each channel; all features of a layer with one system are one channel."""
-    if isinstance(layer, S4D):
-        of_pairs, of_reals = (x.cpu().numpy() for x in (layer.pair_channel, layer.real_channel))
-        return [
-            _Places(np.flatnonzero(of_pairs == channel), np.flatnonzero(of_reals == channel))
-            for channel in range(layer.features)
-        ]
-    real = len(layer.real_atanh)
-    return [_Places(np.arange((layer.order - real) // 2), np.arange(real))]
-
-
-def _stored_states(sys: Any, places: _Places) -> np.ndarray:
+def _stored_states(sys: Any, places: Modes) -> np.ndarray:
     """The states of a channel's system that are no filling: those of its pairs and real poles."""
     q, k = len(places.pairs), len(places.reals)
     # Blocks that fill up stand between the two kinds, states that do in dense systems at the end.
@@ -173,15 +120,9 @@ def _stored_states(sys: Any, places: _Places) -> np.ndarray:
     return np.concatenate([np.arange(2 * q), np.arange(first, first + k)])
 
 
-def _slopes(layer: Any) -> dict[str, np.ndarray]:
+def _slopes(layer: SSMLayer) -> dict[str, np.ndarray]:
     """Derivatives of ρ or of α folded into [0, π] in each pair parameter; ones for others."""
-    coordinates: Mapping[str, str | None]
-    if isinstance(layer, S4D):
-        coordinates = {"decay_log": "radius", "frequency": "angle"}
-        radius, angle, _ = layer._pairs()
-    else:
-        coordinates = layer.PAIR_PARAMETERS
-        radius, angle = layer._radius_and_angle()
+    radius, angle, coordinates = layer.pole_coordinates()
     with torch.no_grad():
         fold = torch.where(torch.remainder(angle, 2 * torch.pi) > torch.pi, -1.0, 1.0)
     sums = {"radius": radius.sum(), "angle": (fold * angle).sum()}
@@ -203,7 +144,7 @@ def _inverse(slopes: np.ndarray) -> np.ndarray:
 
 
 def _participation(
-    T_B: np.ndarray, T_C: np.ndarray, old: _Places, new: _Places
+    T_B: np.ndarray, T_C: np.ndarray, old: Modes, new: Modes
 ) -> tuple[np.ndarray, np.ndarray]:
     """(w of the pairs (q̂, q), w of the real poles (k̂, k)), normalised rows; zero rows where
     nothing of the kind was there."""
@@ -219,26 +160,3 @@ def _normalised(weights: np.ndarray) -> np.ndarray:
     weights = np.abs(weights)
     total = weights.sum(axis=1, keepdims=True)
     return weights / np.where(total > 0, total, 1)
-
-
-def _conjugate_scale(layer: Any, power: int) -> np.ndarray:
-    scale = layer._scale()
-    if scale is None:
-        return np.ones(0)
-    s = scale.detach().cpu().numpy()
-    return np.abs(s) ** 2 if power == 2 else s.conj()
-
-
-def _scaled(rows: np.ndarray, scale: np.ndarray, power: int) -> np.ndarray:
-    """Rows of the pairs, as complex numbers, times ``scale``; variances of both parts add."""
-    q = len(scale)
-    if q == 0:
-        return rows
-    first, second = rows[0 : 2 * q : 2], rows[1 : 2 * q : 2]
-    out = rows.copy()
-    if power == 2:
-        out[0 : 2 * q : 2] = out[1 : 2 * q : 2] = scale[:, None] * (first + second) / 2
-    else:
-        z = scale[:, None] * (first + 1j * second)
-        out[0 : 2 * q : 2], out[1 : 2 * q : 2] = z.real, z.imag
-    return out

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 import lticore
 from lticore.errors import ArgumentError
 
-from ..layers import S4D, QuadraticSSM, SSMLayer, capture
+from ..layers import QuadraticSSM, SSMLayer, capture
 from ..ops.bridge import to_array
 
 
@@ -31,8 +31,7 @@ def refit(layers: dict[nn.Module, SSMLayer], seen: dict[nn.Module, capture.Seen]
             if options.get("reverse", False):
                 u, y = u.flip(-2), y.flip(-2)
             u, y = (x.reshape(-1, *x.shape[-2:]).double() for x in (u, y))
-            if isinstance(layer, S4D):
-                u, y = (x.mT[..., None].contiguous() for x in (u, y))
+            u, y = (layer.signals_of_channels(x).contiguous() for x in (u, y))
             batches.append((to_array(u), to_array(y)))
         layer.load_lti(lticore.refit_outputs(layer.to_lti(), batches, timing="current").system)
 

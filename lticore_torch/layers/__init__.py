@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
 from lticore.errors import ArgumentError
 
-from .base import SSMLayer, ssm_layers
+from .base import SSMLayer, StateSpaceLayer, ssm_layers
 from .bidirectional import Bidirectional
 from .lru import LRU
 from .quadratic import QuadraticSSM
@@ -28,10 +26,10 @@ LAYERS = {
 }
 
 
-def state_space_layers(model: nn.Module) -> dict[str, Any]:
+def state_space_layers(model: nn.Module) -> dict[str, StateSpaceLayer]:
     """The time-invariant and selective layers inside ``model``, by module name, in order."""
-    kinds = (SSMLayer, SelectiveSSM)
-    return {name: module for name, module in model.named_modules() if isinstance(module, kinds)}
+    found = model.named_modules()
+    return {name: module for name, module in found if isinstance(module, StateSpaceLayer)}
 
 
 def time_invariant_layers(model: nn.Module) -> dict[str, SSMLayer]:
@@ -56,7 +54,7 @@ def kinds_inside(model: nn.Module) -> str:
     found = {
         type(module).__name__
         for module in model.modules()
-        if isinstance(module, SSMLayer | SelectiveSSM) or not any(module.children())
+        if isinstance(module, StateSpaceLayer) or not any(module.children())
     }
     return ", ".join(sorted(found))
 
@@ -75,6 +73,7 @@ __all__ = [
     "RotationSSM",
     "SSMLayer",
     "SelectiveSSM",
+    "StateSpaceLayer",
     "kinds_inside",
     "ssm_layers",
     "state_space_layers",

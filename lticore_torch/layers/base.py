@@ -1,12 +1,13 @@
-"""What every linear time-invariant layer offers to the rest of the library."""
+"""What every state-space layer, and what every time-invariant one, offers to the rest."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import wraps
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import torch
@@ -27,7 +28,90 @@ SMALLEST_GAP = 1e-13
 LOG_LIMIT = 30.0
 
 
-class SSMLayer(nn.Module, ABC):
+@dataclass(frozen=True, eq=False)
+class Modes:
+    """Which of a layer's pairs and of its real poles are those of one channel."""
+
+    pairs: np.ndarray
+    reals: np.ndarray
+
+
+#: One reduction of one system to an order: (system, order) → Reduction.
+Reduce: TypeAlias = Callable[[Any, int], lticore.Reduction]
+#: A reduction, and the system that a layer has made of it.
+Taken: TypeAlias = tuple[lticore.Reduction, Any]
+
+
+class StateSpaceLayer(nn.Module, ABC):
+    """A layer with states that can be made fewer, time-invariant or not.
+
+    Attributes
+    ----------
+    features : int
+        Width of inputs and outputs.
+    D : (features,) parameter, the feedthrough
+
+    Shapes: forward (..., L, features) → (..., L, features).
+    """
+
+    features: int
+    D: nn.Parameter
+
+    @property
+    @abstractmethod
+    def order(self) -> int:
+        """Number of stored real states n: 2 per conjugate pair, 1 per real pole."""
+
+    @abstractmethod
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments beside features and order that make a layer of this form."""
+
+    @abstractmethod
+    def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """One time step (..., features) → (y, state): streaming inference in constant memory."""
+
+    @abstractmethod
+    def flops_per_step(self) -> int:
+        """Real multiplications and additions of :meth:`step` for one sequence."""
+
+    @abstractmethod
+    def judged(self, inputs: Sequence[Tensor] | None) -> Any:
+        """What compression judges the states by: a system, or Gramians of what they did on data.
+
+        Parameters
+        ----------
+        inputs : batches (..., L, features) that the layer has seen, where there are any
+
+        Raises
+        ------
+        ArgumentError
+            For a layer whose states are judged on data, without any.
+        """
+
+    @abstractmethod
+    def reduce_states(self, order: int, judged: Any, reduce: Reduce) -> list[Taken]:
+        """Replace the parameters by those of fewer states, of each channel where there are several.
+
+        Returns
+        -------
+        For each channel of a time-invariant layer its reduction, and what the layer holds of it.
+        """
+
+    def system_parameters(self) -> list[nn.Parameter]:
+        """The parameters that A, B and C are made of: those a Hankel penalty acts on."""
+        return [p for name, p in self.named_parameters() if name != "D"]
+
+    @abstractmethod
+    def _shapes_of(self, stored: Mapping[str, torch.Size]) -> dict[str, tuple[int, ...]]:
+        """Shapes of all parameters and buffers of the layer of this width whose sizes the stored
+        shapes tell."""
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest: Any) -> None:
+        resized_like(self, state_dict, prefix, self._shapes_of)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+class SSMLayer(StateSpaceLayer):
     """A layer  x_k = A x_{k−1} + B u_k,  y_k = C x_k + D u_k  with diagonal D.
 
     What A, B and C are made of is the layer's own business; regulariser and compression see it
@@ -54,18 +138,6 @@ class SSMLayer(nn.Module, ABC):
     #: What :meth:`load_lti` takes.
     SYSTEMS: ClassVar[Any] = (lticore.LTI,)
 
-    features: int
-    D: nn.Parameter
-
-    @property
-    @abstractmethod
-    def order(self) -> int:
-        """Number of stored real states n: 2 per conjugate pair, 1 per real pole."""
-
-    @abstractmethod
-    def options(self) -> dict[str, Any]:
-        """Keyword arguments beside features and order that make a layer of this form."""
-
     @abstractmethod
     def forward(
         self,
@@ -85,13 +157,13 @@ class SSMLayer(nn.Module, ABC):
     def to_lti(self) -> lticore.LTI:
         """The layer's (A, B, C, D) as a system over NumPy (CPU) or CuPy (CUDA) arrays, float64."""
 
-    @abstractmethod
-    def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """One time step (..., features) → (y, state): streaming inference in constant memory."""
+    def judged(self, inputs: Sequence[Tensor] | None) -> Any:
+        return self.to_lti()
 
-    @abstractmethod
-    def flops_per_step(self) -> int:
-        """Real multiplications and additions of :meth:`step` for one sequence."""
+    def reduce_states(self, order: int, judged: Any, reduce: Reduce) -> list[Taken]:
+        reductions = [reduce(x, order) for x in channels(judged)]
+        self.load_channels([x.system for x in reductions])
+        return list(zip(reductions, channels(self.to_lti()), strict=True))
 
     def load_lti(self, sys: Any) -> None:
         """Take over the map of a real stable system with this layer's width, of any order.
@@ -119,6 +191,16 @@ class SSMLayer(nn.Module, ABC):
             )
         self._load(sys)
 
+    def load_channels(self, systems: Sequence[Any]) -> None:
+        """:meth:`load_lti` from the systems of all channels, whose orders may differ; all features
+        of a layer with one system are one channel."""
+        (sys,) = systems
+        self.load_lti(sys)
+
+    def signals_of_channels(self, x: Tensor) -> Tensor:
+        """Inputs or outputs (batch, L, features) as :meth:`to_lti` takes and gives them."""
+        return x
+
     def _check_width(self, sys: Any) -> None:
         if sys.batch_shape or (sys.inputs, sys.outputs) != (self.features, self.features):
             raise ShapeError(
@@ -130,18 +212,39 @@ class SSMLayer(nn.Module, ABC):
     def _load(self, sys: Any) -> None:
         """:meth:`load_lti` after the checks common to all layers."""
 
-    def system_parameters(self) -> list[nn.Parameter]:
-        """The parameters that A, B and C are made of: those a Hankel penalty acts on."""
-        return [p for name, p in self.named_parameters() if name != "D"]
+    # --- what an optimizer knows --------------------------------------------------------------
 
     @abstractmethod
-    def _shapes_of(self, stored: Mapping[str, torch.Size]) -> dict[str, tuple[int, ...]]:
-        """Shapes of all parameters and buffers of the layer of this width whose sizes the stored
-        shapes tell."""
+    def modes_of_channels(self) -> list[Modes]:
+        """The pairs and the real poles of each channel."""
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest: Any) -> None:
-        resized_like(self, state_dict, prefix, self._shapes_of)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+    @abstractmethod
+    def pole_coordinates(self) -> tuple[Tensor, Tensor, Mapping[str, str | None]]:
+        """(ρ, α, coordinates) of the pairs, differentiable: which of "radius" and "angle" each
+        parameter with one entry per pair is there for."""
+
+    @abstractmethod
+    def moments_after(
+        self,
+        new: Any,
+        states: Sequence[tuple[np.ndarray, np.ndarray]],
+        values: Mapping[str, np.ndarray],
+        power: int,
+    ) -> dict[str, np.ndarray]:
+        """Moments of the parameters that belong to states, by name, for the layer ``new`` that
+        takes this one's place.
+
+        Parameters
+        ----------
+        states : (T_B, T_C) of each channel, which take gradients in B to T_B g_B, in C to g_C T_C
+        values : moments by name, of this layer
+        power : 1 for means, 2 for variances, which follow the squares of the maps
+        """
+
+
+def channels(sys: Any) -> list[Any]:
+    """The systems of a layer: one, or those of its channels."""
+    return list(sys) if sys.batch_shape else [sys]
 
 
 def ssm_layers(model: nn.Module) -> dict[str, SSMLayer]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from lticore.internal import (
 from ..ops.system_map import state_space_map
 from .base import (
     SMALLEST_GAP,
+    Modes,
     SSMLayer,
     check_input,
     check_sizes,
@@ -149,6 +150,40 @@ class ModalSSM(SSMLayer):
             B[0 : 2 * q : 2], B[1 : 2 * q : 2] = complex_rows.real, complex_rows.imag
         return {**pairs, "real_atanh": atanh_of_poles(real), "B": B, "C": C}
 
+    # --- what an optimizer knows --------------------------------------------------------------
+
+    def modes_of_channels(self) -> list[Modes]:
+        real = len(self.real_atanh)
+        return [Modes(np.arange((self.order - real) // 2), np.arange(real))]
+
+    def pole_coordinates(self) -> tuple[Tensor, Tensor, Mapping[str, str | None]]:
+        return *self._radius_and_angle(), self.PAIR_PARAMETERS
+
+    def moments_after(
+        self,
+        new: Any,
+        states: Sequence[tuple[np.ndarray, np.ndarray]],
+        values: Mapping[str, np.ndarray],
+        power: int,
+    ) -> dict[str, np.ndarray]:
+        """Of B and C."""
+        ((T_B, T_C),) = ((T_B**power, T_C**power) for T_B, T_C in states)
+        moved = {}
+        if "B" in values:
+            # The gradient of B is conj(s) times that of s B.
+            inward = _scaled(values["B"], 1 / self._conjugate_scale(power), power)
+            moved["B"] = _scaled(T_B @ inward, new._conjugate_scale(power), power)
+        if "C" in values:
+            moved["C"] = values["C"] @ T_C
+        return moved
+
+    def _conjugate_scale(self, power: int) -> np.ndarray:
+        scale = self._scale()
+        if scale is None:
+            return np.ones(0)
+        s = scale.detach().cpu().numpy()
+        return np.abs(s) ** 2 if power == 2 else s.conj()
+
     def _shapes_of(self, stored: Mapping[str, torch.Size]) -> dict[str, tuple[int, ...]]:
         q, k, h = (
             stored[next(iter(self.PAIR_PARAMETERS))][0],
@@ -228,6 +263,21 @@ class ModalSSM(SSMLayer):
     def extra_repr(self) -> str:
         real = len(self.real_atanh)
         return f"features={self.features}, order={self.order}, real_poles={real}"
+
+
+def _scaled(rows: np.ndarray, scale: np.ndarray, power: int) -> np.ndarray:
+    """Rows of the pairs, as complex numbers, times ``scale``; variances of both parts add."""
+    q = len(scale)
+    if q == 0:
+        return rows
+    first, second = rows[0 : 2 * q : 2], rows[1 : 2 * q : 2]
+    out = rows.copy()
+    if power == 2:
+        out[0 : 2 * q : 2] = out[1 : 2 * q : 2] = scale[:, None] * (first + second) / 2
+    else:
+        z = scale[:, None] * (first + 1j * second)
+        out[0 : 2 * q : 2], out[1 : 2 * q : 2] = z.real, z.imag
+    return out
 
 
 def upper_half(radius: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -97,6 +97,20 @@ class QuadraticSSM(RotationSSM):
                 "rank= of the system's"
             )
         return np.take_along_axis(V, kept[:, None], axis=2), np.take_along_axis(s, kept, axis=1)
+
+    def moments_after(
+        self,
+        new: Any,
+        states: Sequence[tuple[np.ndarray, np.ndarray]],
+        values: Mapping[str, np.ndarray],
+        power: int,
+    ) -> dict[str, np.ndarray]:
+        """Of B, C and V."""
+        moved = super().moments_after(new, states, values, power)
+        if "V" in values:
+            ((_, T_C),) = states
+            moved["V"] = np.einsum("pnc,nr->prc", values["V"], T_C**power)
+        return moved
 
     def _shapes_of(self, stored: Mapping[str, torch.Size]) -> dict[str, tuple[int, ...]]:
         shapes, rank = super()._shapes_of(stored), self.s.shape[1]

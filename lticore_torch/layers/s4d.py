@@ -23,6 +23,7 @@ from ..ops.bridge import to_array
 from ..ops.recurrence import linear_recurrence
 from .base import (
     SMALLEST_GAP,
+    Modes,
     SSMLayer,
     check_input,
     check_plain_parameters,
@@ -200,7 +201,6 @@ class S4D(SSMLayer):
         self.load_channels(list(sys))
 
     def load_channels(self, systems: Sequence[lticore.LTI]) -> None:
-        """:meth:`load_lti` from one system per channel, whose orders may differ."""
         check_plain_parameters(self)
         step_log = self.step_log.detach().double().cpu().numpy()
         modes = [_modes(lticore.to_rotation(in_double(sys))) for sys in systems]
@@ -229,6 +229,40 @@ class S4D(SSMLayer):
         device = self.pair_channel.device
         self.pair_channel = torch.tensor(of_pairs, device=device)
         self.real_channel = torch.tensor(of_real, device=device)
+
+    def signals_of_channels(self, x: Tensor) -> Tensor:
+        return x.mT[..., None]
+
+    # --- what an optimizer knows --------------------------------------------------------------
+
+    def modes_of_channels(self) -> list[Modes]:
+        of_pairs, of_reals = (x.cpu().numpy() for x in (self.pair_channel, self.real_channel))
+        return [
+            Modes(np.flatnonzero(of_pairs == channel), np.flatnonzero(of_reals == channel))
+            for channel in range(self.features)
+        ]
+
+    def pole_coordinates(self) -> tuple[Tensor, Tensor, Mapping[str, str | None]]:
+        return *self._pairs()[:2], {"decay_log": "radius", "frequency": "angle"}
+
+    def moments_after(
+        self,
+        new: Any,
+        states: Sequence[tuple[np.ndarray, np.ndarray]],
+        values: Mapping[str, np.ndarray],
+        power: int,
+    ) -> dict[str, np.ndarray]:
+        """Of C and real_C, which hold the outputs of the pairs and of the real poles."""
+        zeros = {name: np.zeros(getattr(self, name).shape) for name in ("C", "real_C")}
+        C, real_C = ({**zeros, **values}[name] for name in zeros)  # a frozen one has no moments
+        modes = self.modes_of_channels(), new.modes_of_channels()
+        parts = []
+        for (_, T_C), here, there in zip(states, *modes, strict=True):
+            outputs = np.concatenate([C[here.pairs].ravel(), real_C[here.reals]]) @ T_C**power
+            parts.append(np.split(outputs, [2 * len(there.pairs)]))
+        pairs, reals = map(np.concatenate, zip(*parts, strict=True))
+        moved = {"C": pairs.reshape(-1, 2), "real_C": reals}
+        return {name: value for name, value in moved.items() if name in values}
 
     def _shapes_of(self, stored: Mapping[str, torch.Size]) -> dict[str, tuple[int, ...]]:
         Q, K, h = stored["decay_log"][0], stored["real_atanh"][0], self.features

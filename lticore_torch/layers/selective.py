@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,6 +19,9 @@ from lticore.errors import ArgumentError
 from ..ops.recurrence import time_varying_recurrence
 from .base import (
     SMALLEST_GAP,
+    Reduce,
+    StateSpaceLayer,
+    Taken,
     check_input,
     check_plain_parameters,
     check_sizes,
@@ -27,7 +30,6 @@ from .base import (
     in_full_precision,
     log_range,
     replace_parameters,
-    resized_like,
     system_array,
     wide,
 )
@@ -81,7 +83,7 @@ def _factor(P: np.ndarray) -> np.ndarray:
     return vectors * np.sqrt(values.clip(min=0))
 
 
-class SelectiveSSM(nn.Module):
+class SelectiveSSM(StateSpaceLayer):
     """Selective state space: one small system per channel, driven by what it reads.
 
         Δ_k = softplus(W_Δ u_k + β)           one step per channel, W_Δ of low rank
@@ -149,10 +151,6 @@ class SelectiveSSM(nn.Module):
 
     def options(self) -> dict[str, Any]:
         return {"rank": self.step_down.shape[0]}
-
-    def system_parameters(self) -> list[nn.Parameter]:
-        """All parameters but D."""
-        return [p for name, p in self.named_parameters() if name != "D"]
 
     # --- computing --------------------------------------------------------------------------
 
@@ -271,6 +269,19 @@ class SelectiveSSM(nn.Module):
         Q = lticore.solve_stein(A.H, seen.cpu().numpy())
         return MeanGramians(P.sum(axis=0), Q.sum(axis=0))
 
+    def judged(self, inputs: Sequence[Tensor] | None) -> MeanGramians:
+        if inputs is None:
+            raise ArgumentError(
+                "it is selective: its states are judged on data, so give calibration=, a batch of "
+                "inputs of the model"
+            )
+        return self.mean_gramians(torch.cat([x.flatten(0, -2) for x in inputs]))
+
+    def reduce_states(self, order: int, judged: MeanGramians, reduce: Reduce) -> list[Taken]:
+        """By :meth:`reduce`, whatever the method for systems is."""
+        self.reduce(order, judged)
+        return []
+
     @torch.no_grad()
     def reduce(self, order: int, gramians: MeanGramians) -> None:
         """Keep the states that matter most on the data, in all channels the same.
@@ -339,10 +350,6 @@ class SelectiveSSM(nn.Module):
             "step_up": (h, rank),
             "step_bias": (h,),
         }
-
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest: Any) -> None:
-        resized_like(self, state_dict, prefix, self._shapes_of)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def extra_repr(self) -> str:
         return f"features={self.features}, order={self.order}"

@@ -165,7 +165,7 @@ def test_load_keeps_gaps_that_single_precision_would_lose(kind):
     sys = lti.LTI(lti.Rotation([1 - 1e-9], [0.5]), np.ones((2, 1)), np.ones((1, 2)))
     layer = loaded(kind, sys, blocks=1) if kind == "s5 blocks" else loaded(kind, sys)
     layer = layer.float()
-    layer.load_channels([sys]) if isinstance(layer, S4D) else layer.load_lti(sys)
+    layer.load_channels([sys])
     poles = np.ravel(lti.LTI(layer.to_lti().A, layer.to_lti().B, layer.to_lti().C).poles)
     np.testing.assert_allclose(1 - np.abs(poles), 1e-9, rtol=1e-4)
     np.testing.assert_allclose(np.abs(np.angle(poles)), 0.5, rtol=1e-6)
