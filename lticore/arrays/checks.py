@@ -136,11 +136,24 @@ def to_double(x: Array) -> Array:
 
 
 def like_precision(x: Array, single: bool) -> Array:
-    """``x`` rounded to float32 / complex64 when ``single``, else as it is."""
+    """``x`` rounded to float32 / complex64 when ``single``, else as it is.
+
+    Raises
+    ------
+    NonFiniteError
+        Where numbers are beyond the range of float32.
+    """
     if not single:
         return x
     xp = namespace(x)
-    return xp.astype(x, xp.complex64 if is_complex(x) else xp.float32, copy=False)
+    with np.errstate(over="ignore"):
+        rounded = xp.astype(x, xp.complex64 if is_complex(x) else xp.float32, copy=False)
+    if not (holds(xp.isfinite(rounded)) or holds(xp.isfinite(rounded) | ~xp.isfinite(x))):
+        raise NonFiniteError(
+            f"the result is beyond the range of float32, up to {float(xp.max(xp.abs(x))):.1e}: "
+            "give the arguments in float64"
+        )
+    return rounded
 
 
 def common_precision(*arrays: Array) -> tuple[Array, ...]:

@@ -18,8 +18,8 @@ from ..arrays.namespaces import Array, holds, namespace
 from ..equations.dense import schur_forms_for_powers
 from ..equations.stability import HORIZON, offering, require_stable
 from ..equations.stein import doubling_solver, stein_solver
-from ..errors import warn_precision
-from ..matrices.balance import balance_dense, rescaled
+from ..errors import NonFiniteError, warn_precision
+from ..matrices.balance import balance_dense
 from ..systems.doors import as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.signals import scaled, size_exponent, unit_signals
@@ -139,11 +139,14 @@ def hankel_sum_and_gradient(
         require_stable(sys, what=what)
     xp = namespace(sys.B)
     # A structured system is scaled before its Gramians are formed, a dense one before and after.
-    t, d, U = None, None, None
-    if horizon is None and is_structured(sys.A):
+    balanced_before = horizon is None and is_structured(sys.A)
+    u, U = 0 * real_part(sys.B[..., :1]), None
+    if balanced_before:
         sys, t = balance_states(sys)
+        u = xp.log2(t)
     elif dense:
         sys, d = _in_best_units(sys)
+        u = -xp.log2(d)
     sys, b, c = unit_signals(sys)
     phi, e = _in_units(phi, b + c, sys.order)
     if dense and horizon is not None:
@@ -154,7 +157,7 @@ def hankel_sum_and_gradient(
     else:
         solve = stein_solver(sys.A, horizon=horizon)
     P, Q = gramian(sys, solve, "P"), gramian(sys, solve, "Q")
-    if t is not None:
+    if balanced_before:
         found = gramian_cotangents(P, Q, phi, rtol)
         G_P, G_Q = found.P, found.Q
     else:
@@ -164,24 +167,26 @@ def hankel_sum_and_gradient(
         G_P, G_Q = found.P * scale * row, found.Q / scale / row
     g_A, g_B, g_C = pull_back(sys, P, Q, G_P, G_Q, solve, horizon)
     discrepancy = _euler_discrepancy(sys, g_B, g_C, found.slope) + found.uncertainty
-    if t is not None:
-        # Fresh arrays, and large ones.
-        g_B *= t
-        g_C /= xp.matrix_transpose(t)
     if U is not None:
         g_A, g_B, g_C = (U @ g_A[0] @ adjoint(U),), U @ g_B, g_C @ adjoint(U)
-    if d is not None:
-        row = xp.matrix_transpose(d)
-        g_A, g_B, g_C = (rescaled(g_A[0], row, d),), g_B / d, g_C * row
-    ends = (None,) * (1 if is_structured(sys.A) else 2)
-    g_A = tuple(scaled(g, e[..., *ends]) for g in g_A)
-    g_B, g_C = scaled(g_B, (e - b)[..., None, None]), scaled(g_C, (e - c)[..., None, None])
+    # Back to the units given, of states and signals at once: on the way numbers may be too large.
+    value, size = scaled(found.value, e), e[..., None, None]
+    if is_structured(sys.A):
+        g_A = tuple(scaled(g, e[..., None]) for g in g_A)
+    else:
+        g_A = (scaled(g_A[0], size + u - xp.matrix_transpose(u)),)
+    g_B = scaled(g_B, size - b[..., None, None] + u)
+    g_C = scaled(g_C, size - c[..., None, None] - xp.matrix_transpose(u))
+    if not all(holds(xp.isfinite(x)) for x in (value, *g_A, g_B, g_C)):
+        raise NonFiniteError(
+            "the Hankel sum or its gradient overflows: scale B or C down, which they grow with"
+        )
     _warn_if_inaccurate(discrepancy)
     gradient = LTIGradient(
         tuple(like_precision(g, single) for g in g_A),
         *(like_precision(x, single) for x in (g_B, g_C, discrepancy)),
     )
-    return like_precision(scaled(found.value, e), single), gradient
+    return like_precision(value, single), gradient
 
 
 def _in_best_units(sys: LTI) -> tuple[LTI, Array]:

@@ -369,3 +369,42 @@ def test_hinf_norm_where_the_pencil_has_no_eigenvalues(monkeypatch):
     sys = lti.LTI(lti.Diagonal([0.5]), [[1.0]], [[1.0]])
     with pytest.warns(lti.PrecisionWarning, match="is a lower bound"):
         np.testing.assert_allclose(lti.hinf_norm(sys), 2.0, rtol=1e-14)
+
+
+@pytest.mark.parametrize("structure", ["dense", "diagonal"])
+@pytest.mark.parametrize("horizon", [None, 3])
+def test_gradients_whose_square_underflows_stay_in_range(structure, horizon):
+    """f = Σ σ² of two states that forget at once: σ_i = |b_i c_i|, df/dc_i = 2 σ_i |b_i| = 2 b² c,
+    while σ², and 1/b in the units of the states, are beyond the range."""
+    b, c = 2.0 ** np.array([86.0, 80.0]), 2.0 ** np.array([-660.0, -655.0])
+    A = np.zeros((2, 2)) if structure == "dense" else lti.Diagonal(np.zeros(2))
+    sys = lti.LTI(A, np.diag(b), np.diag(c))
+    value, g = lti.hankel_sum_and_gradient(sys, lti.schatten(2), horizon=horizon)
+    assert value == 0
+    np.testing.assert_allclose(np.diag(g.C), 2 * b**2 * c, rtol=1e-12)
+    assert np.all(np.isfinite(g.A[0]))
+
+
+BEYOND = {
+    "hankel_singular_values": lti.hankel_singular_values,
+    "hankel_sum": lti.hankel_sum,
+    "hankel_sum_and_gradient": lti.hankel_sum_and_gradient,
+    "hankel_norm": lti.hankel_norm,
+    "h2_norm": lti.h2_norm,
+    "hinf_norm": lti.hinf_norm,
+    "controllability_gramian": lti.controllability_gramian,
+    "balanced_truncation": lambda sys: lti.balanced_truncation(sys, order=1),
+    "impulse_response": lambda sys: lti.impulse_response(sys, 3),
+    "frequency_response": lambda sys: lti.frequency_response(sys, [0.1]),
+    "simulate": lambda sys: lti.simulate(sys, np.full((3, 1), 1e4, np.float32)),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND)
+@pytest.mark.parametrize("structure", ["dense", "diagonal"])
+def test_results_beyond_single_precision_are_refused(name, structure):
+    poles = np.array([0.5, 0.2], np.float32)
+    A = np.diag(poles) if structure == "dense" else lti.Diagonal(poles)
+    B, C = np.full((2, 1), 1e22, np.float32), np.full((1, 2), 1e20, np.float32)
+    with pytest.raises(lti.NonFiniteError, match="range of float32"):
+        BEYOND[name](lti.LTI(A, B, C))
