@@ -92,6 +92,7 @@ class Task:
 
 def _paper(
     data: str,
+    *,
     depth: int,
     features: int,
     order: int,
@@ -138,9 +139,27 @@ def _mnist(data: DataConfig, order: int, steps: int, rate: float) -> RunConfig:
 
 
 def _small(
-    data: DataConfig, depth: int, features: int, order: int, steps: int, batch: int, factor: float
+    data: DataConfig,
+    *,
+    depth: int,
+    features: int,
+    order: int,
+    steps: int,
+    batch: int,
+    factor: float,
 ) -> RunConfig:
-    run = _by_sequence(_paper("digits", depth, features, order, steps, batch, factor, 0.1))
+    run = _by_sequence(
+        _paper(
+            "digits",
+            depth=depth,
+            features=features,
+            order=order,
+            steps=steps,
+            batch=batch,
+            factor=factor,
+            dropout=0.1,
+        )
+    )
     budget = replace(run.budget, evaluate_every=steps // 20)
     optimizer = replace(run.optimizer, learning_rate=4e-3)
     return replace(run, data=data, budget=budget, optimizer=optimizer)
@@ -160,42 +179,111 @@ _AAN = DataConfig("aan", {"length": 1000}, train=5000, test=1000)
 #: The digits are not in the paper.
 TASKS = {
     "cifar10": Task(
-        _paper("scifar", 6, 512, 384, 180_000, 50, 0.25, 0.1),
+        _paper(
+            "scifar",
+            depth=6,
+            features=512,
+            order=384,
+            steps=180_000,
+            batch=50,
+            factor=0.25,
+            dropout=0.1,
+        ),
         _in_warmup(180_000),
-        _small(DataConfig("scifar-gray", pool=2, test=5000), 2, 64, 64, 3000, 50, 0.25),
+        _small(
+            DataConfig("scifar-gray", pool=2, test=5000),
+            depth=2,
+            features=64,
+            order=64,
+            steps=3000,
+            batch=50,
+            factor=0.25,
+        ),
         _in_warmup(3000),
         (0.15, 0.05),
         "grey images averaged to 16 × 16 = 256 steps, LRU 2 × 64, width 64, 3 000 steps of 50",
     ),
     "listops": Task(
-        _paper("listops", 6, 128, 256, 80_000, 32, 0.5, 0.0),
+        _paper(
+            "listops",
+            depth=6,
+            features=128,
+            order=256,
+            steps=80_000,
+            batch=32,
+            factor=0.5,
+            dropout=0.0,
+        ),
         _in_warmup(80_000),
-        _small(_LISTOPS, 2, 32, 64, 3000, 50, 0.5),
+        _small(_LISTOPS, depth=2, features=32, order=64, steps=3000, batch=50, factor=0.5),
         _in_warmup(3000),
         (0.15, 0.05),
         "expressions of 11–59 tokens, LRU 2 × 64 complex states, width 32, 3 000 steps of 50",
     ),
     "aan": Task(
-        _paper("aan", 6, 128, 256, 100_000, 64, 0.5, 0.1),
+        _paper(
+            "aan",
+            depth=6,
+            features=128,
+            order=256,
+            steps=100_000,
+            batch=64,
+            factor=0.5,
+            dropout=0.1,
+        ),
         _in_warmup(100_000),
-        _small(_AAN, 2, 32, 64, 1000, 32, 0.5),
+        _small(_AAN, depth=2, features=32, order=64, steps=1000, batch=32, factor=0.5),
         _in_warmup(1000),
         (0.15, 0.05),
         "first 1 000 characters, 5 000 pairs, LRU 2 × 64, width 32, 1 000 steps of 32",
     ),
     "imdb": Task(
-        _paper("imdb-min15", 1, 256, 192, 50_000, 32, 0.1, 0.2),
+        _paper(
+            "imdb-min15",
+            depth=1,
+            features=256,
+            order=192,
+            steps=50_000,
+            batch=32,
+            factor=0.1,
+            dropout=0.2,
+        ),
         (2000, 3000),
-        _small(DataConfig("imdb-min15", {"length": 1024}, test=2500), 1, 64, 64, 1500, 32, 0.5),
+        _small(
+            DataConfig("imdb-min15", {"length": 1024}, test=2500),
+            depth=1,
+            features=64,
+            order=64,
+            steps=1500,
+            batch=32,
+            factor=0.5,
+        ),
         (200, 400),
         (0.15, 0.05),
         "first 1 024 characters, LRU 1 × 64 complex states, width 64, 1 500 steps of 32, 2 500 "
         "test reviews",
     ),
     "pathfinder": Task(
-        _paper("pathfinder", 6, 192, 256, 500_000, 64, 0.25, 0.0),
+        _paper(
+            "pathfinder",
+            depth=6,
+            features=192,
+            order=256,
+            steps=500_000,
+            batch=64,
+            factor=0.25,
+            dropout=0.0,
+        ),
         _in_warmup(500_000),
-        _small(DataConfig("pathfinder", train=10000, test=2000), 2, 32, 64, 2000, 32, 0.25),
+        _small(
+            DataConfig("pathfinder", train=10000, test=2000),
+            depth=2,
+            features=32,
+            order=64,
+            steps=2000,
+            batch=32,
+            factor=0.25,
+        ),
         _in_warmup(2000),
         (0.15, 0.05),
         "10 000 training images, LRU 2 × 64, width 32, 2 000 steps of 32",

@@ -112,6 +112,7 @@ class Task:
 
 def _paper(
     data: str,
+    *,
     depth: int,
     order: int,
     features: int,
@@ -142,7 +143,7 @@ def _paper(
 
 
 def _small(
-    data: DataConfig, order: int, features: int, steps: int, batch: int, depth: int = 2
+    data: DataConfig, *, order: int, features: int, steps: int, batch: int, depth: int = 2
 ) -> RunConfig:
     return RunConfig(
         data=data,
@@ -155,9 +156,19 @@ def _small(
 #: ListOps and the digits are not in the paper.
 TASKS = {
     "smnist": Task(
-        _paper("smnist", 4, 128, 128, 0.1, 1e-3, 50, 250, 0.1),
+        _paper(
+            "smnist",
+            depth=4,
+            order=128,
+            features=128,
+            dropout=0.1,
+            rate=1e-3,
+            batch=50,
+            epochs=250,
+            decay=0.1,
+        ),
         1e-5,
-        _small(DataConfig("smnist", pool=2), 64, 32, 3000, 50),
+        _small(DataConfig("smnist", pool=2), order=64, features=32, steps=3000, batch=50),
         1e-3,
         "images averaged to 14 × 14 = 196 steps, 2 × 64 states, width 32, 3 000 steps of 50 "
         "(2.8 epochs)",
@@ -165,9 +176,25 @@ TASKS = {
         short_weight=1e-5 * 250 / 15,  # the paper's product of magnitude and epochs
     ),
     "imdb": Task(
-        _paper("imdb-129", 6, 192, 256, 0.1, 1e-3, 50, 35, 0.1),
+        _paper(
+            "imdb-129",
+            depth=6,
+            order=192,
+            features=256,
+            dropout=0.1,
+            rate=1e-3,
+            batch=50,
+            epochs=35,
+            decay=0.1,
+        ),
         1e-3,
-        _small(DataConfig("imdb-129", {"length": 1024}, test=5000), 64, 32, 1800, 32),
+        _small(
+            DataConfig("imdb-129", {"length": 1024}, test=5000),
+            order=64,
+            features=32,
+            steps=1800,
+            batch=32,
+        ),
         3e-5,
         "first 1 024 characters, 2 × 64 states, width 32, 1 800 steps of 32 (2.6 epochs), 5 000 "
         "test reviews",
@@ -176,44 +203,96 @@ TASKS = {
         short_data=DataConfig("imdb-129", {"length": 1024}, validation=False),
     ),
     "scifar": Task(
-        _paper("scifar-gray", 6, 384, 512, 0.2, 1e-3, 50, 200, 0.3),
+        _paper(
+            "scifar-gray",
+            depth=6,
+            order=384,
+            features=512,
+            dropout=0.2,
+            rate=1e-3,
+            batch=50,
+            epochs=200,
+            decay=0.3,
+        ),
         2e-5,
-        _small(DataConfig("scifar-gray", pool=2), 64, 64, 3000, 50),
+        _small(DataConfig("scifar-gray", pool=2), order=64, features=64, steps=3000, batch=50),
         1e-4,
         "images averaged to 16 × 16 = 256 steps, 2 × 64 states, width 64, 3 000 steps of 50",
     ),
     "path": Task(
-        _paper("pathfinder", 6, 256, 192, 0.1, 1e-3, 64, 100, 0.03),
+        _paper(
+            "pathfinder",
+            depth=6,
+            order=256,
+            features=192,
+            dropout=0.1,
+            rate=1e-3,
+            batch=64,
+            epochs=100,
+            decay=0.03,
+        ),
         1e-8,
-        _small(DataConfig("pathfinder", train=10000, test=2000), 64, 32, 2000, 32),
+        _small(
+            DataConfig("pathfinder", train=10000, test=2000),
+            order=64,
+            features=32,
+            steps=2000,
+            batch=32,
+        ),
         1e-4,
         "10 000 training images, 2 × 64 states, width 32, 2 000 steps of 32",
     ),
     "path-x": Task(
-        _paper("path-x", 6, 256, 128, 0.0, 1e-4, 16, 30, 0.0),
+        _paper(
+            "path-x",
+            depth=6,
+            order=256,
+            features=128,
+            dropout=0.0,
+            rate=1e-4,
+            batch=16,
+            epochs=30,
+            decay=0.0,
+        ),
         1e-8,
-        _small(DataConfig("path-x", pool=4, train=10000, test=2000), 64, 32, 2000, 32),
+        _small(
+            DataConfig("path-x", pool=4, train=10000, test=2000),
+            order=64,
+            features=32,
+            steps=2000,
+            batch=32,
+        ),
         1e-4,
         "images averaged to 32 × 32 = 1 024 steps, 10 000 training images, 2 000 steps of 32",
     ),
     "digits": Task(
-        _small(DataConfig("digits"), 64, 32, 1080, 50),
+        _small(DataConfig("digits"), order=64, features=32, steps=1080, batch=50),
         3e-3,
-        _small(DataConfig("digits"), 64, 32, 1080, 50),
+        _small(DataConfig("digits"), order=64, features=32, steps=1080, batch=50),
         3e-3,
         "8 × 8 images = 64 steps (not in the paper), 2 × 64 states, width 32, 1 080 steps of 50",
     ),
     "listops": Task(
-        _paper("listops", 6, 256, 128, 0.0, 1e-3, 50, 40, 0.04),
+        _paper(
+            "listops",
+            depth=6,
+            order=256,
+            features=128,
+            dropout=0.0,
+            rate=1e-3,
+            batch=50,
+            epochs=40,
+            decay=0.04,
+        ),
         1e-3,
         _small(
             DataConfig(
                 "listops", {"size": (20000, 2000, 2000), "longer_than": 10, "shorter_than": 60}
             ),
-            64,
-            32,
-            3000,
-            50,
+            order=64,
+            features=32,
+            steps=3000,
+            batch=50,
         ),
         3e-4,
         "expressions of 11–59 tokens (not in the paper), 2 × 64 states, width 32, 3 000 steps "
