@@ -177,16 +177,22 @@ def test_rounding_is_reported_and_small_at_ordinary_poles(model):
 
 
 def test_bounds_that_rounding_spoils_are_not_given_silently():
-    """Poles at 1 − 1e-11: diagonalising costs 1e-16/1e-11 of the response."""
-    torch.manual_seed(0)
-    layer = RotationSSM(2, 8).double()
+    """Two pairs whose angles are neighbours in float32, at 1 − ρ = 6e-6, are one pair between them
+    but for 1e-5 of the response; its angle, rounded by 1e-8, costs 1e-3."""
+    layer = RotationSSM(1, 4)
     with torch.no_grad():
-        layer.radius_logit.fill_(25.0)
+        layer.radius_logit.fill_(12.0)
+        layer.angle_logit.fill_(0.3)
+        layer.angle_logit[1] = torch.nextafter(layer.angle_logit[0], torch.tensor(1.0))
+        layer.B.copy_(torch.tensor([[1.0], [0.0], [1.0], [0.0]]))
+        layer.C.copy_(torch.tensor([[1.0, 0.0, 1.0, 0.0]]))
     with pytest.warns(lti.PrecisionWarning) as caught:
-        _, report = compress(layer, ratio=0.0)
+        _, report = compress(layer, orders=[2])
     messages = [str(warning.message) for warning in caught]
-    assert any(m.startswith("layer '': diagonalisation and rounding") for m in messages)
-    assert report.layers[0].rounding > report.error_bounds[0]
+    assert any(
+        m.startswith("layer '': diagonalisation and rounding to torch.float32") for m in messages
+    )
+    assert report.layers[0].rounding > 100 * report.error_bounds[0]
 
 
 def test_warnings_name_the_layer(model):
