@@ -36,6 +36,7 @@ from .errors import (
     SingularEquationError,
     UnstableSystemError,
 )
+from .hankel.data_gramians import data_gramians
 from .hankel.functions import SpectralFunction, schatten, tail
 from .hankel.gramians import (
     controllability_gramian,
@@ -70,6 +71,7 @@ __all__ = [
     "controllability_gramian",
     "observability_gramian",
     "gramian_factors",
+    "data_gramians",
     # Hankel singular values
     "hankel_singular_values",
     "hankel_sum",

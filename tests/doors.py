@@ -52,6 +52,7 @@ SYSTEM_ROWS = {
     "complex_balanced_truncation": lambda sys, r: lti.complex_balanced_truncation(sys, order=r),
     "modal_truncation": lambda sys, r: lti.modal_truncation(sys, r),
     "h2_reduction": lambda sys, r: _reduced(lti.h2_reduction(sys, r, starts=0)),
+    "data_gramians": lambda sys, r: lti.data_gramians(sys, [(U, Y)]),
     "refit_outputs": lambda sys, r: lti.refit_outputs(sys, [(U, Y)]),
     "allocate_modal_orders": lambda sys, r: lti.allocate_modal_orders([sys], ratio=0.5),
     "diagonalize": lambda sys, r: lti.diagonalize(sys),
@@ -66,6 +67,7 @@ SYSTEM_ROWS = {
 }
 #: Those that are meant for quadratic outputs too.
 QUADRATIC = {
+    "data_gramians",
     "controllability_gramian",
     "observability_gramian",
     "h2_norm",
@@ -178,6 +180,13 @@ ARRAY_ROWS = {
     "frequency_response": (
         lambda frequencies: lti.frequency_response(OTHER, frequencies),
         {"frequencies": [0.0, 1.0, -2.0]},
+    ),
+    "data_gramians": (
+        lambda inputs, cotangents: lti.data_gramians(OTHER, [(inputs, cotangents)]),
+        {
+            "inputs of batch 0": [[1.0, 2.0], [3.0, 0.0], [1.0, 1.0]],
+            "cotangents of batch 0": [[1.0, 0.0], [2.0, 3.0], [0.0, 1.0]],
+        },
     ),
     "refit_outputs": (
         lambda inputs, outputs: lti.refit_outputs(OTHER, [(inputs, outputs)]),

@@ -29,7 +29,7 @@ from ..arrays.linalg import (
 )
 from ..arrays.namespaces import Array, holds, is_numpy, namespace, zeros_like_shape
 from ..equations.dense import schur_forms
-from ..equations.recurrence import linear_recurrence
+from ..equations.recurrence import dense_recurrence, linear_recurrence
 from ..errors import ArgumentError, ShapeError
 from ..matrices.balance import balance_dense
 from ..systems.doors import as_linear, as_system
@@ -128,7 +128,7 @@ def simulate(
         poles = mode_poles(A)
         states = linear_recurrence(poles, u @ xp.matrix_transpose(B), initial=start)
     else:
-        states = _step_through(A, u @ xp.matrix_transpose(B), start)
+        states = dense_recurrence(A, u @ xp.matrix_transpose(B), start)
     if timing == "delayed" and inputs.shape[-2]:
         first = xp.broadcast_to(xp.astype(start, states.dtype), (*batch, sys.order))
         states = xp.concat([first[..., None, :], states[..., :-1, :]], axis=-2)
@@ -141,16 +141,6 @@ def simulate(
         outputs = outputs + u @ xp.matrix_transpose(to_double(sys.D))
     outputs = real_part(outputs) if real else outputs
     return like_precision(outputs, all(is_single(x) for x in given))
-
-
-def _step_through(A: Array, drive: Array, start: Array) -> Array:
-    """States of a dense system, one step at a time."""
-    xp = namespace(A, drive, start)
-    state, states = start, []
-    for k in range(drive.shape[-2]):
-        state = (A @ state[..., None])[..., 0] + drive[..., k, :]
-        states.append(state)
-    return xp.stack(states, axis=-2) if states else drive
 
 
 def impulse_response(sys: LTI, steps: int) -> Array:

@@ -167,3 +167,17 @@ def adjoint_in_place_reference(
     run = kernels.find(recurrence_adjoint_reference, rows)
     rows[...], g_poles = run(poles, rows, states, initial, reverse)
     return g_poles
+
+
+def dense_recurrence(A: Array, inputs: Array, initial: Array, reverse: bool = False) -> Array:
+    """States (..., L, n) of x_k = A x_{k−1} + u_k, reversed of x_k = A x_{k+1} + u_k, one step at a
+    time for all sequences together."""
+    xp = namespace(A, inputs, initial)
+    length, transposed = inputs.shape[-2], xp.matrix_transpose(A)
+    state, states = initial[..., None, :], []
+    for k in range(length - 1, -1, -1) if reverse else range(length):
+        state = state @ transposed + inputs[..., k : k + 1, :]
+        states.append(state)
+    if not states:
+        return inputs
+    return xp.concat(states[::-1] if reverse else states, axis=-2)

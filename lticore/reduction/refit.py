@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -11,8 +10,6 @@ import numpy as np
 
 from ..analysis.response import simulate
 from ..arrays.checks import (
-    broadcast_batches,
-    check_array,
     is_single,
     like_precision,
     to_double,
@@ -20,9 +17,10 @@ from ..arrays.checks import (
 from ..arrays.linalg import adjoint, pad_values, real_part
 from ..arrays.namespaces import Array, is_numpy, namespace, zeros_like_shape
 from ..convert.diagonal import row_norms
-from ..errors import ArgumentError, NonFiniteError, ShapeError
+from ..errors import ArgumentError, NonFiniteError
 from ..systems.doors import as_linear
 from ..systems.lti import LTI, in_double, in_single
+from ..systems.sequences import by_system, check_pair, check_signals
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +105,7 @@ def refit_outputs(
         inputs, outputs = _check_batch(sys, number, batch)
         rows = _rows(sys, inputs, outputs, feedthrough, timing)
         factor = _fold_in(factor, rows)
-        norm = _norm(_by_system(sys, outputs))
+        norm = _norm(by_system(sys, outputs))
         size = namespace(norm).hypot(norm, size + 0 * norm)
         samples += rows.shape[-2]
     if factor is None or samples == 0:
@@ -124,30 +122,11 @@ def refit_outputs(
     return Refit(system, before, after, rank, samples)
 
 
-def _check_batch(sys: LTI, number: int, batch: Any) -> tuple[Array, Array]:
+def _check_batch(sys: LTI, number: int, batch: Any) -> list[Array]:
     """(inputs, outputs) in float64 with the common batch shape, which ends with the system's."""
-    if not isinstance(batch, tuple | list) or len(batch) != 2:
-        raise ArgumentError(f"batch {number} is not a pair (inputs, outputs)")
-    names = (f"inputs of batch {number}", f"outputs of batch {number}")
-    pair = [check_array(name, x, ndim=2) for name, x in zip(names, batch, strict=True)]
-    for name, x, width in zip(names, pair, (sys.inputs, sys.outputs), strict=True):
-        if x.shape[-1] != width:
-            raise ShapeError(
-                f"{name} have shape {tuple(x.shape)}, but the system has {sys.inputs} inputs and "
-                f"{sys.outputs} outputs: pass (..., L, {width})"
-            )
-    u, y = pair
-    if u.shape[-2] != y.shape[-2]:
-        raise ShapeError(f"{names[0]} have {u.shape[-2]} time steps, but its outputs {y.shape[-2]}")
-    own = sys.batch_shape
-    full = broadcast_batches(system=own, inputs=tuple(u.shape[:-2]), outputs=tuple(y.shape[:-2]))
-    if full[len(full) - len(own) :] != own:
-        raise ShapeError(
-            f"batch {number} has batch shape {full}, which does not end with the system's, {own}"
-        )
-    xp = namespace(sys.B, u, y)
-    u, y = (xp.broadcast_to(to_double(x), (*full, *x.shape[-2:])) for x in (u, y))
-    return u, y
+    pair = check_pair(number, batch, ("inputs", "outputs"))
+    names = [f"{name} of batch {number}" for name in ("inputs", "outputs")]
+    return check_signals(sys, names, [sys.inputs, sys.outputs], list(pair))
 
 
 def _rows(sys: LTI, u: Array, y: Array, feedthrough: bool, timing: Any) -> Array:
@@ -162,21 +141,10 @@ def _rows(sys: LTI, u: Array, y: Array, feedthrough: bool, timing: Any) -> Array
         errors = errors - u @ xp.matrix_transpose(sys.D)
     dtype = errors.dtype
     parts = [states, *([u] if feedthrough else []), errors]
-    rows = _by_system(sys, xp.concat([xp.astype(x, dtype) for x in parts], axis=-1))
+    rows = by_system(sys, xp.concat([xp.astype(x, dtype) for x in parts], axis=-1))
     if not bool(xp.all(xp.isfinite(rows))):
         raise NonFiniteError("the states or outputs of the reduced system overflow: it is unstable")
     return rows
-
-
-def _by_system(sys: LTI, x: Array) -> Array:
-    """(..., *batch of the system, L, k) → (*batch of the system, samples, k)."""
-    xp = namespace(x)
-    own = sys.batch_shape
-    *_, length, width = x.shape
-    data = math.prod(x.shape[: x.ndim - 2 - len(own)])
-    stacked = xp.reshape(x, (data, *own, length, width))
-    order = (*range(1, len(own) + 1), 0, len(own) + 1, len(own) + 2)
-    return xp.reshape(xp.permute_dims(stacked, order), (*own, data * length, width))
 
 
 def _fold_in(factor: Array | None, rows: Array) -> Array:

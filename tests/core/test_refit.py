@@ -365,7 +365,7 @@ NAN = np.full((10, 3), np.nan)
         ([(U, Y), (U, Y, Y)], {}, lti.ArgumentError, "batch 1 is not a pair"),
         ([(U, U)], {}, lti.ShapeError, "outputs of batch 0 have shape"),
         ([(Y, Y)], {}, lti.ShapeError, "inputs of batch 0 have shape"),
-        ([(U[:5], Y)], {}, lti.ShapeError, "5 time steps, but its outputs 10"),
+        ([(U[:5], Y)], {}, lti.ShapeError, "5 time steps, but outputs of batch 0 have 10"),
         ([(U[0], Y)], {}, lti.ShapeError, "inputs of batch 0"),
         ([(U, Y), (U, NAN)], {}, lti.NonFiniteError, "outputs of batch 1"),
         ([(np.ones((2, 10, 2)), np.ones((3, 10, 3)))], {}, lti.ShapeError, "do not broadcast"),

@@ -146,6 +146,9 @@ CALLS = {
     "complex_balanced_truncation": lambda xp, sys: lti.complex_balanced_truncation(
         pairs_only(xp), order=4
     ),
+    "data_gramians": lambda xp, sys: lti.data_gramians(
+        sys, [(signal(xp, sys), lti.simulate(sys, signal(xp, sys)))]
+    ),
     "refit_outputs": lambda xp, sys: response(
         lti.refit_outputs(sys, [(signal(xp, sys), lti.simulate(sys, signal(xp, sys)))]).system
     ),
