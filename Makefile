@@ -68,10 +68,11 @@ long-runs: setup  ## Go on with the runs of the papers' own size; Ctrl-C saves a
 long-runs-status: setup  ## How much of them is done
 	$(LONG_RUNS) --status
 
-lint: setup  ## Check style (ruff) and types (mypy)
+lint: setup  ## Check style (ruff) and types (mypy, pyright)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 format: setup  ## Apply the formatter
 	$(BIN)/ruff check --fix

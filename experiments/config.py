@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 # Evaluated once per class: files of results hold many configs.
 _hints: Callable[[type], dict[str, Any]] = cache(typing.get_type_hints)
-_reader: Callable[[type], TypeAdapter] = cache(TypeAdapter)
+_reader: Callable[[type], TypeAdapter[Any]] = cache(TypeAdapter)
 # A file with a misspelt field or a number in quotes is refused, not read as something else.
 _strict = with_config(ConfigDict(strict=True, extra="forbid"))
 

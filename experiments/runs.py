@@ -302,7 +302,7 @@ def _commit() -> str | None:
         return None
 
 
-def _differences(found: dict, asked: dict, prefix: str = "") -> str:
+def _differences(found: dict[str, Any], asked: dict[str, Any], prefix: str = "") -> str:
     parts = []
     for key in found:
         if found[key] == asked[key]:

@@ -95,7 +95,7 @@ def epoch_order(seed: int, epoch: int, examples: int) -> Tensor:
     return torch.randperm(examples, generator=shuffle)
 
 
-def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict]:
+def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
     """Weight decay for everything but the linear systems, which have a learning rate of their own.
 
     Decaying A, B, C would pull the poles towards the middle of their range, and would be a second,

@@ -116,9 +116,10 @@ def export_arrays(layer: SSMLayer) -> dict[str, np.ndarray]:
         raise ArgumentError(f"{type(layer).__name__} is not one time-invariant system")
     sys = mapped(to_numpy, layer.to_lti())
     A = sys.A.to_dense() if isinstance(sys.A, lticore.Rotation) else sys.A
-    arrays = {"A": A, "B": sys.B, "C": sys.C}
+    arrays: dict[str, Any] = {"A": A, "B": sys.B, "C": sys.C}
     if isinstance(sys, lticore.LTI):
-        return {**arrays, "D": sys.D}
+        arrays["D"] = sys.D
+        return arrays
     D = layer.D.detach().double().cpu().numpy()
     return {**arrays, "D": np.diag(D), "V": sys.M[0], "s": sys.M[1]}
 

@@ -39,7 +39,7 @@ lticore.errors
 """
 
 #: What each package may import from outside.
-LIBRARIES = {"lticore": {"numpy", "scipy", "array_api_compat"}}
+LIBRARIES = {"lticore": {"numpy", "scipy", "array_api_compat", "typing_extensions"}}
 #: What is loaded when it is first needed, never by ``import lticore``.
 LATE = {"torch", "cupy", "numba", "matplotlib", "sklearn", "pandas", "control"}
 PACKAGES = ("lticore", "lticore_torch", "experiments")

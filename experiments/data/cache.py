@@ -9,6 +9,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import platformdirs
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from .download import DataError, Remote, download, sha256
 
-Arrays = dict[str, NDArray]
+Arrays = dict[str, NDArray[Any]]
 
 
 def folders(root: Path | str | None = None) -> list[Path]:
@@ -100,7 +101,7 @@ def generated(name: str, generate: Callable[[], Arrays], root: Path | str | None
     return arrays
 
 
-def write_arrays(path: Path, arrays: Mapping[str, NDArray]) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write a compressed .npz under a temporary name, then rename.
 
     Raises

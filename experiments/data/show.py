@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -91,7 +92,7 @@ def _choice(split: Split, count: int, seed: int) -> torch.Tensor:
     return order[:count]
 
 
-def _stored(split: Split, index: int) -> NDArray:
+def _stored(split: Split, index: int) -> NDArray[Any]:
     """The sequence as stored, not normalised."""
     start, length = int(split.starts[index]), int(split.lengths[index])
     return split.values[start : start + length].numpy()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields, replace
-from typing import Literal
+from typing import Generic, Literal
 
 from ..arrays.checks import (
     check_array,
@@ -22,8 +22,8 @@ from ..arrays.checks import (
 from ..arrays.linalg import adjoint
 from ..arrays.namespaces import Array, namespace
 from ..errors import ArgumentError, NonFiniteError, ShapeError
-from ..systems.doors import as_linear
-from ..systems.lti import LTI, in_double
+from ..systems.doors import LinearLike, as_linear
+from ..systems.lti import in_double
 from ..systems.modes import multiply
 from ..systems.structure import is_structured
 from .hinf import hinf_norm
@@ -37,7 +37,7 @@ _HINF_RTOL = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
-class LayerConstants:
+class LayerConstants(Generic[Array]):
     """Constants of one residual layer v_l = v_{l−1} + N(S(F v_{l−1})) and its reduced system Ŝ.
 
     nonlinearity : Lipschitz constant of N (activation, gate)
@@ -74,7 +74,7 @@ class LayerConstants:
             )
 
 
-def deep_error_bound(layers: Sequence[LayerConstants]) -> Array:
+def deep_error_bound(layers: Sequence[LayerConstants[Array]]) -> Array:
     """Bound on the error after every layer of a deep residual model whose systems were reduced.
 
         E_l = E_{l−1} + Lip(N_l) [ε_l + Lip(Ŝ_l) min(Lip(F_l) E_{l−1}, U_l + Û_l)],     E_0 = 0
@@ -128,7 +128,7 @@ def deep_error_bound(layers: Sequence[LayerConstants]) -> Array:
     return xp.stack(list(xp.broadcast_arrays(*arrays)), axis=0)
 
 
-def _input_difference(layer: LayerConstants, error: float | Array) -> float | Array:
+def _input_difference(layer: LayerConstants[Array], error: float | Array) -> float | Array:
     """min(Lip(F) E, U + Û), a bound on ‖z − ẑ‖."""
     carried = _times(layer.normalization, error)
     if layer.input_size is None or layer.reduced_input_size is None:
@@ -204,7 +204,7 @@ def layer_error(
     return 2 * xp.sum(_constant("discarded_values", sigma), axis=-1) * size
 
 
-def system_lipschitz(sys: LTI, *, timing: Literal["delayed", "current"]) -> Array:
+def system_lipschitz(sys: LinearLike[Array], *, timing: Literal["delayed", "current"]) -> Array:
     """Lipschitz constant of a linear system from input to output, both of any length.
 
         delayed:  ‖C (zI − A)⁻¹ B + D‖_h∞

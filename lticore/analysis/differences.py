@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from ..arrays.namespaces import Array
-from ..systems.doors import as_linear
-from ..systems.lti import LTI
+from ..systems.doors import LinearLike, as_linear
 from .hinf import peak_gains
 from .norms import hankel_norm
 
 
-def hinf_error(sys: LTI, reduced: LTI) -> Array:
+def hinf_error(sys: LinearLike[Array], reduced: LinearLike[Array]) -> Array:
     """(...) ‖H − Ĥ‖_h∞ = max_ω σ_max(H(e^{iω}) − Ĥ(e^{iω})): the largest amplification of any
     input in the difference of the outputs. D counts.
 
@@ -30,7 +29,7 @@ def hinf_error(sys: LTI, reduced: LTI) -> Array:
     return peak_gains(sys - as_linear(reduced, "reduced"), split=sys.order)
 
 
-def hankel_error(sys: LTI, reduced: LTI) -> Array:
+def hankel_error(sys: LinearLike[Array], reduced: LinearLike[Array]) -> Array:
     """(...) Hankel norm of the difference, at least σ_{r+1} of the full system for every reduced
     one of order r. D does not count.
 

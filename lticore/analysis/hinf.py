@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -20,7 +21,7 @@ from ..errors import (
 )
 from ..hankel.gramians import balance_states
 from ..matrices.balance import balance_dense
-from ..systems.doors import as_linear
+from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.modes import polar_modes, to_modes
 from ..systems.signals import scaled, size_exponent, unit_signals
@@ -47,7 +48,7 @@ _BELOW = 1e-2
 Gain = Callable[[np.ndarray], np.ndarray]
 
 
-def hinf_norm(sys: LTI, *, rtol: float = 1e-8) -> Array:
+def hinf_norm(sys: LinearLike[Array], *, rtol: float = 1e-8) -> Array:
     """‖Σ‖_h∞ = max_ω σ_max(H(e^{iω})), one per batch entry.
 
     The largest response over samples (phases of the poles included), each local maximum followed to
@@ -90,7 +91,7 @@ def hinf_norm(sys: LTI, *, rtol: float = 1e-8) -> Array:
 
 
 @offering(NOTHING)
-def peak_gains(sys: LTI, rtol: float = 1e-8, split: int | None = None) -> Array:
+def peak_gains(sys: LTI, rtol: float = 1e-8, split: int | None = None) -> Any:
     """(...) largest gains; of a difference, whose first ``split`` states are those of the one
     system and the others those of the other, as accurate as the gains of both."""
     if not is_numpy(sys.B):
@@ -108,7 +109,7 @@ def _peak_gain(sys: LTI, rtol: float, split: int | None) -> float:
     top, level, certain = _peak_of_unit(unit, rtol)
     if not is_structured(sys.A):
         _warn_if_lost(unit, top, level, split)
-    norm = float(scaled(np.float64(level), np.float64(exponent)))
+    norm = float(scaled(np.asarray(level), np.asarray(exponent)))
     if not certain:
         warn_precision(
             f"the h-infinity norm {norm:.17g}, the gain at frequency {top:.17g}, is a lower bound: "
@@ -155,7 +156,7 @@ def _of_size_one(sys: LTI) -> tuple[LTI, float]:
     else:
         balanced = LTI(*balance_dense(unit.A, unit.B, unit.C)[:3])
     unit, *more = unit_signals(balanced)
-    exponent = sum(exponents) + sum(more)
+    exponent: Any = sum(exponents) + sum(more)
     if sys.D is None or not np.any(sys.D):
         return unit, exponent
     common = max(exponent, size_exponent(sys.D))
@@ -239,8 +240,7 @@ def _highest(gain: Gain, omega: np.ndarray, gains: np.ndarray) -> tuple[float, f
     shares = np.geomspace(1e-14, 1, 29)[:-1]
     for step in range(_STEPS):
         before = highest.max()
-        offsets = np.concatenate([-below[:, None] * shares, above[:, None] * shares], axis=1)
-        points = np.concatenate([tops[:, None] + np.sort(offsets, axis=1), tops[:, None]], axis=1)
+        points = _around(tops, below, above, shares)
         values = np.concatenate(
             [gain(points[:, :-1].ravel()).reshape(len(tops), -1), highest[:, None]], axis=1
         )
@@ -262,6 +262,14 @@ def _highest(gain: Gain, omega: np.ndarray, gains: np.ndarray) -> tuple[float, f
         tops, highest, below, above = (x[left] for x in (tops, highest, below, above))
     first = int(np.argmax(highest))
     return float(tops[first]), float(highest[first])
+
+
+def _around(
+    tops: np.ndarray, below: np.ndarray, above: np.ndarray, shares: np.ndarray
+) -> np.ndarray:
+    """The shares of the ways down and up from each top, ascending, and the top itself."""
+    offsets = np.concatenate([-below[:, None] * shares, above[:, None] * shares], axis=1)
+    return np.concatenate([tops[:, None] + np.sort(offsets, axis=1), tops[:, None]], axis=1)
 
 
 def _level_crossings(sys: LTI, level: float) -> np.ndarray:

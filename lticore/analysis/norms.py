@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.linalg
@@ -33,7 +33,7 @@ from ..hankel.gramians import (
 )
 from ..hankel.values import hankel_singular_values, has_factors
 from ..systems.algebra import common_dt
-from ..systems.doors import as_system
+from ..systems.doors import LinearLike, SystemLike, as_system
 from ..systems.lti import LTI, in_double, spread
 from ..systems.modes import mode_poles, polar_modes, signals_in_modes
 from ..systems.quadratic import (
@@ -63,7 +63,7 @@ _WELL_CONDITIONED = 1e6
 
 
 @offering(NOTHING)
-def hankel_norm(sys: LTI) -> Array:
+def hankel_norm(sys: LinearLike[Array]) -> Array:
     """Largest Hankel singular value σ_1, one per batch entry.
 
     Cost and errors as for :func:`lticore.hankel_singular_values`.
@@ -72,7 +72,7 @@ def hankel_norm(sys: LTI) -> Array:
 
 
 @offering(HORIZON)
-def h2_norm(sys: System, *, horizon: int | None = None) -> Array:
+def h2_norm(sys: SystemLike[Array], *, horizon: int | None = None) -> Array:
     """‖Σ‖_h2 = (Σ_k ‖h_k‖_F²)^{1/2} = (tr C P Cᴴ + ‖D‖_F²)^{1/2}, one per batch entry.
 
     Dense systems on NumPy: ‖C R‖_F with P = R Rᴴ by Hammarling's method, or by doubling over a
@@ -109,8 +109,8 @@ def h2_norm(sys: System, *, horizon: int | None = None) -> Array:
 
 @offering(HORIZON)
 def h2_error(
-    sys: System,
-    reduced: System,
+    sys: SystemLike[Array],
+    reduced: SystemLike[Array],
     *,
     horizon: int | None = None,
 ) -> Array:
@@ -154,7 +154,7 @@ def h2_error(
     return like_precision(_with_feedthrough(squared, exponent, sys, reduced), single)
 
 
-def output_shift(sys: System, reduced: System) -> Array:
+def output_shift(sys: SystemLike[Array], reduced: SystemLike[Array]) -> Array:
     """The constant to add to the outputs of ``reduced`` so that they have the mean of those of
     ``sys`` under white noise.
 
@@ -182,7 +182,7 @@ def output_shift(sys: System, reduced: System) -> Array:
     return like_precision(means[0] - means[1], is_single(sys.B) and is_single(reduced.B))
 
 
-def _square(sys: System, horizon: int | None) -> tuple[Array, Array, Array]:
+def _square(sys: System, horizon: int | None) -> tuple[Any, Any, Any]:
     """‖Σ‖² without D, the size of the terms that it is a sum of, Σ_k (Σ_i |C_ki| √P_ii)² and
     likewise for the forms, both in units of 4^e, and e; for signals of about size one."""
     xp = namespace(sys.B)
@@ -201,11 +201,11 @@ def _square(sys: System, horizon: int | None) -> tuple[Array, Array, Array]:
     cancelled = not holds(square > _CANCELLATION * terms)
     if cancelled and has_factors(sys, horizon) and 0 < sys.order <= _FEW:
         # The modes cancel in the factor as well, but there before anything is squared.
-        square = _square_by_factor(sys, EPSILON**2)
+        square = _square_by_factor(linear_part(sys), EPSILON**2)
     return square, terms, xp.zeros_like(square)
 
 
-def _state_sizes(A: StateMatrix, P: Array) -> Array:
+def _state_sizes(A: StateMatrix[Array], P: Array) -> Array:
     """(..., n, 1) √P_ii; the two states of a rotation block are computed, and round, together."""
     xp = namespace(P)
     p = real_part(diagonal(P))
@@ -226,7 +226,7 @@ def _square_by_schur(sys: LTI, horizon: int | None) -> tuple[np.ndarray, np.ndar
     return squares, squares, exponents
 
 
-def _squared_difference(sys: System, reduced: System, horizon: int | None) -> tuple[Array, Array]:
+def _squared_difference(sys: System, reduced: System, horizon: int | None) -> tuple[Any, Any]:
     """‖Σ − Σ̂‖² without D in units of 4^e, and e."""
     xp = namespace(sys.B, reduced.B)
     order = sys.order + reduced.order
@@ -251,7 +251,9 @@ def _squared_difference(sys: System, reduced: System, horizon: int | None) -> tu
     found = square + other - 2 * mixed
     if modal and not holds(found > _CANCELLATION * (terms + more)):
         batch = np.broadcast_shapes(sys.batch_shape, reduced.batch_shape)
-        error = _difference_factor(*(_modal_parts(spread(x, batch)) for x in (sys, reduced)))
+        error = _difference_factor(
+            *(_modal_parts(spread(linear_part(x), batch)) for x in (sys, reduced))
+        )
         return _non_negative(xp.sum(xp.abs(error) ** 2, axis=(-2, -1))), exponent
     return _checked(found, terms + more, order), exponent
 
@@ -260,7 +262,7 @@ def _squared_difference(sys: System, reduced: System, horizon: int | None) -> tu
 Parts: TypeAlias = tuple[Array, Array, Array, Array]
 
 
-def _modal_parts(sys: LTI, horizon: int | None = None) -> Parts:
+def _modal_parts(sys: LTI[Array], horizon: int | None = None) -> Parts[Array]:
     """With states scaled so that both Gramians over the infinite horizon have about equal
     diagonals."""
     sys = in_double(sys)
@@ -271,14 +273,14 @@ def _modal_parts(sys: LTI, horizon: int | None = None) -> Parts:
     return *polar_modes(A), as_complex(B), as_complex(C)
 
 
-def _square_by_factor(sys: LTI, rtol: float) -> Array:
+def _square_by_factor(sys: LTI[Array], rtol: float) -> Array:
     """‖C R‖_F² with P = R Rᴴ for a structured system, by a factor without the Gramian."""
     radius, phase, B, C = _modal_parts(sys)
     error = C @ cauchy_factor(radius, phase, B, rtol=rtol)
     return namespace(error).sum(namespace(error).abs(error) ** 2, axis=(-2, -1))
 
 
-def _difference_factor(parts: Parts, others: Parts) -> Array:
+def _difference_factor(parts: Parts[Array], others: Parts[Array]) -> Array:
     """C R of the difference of two systems in their modes: what they have in common cancels here,
     before it is squared, so that R keeps all that counts in a square."""
     xp = namespace(parts[0], others[0])
@@ -291,7 +293,7 @@ def _difference_factor(parts: Parts, others: Parts) -> Array:
 
 
 def _squared_difference_by_schur(
-    sys: LTI, reduced: LTI, first: np.ndarray, second: np.ndarray, horizon: int | None
+    sys: Any, reduced: Any, first: np.ndarray, second: np.ndarray, horizon: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """‖[C, −Ĉ] R‖_F² with P = R Rᴴ of both systems side by side, in units of 4^e, and e: nothing is
     squared before both outputs are subtracted."""
@@ -322,7 +324,7 @@ def _squared_difference_by_schur(
 
 def _schur_entries(
     sys: LTI, horizon: int | None
-) -> dict[tuple[int, ...], tuple[Array, Array, Array, int]]:
+) -> dict[tuple[int, ...], tuple[np.ndarray, np.ndarray, np.ndarray, int]]:
     """(T, B, C, e) of the systems 2^e Σ of a batch, T triangular; in modes of a structured A."""
     if not is_structured(sys.A):
         systems = schur_systems(sys, horizon, what=_WHAT)
@@ -389,7 +391,7 @@ def _in_modes(sys: System) -> System:
     return in_eigenbasis(sys, poles, V)
 
 
-def _with_feedthrough(squared: Array, exponent: Array, *systems: System) -> Array:
+def _with_feedthrough(squared: Array, exponent: Array, *systems: System[Array]) -> Array:
     """(4^e ‖Σ‖² + ‖D‖_F²)^{1/2} for the difference D of the feedthroughs of one or two systems."""
     xp = namespace(squared)
     norm = scaled(xp.sqrt(squared), exponent)

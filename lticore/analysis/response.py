@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -32,7 +32,7 @@ from ..equations.dense import schur_forms
 from ..equations.recurrence import dense_recurrence, linear_recurrence
 from ..errors import ArgumentError, ShapeError
 from ..matrices.balance import balance_dense
-from ..systems.doors import as_linear, as_system
+from ..systems.doors import LinearLike, SystemLike, as_linear, as_system
 from ..systems.lti import LTI, in_double, replaced
 from ..systems.modes import (
     from_modes,
@@ -45,13 +45,12 @@ from ..systems.modes import (
 )
 from ..systems.quadratic import (
     QuadraticOutputLTI,
-    System,
     forms_of,
     quadratic_arrays,
     values_of,
 )
 from ..systems.signals import scaled, unit_signals
-from ..systems.structure import Rotation, StateMatrix, is_structured, map_parameters
+from ..systems.structure import Rotation, Structure, is_structured, map_parameters
 
 #: Frequencies are taken in chunks of this many complex entries (64 MB).
 _CHUNK = 1 << 22
@@ -62,7 +61,7 @@ _BLOCK = 32
 
 
 def simulate(
-    sys: System,
+    sys: SystemLike[Array],
     inputs: Array,
     *,
     initial: Array | None = None,
@@ -104,7 +103,7 @@ def simulate(
             f"inputs has shape {tuple(inputs.shape)}, but the system has {sys.inputs} inputs: "
             f"pass (..., L, {sys.inputs})"
         )
-    given = [sys.B, inputs, *quadratic_arrays(sys)]
+    given: list[Any] = [sys.B, inputs, *quadratic_arrays(sys)]
     batches = {"system": sys.batch_shape, "inputs": tuple(inputs.shape[:-2])}
     if initial is not None:
         initial = check_array("initial", initial, ndim=1)
@@ -143,7 +142,7 @@ def simulate(
     return like_precision(outputs, all(is_single(x) for x in given))
 
 
-def impulse_response(sys: LTI, steps: int) -> Array:
+def impulse_response(sys: LinearLike[Array], steps: int) -> Array:
     """Markov parameters h_0 = D, h_k = C A^{k−1} B.
 
     Returns
@@ -161,7 +160,7 @@ def impulse_response(sys: LTI, steps: int) -> Array:
     sys = as_linear(sys)
     steps = check_integer("steps", steps, minimum=1)
     xp = namespace(sys.B)
-    full = in_double(sys)
+    full: LTI = in_double(sys)
     A, B, C = full.A, full.B, full.C
     if is_structured(A):
         B, C = _even_states(A, B, C)
@@ -184,7 +183,7 @@ def impulse_response(sys: LTI, steps: int) -> Array:
     return like_precision(response, is_single(sys.B))
 
 
-def _even_states(A: StateMatrix, B: Array, C: Array) -> tuple[Array, Array]:
+def _even_states(A: Structure[Array], B: Array, C: Array) -> tuple[Array, Array]:
     """B and C of a structured system with states in powers of two, one for both of a block, in
     which rows of B and columns of C are about equally large."""
     xp = namespace(B)
@@ -200,7 +199,7 @@ def _even_states(A: StateMatrix, B: Array, C: Array) -> tuple[Array, Array]:
     return B * units[..., :, None], C / units[..., None, :]
 
 
-def frequency_response(sys: LTI, frequencies: Array) -> Array:
+def frequency_response(sys: LinearLike[Array], frequencies: Array) -> Array:
     """H(e^{iω}) = C (e^{iω} I − A)⁻¹ B + D.
 
     Parameters
@@ -239,10 +238,10 @@ def frequency_response(sys: LTI, frequencies: Array) -> Array:
     return like_precision(H, is_single(sys.B))
 
 
-def responder(sys: LTI, count: int) -> Callable[[Array], Array]:
+def responder(sys: LTI, count: int) -> Callable[[Any], Any]:
     """ω ↦ H in float64, by the method of :func:`frequency_response` for ``count`` frequencies."""
     A, B, C = map_parameters(to_double, sys.A), to_double(sys.B), to_double(sys.C)
-    respond: Callable[[Array], Array]
+    respond: Callable[[Any], Any]
     if is_structured(A):
         respond, width = partial(_respond_in_modes, A, B, C), sys.order * sys.outputs
     else:
@@ -266,7 +265,7 @@ def responder(sys: LTI, count: int) -> Callable[[Array], Array]:
     return in_chunks
 
 
-def _respond_in_modes(A: StateMatrix, B: Array, C: Array, omega: Array) -> Array:
+def _respond_in_modes(A: Structure[Array], B: Array, C: Array, omega: Array) -> Array:
     # 1/(z − λ) = conj z/(1 − λ conj z): the second form keeps its digits near the unit circle.
     xp = namespace(B, omega)
     radius, phase = (x[..., None, :] for x in polar_modes(A))
@@ -284,7 +283,7 @@ def _respond_in_modes(A: StateMatrix, B: Array, C: Array, omega: Array) -> Array
 
 
 def _schur_response(
-    A: np.ndarray, B: np.ndarray, C: np.ndarray, by_solving: Callable[[Array], Array]
+    A: np.ndarray, B: np.ndarray, C: np.ndarray, by_solving: Callable[[np.ndarray], np.ndarray]
 ) -> Callable[[np.ndarray], np.ndarray]:
     """ω ↦ H by A = U T Uᴴ with triangular T, (..., L, p, m), and one step of refinement with A.
 
@@ -332,7 +331,7 @@ def _solve_shifted(T: np.ndarray, X: np.ndarray, shifts: np.ndarray) -> np.ndarr
     return X
 
 
-def _respond_by_solving(A: StateMatrix, B: Array, C: Array, omega: Array) -> Array:
+def _respond_by_solving(A: Array, B: Array, C: Array, omega: Array) -> Array:
     xp = namespace(B, omega)
     z = complex_of(xp.cos(omega), xp.sin(omega))
     pencil = z[:, None, None] * xp.eye(A.shape[-1], dtype=z.dtype) - A[..., None, :, :]

@@ -36,7 +36,7 @@ def _dtype_name(kind: str, dtype: Any) -> str:
     return name if name is not None else str(dtype).rsplit(".", 1)[-1].strip("'>)")
 
 
-def check_array(name: str, value: Any, *, ndim: int) -> Array:
+def check_array(name: str, value: Any, *, ndim: int) -> Any:
     """A finite floating-point array with at least ``ndim`` dimensions, or an error naming it."""
     x = as_array(name, value)
     dtype = dtype_name(x.dtype)
@@ -148,7 +148,7 @@ def like_precision(x: Array, single: bool) -> Array:
     xp = namespace(x)
     with np.errstate(over="ignore"):
         rounded = xp.astype(x, xp.complex64 if is_complex(x) else xp.float32, copy=False)
-    if not (holds(xp.isfinite(rounded)) or holds(xp.isfinite(rounded) | ~xp.isfinite(x))):
+    if not (holds(xp.isfinite(rounded)) or holds(xp.isfinite(rounded) == xp.isfinite(x))):
         raise NonFiniteError(
             f"the result is beyond the range of float32, up to {float(xp.max(xp.abs(x))):.1e}: "
             "give the arguments in float64"

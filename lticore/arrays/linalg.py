@@ -111,7 +111,7 @@ def eigenvalues(A: Array) -> Array:
     return values if is_complex(values) else xp.astype(values, xp.result_type(values, xp.complex64))
 
 
-def leading_svd_reference(M: Array) -> LeadingVectors:
+def leading_svd_reference(M: Array) -> LeadingVectors[Array]:
     """Reference text of :func:`lticore.matrices.factors.leading_svd` for any array library."""
     U, sigma, Vh = namespace(M).linalg.svd(M, full_matrices=False)
     return sigma, lambda r: (U[..., :r], adjoint(Vh[..., :r, :]))
@@ -122,7 +122,9 @@ def weighted_gram_reference(X: Array, weights: Array | None) -> Array:
     return (X if weights is None else X * weights[..., None, :]) @ adjoint(X)
 
 
-def directions_by(svd: Callable[[Array], LeadingVectors], R: Array, S: Array) -> LeadingVectors:
+def directions_by(
+    svd: Callable[[Array], LeadingVectors[Array]], R: Array, S: Array
+) -> LeadingVectors[Array]:
     """σ of Sᴴ R = U Σ Vᴴ now, and directions(r) = (S U_r, R V_r) when asked for."""
     sigma, vectors = svd(adjoint_product(S, R))
 

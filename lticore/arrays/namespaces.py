@@ -2,21 +2,59 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import array_api_compat
 import array_api_compat.numpy
 import numpy as np
+from typing_extensions import TypeIs, TypeVar
 
 from ..errors import ArrayLibraryError, ShapeError
 
-#: An array of NumPy, CuPy or another library that follows the array API standard.
-Array: TypeAlias = Any
-#: The namespace of such a library.
+
+class StandardArray(Protocol):
+    """What arrays of all libraries have in common: the part of the array API standard in use.
+
+    The standard promotes dtypes, so arithmetic does not say what comes out.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def ndim(self) -> int: ...
+    @property
+    def dtype(self) -> Any: ...
+    def __getitem__(self, key: Any, /) -> Any: ...
+    def __setitem__(self, key: Any, value: Any, /) -> None: ...
+    def __float__(self) -> float: ...
+    def __bool__(self) -> bool: ...
+    def __neg__(self) -> Any: ...
+    def __add__(self, other: Any, /) -> Any: ...
+    def __radd__(self, other: Any, /) -> Any: ...
+    def __sub__(self, other: Any, /) -> Any: ...
+    def __rsub__(self, other: Any, /) -> Any: ...
+    def __mul__(self, other: Any, /) -> Any: ...
+    def __rmul__(self, other: Any, /) -> Any: ...
+    def __truediv__(self, other: Any, /) -> Any: ...
+    def __rtruediv__(self, other: Any, /) -> Any: ...
+    def __pow__(self, other: Any, /) -> Any: ...
+    def __matmul__(self, other: Any, /) -> Any: ...
+    def __eq__(self, other: Any, /) -> Any: ...
+    def __ne__(self, other: Any, /) -> Any: ...
+    def __lt__(self, other: Any, /) -> Any: ...
+    def __le__(self, other: Any, /) -> Any: ...
+    def __gt__(self, other: Any, /) -> Any: ...
+    def __ge__(self, other: Any, /) -> Any: ...
+
+
+#: An array of NumPy, CuPy or another library that follows the array API standard: one library in
+#: all of a signature, so that NumPy in means NumPy out.
+Array = TypeVar("Array", bound=StandardArray, default=Any)
+#: The namespace of such a library: a module, which no type describes.
 Namespace: TypeAlias = Any
 
 
-def namespace(*arrays: Array) -> Namespace:
+def namespace(*arrays: Any) -> Namespace:
     """Array API namespace shared by ``arrays`` (``None`` and Python scalars are passed over).
 
     Raises
@@ -45,7 +83,7 @@ def namespace(*arrays: Array) -> Namespace:
     return xp
 
 
-def as_array(name: str, value: Any) -> Array:
+def as_array(name: str, value: Any) -> Any:
     """``value`` as an array of its own library; lists and scalars become NumPy arrays."""
     if type(value) is np.ndarray:
         return _native(value)
@@ -96,12 +134,12 @@ def _is_masked(value: Any) -> bool:
     return isinstance(value, np.ndarray) and isinstance(value, np.ma.MaskedArray)
 
 
-def is_numpy(array: Array) -> bool:
+def is_numpy(array: Any) -> TypeIs[np.ndarray]:
     """Whether LAPACK through SciPy can work on ``array`` where it lies."""
     return isinstance(array, np.ndarray)
 
 
-def is_cupy(array: Array) -> bool:
+def is_cupy(array: Any) -> bool:
     """Whether ``array`` lies on a CUDA device."""
     return bool(array_api_compat.is_cupy_array(array))
 
@@ -123,7 +161,7 @@ def _capturing() -> bool:
     return bool(cupy.cuda.get_current_stream().is_capturing())
 
 
-def to_numpy(array: Array) -> np.ndarray:
+def to_numpy(array: Any) -> np.ndarray:
     """A NumPy copy, for messages and scalars only: the one place that leaves a device."""
     if is_cupy(array):
         return np.asarray(array.get())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..arrays.checks import is_single, like_precision, to_double
@@ -9,7 +11,7 @@ from ..arrays.linalg import EPSILON, real_part
 from ..arrays.namespaces import Array, is_numpy, namespace, zeros_like_shape
 from ..errors import ArgumentError, ArrayLibraryError, warn_precision
 from ..matrices.balance import rescaled, state_units
-from ..systems.doors import as_linear, as_system
+from ..systems.doors import LinearLike, SystemLike, as_linear, as_system
 from ..systems.lti import LTI, in_double, in_single
 from ..systems.modes import mode_poles, signals_in_modes
 from ..systems.quadratic import System, in_eigenbasis, mapped
@@ -23,7 +25,7 @@ MAX_CONDITION = 3e6
 MAX_CONDITION_SINGLE = 1e4
 
 
-def eigenvector_condition(sys: System) -> Array:
+def eigenvector_condition(sys: SystemLike[Array]) -> Array:
     """κ(V) = ‖V‖₂ ‖V⁻¹‖₂ of the eigenvectors of A, one per batch entry.
 
         A V = V Λ,     columns of V of norm 1
@@ -51,7 +53,8 @@ def eigenvector_condition(sys: System) -> Array:
     if is_structured(sys.A):
         return 1 + zeros_like_shape(real_part(sys.B), sys.batch_shape)
     _require_lapack(sys.A)
-    return like_precision(condition_of(mapped(to_double, sys)), is_single(sys.B))
+    condition: Any = condition_of(mapped(to_double, sys))
+    return like_precision(condition, is_single(sys.B))
 
 
 def condition_of(sys: System) -> np.ndarray:
@@ -91,7 +94,9 @@ def check_max_condition(max_condition: float | None, single: bool = False) -> fl
     return max_condition
 
 
-def diagonalize(sys: LTI, *, max_condition: float | None = None) -> LTI:
+def diagonalize(
+    sys: LinearLike[Array], *, max_condition: float | None = None
+) -> LTI[Array, Diagonal[Array]]:
     """The same system in modal coordinates, A = diag(λ).
 
         A V = V Λ,     (Λ, V⁻¹ B, C V, D),     each mode scaled so that ‖b_i‖ = ‖c_i‖
@@ -131,7 +136,7 @@ def diagonalize(sys: LTI, *, max_condition: float | None = None) -> LTI:
     return in_single(modal) if single else modal
 
 
-def _diagonalize_rotation(sys: LTI) -> LTI:
+def _diagonalize_rotation(sys: LTI[Array]) -> LTI[Array]:
     A = sys.A
     B, C = signals_in_modes(A, sys.B, sys.C)
     return LTI(Diagonal(mode_poles(A)), *equal_norms(B, C), sys.D, dt=sys.dt)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import scipy.linalg
+from numpy.typing import ArrayLike
 
 from ..arrays.checks import check_array, check_real, is_complex, is_single, to_double
 from ..arrays.linalg import adjoint, power_of_two
@@ -14,18 +15,40 @@ from ..arrays.namespaces import Array, is_numpy, namespace
 from ..errors import ArgumentError, ArrayLibraryError, SingularEquationError
 from ..matrices.balance import rescaled, state_units
 from ..systems.lti import LTI, in_double, in_single
-from ..systems.structure import Diagonal, StateMatrix
+from ..systems.structure import Diagonal
 
 
+@overload
 def discretize(
-    A: StateMatrix,
+    A: Diagonal[np.ndarray] | ArrayLike,
+    B: ArrayLike,
+    C: ArrayLike,
+    D: ArrayLike | None = None,
+    step: ArrayLike = 1.0,
+    method: Literal["zoh", "bilinear"] = "zoh",
+    *,
+    E: ArrayLike | None = None,
+) -> LTI[np.ndarray]: ...
+@overload
+def discretize(
+    A: Diagonal[Array] | Array,
     B: Array,
     C: Array,
-    D: Array | None = None,
+    D: Array | complex | None = None,
     step: float | Array = 1.0,
     method: Literal["zoh", "bilinear"] = "zoh",
     *,
     E: Array | None = None,
+) -> LTI[Array]: ...
+def discretize(
+    A: Any,
+    B: Any,
+    C: Any,
+    D: Any = None,
+    step: Any = 1.0,
+    method: Literal["zoh", "bilinear"] = "zoh",
+    *,
+    E: Any = None,
 ) -> LTI:
     """Sample the continuous-time system E ẋ = A x + B u, y = C x + D u.
 
@@ -96,7 +119,7 @@ def check_step(step: float | Array, like: Array) -> Array:
     return delta
 
 
-def _fold_descriptor(sys: LTI, E: Array) -> LTI:
+def _fold_descriptor(sys: LTI[Array], E: Array) -> LTI[Array]:
     xp = namespace(sys.B)
     E = check_array("E", E, ndim=2)
     A = sys.to_dense().A
@@ -106,7 +129,7 @@ def _fold_descriptor(sys: LTI, E: Array) -> LTI:
     return replace(sys, A=xp.astype(A, xp.result_type(A, sys.B)), B=B)
 
 
-def _balanced(sys: LTI) -> tuple[LTI, np.ndarray | float]:
+def _balanced(sys: LTI[Array]) -> tuple[LTI[Array], np.ndarray | float]:
     """The system in units of the states that even out rows and columns of A, and these units:
     norms, and with them rounding and singularity, are those of the largest entries."""
     if not is_numpy(sys.B):
@@ -116,13 +139,13 @@ def _balanced(sys: LTI) -> tuple[LTI, np.ndarray | float]:
     return replace(sys, A=rescaled(sys.A, row, unit), B=sys.B / unit, C=sys.C * row), unit
 
 
-def _in_units(sys: LTI, unit: np.ndarray | float) -> LTI:
+def _in_units(sys: LTI[Array], unit: np.ndarray | float) -> LTI[Array]:
     """The inverse of :func:`_balanced`."""
     row = np.swapaxes(unit, -1, -2) if isinstance(unit, np.ndarray) else unit
     return replace(sys, A=sys.A * unit / row, B=sys.B * unit, C=sys.C / row)
 
 
-def _zoh_diagonal(sys: LTI, delta: Array) -> LTI:
+def _zoh_diagonal(sys: LTI[Array], delta: Array) -> LTI[Array]:
     poles, held = held_inputs(sys.A.poles, delta[..., None])
     return replace(sys, A=Diagonal(poles), B=held[..., None] * sys.B)
 
@@ -138,7 +161,7 @@ def held_inputs(poles: Array, delta: Array) -> tuple[Array, Array]:
     return xp.exp(poles * delta), held
 
 
-def _bilinear_diagonal(sys: LTI, delta: Array) -> LTI:
+def _bilinear_diagonal(sys: LTI[Array], delta: Array) -> LTI[Array]:
     xp = namespace(sys.B)
     half = sys.A.poles * delta[..., None] / 2
     gap = 1 - half
@@ -150,7 +173,7 @@ def _bilinear_diagonal(sys: LTI, delta: Array) -> LTI:
     return replace(sys, A=Diagonal((1 + half) / gap), B=B, C=C, D=D)
 
 
-def _zoh_dense(sys: LTI, delta: Array) -> LTI:
+def _zoh_dense(sys: LTI[Array], delta: Array) -> LTI[Array]:
     if not is_numpy(sys.B):
         raise ArrayLibraryError(
             "the matrix exponential of a dense system needs NumPy arrays; method='bilinear' and "
@@ -178,7 +201,7 @@ def _exponential(X: np.ndarray) -> np.ndarray:
     return scipy.linalg.expm(whole)[..., :n, :n]
 
 
-def _bilinear_dense(sys: LTI, delta: Array) -> LTI:
+def _bilinear_dense(sys: LTI[Array], delta: Array) -> LTI[Array]:
     xp = namespace(sys.B)
     delta = delta[..., None, None]
     identity = xp.eye(sys.order, dtype=sys.A.dtype)
@@ -188,7 +211,7 @@ def _bilinear_dense(sys: LTI, delta: Array) -> LTI:
     return replace(sys, A=A, B=B, C=C, D=_feedthrough(sys, B))
 
 
-def _feedthrough(sys: LTI, sampled_B: Array) -> Array:
+def _feedthrough(sys: LTI[Array], sampled_B: Array) -> Array:
     """D + C B̄/2 of the bilinear transform."""
     added = sys.C @ sampled_B / 2
     return added if sys.D is None else sys.D + added

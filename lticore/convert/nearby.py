@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any, Generic
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from ..arrays.checks import (
 from ..arrays.namespaces import Array, to_numpy
 from ..errors import ArgumentError, NonFiniteError
 from ..matrices.balance import rescaled, state_units
-from ..systems.doors import as_linear
+from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.modes import is_real
 from ..systems.structure import is_structured
@@ -38,7 +39,7 @@ _ON_CIRCLE = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
-class NearbySystem:
+class NearbySystem(Generic[Array]):
     """A system with well-conditioned eigenvectors, and how near it is to the given one.
 
     system : LTI with the B, C and D of the given one
@@ -55,8 +56,8 @@ class NearbySystem:
 
 
 def well_conditioned(
-    sys: LTI, max_condition: float = MAX_CONDITION, *, seed: int = 0
-) -> NearbySystem:
+    sys: LinearLike[Array], max_condition: float = MAX_CONDITION, *, seed: int = 0
+) -> NearbySystem[Array]:
     """A nearby system that `diagonalize` and `to_rotation` can take.
 
         A' = A + δ ‖A‖₂ G,     κ(V') ≤ max_condition,     δ = 2^−j as small as found
@@ -102,15 +103,15 @@ def well_conditioned(
     check_max_condition(max_condition)
     check_integer("seed", seed, minimum=0)
     if is_structured(sys.A):
-        condition = eigenvector_condition(sys)
-        return NearbySystem(sys, condition, 0 * condition, 0 * condition)
-    condition = np.asarray(to_double(eigenvector_condition(sys)))
+        one = eigenvector_condition(sys)
+        return NearbySystem(sys, one, 0 * one, 0 * one)
+    condition: Any = np.asarray(to_double(eigenvector_condition(sys)))
     A = np.array(sys.A)
     perturbation, change = np.zeros_like(condition), np.zeros_like(condition)
     for index in np.ndindex(sys.batch_shape):
         if condition[index] <= max_condition:
             continue
-        given = in_double(sys[index])
+        given: LTI = in_double(sys[index])
         A[index], condition[index] = _nearest_found(given, is_single(sys.A), max_condition, seed)
         moved = to_double(A[index]) - given.A
         d = state_units(given.A, given.B, given.C)

@@ -17,7 +17,7 @@ from .rotation import real_columns, real_rows
 
 def from_lru(
     poles: Array, B: Array, C: Array, D: Array | None = None, *, gamma: Array | None = None
-) -> LTI:
+) -> LTI[Array]:
     """The real system of a linear recurrent unit.
 
         z_k = λ z_{k−1} + γ b u_k,   y_k = Re(c z_k) + D u_k
@@ -55,7 +55,7 @@ def from_s5(
     step: Array | float | None = None,
     sampling: Literal["zoh", "bilinear"] = "zoh",
     conjugate_symmetric: bool = True,
-) -> LTI:
+) -> LTI[Array]:
     """The real system of an S5 layer.
 
         zoh        λ̄ = e^{λΔ},                      b̄ = (λ̄ − 1)/λ · b
@@ -98,7 +98,7 @@ def from_s4d(
     B: Array | None = None,
     step: Array | float | None = None,
     sampling: Literal["zoh", "bilinear"] = "zoh",
-) -> LTI:
+) -> LTI[Array]:
     """The real systems of the channels of an S4D layer, one batch.
 
         y_k = 2 Re(c z_k) + D u_k   per channel, sampled as in :func:`from_s5`
@@ -183,7 +183,7 @@ def _sampled(poles: Array, step: Array | float, sampling: str) -> tuple[Array, A
     return held_inputs(poles, delta)
 
 
-def _real_system(poles: Array, b: Array, c: Array, D: Array | None) -> LTI:
+def _real_system(poles: Array, b: Array, c: Array, D: Array | None) -> LTI[Array]:
     """y = Re(c z) in the real states Re z, Im z."""
     if D is not None:
         D = real_part(to_double(check_array("D", D, ndim=0)))

@@ -12,7 +12,7 @@ from ..arrays.checks import is_complex, is_single
 from ..arrays.linalg import complex_of, real_part, solve_in_any_units
 from ..arrays.namespaces import Array, namespace, to_numpy
 from ..errors import ArgumentError, NotRealError, ShapeError
-from ..systems.doors import as_linear
+from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double, in_single
 from ..systems.modes import is_real, phase
 from ..systems.signals import scaled, unit_signals
@@ -33,7 +33,9 @@ _REAL_POLE_TOLERANCE = 1e-12
 _REACHED_TOLERANCE = 1e-12
 
 
-def to_rotation(sys: LTI, canonical: bool = False, *, max_condition: float | None = None) -> LTI:
+def to_rotation(
+    sys: LinearLike[Array], canonical: bool = False, *, max_condition: float | None = None
+) -> LTI[Array, Rotation[Array]]:
     """The same real system with one rotation block per conjugate pair of poles.
 
         x = V z:  a pair λ = ρ e^{∓iα} becomes ρ R(α), a real pole a 1×1 block
@@ -82,7 +84,7 @@ def to_rotation(sys: LTI, canonical: bool = False, *, max_condition: float | Non
     return in_single(rotation) if single else rotation
 
 
-def _fold(sys: LTI, max_condition: float, single: bool) -> LTI:
+def _fold(sys: LTI[Array], max_condition: float, single: bool) -> LTI[Array]:
     """Conjugate pairs of a real system, given in any form, as rotation blocks.
 
     Modes with Im λ < 0 and those with Im λ > 0 describe conjugate halves of a real transfer
@@ -128,13 +130,22 @@ def _fold_eigenvectors(sys: LTI, max_condition: float, single: bool) -> LTI:
     pairs, modes = real_columns(V[..., :q]), real_part(V[..., q : sys.order - q])
     W = np.concatenate([pairs, modes], axis=-1)
     B, C = solve_in_any_units(W, sys.B), sys.C @ W
-    pairs, modes = (B[..., : 2 * q, :], C[..., : 2 * q]), (B[..., 2 * q :, :], C[..., 2 * q :])
-    return _from_blocks(sys, poles, q, *pairs, *modes)
+    of_pairs, of_modes = (
+        (B[..., : 2 * q, :], C[..., : 2 * q]),
+        (B[..., 2 * q :, :], C[..., 2 * q :]),
+    )
+    return _from_blocks(sys, poles, q, *of_pairs, *of_modes)
 
 
 def _from_blocks(
-    sys: LTI, poles: Array, q: int, b_pair: Array, c_pair: Array, b_real: Array, c_real: Array
-) -> LTI:
+    sys: LTI[Array],
+    poles: Array,
+    q: int,
+    b_pair: Array,
+    c_pair: Array,
+    b_real: Array,
+    c_real: Array,
+) -> LTI[Array]:
     """Scaled blocks: q poles of the lower half plane, the real ones, and the upper half plane."""
     xp = namespace(poles)
     pole, real_poles = poles[..., :q], real_part(poles[..., q : poles.shape[-1] - q])
@@ -232,7 +243,7 @@ def _real_modes(b: Array, c: Array) -> tuple[Array, Array]:
     return xp.real(b * xp.conj(turn)), xp.real(c * xp.matrix_transpose(turn))
 
 
-def _canonical(sys: LTI) -> LTI:
+def _canonical(sys: LTI[Array]) -> LTI[Array]:
     """Proposition 1: z → z/β in each block, with β the first column of B as a complex number."""
     A = sys.A
     xp = namespace(sys.B)
@@ -289,7 +300,7 @@ def _require_same_response(sys: LTI, folded: LTI) -> None:
         )
 
 
-def _unit_response(sys: LTI, omega: Array, other: LTI | None = None) -> Array:
+def _unit_response(sys: LTI[Array], omega: Array, other: LTI[Array] | None = None) -> Array:
     """The response without D in the units in which that of the system, or of another one, has
     about size one: itself it may over- or underflow."""
     unit, b, c = unit_signals(sys)
@@ -300,7 +311,7 @@ def _unit_response(sys: LTI, omega: Array, other: LTI | None = None) -> Array:
     return scaled(H, (b + c - e - f)[..., None, None, None])
 
 
-def sample_frequencies(sys: LTI) -> Array:
+def sample_frequencies(sys: LTI[Array]) -> Array:
     """Generic frequencies, more than a rational function of order n can vanish at."""
     xp = namespace(sys.B)
     return (xp.arange(2 * sys.order + 1, dtype=xp.float64) + 0.382) * (

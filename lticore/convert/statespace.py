@@ -7,12 +7,13 @@ from typing import Any, Literal
 import numpy as np
 
 from ..arrays.checks import check_dt, is_complex
+from ..arrays.namespaces import Array
 from ..errors import ArgumentError, DtypeError, ShapeError
-from ..systems.doors import as_linear
+from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI
 
 
-def from_statespace(obj: Any) -> LTI:
+def from_statespace(obj: LinearLike[Array]) -> LTI[Array]:
     """An `LTI` from a discrete-time system of another library.
 
     All functions that take a system do this themselves.
@@ -33,7 +34,7 @@ def from_statespace(obj: Any) -> LTI:
 
 
 def to_statespace(
-    sys: LTI,
+    sys: LinearLike,
     library: Literal["scipy", "control", "tuple"] = "scipy",
     *,
     dt: bool | float | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.linalg
@@ -13,7 +13,7 @@ from ..arrays.linalg import EPSILON, adjoint
 from ..arrays.namespaces import Array, namespace
 from ..errors import NonFiniteError, SingularEquationError, warn_precision
 from ..systems.modes import from_modes, mode_poles, to_modes
-from ..systems.structure import Diagonal, Rotation
+from ..systems.structure import Structure
 
 #: Squarings of Smith's iteration: enough for 1 − |λ| = 1e-15.
 _MAX_SQUARINGS = 60
@@ -72,7 +72,10 @@ def factor_by_doubling(A: np.ndarray, B: np.ndarray, horizon: int) -> np.ndarray
 def _compressed(X: np.ndarray) -> np.ndarray:
     """F with F Fᴴ = X Xᴴ, square where X is wider."""
     n, width = X.shape
-    return X if width <= n else adjoint(np.linalg.qr(adjoint(X), mode="r"))
+    if width <= n:
+        return X
+    triangle: Any = np.linalg.qr(adjoint(X), mode="r")  # NumPy's types do not know this mode
+    return adjoint(triangle)
 
 
 def sum_by_doubling_gradient(A: Array, W: Array, G: Array, horizon: int) -> Array:
@@ -138,7 +141,7 @@ def schur_solver(A_schur: SchurForms, B_schur: SchurForms, horizon: int | None =
         for index, (T, _) in A_schur.items():
             _check_pairs(np.diagonal(T), np.diagonal(B_schur[index][0]))
 
-    def solve(Q: Array, adjoint_equation: bool) -> Array:
+    def solve(Q: Any, adjoint_equation: bool) -> Any:
         X = np.empty(Q.shape, dtype=np.complex128)
         for index in np.ndindex(Q.shape[:-2]):
             (T, U), (S, V) = A_schur[index], B_schur[index]
@@ -155,9 +158,7 @@ def schur_solver(A_schur: SchurForms, B_schur: SchurForms, horizon: int | None =
     return solve
 
 
-def mixed_solver(
-    A: Diagonal | Rotation, B: np.ndarray, names: tuple[str, str] = ("A", "B")
-) -> RawSolver:
+def mixed_solver(A: Structure, B: Any, names: tuple[str, str] = ("A", "B")) -> RawSolver:
     """Structured A, dense B = V S Vᴴ: one elementwise division per column of the modes of X.
 
     ``names`` are those of the two matrices for the caller.
@@ -169,7 +170,7 @@ def mixed_solver(
     for index, (S, _) in B_schur.items():
         _check_pairs(poles[index], np.diagonal(S), names)
 
-    def solve(Q: Array, adjoint_equation: bool) -> Array:
+    def solve(Q: Any, adjoint_equation: bool) -> Any:
         F = to_modes(A, Q)
         Y = np.empty(F.shape, dtype=np.complex128)
         for index, (S, V) in B_schur.items():

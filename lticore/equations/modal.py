@@ -10,14 +10,14 @@ from ..arrays.checks import is_complex
 from ..arrays.linalg import EPSILON, adjoint, as_complex, complex_of, one_minus
 from ..arrays.namespaces import Array, holds, namespace
 from ..systems.modes import from_modes, phase, polar_modes, to_modes
-from ..systems.structure import Diagonal, Rotation
+from ..systems.structure import Diagonal, Rotation, Structure
 from .dense import RawSolver, check_solvable
 
 #: (radius, phase) of some poles.
 Polar: TypeAlias = tuple[Array, Array]
 
 
-def modal_solver(A: Diagonal | Rotation, B: Diagonal | Rotation, horizon: int | None) -> RawSolver:
+def modal_solver(A: Structure[Array], B: Structure[Array], horizon: int | None) -> RawSolver[Array]:
     """Solve in the modes, where the equation is X_ij = φ(λ_i conj λ_j) Q_ij.
 
     Infinite horizon, all poles inside the circle: fused kernels, with nothing of size n × l besides
@@ -39,10 +39,10 @@ def modal_solver(A: Diagonal | Rotation, B: Diagonal | Rotation, horizon: int | 
 
 def _quotient(
     reference: Callable[..., Array],
-    polar: Callable[[Any], Polar],
-    A: Diagonal | Rotation,
-    B: Diagonal | Rotation,
-) -> RawSolver:
+    polar: Callable[[Any], Polar[Array]],
+    A: Structure[Array],
+    B: Structure[Array],
+) -> RawSolver[Array]:
     """The operation of this reference text for the poles that ``polar`` finds in A and B."""
     a = polar(A)
     b = a if B is A else polar(B)
@@ -50,7 +50,11 @@ def _quotient(
 
 
 def _run(
-    reference: Callable[..., Array], a: Polar, b: Polar, Q: Array, adjoint_equation: bool
+    reference: Callable[..., Array],
+    a: Polar[Array],
+    b: Polar[Array],
+    Q: Array,
+    adjoint_equation: bool,
 ) -> Array:
     # Aᴴ has the modes of A with conjugate poles.
     sign = -1 if adjoint_equation else 1
@@ -58,8 +62,10 @@ def _run(
 
 
 def _in_modes(
-    A: Diagonal | Rotation, B: Diagonal | Rotation, divide: Callable[[Array, bool], Array]
-) -> RawSolver:
+    A: Structure[Array],
+    B: Structure[Array],
+    divide: Callable[[Array, bool], Array],
+) -> RawSolver[Array]:
     def solve(Q: Array, adjoint_equation: bool) -> Array:
         Y = adjoint(to_modes(B, adjoint(to_modes(A, Q))))
         Y = divide(as_complex(Y), adjoint_equation)
@@ -73,7 +79,7 @@ def _is_stable(A: Diagonal | Rotation) -> bool:
     return holds(radius < 1)
 
 
-def _block_poles(A: Rotation) -> Polar:
+def _block_poles(A: Rotation[Array]) -> Polar[Array]:
     """Polar form of one pole per block and of the real poles, (..., q + k)."""
     xp = namespace(A.radius)
     radius = xp.concat([A.radius, A.real_poles], axis=-1)
@@ -115,12 +121,12 @@ def rotation_stein_reference(
     return _interleave(xp.real(Z), xp.imag(Z), pairs_a, -2)
 
 
-def _denominator(a: Polar, b: Polar) -> Array:
+def _denominator(a: Polar[Array], b: Polar[Array]) -> Array:
     """1 − λ_i conj μ_j without cancellation."""
     return one_minus(*_products(a, b))
 
 
-def _products(a: Polar, b: Polar) -> tuple[Array, Array, Array]:
+def _products(a: Polar[Array], b: Polar[Array]) -> tuple[Array, Array, Array]:
     """(1 − |w|, |w|, arg w) of w_ij = λ_i conj μ_j.
 
     With gaps g = 1 − ρ and h = 1 − σ, 1 − ρσ = g + h − g h does not cancel.
@@ -156,7 +162,9 @@ def _interleave(first: Array, second: Array, pairs: int, axis: int) -> Array:
 
 
 def series_factors(
-    A: Diagonal | Rotation, B: Diagonal | Rotation, horizon: int | None = None
+    A: Structure[Array],
+    B: Structure[Array],
+    horizon: int | None = None,
 ) -> Array:
     """φ(w_ij) with w_ij = λ_i(A)·conj λ_j(B), in mode order.
 
@@ -190,7 +198,7 @@ def series_factors(
     )
 
 
-def series_slopes(A: Diagonal | Rotation, B: Diagonal | Rotation, horizon: int) -> Array:
+def series_slopes(A: Structure[Array], B: Structure[Array], horizon: int) -> Array:
     """φ_T'(w_ij) = Σ_{k<T} k w^{k−1} with w_ij = λ_i(A)·conj λ_j(B), in mode order.
 
     Along the binary digits of T, where nothing is subtracted; relative error about T eps.

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from .. import kernels
 from ..arrays.checks import broadcast_batches, check_array, is_complex, is_single
@@ -11,9 +15,17 @@ from ..arrays.namespaces import Array, namespace, zeros_like_shape
 from ..errors import ShapeError
 
 
+@overload
+def linear_recurrence(
+    poles: ArrayLike, inputs: ArrayLike, *, initial: ArrayLike | None = None, reverse: bool = False
+) -> np.ndarray: ...
+@overload
 def linear_recurrence(
     poles: Array, inputs: Array, *, initial: Array | None = None, reverse: bool = False
-) -> Array:
+) -> Array: ...
+def linear_recurrence(
+    poles: Any, inputs: Any, *, initial: Any = None, reverse: bool = False
+) -> Any:
     """States of n decoupled recurrences with constant coefficients.
 
         x_k = λ x_{k−1} + u_k,   k = 0 … L−1;      reverse:  x_k = λ x_{k+1} + u_k,   k = L−1 … 0
@@ -47,9 +59,17 @@ def linear_recurrence(
     return _run(linear_recurrence_reference, poles, inputs, initial, reverse, tail=1)
 
 
+@overload
+def time_varying_recurrence(
+    poles: ArrayLike, inputs: ArrayLike, *, initial: ArrayLike | None = None, reverse: bool = False
+) -> np.ndarray: ...
+@overload
 def time_varying_recurrence(
     poles: Array, inputs: Array, *, initial: Array | None = None, reverse: bool = False
-) -> Array:
+) -> Array: ...
+def time_varying_recurrence(
+    poles: Any, inputs: Any, *, initial: Any = None, reverse: bool = False
+) -> Any:
     """States of n decoupled recurrences whose coefficients change with time.
 
         x_k = λ_k x_{k−1} + u_k,   k = 0 … L−1;      reverse:  x_k = λ_k x_{k+1} + u_k
@@ -80,7 +100,7 @@ def _run(
 ) -> Array:
     """Bring everything to one dtype and batch shape, then run the kernel."""
     n = inputs.shape[-1]
-    given = [poles, inputs]
+    given: list[Any] = [poles, inputs]
     batches = {"poles": tuple(poles.shape[:-tail]), "inputs": tuple(inputs.shape[:-2])}
     if initial is not None:
         initial = check_array("initial", initial, ndim=1)

@@ -17,20 +17,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import scipy.linalg
 
 from ..arrays.checks import to_double
 from ..arrays.linalg import EPSILON, adjoint, eigenvalues, has_eigenvalues
-from ..arrays.namespaces import Array, holds, is_numpy, namespace, to_numpy
+from ..arrays.namespaces import holds, is_numpy, namespace, to_numpy
 from ..errors import UnstableSystemError
 from ..matrices.balance import balance_matrix, rescaled, state_units
 from ..systems.lti import LTI
 from ..systems.modes import polar_modes
 from ..systems.signals import scaled, size_exponent
-from ..systems.structure import StateMatrix, is_structured
+from ..systems.structure import StateMatrix, is_structured, to_dense
 from .dense import schur_form, schur_form_for_powers
 
 #: Size of the perturbation by rounding, relative to the Frobenius norm.
@@ -50,7 +50,7 @@ Result = TypeVar("Result")
 (_trtrs,) = scipy.linalg.get_lapack_funcs(("trtrs",), dtype=np.complex128)
 
 
-def stable_poles(A: StateMatrix) -> tuple[Array, Array]:
+def stable_poles(A: StateMatrix) -> tuple[Any, Any]:
     """(|λ|, whether λ counts as stable), (..., n) each.
 
     Dense arrays of libraries other than NumPy: by |λ| ≥ 1.
@@ -62,7 +62,7 @@ def stable_poles(A: StateMatrix) -> tuple[Array, Array]:
         return moduli, moduli < 1
     A = to_double(A)
     if not is_numpy(A):
-        moduli = namespace(A).abs(eigenvalues(A))
+        moduli = namespace(A).abs(eigenvalues(to_dense(A)))
         return moduli, moduli < 1
     n = A.shape[-1]
     if n <= _FEW:

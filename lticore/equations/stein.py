@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias, overload
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..arrays.checks import (
     broadcast_batches,
@@ -24,6 +25,7 @@ from ..systems.modes import is_real, mode_poles, multiply, polar_modes
 from ..systems.signals import scaled, size_exponent
 from ..systems.structure import (
     StateMatrix,
+    Structure,
     batch_shape_of,
     broadcast_state_matrix,
     check_state_matrix,
@@ -53,9 +55,23 @@ _SIZE = 4
 _PROBES = 3
 
 
+@overload
 def solve_stein(
-    A: StateMatrix, Q: Array, B: StateMatrix | None = None, *, horizon: int | None = None
-) -> Array:
+    A: Structure[np.ndarray] | ArrayLike,
+    Q: ArrayLike,
+    B: Structure[np.ndarray] | ArrayLike | None = None,
+    *,
+    horizon: int | None = None,
+) -> np.ndarray: ...
+@overload
+def solve_stein(
+    A: StateMatrix[Array],
+    Q: Array,
+    B: StateMatrix[Array] | None = None,
+    *,
+    horizon: int | None = None,
+) -> Array: ...
+def solve_stein(A: Any, Q: Any, B: Any = None, *, horizon: int | None = None) -> Any:
     """Solve A X Bᴴ − X + Q = 0, or sum the first terms of its series.
 
         horizon=None:   X with A X Bᴴ − X + Q = 0      ( = Σ_{k≥0} A^k Q (Bᴴ)^k when stable)
@@ -133,9 +149,7 @@ def solve_stein(
 SteinSolver: TypeAlias = Callable[..., Array]
 
 
-def stein_solver(
-    A: StateMatrix, B: StateMatrix | None = None, horizon: int | None = None
-) -> SteinSolver:
+def stein_solver(A: StateMatrix, B: Any = None, horizon: int | None = None) -> SteinSolver:
     """``solve(Q, adjoint=False)`` for many Q with one preparation.
 
     For use inside the library: everything in double precision and of one batch shape.
@@ -173,7 +187,7 @@ def stein_solver(
     return solve_keeping_real
 
 
-def _nothing_to_solve(A: StateMatrix, B: StateMatrix) -> RawSolver:
+def _nothing_to_solve(A: StateMatrix[Array], B: StateMatrix[Array]) -> RawSolver[Array]:
     """X = Q, without entries."""
     arrays = (*parameters(A), *parameters(B))
     xp = namespace(*arrays)
@@ -189,9 +203,7 @@ def _forms_for_powers(A: StateMatrix) -> SchurForms:
     return {index: (T[index], U) for index in np.ndindex(T.shape[:-2])}
 
 
-def _solve_in_units(
-    A: StateMatrix, Q: np.ndarray, B: StateMatrix, horizon: int | None
-) -> np.ndarray:
+def _solve_in_units(A: StateMatrix, Q: Any, B: StateMatrix, horizon: int | None) -> Any:
     """X of an equation with a dense matrix on NumPy, in units d of its rows and e of its columns
     that rounding likes: (D⁻¹ A D) (D⁻¹ X E⁻¹) (E⁻¹ B E)ᴴ − D⁻¹ X E⁻¹ + D⁻¹ Q E⁻¹ = 0 … with a
     warning where rounding counts."""
@@ -300,11 +312,11 @@ def _rounding_of(X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return noise * size / np.sqrt(noise.size)
 
 
-def _dense(A: StateMatrix) -> Array:
+def _dense(A: StateMatrix[Array]) -> Array:
     return A.to_dense() if is_structured(A) else A
 
 
-def _swapped(solve: RawSolver) -> RawSolver:
+def _swapped(solve: RawSolver[Array]) -> RawSolver[Array]:
     """The solver with A and B exchanged: (A X Bᴴ − X + Q)ᴴ = B Xᴴ Aᴴ − Xᴴ + Qᴴ."""
     return lambda Q, adjoint_equation: adjoint(solve(adjoint(Q), adjoint_equation))
 
@@ -315,7 +327,7 @@ def doubling_solver(A: Array, horizon: int) -> SteinSolver:
     return lambda Q, adjoint=False: solve(Q, adjoint)
 
 
-def _series_solver(A: Array, B: Array, horizon: int | None) -> RawSolver:
+def _series_solver(A: Array, B: Array, horizon: int | None) -> RawSolver[Array]:
     """Solve by summing A^k Q (Bᴴ)^k in the states given."""
 
     def total(A: Array, Q: Array, B: Array) -> Array:

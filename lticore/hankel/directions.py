@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic
 
 from .. import kernels
 from ..arrays.linalg import EPSILON, adjoint, diagonal, pad_values, real_part
@@ -65,7 +66,7 @@ def leading_directions_reference(
 
 
 @dataclass(frozen=True, eq=False)
-class Cotangents:
+class Cotangents(Generic[Array]):
     """f = Σ φ(σ_i) and its derivative with respect to the Gramians.
 
     value : (...) f
@@ -81,7 +82,9 @@ class Cotangents:
     uncertainty: Array
 
 
-def gramian_cotangents(P: Array, Q: Array, phi: SpectralFunction, rtol: float | None) -> Cotangents:
+def gramian_cotangents(
+    P: Array, Q: Array, phi: SpectralFunction, rtol: float | None
+) -> Cotangents[Array]:
     """Sum and cotangents of balanced Gramians.
 
         G_P = ½ (S U) diag(φ'(σ)/σ) (S U)ᴴ,     G_Q = ½ (R V) diag(φ'(σ)/σ) (R V)ᴴ

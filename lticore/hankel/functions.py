@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ..arrays.checks import check_integer
 from ..arrays.namespaces import Array, namespace
@@ -16,12 +16,12 @@ class SpectralFunction:
     """A pair (φ, φ') acting on all Hankel singular values (..., n) at once, descending."""
 
     name: str
-    value: Callable[[Array], Array]
-    derivative: Callable[[Array], Array]
+    value: Callable[[Any], Any]
+    derivative: Callable[[Any], Any]
 
 
 #: What ``function=`` accepts: a name, a `SpectralFunction`, or a (φ, φ') pair of callables.
-SpectralLike: TypeAlias = str | SpectralFunction | tuple[Callable, ...]
+SpectralLike: TypeAlias = str | SpectralFunction | tuple[Callable[..., Any], ...]
 
 _NUCLEAR = SpectralFunction(
     "nuclear", lambda sigma: sigma, lambda sigma: namespace(sigma).ones_like(sigma)

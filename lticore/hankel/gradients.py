@@ -16,7 +16,7 @@ from ..systems.structure import Diagonal, Rotation, StateMatrix, is_structured
 
 
 def pull_back(
-    sys: LTI,
+    sys: LTI[Array],
     P: Array,
     Q: Array,
     G_P: Array,
@@ -53,7 +53,7 @@ def pull_back(
     return g_A, (2 * Y) @ B, C @ (2 * Z)
 
 
-def _product(A: StateMatrix, X: Array, Y: Array) -> tuple[Array, ...]:
+def _product(A: StateMatrix[Array], X: Array, Y: Array) -> tuple[Array, ...]:
     """The gradient X A Y of a dense A on the parameters of A's structure; Hermitian X and Y."""
     if isinstance(A, Diagonal):
         products = namespace(X, Y).vecdot(conjugate(X), A.poles[..., None, :] * conjugate(Y))
@@ -98,7 +98,7 @@ def rotation_products_reference(
     return along * cosine + across * sine, across * cosine - along * sine, rows(rest, rest)
 
 
-def _modal_gradient(sys: LTI, G_P: Array, G_Q: Array, horizon: int) -> tuple[Array, ...]:
+def _modal_gradient(sys: LTI[Array], G_P: Array, G_Q: Array, horizon: int) -> tuple[Array, ...]:
     # In the modes P_ij = F_ij φ(w_ij), Q_ij = E_ij φ(conj w_ij) with F = b bᴴ, E = c cᴴ and
     # w = λ λᴴ. Moving λ_i changes row i and column i of both, conjugate to each other, so
     #   g_i = 2 Σ_j conj φ'(w_ij) (G_P ∘ conj F + conj G_Q ∘ E)_ij λ_j.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -45,7 +45,7 @@ from ..matrices.factors import (
     real_rank_factor,
     weighted_gram,
 )
-from ..systems.doors import as_linear, as_system
+from ..systems.doors import LinearLike, SystemLike, as_linear, as_system
 from ..systems.lti import LTI, in_double, replaced
 from ..systems.modes import from_modes, is_real, polar_modes, to_modes
 from ..systems.quadratic import (
@@ -69,7 +69,7 @@ DEFAULT_RTOL = EPSILON
 
 
 @offering(HORIZON)
-def controllability_gramian(sys: System, *, horizon: int | None = None) -> Array:
+def controllability_gramian(sys: SystemLike[Array], *, horizon: int | None = None) -> Array:
     """P with A P Aᴴ − P + B Bᴴ = 0; with a horizon T the sum Σ_{k<T} A^k B Bᴴ (Aᴴ)^k.
 
     Returns
@@ -104,7 +104,7 @@ def controllability_gramian(sys: System, *, horizon: int | None = None) -> Array
 
 
 @offering(HORIZON)
-def observability_gramian(sys: System, *, horizon: int | None = None) -> Array:
+def observability_gramian(sys: SystemLike[Array], *, horizon: int | None = None) -> Array:
     """Q with Aᴴ Q A − Q + Cᴴ C = 0; with a horizon T the sum Σ_{k<T} (Aᴴ)^k Cᴴ C A^k.
 
     Quadratic outputs add Σ_i M_i P M_i to Cᴴ C, with P the controllability Gramian over the same
@@ -119,7 +119,7 @@ def observability_gramian(sys: System, *, horizon: int | None = None) -> Array:
 
 @offering(HORIZON)
 def gramian_factors(
-    sys: LTI,
+    sys: LinearLike[Array],
     *,
     rtol: float | None = None,
     max_rank: int | None = None,
@@ -182,7 +182,7 @@ def scaled_factors(
     horizon: int | None = None,
     formed: bool = True,
     each: bool = False,
-) -> tuple[Array, Array, Array]:
+) -> tuple[Any, Any, Any]:
     """(R̃, S̃, t) with the factors R = R̃/t and S = t S̃ of :func:`gramian_factors`, in float64.
 
     Sᴴ R = S̃ᴴ R̃. The scale t is (..., n, 1), of powers of two. Without ``rtol`` everything above
@@ -210,7 +210,7 @@ def scaled_factors(
     return R, S, t
 
 
-def scaled_gramians(sys: System, horizon: int | None = None) -> tuple[Array, Array, Array] | None:
+def scaled_gramians(sys: System, horizon: int | None = None) -> tuple[Any, Any, Any] | None:
     """(t P t, Q/t², t) in float64 with about equal diagonals; None where the factors are better
     computed without them: many structured states, and dense systems on NumPy."""
     if isinstance(sys, LTI) and (low_rank_pays(sys, horizon) or is_dense_numpy(sys)):
@@ -311,13 +311,13 @@ def _without_weaker(p: np.ndarray, q: np.ndarray) -> list[np.ndarray]:
     return [np.where(first, -np.inf, p), np.where(weak & ~first, -np.inf, q)]
 
 
-def low_rank_pays(sys: LTI, horizon: int | None = None) -> bool:
+def low_rank_pays(sys: System, horizon: int | None = None) -> bool:
     """Whether the factors are computed without the Gramians: structured A, few inputs, outputs."""
     least = max(_MANY, _FEW * max(sys.inputs, sys.outputs))
     return horizon is None and is_structured(sys.A) and sys.order >= least
 
 
-def balance_states(sys: LTI) -> tuple[LTI, Array]:
+def balance_states(sys: LTI) -> tuple[LTI, Any]:
     """The structured system (A, t B, C/t) whose Gramians have about equal diagonals, and t.
 
     The scale t, (..., n, 1), consists of powers of two, one for both states of a rotation block, so
@@ -364,7 +364,7 @@ def _log2(x: Array) -> Array:
     return xp.where(x > 0, xp.log2(xp.where(x > 0, x, xp.ones_like(x))), -xp.inf * xp.ones_like(x))
 
 
-def in_unit_signals(sys: System, horizon: int | None = None) -> tuple[System, Array]:
+def in_unit_signals(sys: System[Array], horizon: int | None = None) -> tuple[System[Array], Array]:
     """(Σ', e) with Σ = 2^e Σ' but for D, which is left out, in float64: B, C and forms of about
     size one, of a structured system over the infinite horizon after its states are balanced."""
     sys = mapped(to_double, sys)
@@ -375,7 +375,7 @@ def in_unit_signals(sys: System, horizon: int | None = None) -> tuple[System, Ar
 
 
 def modal_factors(
-    sys: LTI, rtol: float = DEFAULT_RTOL, max_rank: int | None = None
+    sys: LTI[Array], rtol: float = DEFAULT_RTOL, max_rank: int | None = None
 ) -> tuple[Array, Array]:
     """Complex factors R̂, Ŝ of both Gramians in the modes of a stable structured A.
 
@@ -386,7 +386,7 @@ def modal_factors(
 
 
 def modal_factor(
-    sys: LTI, which: str, rtol: float = DEFAULT_RTOL, max_rank: int | None = None
+    sys: LTI[Array], which: str, rtol: float = DEFAULT_RTOL, max_rank: int | None = None
 ) -> Array:
     """One of :func:`modal_factors`, by the name of its Gramian."""
     radius, phase = polar_modes(sys.A)
@@ -395,7 +395,7 @@ def modal_factor(
     return cauchy_factor(radius, phase, generator, rtol=rtol, max_rank=max_rank)
 
 
-def _in_states(sys: LTI, factor: Array, rtol: float, max_rank: int | None) -> Array:
+def _in_states(sys: LTI[Array], factor: Array, rtol: float, max_rank: int | None) -> Array:
     """A modal factor in the coordinates of the states; real for real systems.
 
     For real P = X Xᴴ = Re X Re Xᵀ + Im X Im Xᵀ; the two parts have the rank of P together, which
@@ -409,7 +409,7 @@ def _in_states(sys: LTI, factor: Array, rtol: float, max_rank: int | None) -> Ar
     return real_rank_factor(parts, rtol=math.sqrt(rtol), max_rank=max_rank)
 
 
-def double_gramians(sys: System, horizon: int | None = None, which: str = "PQ") -> list[Array]:
+def double_gramians(sys: System, horizon: int | None = None, which: str = "PQ") -> list[Any]:
     """The Gramians named in ``which``, in float64."""
     linear = in_double(linear_part(sys))
     quadratic = isinstance(sys, QuadraticOutputLTI) and "Q" in which
@@ -430,7 +430,7 @@ def double_gramians(sys: System, horizon: int | None = None, which: str = "PQ") 
     return [found[name] for name in which]
 
 
-def is_dense_numpy(sys: LTI) -> bool:
+def is_dense_numpy(sys: System) -> bool:
     """Whether LAPACK's Schur form of A is at hand."""
     return is_numpy(sys.B) and not is_structured(sys.A)
 
@@ -473,7 +473,7 @@ def balanced_solver(sys: LTI, horizon: int | None = None, *, what: str = _WHAT) 
     return solve
 
 
-def gramian(sys: LTI, solve: SteinSolver, which: str) -> Array:
+def gramian(sys: LTI, solve: SteinSolver, which: str) -> Any:
     """P or Q of ``sys`` by the solver of its A."""
     adjoint_equation = which == "Q"
     root = adjoint(to_double(sys.C)) if adjoint_equation else to_double(sys.B)

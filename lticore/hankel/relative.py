@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..arrays.linalg import EPSILON
@@ -20,7 +22,7 @@ _AGREEMENT = 1e-2
 _WELL_CONDITIONED = 1e4
 
 
-def relative_values(sys: LTI, max_rank: int | None) -> np.ndarray:
+def relative_values(sys: LTI, max_rank: int | None) -> Any:
     """(..., n) or (..., max_rank) values of a system in float64, padded with zeros.
 
     Rounding can spoil small values: in dense A and in sums over several inputs or outputs, and

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Generic
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from ..equations.stability import HORIZON, offering, require_stable
 from ..equations.stein import doubling_solver, stein_solver
 from ..errors import NonFiniteError, warn_precision
 from ..matrices.balance import balance_dense
-from ..systems.doors import as_linear
+from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.signals import scaled, size_exponent, unit_signals
 from ..systems.structure import is_structured
@@ -42,7 +43,7 @@ _ACCURACY = 1e-6
 
 @offering(HORIZON)
 def hankel_sum(
-    sys: LTI, function: SpectralLike = "nuclear", *, horizon: int | None = None
+    sys: LinearLike[Array], function: SpectralLike = "nuclear", *, horizon: int | None = None
 ) -> Array:
     """Σ_i φ(σ_i), one value per batch entry.
 
@@ -59,7 +60,7 @@ def hankel_sum(
 
 
 @dataclass(frozen=True, eq=False)
-class LTIGradient:
+class LTIGradient(Generic[Array]):
     """Gradient with respect to a system: df = Re⟨g, dx⟩ for each array x of it.
 
     A : tuple of arrays, in the order of the structure's parameters:
@@ -78,12 +79,12 @@ class LTIGradient:
 
 @offering(HORIZON)
 def hankel_sum_and_gradient(
-    sys: LTI,
+    sys: LinearLike[Array],
     function: SpectralLike = "nuclear",
     *,
     rtol: float | None = None,
     horizon: int | None = None,
-) -> tuple[Array, LTIGradient]:
+) -> tuple[Array, LTIGradient[Array]]:
     """f = Σ_i φ(σ_i) and its gradient in closed form.
 
         M = Sᴴ R = U Σ Vᴴ,     G_P = ½ (S U) diag(φ'(σ)/σ) (S U)ᴴ,   G_Q likewise with R V
@@ -189,7 +190,7 @@ def hankel_sum_and_gradient(
     return like_precision(value, single), gradient
 
 
-def _in_best_units(sys: LTI) -> tuple[LTI, Array]:
+def _in_best_units(sys: LTI) -> tuple[LTI, Any]:
     A, B, C, d = balance_dense(sys.A, sys.B, sys.C)
     return LTI(A, B, C), d
 
@@ -218,7 +219,7 @@ def _in_units(phi: SpectralFunction, exponent: Array, order: int) -> tuple[Spect
     return inside, e
 
 
-def _euler_discrepancy(sys: LTI, g_B: Array, g_C: Array, slope: Array) -> Array:
+def _euler_discrepancy(sys: LTI[Array], g_B: Array, g_C: Array, slope: Array) -> Array:
     """Relative deviation from Euler's identities: σ_i is homogeneous in B and in C."""
     xp = namespace(g_B, g_C)
     size = xp.abs(slope)

@@ -9,7 +9,7 @@ from ..arrays.linalg import EPSILON, adjoint_product, pad_values
 from ..arrays.namespaces import Array, holds, is_numpy, namespace
 from ..equations.stability import HORIZON, offering
 from ..errors import ArgumentError, ArrayLibraryError
-from ..systems.doors import as_linear
+from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.quadratic import System
 from ..systems.signals import scaled, unit_signals
@@ -29,7 +29,7 @@ _CANCELLATION = 1e6
 
 
 def hankel_singular_values(
-    sys: LTI,
+    sys: LinearLike[Array],
     *,
     accuracy: Literal["standard", "relative"] = "standard",
     max_rank: int | None = None,
@@ -126,7 +126,7 @@ def hankel_singular_values(
     return like_precision(scaled(sigma, exponent), single)
 
 
-def _values(sys: LTI, max_rank: int | None, horizon: int | None) -> Array:
+def _values(sys: LTI[Array], max_rank: int | None, horizon: int | None) -> Array:
     formed = scaled_gramians(sys, horizon) if max_rank is None else None
     if formed is not None:
         P, Q, _ = formed

@@ -6,6 +6,7 @@ import ctypes
 import math
 from collections.abc import Callable
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -176,7 +177,7 @@ def weighted_gram(X: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
     return fill_upper_triangle(result).reshape(*batch, n, n)
 
 
-def leading_directions(P: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, Callable]:
+def leading_directions(P: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, Callable[..., Any]]:
     """See :func:`lticore.hankel.directions.leading_directions`: values of RᴴQR from its
     tridiagonal form, and vectors for the directions asked for only, where all values are close
     enough to the largest.
@@ -202,12 +203,14 @@ def leading_directions(P: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, Callab
     return sigma.reshape(*batch, widest), directions
 
 
-def _leading_of_factors(P: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, Callable]:
+def _leading_of_factors(P: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, Callable[..., Any]]:
     R, S = (pivoted_cholesky(X, EPSILON, len(X)) for X in (P, Q))
     return directions_by(leading_svd, R, S)
 
 
-def _leading_of_tridiagonal(P: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, Callable] | None:
+def _leading_of_tridiagonal(
+    P: np.ndarray, Q: np.ndarray
+) -> tuple[np.ndarray, Callable[..., Any]] | None:
     R = _well_conditioned_factor(P)
     if R is None:
         return None

@@ -20,7 +20,7 @@ ENOUGH = 1 << 16
 _taken = threading.Lock()
 
 
-def threaded(**options: Any) -> Callable[[Any], Callable]:
+def threaded(**options: Any) -> Callable[[Any], Callable[..., Any]]:
     """A decorator: ``numba.njit(**options)`` once for one thread and once for several.
 
     The kernel that it returns takes a keyword ``many``, whether there is enough to do for several
@@ -29,7 +29,7 @@ def threaded(**options: Any) -> Callable[[Any], Callable]:
     needed.
     """
 
-    def decorate(function: Any) -> Callable:
+    def decorate(function: Any) -> Callable[..., Any]:
         parallel = numba.njit(cache=True, nogil=True, parallel=True, **options)(function)
         serial = numba.njit(cache=True, nogil=True, **options)(_renamed(function))
 

@@ -38,7 +38,7 @@ def balance_matrix(A: np.ndarray) -> np.ndarray:
     return rescaled(A, d[..., None, :], d[..., :, None])
 
 
-def rescaled(A: np.ndarray, times: np.ndarray, over: np.ndarray) -> np.ndarray:
+def rescaled(A: Any, times: Any, over: Any) -> Any:
     """A · times / over for powers of two, whose quotient may be too large for a float64."""
     return np.where(A == 0, A, A * times / over)
 

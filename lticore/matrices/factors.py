@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -80,7 +81,7 @@ def pivoted_cholesky_reference(X: Array, rtol: float, max_rank: int) -> Array:
     return xp.reshape(L, (*batch, n, L.shape[-1]))
 
 
-def leading_svd(M: Array) -> LeadingVectors:
+def leading_svd(M: Array) -> LeadingVectors[Array]:
     """All singular values of M now, and the first r singular vectors when asked for.
 
         M = U Σ Vᴴ:   σ (..., k) descending,   vectors(r) = (U_r, V_r)
@@ -90,7 +91,7 @@ def leading_svd(M: Array) -> LeadingVectors:
     return kernels.find(leading_svd_reference, M)(M)
 
 
-def directions_of_factors(R: Array, S: Array) -> LeadingVectors:
+def directions_of_factors(R: Array, S: Array) -> LeadingVectors[Array]:
     """σ of Sᴴ R = U Σ Vᴴ now, and directions(r) = (S U_r, R V_r) when asked for."""
     return directions_by(leading_svd, R, S)
 
@@ -133,7 +134,7 @@ def graded_factor(X: np.ndarray) -> np.ndarray:
     return F
 
 
-def real_rank_factor(X: Array, *, rtol: float, max_rank: int | None = None) -> Array:
+def real_rank_factor(X: Any, *, rtol: float, max_rank: int | None = None) -> Any:
     """F (..., n, r) with F Fᵀ ≈ X Xᵀ and as few columns as X has rank, for real X (..., n, k).
 
     With the rows y_i of Y scaled to about unit norm and Y = U Σ Vᵀ, all columns of X V are left out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Generic, Literal, overload
 
 import numpy as np
 
@@ -26,10 +26,16 @@ from ..hankel.directions import leading_directions
 from ..hankel.gramians import scaled_factors, scaled_gramians
 from ..hankel.values import has_factors, modes_cancel
 from ..matrices.factors import directions_of_factors
-from ..systems.doors import as_system
+from ..systems.doors import LinearLike, SystemLike, as_system
 from ..systems.lti import LTI, replaced
 from ..systems.modes import multiply
-from ..systems.quadratic import QuadraticOutputLTI, System, in_coordinates, mapped
+from ..systems.quadratic import (
+    QuadraticOutputLTI,
+    System,
+    in_coordinates,
+    linear_part,
+    mapped,
+)
 from ..systems.signals import scaled, unit_outputs
 from ..systems.structure import Rotation, StateMatrix, order_of
 from .orders import (
@@ -44,8 +50,30 @@ from .rounding import in_precision_of, lost_in_poles
 from .split import split_unstable
 
 
+@overload
 def balanced_truncation(
-    sys: System,
+    sys: LinearLike[Array],
+    *,
+    order: int | None = None,
+    energy: float | None = None,
+    error: float | None = None,
+    horizon: int | None = None,
+    match_dc: bool = False,
+    unstable: Literal["refuse", "keep"] = "refuse",
+) -> Reduction[LTI[Array], Array]: ...
+@overload
+def balanced_truncation(
+    sys: QuadraticOutputLTI[Array],
+    *,
+    order: int | None = None,
+    energy: float | None = None,
+    error: float | None = None,
+    horizon: int | None = None,
+    match_dc: bool = False,
+    unstable: Literal["refuse", "keep"] = "refuse",
+) -> Reduction[QuadraticOutputLTI[Array], Array]: ...
+def balanced_truncation(
+    sys: SystemLike,
     *,
     order: int | None = None,
     energy: float | None = None,
@@ -163,12 +191,12 @@ class Truncation:
 
 
 @dataclass(frozen=True, eq=False)
-class _Cut:
+class _Cut(Generic[Array]):
     """What was reduced, to what, and the projections W, V on the way: of the stable part, where the
     rest is kept."""
 
-    full: System
-    reduced: System
+    full: Any
+    reduced: Any
     left: Array
     right: Array
 
@@ -189,11 +217,10 @@ def truncate(
         _choose_order(zeros_like_shape(real_part(sys.B), (1, 0)), order, energy, error)
         return Truncation(nothing_to_reduce(sys), 0, 0)
     full = mapped(to_double, sys)
-    stable, rest = full, None
-    if unstable == "keep" and not is_stable(full.A):
+    if unstable == "keep" and isinstance(full, LTI) and not is_stable(full.A):
         stable, rest = split_unstable(full)
-    if rest is not None:
-        return _reduce_stable_part(full, stable, rest, order, energy, error, match_dc)
+        if rest is not None:
+            return _reduce_stable_part(full, stable, rest, order, energy, error, match_dc)
     return _reduce(full, order, energy, error, horizon, match_dc)
 
 
@@ -239,7 +266,7 @@ def _reduce(
 
 
 @dataclass(frozen=True, eq=False)
-class _Balancing:
+class _Balancing(Generic[Array]):
     """What both reductions need of a system in float64.
 
     sigma : (..., n) padded with zeros,   clear : which of them stand clear of rounding
@@ -258,7 +285,9 @@ class _Balancing:
     projections: Callable[[int], tuple[Array, Array]]
 
 
-def _balance(sys: System, horizon: int | None, wanted: Callable[[Array], int]) -> _Balancing:
+def _balance(
+    sys: System[Array], horizon: int | None, wanted: Callable[[Array], int]
+) -> _Balancing[Array]:
     """Of formed Gramians where these tell from rounding the ``wanted`` number of values and the sum
     of the others, else of factors without them."""
     unit, b, e = unit_outputs(sys)
@@ -275,7 +304,7 @@ def _balance(sys: System, horizon: int | None, wanted: Callable[[Array], int]) -
             return found
         # What is left after the cancellation may be small beside the Gramians themselves.
         rtol = EPSILON**2
-    R, S, t = scaled_factors(unit, rtol, horizon=horizon, formed=False)
+    R, S, t = scaled_factors(linear_part(unit), rtol, horizon=horizon, formed=False)
     xp = namespace(R, S)
     with np.errstate(over="ignore"):
         rows = real_part(xp.vecdot(R, R)), real_part(xp.vecdot(S, S))
@@ -294,14 +323,14 @@ def _tail_is_lost(found: _Balancing, order: int) -> bool:
 
 
 def _balancing(
-    A: StateMatrix,
+    A: StateMatrix[Array],
     sigma: Array,
     leading: Callable[[int], tuple[Array, Array]],
     sizes: tuple[Array, Array],
     t: Array,
     b: Array,
     e: Array,
-) -> _Balancing:
+) -> _Balancing[Array]:
     """From directions in states scaled by t and the units (b, e) of :func:`unit_outputs`;
     ``sizes`` are the diagonals of both Gramians."""
     xp = namespace(sigma)
@@ -365,14 +394,14 @@ def _truncated(sys: System, found: _Balancing, wanted: int, horizon: int | None)
     return Truncation(reduction, wanted, order, _Cut(sys, reduced, left, right), reflected)
 
 
-def _bound(found: _Balancing, kept: Array) -> Array:
+def _bound(found: _Balancing[Array], kept: Array) -> Array:
     """2 Σ σ_i over the values that are not kept, and what rounding may have added to each."""
     xp = namespace(found.sigma)
     dropped = xp.sum(xp.where(kept, 0.0, found.sigma), axis=-1)
     return 2 * (dropped + found.count * found.level)
 
 
-def _perturbed(sys: LTI, found: _Balancing, wanted: int, horizon: int | None) -> Truncation:
+def _perturbed(sys: Any, found: _Balancing, wanted: int, horizon: int | None) -> Truncation:
     # With balanced states split as (x_1, x_2), x_2 is set to its fixed point for the current x_1
     # and u: x_2 = (I − A22)⁻¹ (A21 x_1 + B2 u).
     xp = namespace(sys.B)
@@ -427,7 +456,7 @@ def _reduce_stable_part(
         return Truncation(nothing_left, sys.order, sys.order)
     if order == rest.order:
         found = _balance(stable, None, lambda sigma: 0)
-        return Truncation(_without(stable, rest, found, match_dc), order, order)
+        return Truncation(_without(stable, rest, found, match_dc), rest.order, rest.order)
     left = None if order is None else order - rest.order
     part = _reduce(stable, left, energy, error, None, match_dc)
     whole = part.reduction.system + rest
@@ -452,7 +481,7 @@ def _without(stable: LTI, rest: LTI, found: _Balancing, match_dc: bool) -> Reduc
     )
 
 
-def _projected(sys: System, left: Array, right: Array) -> System:
+def _projected(sys: System, left: Array, right: Array) -> Any:
     A = adjoint_product(left, multiply(sys.A, right))
     return in_coordinates(sys, right, A=A, B=adjoint_product(left, sys.B))
 
@@ -507,7 +536,7 @@ def _choose_order(
     return check_order(order, sigma.shape[-1])
 
 
-def _rounding_level(A: StateMatrix, p: Array, q: Array) -> Array:
+def _rounding_level(A: StateMatrix[Array], p: Array, q: Array) -> Array:
     """(..., 1) size of the rounding errors in SᴴR: eps · Σ_i ‖R_i‖‖S_i‖ over the states i, for the
     diagonals p and q of P = R Rᴴ and Q = S Sᴴ.
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 from ..analysis.norms import h2_error
 from ..arrays.checks import is_complex
 from ..arrays.linalg import complex_of, real_part
-from ..arrays.namespaces import namespace
+from ..arrays.namespaces import Array, namespace
 from ..convert.diagonal import diagonalize
 from ..equations.stability import NOTHING, offering
 from ..errors import ArgumentError, warn_precision
-from ..systems.doors import as_linear
+from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.modes import mode_poles, phase
 from ..systems.structure import Diagonal, Rotation
@@ -24,12 +24,12 @@ from .rounding import in_precision_of
 
 @offering(NOTHING)
 def complex_balanced_truncation(
-    sys: LTI,
+    sys: LinearLike[Array],
     *,
     order: int | None = None,
     energy: float | None = None,
     error: float | None = None,
-) -> Reduction:
+) -> Reduction[LTI[Array], Array]:
     """Reduce z' = λ z + b u, y = Re(c z) by balancing the complex system (Λ, b, c).
 
         ‖H − H_r‖_h∞ ≤ 2 Σ_{i>r} σ_i,    σ the Hankel singular values of (Λ, b, c)

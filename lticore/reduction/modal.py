@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from ..convert.rotation import to_rotation
 from ..equations.stability import require_stable
 from ..errors import ArgumentError, NonFiniteError, ShapeError, warn_precision
 from ..matrices.balance import state_units
-from ..systems.doors import as_linear
+from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.modes import is_real, polar_modes, to_modes
 from ..systems.signals import scaled, unit_signals
@@ -51,7 +51,9 @@ class Modes:
         return 1 + (self.states[:, 1] >= 0).astype(int)
 
 
-def modal_truncation(sys: LTI, order: int, *, score: Score = "hinf") -> Reduction:
+def modal_truncation(
+    sys: LinearLike[Array], order: int, *, score: Score = "hinf"
+) -> Reduction[LTI[Array], Array]:
     """Keep the modes with the highest scores.
 
         "hinf":  ‖c_i‖‖b_i‖/(1 − |λ_i|),      "magnitude":  ‖c_i‖‖b_i‖
@@ -128,7 +130,7 @@ def keep_modes(sys: LTI, order: int, score: Score = "hinf") -> Reduction:
     return in_precision_of(sys, reduction)
 
 
-def random_modes(sys: LTI, order: int, random: np.random.Generator) -> LTI:
+def random_modes(sys: LTI[Array], order: int, random: np.random.Generator) -> LTI[Array]:
     """Modes of one system drawn at random, pairs as one, as many as ``order`` states hold; one at
     least. An ablation of CompreSSM."""
     full = _in_modes(in_double(sys))
@@ -253,7 +255,7 @@ def _modes_of_layer(sys: LTI) -> Modes:
     return Modes(states, scores, scores)
 
 
-def _with_projections(sys: LTI) -> tuple[LTI, Array | None, Array | None]:
+def _with_projections(sys: LTI) -> tuple[LTI, Any, Any]:
     """The system in its modes, (Wᴴ A V, Wᴴ B, C V, D) with Wᴴ V = I, and W, V; None for I."""
     if is_structured(sys.A):
         return _in_modes(sys), None, None
@@ -268,7 +270,7 @@ def _with_projections(sys: LTI) -> tuple[LTI, Array | None, Array | None]:
     return replace(sys, A=modes.A, B=left @ sys.B, C=sys.C @ right), adjoint(left), right
 
 
-def _in_modes(sys: LTI) -> LTI:
+def _in_modes(sys: LTI[Array]) -> LTI[Array]:
     require_stable(sys, what="modal truncation")
     if is_structured(sys.A):
         return sys
@@ -349,7 +351,7 @@ def _best(modes: Modes, order: int) -> np.ndarray:
     return mask
 
 
-def _selected(sys: LTI, states: Array, pairs: int) -> LTI:
+def _selected(sys: LTI[Array], states: Array, pairs: int) -> LTI[Array]:
     """The system with the given states (..., r) only, of which 2 ``pairs`` are of blocks."""
     xp, A = namespace(sys.B), sys.A
     if isinstance(A, Rotation):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Generic, Literal
 
 import numpy as np
 
@@ -18,13 +18,13 @@ from ..arrays.linalg import adjoint, pad_values, real_part
 from ..arrays.namespaces import Array, is_numpy, namespace, zeros_like_shape
 from ..convert.diagonal import row_norms
 from ..errors import ArgumentError, NonFiniteError
-from ..systems.doors import as_linear
+from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double, in_single
 from ..systems.sequences import by_system, check_pair, check_signals
 
 
 @dataclass(frozen=True, eq=False)
-class Refit:
+class Refit(Generic[Array]):
     """A system with refitted outputs, and what the data say of it.
 
     system : LTI with new C, and new D where asked for
@@ -43,13 +43,13 @@ class Refit:
 
 
 def refit_outputs(
-    reduced: LTI,
+    reduced: LinearLike[Array],
     batches: Iterable[tuple[Array, Array]],
     *,
     feedthrough: bool = False,
     timing: Literal["delayed", "current"] = "delayed",
     rtol: float = 1e-12,
-) -> Refit:
+) -> Refit[Array]:
     """The C (and D) with which a reduced system answers given inputs best, A and B unchanged.
 
         min_{Ĉ, D̂} Σ_k ‖y_k − Ĉ x̂_k − D̂ u_k‖²,     x̂ the states of the reduced system under u
@@ -122,14 +122,14 @@ def refit_outputs(
     return Refit(system, before, after, rank, samples)
 
 
-def _check_batch(sys: LTI, number: int, batch: Any) -> list[Array]:
+def _check_batch(sys: LTI[Array], number: int, batch: Any) -> list[Any]:
     """(inputs, outputs) in float64 with the common batch shape, which ends with the system's."""
     pair = check_pair(number, batch, ("inputs", "outputs"))
     names = [f"{name} of batch {number}" for name in ("inputs", "outputs")]
     return check_signals(sys, names, [sys.inputs, sys.outputs], list(pair))
 
 
-def _rows(sys: LTI, u: Array, y: Array, feedthrough: bool, timing: Any) -> Array:
+def _rows(sys: LTI[Array], u: Array, y: Array, feedthrough: bool, timing: Any) -> Array:
     """(batch of the system, samples, columns): states, inputs if asked for, errors of outputs."""
     xp = namespace(sys.B, u, y)
     states = u[..., :0]
@@ -147,7 +147,7 @@ def _rows(sys: LTI, u: Array, y: Array, feedthrough: bool, timing: Any) -> Array
     return rows
 
 
-def _fold_in(factor: Array | None, rows: Array) -> Array:
+def _fold_in(factor: Any, rows: Any) -> Any:
     """The triangular factor of all rows so far: [R; rows] = Q R'."""
     xp = namespace(rows)
     stacked = rows if factor is None else xp.concat([factor, rows], axis=-2)
@@ -169,8 +169,8 @@ def _least_change(regressors: Array, errors: Array, rtol: float) -> tuple[Array,
 
 
 def _refitted(
-    reduced: LTI, sys: LTI, factor: tuple[Array, Array], change: Array
-) -> tuple[LTI, Array, Array]:
+    reduced: LTI[Array], sys: LTI[Array], factor: tuple[Array, Array], change: Array
+) -> tuple[LTI[Array], Array, Array]:
     """(system, ‖E‖, ‖E − X W‖) with W as rounded to the precision of the system.
 
     Where rounding ate up what the fit had gained, the given outputs stay.

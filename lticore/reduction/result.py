@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Generic
+
+from typing_extensions import TypeVar
 
 from ..arrays.linalg import real_part
 from ..arrays.namespaces import Array, zeros_like_shape
 from ..systems.quadratic import System
+
+#: LTI or QuadraticOutputLTI, whichever was reduced.
+Kind = TypeVar("Kind", default=Any)
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,7 @@ class Convergence:
 
 
 @dataclass(frozen=True, eq=False)
-class Reduction:
+class Reduction(Generic[Kind, Array]):
     """A reduced system and what is known of it.
 
     system : the reduced LTI, or QuadraticOutputLTI when one was given; dense from projections,
@@ -45,13 +51,14 @@ class Reduction:
     convergence : of iterative methods
     """
 
-    system: System
+    system: Kind
     order: int
-    singular_values: Array | None
-    error_bound: Array | None
-    h2_error: Array | None
-    left: Array | None = None
-    right: Array | None = None
+    # Which of these are None depends on the method: `Any` lets users of one go without asking.
+    singular_values: Array | Any
+    error_bound: Array | Any
+    h2_error: Array | Any
+    left: Array | Any = None
+    right: Array | Any = None
     history: tuple[float, ...] = ()
     convergence: Convergence | None = None
 

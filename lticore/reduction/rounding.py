@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from ..analysis.norms import h2_error
 from ..arrays.checks import is_single, like_precision, to_double
 from ..arrays.linalg import EPSILON, adjoint
-from ..arrays.namespaces import Array, is_numpy
+from ..arrays.namespaces import is_numpy
 from ..equations.stability import is_stable
 from ..errors import warn_precision
 from ..matrices.balance import balance_dense
@@ -33,7 +34,7 @@ _POINTS = 4
 _SPREAD = 8
 
 
-def lost_in_poles(sys: LTI, left: Array, right: Array, reduced: LTI) -> Array | float:
+def lost_in_poles(sys: LTI, left: Any, right: Any, reduced: LTI) -> np.ndarray | float:
     """(...) change of the response by the rounding of A_r = Wᴴ A V, Wᴴ B and C V, and of a dense A
     itself.
 
@@ -94,7 +95,7 @@ def in_precision_of(sys: System, reduction: Reduction, horizon: int | None = Non
 
 def _errors_of(
     sys: System, reduction: Reduction, rounded: System, horizon: int | None
-) -> tuple[Array | None, Array | None]:
+) -> tuple[Any, Any]:
     """(error bound, h2 error) of the rounded system, None where the reduction has none."""
     bound, h2 = reduction.error_bound, reduction.h2_error
     if not is_numpy(sys.B):
@@ -114,7 +115,7 @@ def _errors_of(
     return bound, h2
 
 
-def _lost_in_single(reduced: LTI, rounded: LTI) -> np.ndarray:
+def _lost_in_single(reduced: Any, rounded: Any) -> np.ndarray:
     """(...) change of the response of a reduced system by the rounding of its arrays."""
     found = np.zeros(reduced.batch_shape)
     for index in np.ndindex(reduced.batch_shape):
@@ -126,7 +127,7 @@ def _lost_in_single(reduced: LTI, rounded: LTI) -> np.ndarray:
     return found
 
 
-def _ABC(sys: LTI) -> tuple[Array, Array, Array]:
+def _ABC(sys: LTI) -> tuple[Any, Any, Any]:
     return sys.A, sys.B, sys.C
 
 

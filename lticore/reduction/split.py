@@ -16,7 +16,7 @@ from ..systems.lti import LTI
 from ..systems.structure import Diagonal, Rotation
 
 
-def split_unstable(sys: LTI) -> tuple[LTI | None, LTI | None]:
+def split_unstable(sys: LTI[Array]) -> tuple[LTI[Array] | None, LTI[Array] | None]:
     """(stable part with D, part with the poles that count as unstable) of one system.
 
     Their sum is the system; a part without states is None. Structured: a choice of
@@ -53,7 +53,9 @@ def split_unstable(sys: LTI) -> tuple[LTI | None, LTI | None]:
     return _split_dense(sys)
 
 
-def _with_states(sys: LTI, D: Array | None, chosen: Array, *parameters: Array) -> LTI | None:
+def _with_states(
+    sys: LTI[Array], D: Array | None, chosen: Array, *parameters: Array
+) -> LTI[Array] | None:
     """The states ``chosen`` of a structured system, whose A has these parameters, with this D."""
     B, C = sys.B[chosen, :], sys.C[:, chosen]
     return replace(sys, A=type(sys.A)(*parameters), B=B, C=C, D=D) if B.shape[0] else None

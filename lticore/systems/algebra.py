@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from numbers import Number
-from typing import Any, Self, TypeAlias
+from typing import Any, Generic, Self, TypeAlias
 
 import array_api_compat
 import numpy as np
@@ -21,8 +21,10 @@ from .foreign import matrices_of
 from .modes import is_real, mode_poles, signals_in_modes
 from .structure import (
     Diagonal,
+    Matrix,
     Rotation,
     StateMatrix,
+    Structure,
     broadcast_state_matrix,
     is_structured,
     map_parameters,
@@ -32,20 +34,20 @@ from .structure import (
 )
 
 #: A, B, C and D of a system; D may be None.
-Matrices: TypeAlias = tuple[StateMatrix, Array, Array, Array | None]
+Matrices: TypeAlias = tuple[StateMatrix[Array], Array, Array, Array | None]
 
 
-class Operators:
+class Operators(Generic[Array, Matrix]):
     """``first + second``, ``first - second``, ``-sys``, ``2 * sys``, ``second @ first``,
     ``sys[index]`` of a batch and the iteration over it, for a class with fields A, B, C, D and dt.
 
     Operands are systems, everything that functions take for one, and matrices (..., p, m): gains.
     """
 
-    A: StateMatrix
+    A: Matrix
     B: Array
     C: Array
-    D: Array
+    D: Array | None
     dt: bool | float
     batch_shape: tuple[int, ...]
 
@@ -237,10 +239,11 @@ def block_matrix(rows: Sequence[Sequence[Array | None]]) -> Array:
 
 
 def _direct_sum(
-    A_1: StateMatrix, B_1: Array, C_1: Array, A_2: StateMatrix, B_2: Array, C_2: Array
+    A_1: StateMatrix[Array], B_1: Array, C_1: Array, A_2: StateMatrix[Array], B_2: Array, C_2: Array
 ) -> tuple[StateMatrix, Array, Array]:
     """(blkdiag(A_1, A_2), [B_1; B_2], [C_1, C_2]), in an order of states that keeps structure."""
     xp = namespace(B_1, B_2)
+    A: StateMatrix
     if not (is_structured(A_1) and is_structured(A_2)):
         A = block_matrix(((to_dense(A_1), None), (None, to_dense(A_2))))
         return A, xp.concat([B_1, B_2], axis=-2), xp.concat([C_1, C_2], axis=-1)
@@ -259,11 +262,11 @@ def _direct_sum(
     return A, xp.concat(B, axis=-2), xp.concat(C, axis=-1)
 
 
-def _diagonal(A: Diagonal | Rotation, B: Array, C: Array) -> tuple[Diagonal, Array, Array]:
+def _diagonal(A: Structure[Array], B: Array, C: Array) -> tuple[Diagonal[Array], Array, Array]:
     return Diagonal(mode_poles(A)), *signals_in_modes(A, B, C)
 
 
-def _as_rotation(A: Diagonal | Rotation) -> Rotation:
+def _as_rotation(A: Structure[Array]) -> Rotation[Array]:
     if isinstance(A, Rotation):
         return A
     return Rotation(A.poles[..., :0], A.poles[..., :0], A.poles)

@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
+from ..arrays.namespaces import Array
 from ..errors import ArgumentError
 from .foreign import matrices_of
 from .lti import LTI
 from .quadratic import QuadraticOutputLTI, System
 
+#: The array of a system, which comes out of it only.
+Part = TypeVar("Part", covariant=True)
 
-def as_system(obj: Any, name: str = "sys") -> System:
+
+class StateSpace(Protocol[Part]):
+    """A state-space system, `LTI` or of another library."""
+
+    @property
+    def A(self) -> Any: ...
+    @property
+    def B(self) -> Part: ...
+    @property
+    def C(self) -> Any: ...
+    @property
+    def D(self) -> Any: ...
+    @property
+    def dt(self) -> Any: ...
+
+
+class TransferFunction(Protocol):
+    """A system of another library that has a state space."""
+
+    def to_ss(self) -> Any: ...
+
+
+#: What is taken for a linear system: one of ours, another library's, a tuple (A, B, C[, D[, dt]]).
+LinearLike: TypeAlias = StateSpace[Array] | TransferFunction | tuple[Any, ...] | list[Any]
+#: The same, or one with quadratic outputs.
+SystemLike: TypeAlias = LinearLike[Array] | QuadraticOutputLTI[Array]
+
+
+def as_system(obj: SystemLike[Array], name: str = "sys") -> System[Array]:
     """``obj`` as a discrete-time system of this library; itself where it is one.
 
     Else as :func:`lticore.systems.foreign.matrices_of`.
@@ -20,10 +51,12 @@ def as_system(obj: Any, name: str = "sys") -> System:
     ArgumentError
         For what is no system, and continuous time; says what to pass instead.
     """
-    sys = obj
-    if not isinstance(obj, LTI | QuadraticOutputLTI):
+    sys: System[Array]
+    if isinstance(obj, LTI | QuadraticOutputLTI):
+        sys = obj
+    else:
         *matrices, dt = matrices_of(obj, name)
-        sys = LTI(*matrices, dt=dt)
+        sys = cast("LTI[Array]", LTI(*matrices, dt=dt))
     if sys.is_continuous:
         raise ArgumentError(
             f"{name} ({type(obj).__name__}) is a continuous-time system: sample it first, for "
@@ -32,7 +65,7 @@ def as_system(obj: Any, name: str = "sys") -> System:
     return sys
 
 
-def as_linear(obj: Any, name: str = "sys") -> LTI:
+def as_linear(obj: LinearLike[Array], name: str = "sys") -> LTI[Array]:
     """:func:`as_system`, refused when its outputs are not linear."""
     sys = as_system(obj, name)
     if isinstance(sys, QuadraticOutputLTI):

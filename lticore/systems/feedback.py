@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import array_api_compat
 
@@ -11,12 +11,14 @@ from ..arrays.linalg import EPSILON
 from ..arrays.namespaces import Array, holds, namespace
 from ..errors import ArgumentError, ShapeError, SingularEquationError
 from .algebra import Matrices, block_matrix, common_dt, feedthrough, same_batch
-from .doors import as_linear
+from .doors import LinearLike, as_linear
 from .lti import LTI, in_double
 from .structure import to_dense
 
 
-def feedback(sys: LTI, controller: Any = None, sign: int = -1) -> LTI:
+def feedback(
+    sys: LinearLike[Array], controller: LinearLike[Array] | None = None, sign: int = -1
+) -> LTI[Array]:
     """The closed loop from r to y of u = r + sign · w, where w is what the controller makes of y.
 
         y = H u,  u = r + sign · K y    ⇒    y = (I − sign · H K)⁻¹ H r
@@ -57,7 +59,7 @@ def feedback(sys: LTI, controller: Any = None, sign: int = -1) -> LTI:
         controller = namespace(sys.B).eye(sys.outputs, dtype=sys.B.dtype)
     if array_api_compat.is_array_api_obj(controller):
         controller = sys.operand(controller)
-    controller = as_linear(controller, "controller")
+    controller = as_linear(controller, "controller")  # pyright: ignore[reportArgumentType]
     if (controller.inputs, controller.outputs) != (sys.outputs, sys.inputs):
         raise ShapeError(
             f"the controller of {sys.outputs} outputs and {sys.inputs} inputs has as many inputs "
@@ -66,10 +68,13 @@ def feedback(sys: LTI, controller: Any = None, sign: int = -1) -> LTI:
     single = is_single(sys.B) and is_single(controller.B)
     dt = common_dt(sys.dt, controller.dt)
     matrices = _closed(*same_batch(in_double(sys), in_double(controller)), sign)
-    return LTI(*(like_precision(X, single) for X in matrices), dt=dt)
+    A, B, C, D = (like_precision(X, single) for X in matrices)
+    return cast("LTI[Array]", LTI(A, B, C, D, dt=dt))
 
 
-def _closed(plant: Matrices, controller: Matrices, sign: int) -> Matrices:
+def _closed(
+    plant: Matrices[Array], controller: Matrices[Array], sign: int
+) -> tuple[Array, Array, Array, Array]:
     (A, B, C, D), (A_K, B_K, C_K, D_K) = plant, controller
     D, D_K = feedthrough(C, D, B), sign * feedthrough(C_K, D_K, B_K)
     C_K = sign * C_K

@@ -38,7 +38,7 @@ def matrices_of(obj: Any, name: str) -> tuple[Any, Any, Any, Any, bool | float]:
     return A, B, C, D, check_dt(dt, f"{name} ({type(obj).__name__})")
 
 
-def _of_tuple(obj: tuple | list, name: str) -> tuple[Any, ...]:
+def _of_tuple(obj: tuple[Any, ...] | list[Any], name: str) -> tuple[Any, ...]:
     if any(_is_ours(x) for x in obj):
         raise ArgumentError(
             f"{name} is a {type(obj).__name__} of systems: pass one, or a batch as one LTI whose "

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Generic, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from ..arrays.checks import (
     broadcast_batches,
@@ -21,6 +24,8 @@ from ..arrays.namespaces import Array, holds, namespace
 from ..errors import ShapeError
 from .algebra import Operators, over_batch
 from .structure import (
+    Matrix,
+    NumPyStructure,
     Rotation,
     StateMatrix,
     batch_shape_of,
@@ -34,10 +39,10 @@ from .structure import (
 )
 
 
-class StateSpace:
+class StateSpace(Generic[Array, Matrix]):
     """What all systems x_{k+1} = A x_k + B u_k have in common, whatever their outputs."""
 
-    A: StateMatrix
+    A: Matrix
     B: Array
     C: Array
     dt: bool | float
@@ -74,23 +79,25 @@ class StateSpace:
     @property
     def poles(self) -> Array:
         """(..., n) eigenvalues of A; O(n) for structured A, O(n³) for dense A."""
-        return self.A.poles if is_structured(self.A) else eigenvalues(self.A)
+        A: StateMatrix = self.A
+        return A.poles if is_structured(A) else eigenvalues(A)
 
     @property
     def spectral_radius(self) -> float:
         """Largest |pole| over the whole batch; the system is stable when it is below 1."""
+        A: StateMatrix = self.A
         xp = namespace(self.B)
-        if isinstance(self.A, Rotation):
-            moduli = xp.abs(xp.concat([self.A.radius, self.A.real_poles], axis=-1))
-        elif is_structured(self.A):
-            moduli = xp.abs(to_double(self.A.poles))
+        if isinstance(A, Rotation):
+            moduli = xp.abs(xp.concat([A.radius, A.real_poles], axis=-1))
+        elif is_structured(A):
+            moduli = xp.abs(to_double(A.poles))
         else:
-            moduli = xp.abs(eigenvalues(to_double(self.A)))
+            moduli = xp.abs(eigenvalues(to_double(A)))
         return float(xp.max(moduli)) if 0 not in moduli.shape else 0.0
 
 
 @dataclass(frozen=True, eq=False)
-class LTI(Operators, StateSpace):
+class LTI(Operators[Array, Matrix], StateSpace[Array, Matrix]):
     """Linear time-invariant system
 
         x_{k+1} = A x_k + B u_k,      y_k = C x_k + D u_k,
@@ -121,16 +128,46 @@ class LTI(Operators, StateSpace):
     ShapeError, DtypeError, NonFiniteError, ArrayLibraryError, ArgumentError
     """
 
-    A: StateMatrix
+    A: Matrix
     B: Array
     C: Array
-    D: Array = None
-    dt: bool | float = field(default=True, kw_only=True)
+    D: Array | None
+    dt: bool | float = field(kw_only=True)
 
-    def __post_init__(self) -> None:
-        A = check_state_matrix("A", self.A)
+    @overload
+    def __init__(
+        self: LTI[np.ndarray, NumPyStructure],
+        A: NumPyStructure,
+        B: ArrayLike,
+        C: ArrayLike,
+        D: ArrayLike | None = None,
+        *,
+        dt: bool | float = True,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: LTI[np.ndarray, np.ndarray],
+        A: ArrayLike,
+        B: ArrayLike,
+        C: ArrayLike,
+        D: ArrayLike | None = None,
+        *,
+        dt: bool | float = True,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        A: Matrix,
+        B: Array,
+        C: Array,
+        D: Array | complex | None = None,
+        *,
+        dt: bool | float = True,
+    ) -> None: ...
+    def __init__(self, A: Any, B: Any, C: Any, D: Any = None, *, dt: bool | float = True) -> None:
+        A = check_state_matrix("A", A)
         n = order_of(A)
-        B, C = check_array("B", self.B, ndim=0), check_array("C", self.C, ndim=0)
+        B, C = check_array("B", B, ndim=0), check_array("C", C, ndim=0)
         if B.ndim < 2 or B.shape[-2] != n or B.shape[-1] < 1:
             raise ShapeError(
                 f"B has shape {tuple(B.shape)}, but A has {n} states: B needs (..., {n}, m) with "
@@ -142,7 +179,7 @@ class LTI(Operators, StateSpace):
                 "p ≥ 1, one row for each output"
             )
         p, m = C.shape[-2], B.shape[-1]
-        D = None if self.D is None else _check_feedthrough(self.D, B, p, m)
+        D = None if D is None else _check_feedthrough(D, B, p, m)
         arrays = [*parameters(A), B, C, *([] if D is None else [D])]
         xp = namespace(*arrays)
         batches = {"A": batch_shape_of(A), "B": tuple(B.shape[:-2]), "C": tuple(C.shape[:-2])}
@@ -151,7 +188,7 @@ class LTI(Operators, StateSpace):
         batch = broadcast_batches(**batches)
 
         single = all(is_single(x) for x in arrays)
-        cast = (lambda x: x) if single else to_double
+        cast: Callable[[Any], Any] = (lambda x: x) if single else to_double
         dtype = cast(B).dtype
         if any(is_complex(x) for x in arrays):
             dtype = xp.complex64 if single else xp.complex128
@@ -164,11 +201,11 @@ class LTI(Operators, StateSpace):
         object.__setattr__(self, "B", B)
         object.__setattr__(self, "C", C)
         object.__setattr__(self, "D", D)
-        object.__setattr__(self, "dt", check_dt(self.dt, "LTI"))
+        object.__setattr__(self, "dt", check_dt(dt, "LTI"))
 
-    def to_dense(self) -> LTI:
+    def to_dense(self) -> LTI[Array, Array]:
         """The same system with A as an array."""
-        return replace(self, A=to_dense(self.A))
+        return LTI(to_dense(self.A), self.B, self.C, self.D, dt=self.dt)
 
     def __repr__(self) -> str:
         kind = type(self.A).__name__ if is_structured(self.A) else "dense"
@@ -204,7 +241,7 @@ def _spread(X: Array, shape: tuple[int, ...]) -> Array:
     return X if X.shape == shape else namespace(X).broadcast_to(X, shape)
 
 
-def replaced(sys: LTI, **arrays: Array) -> LTI:
+def replaced(sys: LTI[Array], **arrays: Any) -> LTI[Array]:
     """The system with some of B, C and D exchanged for arrays of the same shape and dtype, which
     are not looked at again."""
     new = object.__new__(LTI)
@@ -213,23 +250,23 @@ def replaced(sys: LTI, **arrays: Array) -> LTI:
     return new
 
 
-def spread(sys: LTI, batch: tuple[int, ...]) -> LTI:
+def spread(sys: LTI[Array], batch: tuple[int, ...]) -> LTI[Array]:
     """The system repeated over a batch, itself where it has its shape."""
     if sys.batch_shape == batch:
         return sys
     return LTI(*over_batch(sys, batch), dt=sys.dt)
 
 
-def in_double(sys: LTI) -> LTI:
+def in_double(sys: LTI[Array, Matrix]) -> LTI[Array, Matrix]:
     """The system in float64 / complex128, itself where it is already."""
     return _converted(sys, to_double) if is_single(sys.B) else sys
 
 
-def in_single(sys: LTI) -> LTI:
+def in_single(sys: LTI[Array, Matrix]) -> LTI[Array, Matrix]:
     """The system rounded to float32 / complex64."""
     return _converted(sys, lambda x: like_precision(x, single=True))
 
 
-def _converted(sys: LTI, cast: Callable[[Array], Array]) -> LTI:
+def _converted(sys: LTI[Array], cast: Callable[[Array], Array]) -> LTI[Array]:
     D = None if sys.D is None else cast(sys.D)
     return LTI(map_parameters(cast, sys.A), cast(sys.B), cast(sys.C), D, dt=sys.dt)

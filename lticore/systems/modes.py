@@ -13,7 +13,7 @@ import math
 from ..arrays.checks import is_complex
 from ..arrays.linalg import adjoint, as_complex, complex_of
 from ..arrays.namespaces import Array, namespace
-from .structure import Diagonal, Rotation, StateMatrix, parameters
+from .structure import Diagonal, Rotation, StateMatrix, Structure, parameters
 
 
 def is_real(A: StateMatrix) -> bool:
@@ -21,7 +21,7 @@ def is_real(A: StateMatrix) -> bool:
     return isinstance(A, Rotation) or not is_complex(parameters(A)[0])
 
 
-def multiply(A: StateMatrix, X: Array) -> Array:
+def multiply(A: StateMatrix[Array], X: Array) -> Array:
     """A X for X (..., n, k): O(n k) when structured."""
     xp = namespace(*parameters(A), X)
     if isinstance(A, Diagonal):
@@ -38,7 +38,7 @@ def multiply(A: StateMatrix, X: Array) -> Array:
     return A @ X
 
 
-def to_modes(A: Diagonal | Rotation, X: Array) -> Array:
+def to_modes(A: Structure[Array], X: Array) -> Array:
     """Uᴴ X: the rows of X (..., n, k) in the modes of A."""
     if isinstance(A, Diagonal):
         return X
@@ -52,7 +52,7 @@ def to_modes(A: Diagonal | Rotation, X: Array) -> Array:
     return xp.concat([above, below, xp.astype(rest, above.dtype)], axis=-2)
 
 
-def from_modes(A: Diagonal | Rotation, Y: Array) -> Array:
+def from_modes(A: Structure[Array], Y: Array) -> Array:
     """U Y: the inverse of :func:`to_modes`."""
     if isinstance(A, Diagonal):
         return Y
@@ -65,12 +65,12 @@ def from_modes(A: Diagonal | Rotation, Y: Array) -> Array:
     )
 
 
-def signals_in_modes(A: Diagonal | Rotation, B: Array, C: Array) -> tuple[Array, Array]:
+def signals_in_modes(A: Structure[Array], B: Array, C: Array) -> tuple[Array, Array]:
     """(Uᴴ B, C U): inputs and outputs of a system in the modes of its A."""
     return to_modes(A, B), adjoint(to_modes(A, adjoint(C)))
 
 
-def polar_modes(A: Diagonal | Rotation) -> tuple[Array, Array]:
+def polar_modes(A: Structure[Array]) -> tuple[Array, Array]:
     """(radius ≥ 0, phase) of each mode's pole, (..., n) each, in mode order."""
     xp = namespace(*parameters(A))
     if isinstance(A, Diagonal):
@@ -80,7 +80,7 @@ def polar_modes(A: Diagonal | Rotation) -> tuple[Array, Array]:
     return xp.abs(radius), angle + phase(radius)
 
 
-def mode_poles(A: Diagonal | Rotation) -> Array:
+def mode_poles(A: Structure[Array]) -> Array:
     """(..., n) complex poles in mode order."""
     if isinstance(A, Diagonal):
         return as_complex(A.poles)
@@ -97,7 +97,7 @@ def phase(x: Array) -> Array:
     return xp.where(x < 0, xp.full_like(x, math.pi), xp.zeros_like(x))
 
 
-def _split(A: Rotation, X: Array) -> tuple[Array, Array, Array]:
+def _split(A: Rotation[Array], X: Array) -> tuple[Array, Array, Array]:
     """First states of the blocks, second states, and real states of X."""
     end = 2 * A.blocks
     # The standard leaves open what lies beyond the end, as 1 does where there is no state.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from ..arrays.checks import (
     broadcast_batches,
@@ -18,16 +21,14 @@ from ..arrays.linalg import adjoint, as_complex, conjugate, real_part, solve_in_
 from ..arrays.namespaces import Array, namespace, zeros_like_shape
 from ..errors import ShapeError
 from .lti import LTI, StateSpace
-from .structure import Diagonal, StateMatrix, map_parameters
+from .structure import Diagonal, Matrix, NumPyStructure, StateMatrix, map_parameters
 
-#: LTI or QuadraticOutputLTI; what they have in common is A, B and C.
-System: TypeAlias = Any
 #: Dense (..., p, n, n) matrices, or factors V (..., p, n, c), s (..., p, c).
-QuadraticForms: TypeAlias = Any
+QuadraticForms: TypeAlias = Array | tuple[Array, Array]
 
 
 @dataclass(frozen=True, eq=False)
-class QuadraticOutputLTI(StateSpace):
+class QuadraticOutputLTI(StateSpace[Array, Matrix]):
     """Discrete-time linear system with linear and quadratic outputs
 
         x_{k+1} = A x_k + B u_k,      (y_k)_i = (C x_k)_i + x_kᴴ M_i x_k,   i = 1 … p.
@@ -50,21 +51,45 @@ class QuadraticOutputLTI(StateSpace):
     ShapeError, DtypeError, NonFiniteError, ArrayLibraryError
     """
 
-    A: StateMatrix
+    A: Matrix
     B: Array
     C: Array
-    M: QuadraticForms
-    dt: bool | float = field(default=True, kw_only=True)
+    M: QuadraticForms[Array]
+    dt: bool | float = field(kw_only=True)
 
-    def __post_init__(self) -> None:
-        linear = LTI(self.A, self.B, self.C, dt=self.dt)
+    @overload
+    def __init__(
+        self: QuadraticOutputLTI[np.ndarray, NumPyStructure],
+        A: NumPyStructure,
+        B: ArrayLike,
+        C: ArrayLike,
+        M: ArrayLike | tuple[ArrayLike, ArrayLike],
+        *,
+        dt: bool | float = True,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: QuadraticOutputLTI[np.ndarray, np.ndarray],
+        A: ArrayLike,
+        B: ArrayLike,
+        C: ArrayLike,
+        M: ArrayLike | tuple[ArrayLike, ArrayLike],
+        *,
+        dt: bool | float = True,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, A: Matrix, B: Array, C: Array, M: QuadraticForms[Array], *, dt: bool | float = True
+    ) -> None: ...
+    def __init__(self, A: Any, B: Any, C: Any, M: Any, *, dt: bool | float = True) -> None:
+        linear = LTI(A, B, C, dt=dt)
         p, n = linear.outputs, linear.order
-        forms: list[Array]
-        if isinstance(self.M, tuple):
-            if len(self.M) != 2:
-                raise ShapeError(f"M has {len(self.M)} factors: give V and s, or dense matrices")
-            V = check_array("V of M", self.M[0], ndim=3)
-            s = check_real("s of M", check_array("s of M", self.M[1], ndim=2))
+        forms: list[Any]
+        if isinstance(M, tuple):
+            if len(M) != 2:
+                raise ShapeError(f"M has {len(M)} factors: give V and s, or dense matrices")
+            V = check_array("V of M", M[0], ndim=3)
+            s = check_real("s of M", check_array("s of M", M[1], ndim=2))
             if V.shape[-3:-1] != (p, n) or s.shape[-2:] != (p, V.shape[-1]):
                 raise ShapeError(
                     f"V has shape {tuple(V.shape)} and s {tuple(s.shape)}, but {p} outputs and {n} "
@@ -72,7 +97,7 @@ class QuadraticOutputLTI(StateSpace):
                 )
             forms, tails = [V, s], (3, 2)
         else:
-            dense = check_array("M", self.M, ndim=3)
+            dense = check_array("M", M, ndim=3)
             if dense.shape[-3:] != (p, n, n):
                 raise ShapeError(
                     f"M has shape {tuple(dense.shape)}, but {p} outputs and {n} states need "
@@ -91,10 +116,10 @@ class QuadraticOutputLTI(StateSpace):
         forms = [spread(x, (*batch, *x.shape[-tails[i] :])) for i, x in enumerate(forms)]
         for name in ("A", "B", "C", "dt"):
             object.__setattr__(self, name, getattr(linear, name))
-        object.__setattr__(self, "M", tuple(forms) if isinstance(self.M, tuple) else forms[0])
+        object.__setattr__(self, "M", tuple(forms) if isinstance(M, tuple) else forms[0])
 
     @property
-    def linear(self) -> LTI:
+    def linear(self) -> LTI[Array, Matrix]:
         """The system without its quadratic outputs."""
         return LTI(self.A, self.B, self.C, dt=self.dt)
 
@@ -103,10 +128,14 @@ class QuadraticOutputLTI(StateSpace):
         return f"QuadraticOutputLTI({self.linear!r}, {rank} forms)"
 
 
-def forms_of(sys: System) -> QuadraticForms:
+#: What all functions of systems of either kind take.
+System: TypeAlias = LTI[Array] | QuadraticOutputLTI[Array]
+
+
+def forms_of(sys: System[Array]) -> QuadraticForms[Array]:
     """The forms in float64; of a linear system empty factors, over which sums are zero."""
     if isinstance(sys, QuadraticOutputLTI):
-        return tuple(map(to_double, sys.M)) if isinstance(sys.M, tuple) else to_double(sys.M)
+        return over_forms(to_double, sys.M)
     batch, p = sys.batch_shape, sys.outputs
     B = to_double(sys.B)
     return zeros_like_shape(B, (*batch, p, sys.order, 0)), zeros_like_shape(
@@ -114,50 +143,58 @@ def forms_of(sys: System) -> QuadraticForms:
     )
 
 
-def absolute(M: QuadraticForms) -> QuadraticForms:
+def absolute(M: QuadraticForms[Array]) -> QuadraticForms[Array]:
     """Forms of the absolute values, which bound the terms of any sum over the entries."""
-    xp = namespace(*M) if isinstance(M, tuple) else namespace(M)
-    return tuple(map(xp.abs, M)) if isinstance(M, tuple) else xp.abs(M)
+    return over_forms(lambda x: namespace(x).abs(x), M)
 
 
-def mapped(function: Callable[[Array], Array], sys: System) -> System:
+def over_forms(
+    function: Callable[[Array], Array], M: QuadraticForms[Array]
+) -> QuadraticForms[Array]:
+    """The forms with ``function`` applied to each of their arrays."""
+    return (function(M[0]), function(M[1])) if isinstance(M, tuple) else function(M)
+
+
+def mapped(function: Callable[[Array], Array], sys: System[Array]) -> System[Array]:
     """The system of either kind with ``function`` applied to each of its arrays."""
     A, B, C = map_parameters(function, sys.A), function(sys.B), function(sys.C)
     if isinstance(sys, LTI):
         return replace(sys, A=A, B=B, C=C, D=None if sys.D is None else function(sys.D))
-    M = tuple(map(function, sys.M)) if isinstance(sys.M, tuple) else function(sys.M)
-    return replace(sys, A=A, B=B, C=C, M=M)
+    return replace(sys, A=A, B=B, C=C, M=over_forms(function, sys.M))
 
 
-def quadratic_arrays(sys: System) -> tuple[Array, ...]:
+def quadratic_arrays(sys: System[Array]) -> tuple[Array, ...]:
     """The arrays that define the forms of a system; none for a linear one."""
     if not isinstance(sys, QuadraticOutputLTI):
         return ()
     return sys.M if isinstance(sys.M, tuple) else (sys.M,)
 
 
-def entry_of(sys: System, index: tuple[int, ...]) -> System:
+def entry_of(sys: System[Array], index: tuple[int, ...]) -> System[Array]:
     """One system of a batch."""
     return mapped(lambda x: x[index], sys)
 
 
-def linear_part(sys: System) -> LTI:
+def linear_part(sys: System[Array]) -> LTI[Array]:
     """The system without its quadratic outputs."""
     return sys.linear if isinstance(sys, QuadraticOutputLTI) else sys
 
 
-def in_eigenbasis(sys: System, poles: Array, V: Array) -> System:
+def in_eigenbasis(sys: System, poles: np.ndarray, V: np.ndarray) -> System:
     """The system of either kind in the states z of x = V z, for A V = V Λ."""
     return in_coordinates(sys, V, A=Diagonal(poles), B=solve_in_any_units(V, sys.B))
 
 
-def in_coordinates(sys: System, V: Array, *, A: StateMatrix, B: Array) -> System:
+def in_coordinates(
+    sys: System[Array], V: Array, *, A: StateMatrix[Array], B: Array
+) -> System[Array]:
     """The system of either kind in the states z of x = V z, in which these are its A and B."""
-    forms = {"M": transformed(sys.M, V)} if isinstance(sys, QuadraticOutputLTI) else {}
-    return replace(sys, A=A, B=B, C=sys.C @ V, **forms)
+    if isinstance(sys, LTI):
+        return replace(sys, A=A, B=B, C=sys.C @ V)
+    return replace(sys, A=A, B=B, C=sys.C @ V, M=transformed(sys.M, V))
 
 
-def transformed(M: QuadraticForms, T: Array) -> QuadraticForms:
+def transformed(M: QuadraticForms[Array], T: Array) -> QuadraticForms[Array]:
     """Tᴴ M_i T: the forms in the states x = T z; T (..., n, r)."""
     if isinstance(M, tuple):
         V, s = M
@@ -165,7 +202,7 @@ def transformed(M: QuadraticForms, T: Array) -> QuadraticForms:
     return adjoint(T)[..., None, :, :] @ M @ T[..., None, :, :]
 
 
-def dense_forms(M: QuadraticForms) -> Array:
+def dense_forms(M: QuadraticForms[Array]) -> Array:
     """(..., p, n, n) matrices of the forms."""
     if isinstance(M, tuple):
         V, s = M
@@ -173,7 +210,7 @@ def dense_forms(M: QuadraticForms) -> Array:
     return M
 
 
-def values_of(M: QuadraticForms, X: Array) -> Array:
+def values_of(M: QuadraticForms[Array], X: Array) -> Array:
     """x_kᴴ M_i x_k for the rows x_k of X (..., L, n): real, (..., L, p)."""
     xp = namespace(X)
     X = X[..., None, :, :]
@@ -185,7 +222,7 @@ def values_of(M: QuadraticForms, X: Array) -> Array:
     return xp.matrix_transpose(real_part(products))
 
 
-def sandwiched(M: QuadraticForms, X: Array, N: QuadraticForms) -> Array:
+def sandwiched(M: QuadraticForms[Array], X: Array, N: QuadraticForms[Array]) -> Array:
     """Σ_i M_i X N_i for forms of two systems, (..., n, l) between them: (..., n, l)."""
     xp = namespace(X)
     X = X[..., None, :, :]
@@ -196,7 +233,7 @@ def sandwiched(M: QuadraticForms, X: Array, N: QuadraticForms) -> Array:
     return xp.sum(dense_forms(M) @ X @ dense_forms(N), axis=-3)
 
 
-def cross_trace(M: QuadraticForms, X: Array, N: QuadraticForms) -> Array:
+def cross_trace(M: QuadraticForms[Array], X: Array, N: QuadraticForms[Array]) -> Array:
     """Σ_i tr(Xᴴ M_i X N_i), real: (...)."""
     xp = namespace(X)
     X = X[..., None, :, :]
@@ -208,7 +245,7 @@ def cross_trace(M: QuadraticForms, X: Array, N: QuadraticForms) -> Array:
     return real_part(xp.sum(products, axis=(-3, -2, -1)))
 
 
-def mean_outputs(sys: System, P: Array) -> Array:
+def mean_outputs(sys: System[Array], P: Array) -> Array:
     """(..., p) means tr(M_i P) of the outputs when the states have covariance P."""
     xp = namespace(P)
     M = forms_of(sys)

@@ -14,7 +14,7 @@ from .quadratic import System, linear_part
 _NOTHING = 2000.0
 
 
-def unit_signals(sys: LTI) -> tuple[LTI, Array, Array]:
+def unit_signals(sys: LTI[Array]) -> tuple[LTI[Array], Array, Array]:
     """(Σ', b, c) for B = 2^b B', C = 2^c C', with largest entries of B' and C' of about 1.
 
     b and c are (...); D is left out. All results that grow with B and C, as Hankel singular values
@@ -28,7 +28,7 @@ def unit_signals(sys: LTI) -> tuple[LTI, Array, Array]:
     return replaced(sys, B=B, C=C, D=None), b, c
 
 
-def unit_outputs(sys: System) -> tuple[System, Array, Array]:
+def unit_outputs(sys: System[Array]) -> tuple[System[Array], Array, Array]:
     """(Σ', b, e) with Σ = 2^e Σ' and B = 2^b B', states and outputs of about size one, without D.
     :func:`in_signals` is the inverse."""
     unit, b, c = unit_signals(linear_part(sys))
@@ -44,16 +44,16 @@ def unit_outputs(sys: System) -> tuple[System, Array, Array]:
     return with_outputs(whole, b - e, squares=b), b, e
 
 
-def in_signals(sys: System, b: Array, e: Array) -> System:
+def in_signals(sys: System[Array], b: Array, e: Array) -> System[Array]:
     """Σ for the (Σ', b, e) of :func:`unit_outputs`."""
     outputs = with_outputs(sys, e - b, squares=-b)
     B = scaled(sys.B, b[..., None, None])
-    if isinstance(sys, LTI):
-        return replaced(outputs, B=B)
-    return replace(outputs, B=B)
+    return replaced(outputs, B=B) if isinstance(outputs, LTI) else replace(outputs, B=B)
 
 
-def with_outputs(sys: System, exponent: Array, squares: Array | float = 0.0) -> System:
+def with_outputs(
+    sys: System[Array], exponent: Array, squares: Array | float = 0.0
+) -> System[Array]:
     """The system with outputs 2^e times as large, quadratic ones 2^squares more; without D."""
     C = scaled(sys.C, exponent[..., None, None])
     if isinstance(sys, LTI):

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Generic, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import ArrayLike
+from typing_extensions import TypeIs, TypeVar
 
 from ..arrays.checks import broadcast_batches, check_array, check_real, common_precision
 from ..arrays.linalg import complex_of, conjugate, diagonal_matrix
-from ..arrays.namespaces import Array, namespace
+from ..arrays.namespaces import Array, StandardArray, namespace
 from ..errors import ShapeError
 
 
 @dataclass(frozen=True, eq=False)
-class Diagonal:
+class Diagonal(Generic[Array]):
     """State matrix A = diag(poles).
 
     Parameters
@@ -31,9 +35,12 @@ class Diagonal:
 
     poles: Array
 
-    def __post_init__(self) -> None:
-        poles = check_array("poles", self.poles, ndim=1)
-        object.__setattr__(self, "poles", poles)
+    @overload
+    def __init__(self: Diagonal[np.ndarray], poles: ArrayLike) -> None: ...
+    @overload
+    def __init__(self, poles: Array) -> None: ...
+    def __init__(self, poles: Any) -> None:
+        object.__setattr__(self, "poles", check_array("poles", poles, ndim=1))
 
     @property
     def order(self) -> int:
@@ -49,7 +56,7 @@ class Diagonal:
         return self.poles.dtype
 
     @property
-    def H(self) -> Diagonal:
+    def H(self) -> Diagonal[Array]:
         """The adjoint Aᴴ, again diagonal."""
         return Diagonal(conjugate(self.poles))
 
@@ -59,7 +66,7 @@ class Diagonal:
 
 
 @dataclass(frozen=True, eq=False)
-class Rotation:
+class Rotation(Generic[Array]):
     """Block-diagonal real state matrix of scaled rotations and real poles.
 
         A = blkdiag(ρ_1 R(α_1), …, ρ_q R(α_q), r_1, …, r_k)
@@ -82,23 +89,30 @@ class Rotation:
 
     radius: Array
     angle: Array
-    real_poles: Array = None
+    real_poles: Array
 
-    def __post_init__(self) -> None:
-        radius = check_real("radius", check_array("radius", self.radius, ndim=1))
-        angle = check_real("angle", check_array("angle", self.angle, ndim=1))
+    @overload
+    def __init__(
+        self: Rotation[np.ndarray],
+        radius: ArrayLike,
+        angle: ArrayLike,
+        real_poles: ArrayLike | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(self, radius: Array, angle: Array, real_poles: Array | None = None) -> None: ...
+    def __init__(self, radius: Any, angle: Any, real_poles: Any = None) -> None:
+        radius = check_real("radius", check_array("radius", radius, ndim=1))
+        angle = check_real("angle", check_array("angle", angle, ndim=1))
         if radius.shape[-1] != angle.shape[-1]:
             raise ShapeError(
                 f"radius {tuple(radius.shape)} and angle {tuple(angle.shape)} must hold one value "
                 "per rotation block each"
             )
-        if self.real_poles is None:
+        if real_poles is None:
             xp = namespace(radius, angle)
             real_poles = xp.zeros_like(radius[..., :0])
         else:
-            real_poles = check_real(
-                "real_poles", check_array("real_poles", self.real_poles, ndim=1)
-            )
+            real_poles = check_real("real_poles", check_array("real_poles", real_poles, ndim=1))
         xp = namespace(radius, angle, real_poles)
         batch = broadcast_batches(
             radius=tuple(radius.shape[:-1]),
@@ -131,7 +145,7 @@ class Rotation:
         return self.radius.dtype
 
     @property
-    def H(self) -> Rotation:
+    def H(self) -> Rotation[Array]:
         """The adjoint Aᵀ: every block turns the other way."""
         return Rotation(self.radius, -self.angle, self.real_poles)
 
@@ -157,16 +171,23 @@ class Rotation:
         return diagonal_matrix(main) + side - xp.matrix_transpose(side)
 
 
-#: A state matrix: `Diagonal`, `Rotation`, or an (..., n, n) array, to which no type is common.
-StateMatrix: TypeAlias = Any
+#: A state matrix that is known by its poles.
+Structure: TypeAlias = Diagonal[Array] | Rotation[Array]
+#: A state matrix: `Diagonal`, `Rotation`, or an (..., n, n) array.
+StateMatrix: TypeAlias = Structure[Array] | Array
+
+#: The kind of state matrix that a system has.
+Matrix = TypeVar("Matrix", bound=Diagonal[Any] | Rotation[Any] | StandardArray, default=Any)
+#: The same, of those that are known by their poles, on NumPy.
+NumPyStructure = TypeVar("NumPyStructure", Diagonal[np.ndarray], Rotation[np.ndarray])
 
 
-def is_structured(A: StateMatrix) -> bool:
+def is_structured(A: Any) -> TypeIs[Structure]:
     """Whether A is a `Diagonal` or `Rotation` rather than an array."""
     return isinstance(A, Diagonal | Rotation)
 
 
-def parameters(A: StateMatrix) -> tuple[Array, ...]:
+def parameters(A: StateMatrix[Array]) -> tuple[Array, ...]:
     """The arrays that define A."""
     if isinstance(A, Diagonal):
         return (A.poles,)
@@ -175,7 +196,7 @@ def parameters(A: StateMatrix) -> tuple[Array, ...]:
     return (A,)
 
 
-def map_parameters(function: Callable[[Array], Array], A: StateMatrix) -> StateMatrix:
+def map_parameters(function: Callable[[Array], Array], A: StateMatrix[Array]) -> StateMatrix[Array]:
     """The same structure with ``function`` applied to each of its arrays."""
     new = tuple(function(x) for x in parameters(A))
     return type(A)(*new) if is_structured(A) else new[0]
@@ -194,22 +215,22 @@ def check_state_matrix(name: str, A: Any) -> StateMatrix:
     return A
 
 
-def order_of(A: StateMatrix) -> int:
+def order_of(A: StateMatrix[Array]) -> int:
     """Number of states of A."""
     return A.order if is_structured(A) else A.shape[-1]
 
 
-def to_dense(A: StateMatrix) -> Array:
+def to_dense(A: StateMatrix[Array]) -> Array:
     """A as an (..., n, n) array."""
     return A.to_dense() if is_structured(A) else A
 
 
-def batch_shape_of(A: StateMatrix) -> tuple[int, ...]:
+def batch_shape_of(A: StateMatrix[Array]) -> tuple[int, ...]:
     """Batch shape of A."""
     return A.batch_shape if is_structured(A) else tuple(A.shape[:-2])
 
 
-def broadcast_state_matrix(A: StateMatrix, batch: tuple[int, ...]) -> StateMatrix:
+def broadcast_state_matrix(A: StateMatrix[Array], batch: tuple[int, ...]) -> StateMatrix[Array]:
     """A with its arrays broadcast to the batch shape, itself where it has it already."""
     if batch_shape_of(A) == batch:
         return A

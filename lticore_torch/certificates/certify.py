@@ -89,7 +89,9 @@ def certifiable(model: nn.Module) -> bool:
     return len(linear) == directions * len(model.blocks)
 
 
-def _constants(full: SequenceBlock, cut: SequenceBlock, signals: list[dict]) -> LayerConstants:
+def _constants(
+    full: SequenceBlock, cut: SequenceBlock, signals: list[dict[nn.Module, capture.Seen]]
+) -> LayerConstants:
     sizes = [_norms(seen[b.ssm].inputs[0]) for seen, b in zip(signals, (full, cut), strict=True)]
     outputs = [
         seen[b.ssm].outputs[0].double() for seen, b in zip(signals, (full, cut), strict=True)
@@ -163,5 +165,6 @@ def _feedthrough(sys: lticore.LTI) -> float:
 
 def _difference(first: Any, second: Any) -> lticore.LTI:
     """first − second; D, which they share, left out."""
-    full, cut = (replace(mapped(to_numpy, sys), D=None) for sys in (first, second))
+    on_host = (mapped(to_numpy, sys) for sys in (first, second))
+    full, cut = (lticore.LTI(x.A, x.B, x.C, dt=x.dt) for x in on_host)
     return full - cut

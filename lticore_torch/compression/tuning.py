@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -36,7 +38,7 @@ def refit(layers: dict[nn.Module, SSMLayer], seen: dict[nn.Module, capture.Seen]
         layer.load_lti(lticore.refit_outputs(layer.to_lti(), batches, timing="current").system)
 
 
-def _records(seen: capture.Seen) -> tuple[list, list, list]:
+def _records(seen: capture.Seen) -> tuple[list[Any], list[Any], list[Any]]:
     return seen.inputs, seen.outputs, seen.options
 
 

@@ -106,7 +106,7 @@ class StateSpaceLayer(nn.Module, ABC):
         """Shapes of all parameters and buffers of the layer of this width whose sizes the stored
         shapes tell."""
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         resized_like(self, state_dict, prefix, self._shapes_of)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 

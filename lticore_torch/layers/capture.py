@@ -59,7 +59,7 @@ def run(
 
 
 def _recorder(record: Seen) -> Callable[..., None]:
-    def hook(module: nn.Module, args: tuple, kwargs: dict, output: Any) -> None:
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         record.inputs.append(args[0].detach())
         y = output[0] if isinstance(output, tuple) else output  # beside the state
         record.outputs.append(y.detach())

@@ -38,7 +38,7 @@ class _OfChannels(Function):
         return x[..., channel]
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, channel = inputs
         ctx.channels = x.shape[-1]
         ctx.save_for_backward(channel)
@@ -56,7 +56,7 @@ class _ChannelSums(Function):
         return _closed_sums(x, channel, channels)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         ctx.save_for_backward(inputs[1])
 
     @staticmethod
@@ -75,7 +75,9 @@ def _(x: Tensor, channel: Tensor, channels: int) -> Tensor:
 
 
 @_closed_sums.register_vmap
-def _(info: Any, in_dims: tuple, x: Tensor, channel: Tensor, channels: int) -> tuple[Tensor, int]:
+def _(
+    info: Any, in_dims: tuple[Any, ...], x: Tensor, channel: Tensor, channels: int
+) -> tuple[Tensor, int]:
     of_x, of_channel, _ = in_dims
     if of_channel is None:
         return _closed_sums(x.movedim(of_x, 0), channel, channels), 0

@@ -43,7 +43,7 @@ def has_arrays(device: torch.device) -> bool:
 def to_tensor(array: Any) -> Tensor:
     """A tensor over the memory of a NumPy or CuPy array (read-only arrays are copied)."""
     if hasattr(array, "__dlpack__") and type(array).__module__.startswith("cupy"):
-        return torch.from_dlpack(array)
+        return torch.from_dlpack(array)  # type: ignore[attr-defined]
     import numpy as np
 
     array = np.asarray(array)

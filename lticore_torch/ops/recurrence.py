@@ -145,7 +145,7 @@ class _Recurrence(Function):
         return _recurrence(poles, inputs, initial, reverse)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         poles, _, initial, ctx.reverse = inputs
         ctx.save_for_backward(poles, output, initial)
 
@@ -217,8 +217,13 @@ def _(poles: Tensor, inputs: Tensor, initial: Tensor, reverse: bool) -> Tensor:
 
 @_recurrence.register_vmap
 def _(
-    info: Any, in_dims: tuple, poles: Tensor, inputs: Tensor, initial: Tensor, reverse: bool
-) -> tuple:
+    info: Any,
+    in_dims: tuple[Any, ...],
+    poles: Tensor,
+    inputs: Tensor,
+    initial: Tensor,
+    reverse: bool,
+) -> tuple[Any, ...]:
     return _recurrence(*_batched(info, in_dims, poles, inputs, initial), reverse), 0
 
 
@@ -245,7 +250,7 @@ def _(
 
 
 @_recurrence_adjoint.register_vmap
-def _(info: Any, in_dims: tuple, *arguments: Any) -> tuple:
+def _(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, ...]:
     *tensors, reverse = arguments
     return _recurrence_adjoint(*_batched(info, in_dims, *tensors), reverse), (0, 0)
 
@@ -305,7 +310,7 @@ def _by_doubling(poles: Tensor, inputs: Tensor, initial: Tensor, reverse: bool) 
     return states
 
 
-def _batched(info: Any, in_dims: tuple, *tensors: Tensor) -> list[Tensor]:
+def _batched(info: Any, in_dims: tuple[Any, ...], *tensors: Tensor) -> list[Tensor]:
     """All tensors with the axis of vmap in front."""
     return [
         x.movedim(d, 0) if d is not None else x.expand(info.batch_size, *x.shape)

@@ -60,7 +60,7 @@ def spectral_sum(
     return _SpectralSum.apply(structure, _register(function), B, C, *parameters)[0]
 
 
-@torch.compiler.assume_constant_result  # else compiled code registers only after it has run
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # else compiled code registers only after it has run
 def _register(function: SpectralLike) -> str:
     phi = as_spectral_function(function)
     _SPECTRAL_FUNCTIONS[phi.name] = phi
@@ -109,7 +109,7 @@ class _SpectralSum(Function):
         return tuple(_spectral_sum(structure, function, B, C, parameters))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         _, _, *tensors = inputs
         _, *gradients = output
         ctx.mark_non_differentiable(*gradients)
@@ -125,7 +125,9 @@ class _SpectralSum(Function):
         return (None, None, *results)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple, structure: str, function: str, *tensors: Tensor) -> tuple:
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], structure: str, function: str, *tensors: Tensor
+    ) -> tuple[Any, ...]:
         batched = [
             x.movedim(d, 0) if d is not None else x.expand(info.batch_size, *x.shape)
             for x, d in zip(tensors, in_dims[2:], strict=True)
@@ -149,7 +151,7 @@ class _DifferentiableOnce(Function):
         return gradient.clone()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         pass
 
     @staticmethod

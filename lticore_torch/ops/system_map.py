@@ -174,7 +174,7 @@ class _StateSpaceMap(Function):
         return _map(poles, real_poles, B, C, u, initial, reverse, keep)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: tuple[Tensor, ...]) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         *tensors, ctx.reverse, ctx.keep = inputs
         ctx.mark_non_differentiable(*output[2:])
         ctx.save_for_backward(*tensors, *output[2:])
@@ -388,7 +388,7 @@ def _kept(length: int, width: int, keep: bool) -> tuple[int, int]:
 def _one_by_one(operation: Any) -> None:
     """vmap by one call per entry."""
 
-    def run(info: Any, in_dims: tuple, *arguments: Any) -> tuple:
+    def run(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, ...]:
         entries = [
             operation(
                 *(

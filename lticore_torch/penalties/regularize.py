@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -164,7 +164,7 @@ def _share_of_process(model: nn.Module) -> tuple[list[SSMLayer], int]:
 
 def _hankel_sums(module: nn.Module, function: SpectralLike) -> Iterator[tuple[int, Tensor]]:
     """The order and the sums of each set of layers that have the same shape."""
-    groups: dict[tuple, list[tuple[Tensor, ...]]] = {}
+    groups: dict[tuple[Any, ...], list[tuple[Tensor, ...]]] = {}
     for layer in _layers(module):
         structure, parameters, B, C = layer.system_tensors()
         tensors = (B, C, *parameters)

@@ -13,10 +13,10 @@ from ...arrays.linalg import adjoint
 from ...convert.diagonal import MAX_CONDITION, eigenvectors
 from ...equations.modal import series_factors
 from ...equations.stability import is_stable
+from ...systems.lti import LTI
 from ...systems.modes import from_modes, is_real, mode_poles, to_modes
 from ...systems.quadratic import (
     QuadraticForms,
-    QuadraticOutputLTI,
     System,
     cross_trace,
     forms_of,
@@ -150,8 +150,9 @@ def system_of(sys: System, candidate: Candidate, c: np.ndarray, M: QuadraticForm
         A = Rotation(np.abs(poles), -np.angle(poles), candidate.poles[2 * q :].real)
         U = real_states(candidate)
         b, c, M = (U @ b).real, (c @ adjoint(U)).real, _real_forms(transformed(M, adjoint(U)))
-    forms = {"M": M} if isinstance(sys, QuadraticOutputLTI) else {}
-    reduced = replace(sys, A=A, B=b, C=c, **forms)
+    reduced: System = (
+        replace(sys, A=A, B=b, C=c) if isinstance(sys, LTI) else replace(sys, A=A, B=b, C=c, M=M)
+    )
     return mapped(partial(like_precision, single=is_single(sys.B)), reduced)
 
 

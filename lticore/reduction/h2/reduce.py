@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, overload
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from ...arrays.checks import check_integer, to_double
 from ...arrays.namespaces import Array, is_numpy
 from ...equations.stability import HORIZON, offering, require_stable
 from ...errors import ArgumentError, ArrayLibraryError, ShapeError, warn_precision
-from ...systems.doors import as_system
+from ...systems.doors import LinearLike, SystemLike, as_system
 from ...systems.lti import LTI, replaced
 from ...systems.quadratic import QuadraticOutputLTI, System, dense_forms, linear_part, mapped
 from ...systems.signals import in_signals, scaled, unit_outputs
@@ -47,9 +47,29 @@ METHODS: dict[str, Callable[[Target, Candidate], Descent]] = {
 }
 
 
+@overload
+def h2_reduction(
+    sys: LinearLike[Array],
+    order: int,
+    *,
+    method: Literal["tsia", "lbfgs", "lm", "armijo"] = "tsia",
+    starts: int = 10,
+    horizon: int | None = None,
+    seed: int = 0,
+) -> Reduction[LTI[Array], Array]: ...
+@overload
+def h2_reduction(
+    sys: QuadraticOutputLTI[Array],
+    order: int,
+    *,
+    method: Literal["tsia", "lbfgs", "lm", "armijo"] = "tsia",
+    starts: int = 10,
+    horizon: int | None = None,
+    seed: int = 0,
+) -> Reduction[QuadraticOutputLTI[Array], Array]: ...
 @offering(HORIZON)
 def h2_reduction(
-    sys: System,
+    sys: SystemLike,
     order: int,
     *,
     method: Literal["tsia", "lbfgs", "lm", "armijo"] = "tsia",
@@ -115,7 +135,7 @@ def h2_reduction(
         unit, b, e = mapped(to_double, sys), 0 * b, 0 * e
     found = _reduced(unit, order, method, starts, horizon, seed)
     system = in_signals(found.system, b, e)
-    if isinstance(sys, LTI) and sys.D is not None:
+    if isinstance(sys, LTI) and isinstance(system, LTI) and sys.D is not None:
         system = replaced(system, D=to_double(sys.D))
     reduction = replace(
         found,
