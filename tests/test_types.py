@@ -80,6 +80,7 @@ def of_any_library(x: Any, sys: lti.LTI) -> Any:
 
 layer = lt.RotationSSM(3, 8)
 assert_type(float(lti.h2_norm(layer.to_lti())), float)
+# Only pyright refuses h2_norm(layer): `__getattr__` of nn.Module has all names, says mypy.
 lt.compress(layer, no_such_option=1)  # wrong
 model = lt.SequenceClassifier(lt.SequenceClassifierConfig(1, 10, features=4, order=8, depth=1))
 small, report = lt.compress(model, ratio=0.5)
