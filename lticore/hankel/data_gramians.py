@@ -14,7 +14,7 @@ from ..equations.recurrence import dense_recurrence, linear_recurrence
 from ..equations.stability import NOTHING, offering
 from ..errors import ArgumentError, NonFiniteError
 from ..matrices.factors import hermitian_part
-from ..systems.doors import as_system
+from ..systems.doors import SystemLike, as_system
 from ..systems.modes import from_modes, is_real, mode_poles, to_modes
 from ..systems.quadratic import QuadraticOutputLTI, System, dense_forms, mapped
 from ..systems.sequences import by_system, check_pair, check_signals
@@ -26,7 +26,7 @@ _NAMES = ("inputs", "cotangents")
 
 @offering(NOTHING)
 def data_gramians(
-    sys: System,
+    sys: SystemLike[Array],
     batches: Iterable[tuple[Array | None, Array | None]],
     *,
     timing: Literal["delayed", "current"] = "delayed",
