@@ -20,6 +20,7 @@ from ..analysis.norms import h2_error
 from ..arrays.checks import is_single, like_precision, to_double
 from ..arrays.linalg import EPSILON, adjoint
 from ..arrays.namespaces import is_numpy
+from ..convert.diagonal import row_norms
 from ..equations.stability import is_stable
 from ..errors import warn_precision
 from ..matrices.balance import balance_dense
@@ -59,7 +60,8 @@ def lost_in_poles(sys: LTI, left: Any, right: Any, reduced: LTI) -> np.ndarray |
 
 
 def _rounding(sys: LTI, left: np.ndarray, right: np.ndarray) -> Iterator[float]:
-    """‖δA_r‖ by the rounding of the products and of the poles in a dense A_r, ‖δB_r‖, ‖δC_r‖."""
+    """‖δA_r‖ by the rounding of the products and of the poles in a dense A_r, ‖δB_r‖, ‖δC_r‖:
+    twice that of the products, for W and V, as they were formed, are as uncertain."""
     W, V = np.abs(adjoint(left)), np.abs(right)
     if is_structured(sys.A):
         # |A| |V| with at most two entries in each row of A, none above the radius.
@@ -68,7 +70,7 @@ def _rounding(sys: LTI, left: np.ndarray, right: np.ndarray) -> Iterator[float]:
     else:
         product = W @ (np.abs(sys.A) @ V)
     products = product, W @ np.abs(sys.B), np.abs(sys.C) @ V
-    return (EPSILON * float(np.linalg.norm(X)) for X in products)
+    return (2 * EPSILON * row_norms(X.reshape(1, -1))[0] for X in products)
 
 
 def _radii(sys: LTI) -> tuple[np.ndarray, ...]:
@@ -137,6 +139,9 @@ def _change(
     """The estimate above for ‖δA‖_F ≤ ``in_A`` and so on; infinite where A + δA may be unstable."""
     if len(A) == 0:
         return 0.0
+    # In units of B and C, whose squares may be too large.
+    b, c = (float(np.abs(X).max(initial=0)) or 1.0 for X in (B, C))
+    B, C, in_B, in_C = B / b, C / c, in_B / b, in_C / c
     poles = np.linalg.eigvals(A)
     nearest = np.argsort(-np.abs(poles))[:_POINTS]
     even = 2 * np.pi / _SPREAD * np.arange(_SPREAD)
@@ -151,4 +156,4 @@ def _change(
     moved = (in_A * observed + in_C) * (reached + growth * in_B)
     left = 1 - in_A * growth
     change = np.where(left > 0, moved / np.where(left > 0, left, 1), np.inf)
-    return float(np.max(np.where(moved > 0, change, 0) + observed * in_B))
+    return b * c * float(np.max(np.where(moved > 0, change, 0) + observed * in_B))

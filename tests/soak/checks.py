@@ -351,7 +351,7 @@ def _check_direction(case, entry, index, gradient, name, phi):
         loose += 1e3 * EPS * case.effort / gap
     # Each entry of the gradient is rounded to its precision, and to its smallest number.
     least = sum((float(np.sum(np.abs(dx))) for dx in directions), 0.0) * (
-        2e-45 if case.single else 0
+        2e-45 if case.single else 5e-324
     )
     allowed = scale * (1e-5 + loose) + abs(expected) * 1e-5 + arb(least)
     if abs(slope - expected) > allowed + arb(1e-300):
