@@ -19,6 +19,7 @@ from ..arrays.linalg import (
 )
 from ..arrays.namespaces import Array, holds, is_numpy, namespace
 from ..equations.cauchy import cauchy_factor
+from ..equations.dense import factor_by_doubling
 from ..equations.hammarling import factor_in_schur_form, warn_if_lost, warn_if_moved
 from ..equations.stability import HORIZON, NOTHING, offering, schur_systems
 from ..equations.stein import solve_stein
@@ -202,6 +203,8 @@ def _square(sys: System, horizon: int | None) -> tuple[Any, Any, Any]:
     if cancelled and has_factors(sys, horizon) and 0 < sys.order <= _FEW:
         # The modes cancel in the factor as well, but there before anything is squared.
         square = _square_by_factor(linear_part(sys), EPSILON**2)
+    elif cancelled and horizon is not None and isinstance(sys, LTI) and is_numpy(sys.B):
+        square = _square_by_doubling(sys, horizon)
     return square, terms, xp.zeros_like(square)
 
 
@@ -224,6 +227,15 @@ def _square_by_schur(sys: LTI, horizon: int | None) -> tuple[np.ndarray, np.ndar
         warn_if_lost(one.A, one.T, one.B, one.C, R, horizon)
         squares[index], exponents[index] = np.linalg.norm(one.C @ R) ** 2, one.b + one.c
     return squares, squares, exponents
+
+
+def _square_by_doubling(sys: LTI[Any], horizon: int) -> np.ndarray:
+    """‖C F‖_F² of a structured system over a horizon with P = F Fᴴ, nothing squared before."""
+    full, squares = sys.to_dense(), np.zeros(sys.batch_shape)
+    for index in np.ndindex(sys.batch_shape):
+        F = factor_by_doubling(full.A[index], full.B[index], horizon)
+        squares[index] = np.linalg.norm(full.C[index] @ F) ** 2
+    return squares
 
 
 def _squared_difference(sys: System, reduced: System, horizon: int | None) -> tuple[Any, Any]:

@@ -238,3 +238,17 @@ def test_what_overflows_is_refused(function):
     sys = lti.LTI(np.array([[2.0, 1.0], [0.0, 0.5]]), np.ones((2, 1)), np.ones((1, 2)))
     with pytest.raises(lti.NonFiniteError, match="overflow"):
         function(sys, 2000)
+
+
+def test_states_of_a_block_that_differ_in_size():
+    """One step: ‖C B‖, where the states of the block are 1 and 1e-12 and each is seen where it is
+    small, so that C P Cᵀ of a formed P is noise."""
+    A = lti.Rotation(np.array([0.25]), np.array([0.3]))
+    B, C = np.array([[1.5], [-5e-12]]), np.array([[2e-12, 1.1]])
+    one_step = abs(2e-12 * 1.5 - 1.1 * 5e-12)
+    for one in (A, lti.Diagonal(np.array([0.3, 0.2]))):
+        found = lti.h2_norm(lti.LTI(one, B, C), horizon=1)
+        assert found == pytest.approx(one_step, rel=1e-12)
+    sys = lti.LTI(A, B, C)
+    expected = np.linalg.norm(lti.impulse_response(sys, 8)[1:])
+    assert lti.h2_norm(sys, horizon=7) == pytest.approx(expected, rel=1e-12)

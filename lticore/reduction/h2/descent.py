@@ -9,6 +9,7 @@ import scipy.linalg
 import scipy.optimize
 
 from ...arrays.linalg import adjoint
+from ...convert.diagonal import row_norms
 from .modes import (
     LARGEST_RADIUS,
     Candidate,
@@ -56,9 +57,10 @@ def stationarity(target: Target, at: Projection) -> float:
     g_poles, g_b = gradient(target, at)
     poles, b = at.candidate.poles, at.candidate.b
     radial = width(poles, target.circle) * np.abs(g_poles)
-    rows = np.linalg.norm(b, axis=1) * np.linalg.norm(g_b, axis=1)
+    rows = row_norms(b) * row_norms(g_b)
     size = target.energy * max(at.error, _CLOSE)
-    return float(np.sqrt(np.sum(radial**2) + np.sum(rows**2)) / size) if size > 0 else 0.0
+    (slope,) = row_norms(np.concatenate([radial, rows])[None])
+    return float(slope / size) if size > 0 else 0.0
 
 
 def width(poles: np.ndarray, circle: float) -> np.ndarray:
