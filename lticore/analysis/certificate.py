@@ -25,6 +25,7 @@ from ..errors import ArgumentError, NonFiniteError, ShapeError
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import in_double
 from ..systems.modes import multiply
+from ..systems.sequences import check_timing
 from ..systems.structure import is_structured
 from .hinf import hinf_norm
 
@@ -225,8 +226,7 @@ def system_lipschitz(sys: LinearLike[Array], *, timing: Literal["delayed", "curr
 
     Conditions, cost and errors: as :func:`lticore.hinf_norm`.
     """
-    if timing not in ("delayed", "current"):
-        raise ArgumentError(f"timing={timing!r} is not 'delayed' or 'current'")
+    check_timing(timing)
     full = in_double(as_linear(sys))
     if timing == "current":
         ahead = full.C @ full.B

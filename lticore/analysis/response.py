@@ -30,7 +30,7 @@ from ..arrays.linalg import (
 from ..arrays.namespaces import Array, holds, is_numpy, namespace, zeros_like_shape
 from ..equations.dense import schur_forms
 from ..equations.recurrence import dense_recurrence, linear_recurrence
-from ..errors import ArgumentError, ShapeError
+from ..errors import ShapeError
 from ..matrices.balance import balance_dense
 from ..systems.doors import LinearLike, SystemLike, as_linear, as_system
 from ..systems.lti import LTI, in_double, replaced
@@ -49,6 +49,7 @@ from ..systems.quadratic import (
     quadratic_arrays,
     values_of,
 )
+from ..systems.sequences import check_timing
 from ..systems.signals import scaled, unit_signals
 from ..systems.structure import Rotation, Structure, is_structured, map_parameters
 
@@ -95,8 +96,7 @@ def simulate(
     ShapeError, DtypeError, NonFiniteError, ArgumentError
     """
     sys = as_system(sys)
-    if timing not in ("delayed", "current"):
-        raise ArgumentError(f"timing={timing!r} is not 'delayed' or 'current'")
+    check_timing(timing)
     inputs = check_array("inputs", inputs, ndim=2)
     if inputs.shape[-1] != sys.inputs:
         raise ShapeError(

@@ -17,7 +17,7 @@ from ..matrices.factors import hermitian_part
 from ..systems.doors import SystemLike, as_system
 from ..systems.modes import from_modes, is_real, mode_poles, to_modes
 from ..systems.quadratic import QuadraticOutputLTI, System, dense_forms, mapped
-from ..systems.sequences import by_system, check_pair, check_signals
+from ..systems.sequences import by_system, check_pair, check_signals, check_timing
 from ..systems.structure import StateMatrix, is_structured
 from .gramians import controllability_gramian, observability_gramian
 
@@ -76,8 +76,7 @@ def data_gramians(
     covariance (2023); Lall, Marsden & Glavaški, Int. J. Robust Nonlinear Control 12 (2002).
     """
     sys = as_system(sys)
-    if timing not in ("delayed", "current"):
-        raise ArgumentError(f"timing={timing!r} is not 'delayed' or 'current'")
+    check_timing(timing)
     full = mapped(to_double, sys)
     sums: list[Array | None] = [None, None]
     sequences, real = [0, 0], is_real(full.A) and not any(map(is_complex, (full.B, full.C)))
@@ -144,10 +143,10 @@ def _states_and_costates(
     if isinstance(sys, QuadraticOutputLTI) and x is not None:
         # y_i = xᴴ M_i x: dy_i = 2 Re⟨M_i x, dx⟩.
         states = xp.matrix_transpose(_from_modes(A, xp.matrix_transpose(x)))
-        forced = zeros_like_shape(states, states.shape)
+        M, forced = dense_forms(sys.M), zeros_like_shape(states, states.shape)
         for i in range(sys.outputs):
-            M = dense_forms(sys.M)[..., i, :, :]
-            forced = forced + 2 * g[..., i : i + 1] * (states @ xp.matrix_transpose(M))
+            turned = states @ xp.matrix_transpose(M[..., i, :, :])
+            forced = forced + 2 * g[..., i : i + 1] * turned
         drive = drive + xp.matrix_transpose(_in_modes(A, xp.matrix_transpose(forced)))
     return x, _run(A, drive, reverse=True)
 

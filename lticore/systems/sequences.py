@@ -11,6 +11,12 @@ from ..errors import ArgumentError, ShapeError
 from .quadratic import System
 
 
+def check_timing(timing: str) -> None:
+    """Refuse what is neither "delayed" nor "current"."""
+    if timing not in ("delayed", "current"):
+        raise ArgumentError(f"timing={timing!r} is not 'delayed' or 'current'")
+
+
 def check_pair(number: int, batch: Any, names: tuple[str, str]) -> tuple[Any, Any]:
     """Both parts of a batch.
 
