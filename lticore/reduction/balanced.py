@@ -20,9 +20,10 @@ from ..arrays.linalg import (
     real_part,
 )
 from ..arrays.namespaces import Array, holds, namespace, zeros_like_shape
-from ..equations.stability import HORIZON, KEEP, is_stable, offering
+from ..equations.stability import HORIZON, KEEP, is_stable, offering, require_stable
 from ..errors import ArgumentError, NonFiniteError, warn_precision
 from ..hankel.directions import leading_directions
+from ..hankel.given_gramians import GivenGramians, check_gramians
 from ..hankel.gramians import scaled_factors, scaled_gramians
 from ..hankel.values import has_factors, modes_cancel
 from ..matrices.factors import directions_of_factors
@@ -58,6 +59,7 @@ def balanced_truncation(
     energy: float | None = None,
     error: float | None = None,
     horizon: int | None = None,
+    gramians: tuple[Any, Any] | None = None,
     match_dc: bool = False,
     unstable: Literal["refuse", "keep"] = "refuse",
 ) -> Reduction[LTI[Array], Array]: ...
@@ -69,6 +71,7 @@ def balanced_truncation(
     energy: float | None = None,
     error: float | None = None,
     horizon: int | None = None,
+    gramians: tuple[Any, Any] | None = None,
     match_dc: bool = False,
     unstable: Literal["refuse", "keep"] = "refuse",
 ) -> Reduction[QuadraticOutputLTI[Array], Array]: ...
@@ -79,6 +82,7 @@ def balanced_truncation(
     energy: float | None = None,
     error: float | None = None,
     horizon: int | None = None,
+    gramians: tuple[Any, Any] | None = None,
     match_dc: bool = False,
     unstable: Literal["refuse", "keep"] = "refuse",
 ) -> Reduction:
@@ -104,8 +108,13 @@ def balanced_truncation(
         Balance the Gramians of the first T lags instead (TLBT); the system may be unstable, and the
         result is unstable with it. There is no bound, and the result may be unstable where the
         system is not: such poles are reflected, λ → 1/conj λ, and the outputs fitted again over the
-        horizon, for which a dense A must have eigenvectors. A PrecisionWarning says so; ``left``
-        and ``right`` are None then.
+        horizon. A PrecisionWarning says so; ``left`` and ``right`` are None then.
+    gramians : (P, Q), two (..., n, n) Hermitian positive semidefinite arrays, optional
+        Balance these instead of the system's own: of data (:func:`data_gramians`), of some
+        frequencies, of weighted signals. Then σ = √eig(P Q), there is no bound (``error`` goes by
+        2 Σ_{i>r} σ_i all the same), and the result may be unstable where the system, which must be
+        stable, is not: poles are reflected and outputs fitted again to white inputs, with a
+        PrecisionWarning, as over a horizon. Pairs in float32 tell values down to their rounding.
     match_dc : bool
         Balanced singular perturbation: the states beyond r follow at once instead of being dropped,
         so that H_r(1) = H(1). The bound is the same. D changes, and ``left``, ``right`` are None.
@@ -152,6 +161,7 @@ def balanced_truncation(
             energy=energy,
             error=error,
             horizon=horizon,
+            gramians=gramians,
             match_dc=match_dc,
             unstable=unstable,
         )
@@ -165,9 +175,10 @@ def balanced_truncation(
             "coupled ones, do not survive in a dense A; modal_truncation keeps them"
         )
     if found.reflected:
+        kind = "over a horizon" if gramians is None else "of given Gramians"
         warn_precision(
-            f"balancing over a horizon gave {found.reflected} unstable poles: they were reflected "
-            "at the unit circle and the outputs fitted again"
+            f"balancing {kind} gave {found.reflected} unstable poles: they were reflected at the "
+            "unit circle and the outputs fitted again"
         )
     return reduction
 
@@ -208,11 +219,13 @@ def truncate(
     energy: float | None = None,
     error: float | None = None,
     horizon: int | None = None,
+    gramians: tuple[Any, Any] | None = None,
     match_dc: bool = False,
     unstable: Literal["refuse", "keep"] = "refuse",
 ) -> Truncation:
     """:func:`balanced_truncation`, which leaves it to the caller to measure errors and to warn."""
-    _check_options(sys, order, energy, error, horizon, match_dc, unstable)
+    _check_options(sys, order, energy, error, horizon, gramians, match_dc, unstable)
+    pair = None if gramians is None else check_gramians(sys, gramians)
     if sys.order == 0:
         _choose_order(zeros_like_shape(real_part(sys.B), (1, 0)), order, energy, error)
         return Truncation(nothing_to_reduce(sys), 0, 0)
@@ -221,7 +234,7 @@ def truncate(
         stable, rest = split_unstable(full)
         if rest is not None:
             return _reduce_stable_part(full, stable, rest, order, energy, error, match_dc)
-    return _reduce(full, order, energy, error, horizon, match_dc)
+    return _reduce(full, order, energy, error, horizon, match_dc, pair)
 
 
 def with_errors(found: Truncation, horizon: int | None = None) -> Reduction:
@@ -256,11 +269,16 @@ def _reduce(
     error: float | None,
     horizon: int | None,
     match_dc: bool,
+    gramians: GivenGramians | None = None,
 ) -> Truncation:
     def wanted(sigma: Array) -> int:
         return _choose_order(sigma, order, energy, error)
 
-    found = _balance(sys, horizon, wanted)
+    if gramians is None:
+        found = _balance(sys, horizon, wanted)
+    else:
+        require_stable(linear_part(sys), what="balanced truncation of given Gramians")
+        found = _balance_given(sys, gramians)
     reduced = _perturbed if match_dc else _truncated
     return reduced(sys, found, wanted(found.sigma), horizon)
 
@@ -273,6 +291,8 @@ class _Balancing(Generic[Array]):
     level : (...) size of the rounding errors in σ
     count : how many values the factors have, each with such an error; the others are zeros
     rank : largest number of clear values in the batch
+    exact : whether these are the Gramians of the system over all time, so that truncation keeps
+        stability and has a bound
     projections : r ↦ the first r columns of W = S U Σ^{−½} and of V = R V Σ^{−½}, zeros where σ is
         not clear, as in batch entries of lower rank than the others
     """
@@ -282,6 +302,7 @@ class _Balancing(Generic[Array]):
     level: Array
     count: int
     rank: int
+    exact: bool
     projections: Callable[[int], tuple[Array, Array]]
 
 
@@ -296,7 +317,7 @@ def _balance(
         P, Q, t = formed
         sizes = real_part(diagonal(P)), real_part(diagonal(Q))
         sigma, leading = leading_directions(P, Q)
-        found = _balancing(sys.A, sigma, leading, sizes, t, b, e)
+        found = _balancing(sys.A, sigma, leading, sizes, (t, b, e), exact=horizon is None)
         if not has_factors(sys, horizon):
             return found
         order = wanted(found.sigma)
@@ -309,7 +330,15 @@ def _balance(
     with np.errstate(over="ignore"):
         rows = real_part(xp.vecdot(R, R)), real_part(xp.vecdot(S, S))
     _require_finite(xp.concat(rows, axis=-1))
-    return _balancing(sys.A, *directions_of_factors(R, S), rows, t, b, e)
+    exact = horizon is None
+    return _balancing(sys.A, *directions_of_factors(R, S), rows, (t, b, e), exact=exact)
+
+
+def _balance_given(sys: System[Array], given: GivenGramians[Array]) -> _Balancing[Array]:
+    sigma, leading = leading_directions(given.P, given.Q)
+    sizes = real_part(diagonal(given.P)), real_part(diagonal(given.Q))
+    units = given.t, given.b, given.e
+    return _balancing(sys.A, sigma, leading, sizes, units, exact=False, rounding=given.rounding)
 
 
 def _tail_is_lost(found: _Balancing, order: int) -> bool:
@@ -327,15 +356,16 @@ def _balancing(
     sigma: Array,
     leading: Callable[[int], tuple[Array, Array]],
     sizes: tuple[Array, Array],
-    t: Array,
-    b: Array,
-    e: Array,
+    units: tuple[Array, Array, Array],
+    *,
+    exact: bool,
+    rounding: float = EPSILON,
 ) -> _Balancing[Array]:
-    """From directions in states scaled by t and the units (b, e) of :func:`unit_outputs`;
-    ``sizes`` are the diagonals of both Gramians."""
-    xp = namespace(sigma)
+    """From directions in states scaled by t and the units (b, e) of :func:`unit_outputs`, ``units``
+    = (t, b, e); ``sizes`` are the diagonals of both Gramians."""
+    xp, (t, b, e) = namespace(sigma), units
     count, sigma = sigma.shape[-1], pad_values(sigma, order_of(A))
-    level = _rounding_level(A, *sizes)  # the same for all scales t
+    level = rounding * _whole(A, *sizes)  # the same for all scales t
     clear = sigma > level
     rank = int(xp.max(xp.sum(xp.astype(clear, xp.int64), axis=-1)))
 
@@ -343,19 +373,19 @@ def _balancing(
         kept, values = clear[..., None, :count], sigma[..., None, :count]
         scale = xp.where(kept, 1 / xp.sqrt(xp.where(kept, values, 1.0)), 0.0)
         # R = 2^b R' and S = 2^(e − b) S'.
-        units = 2.0 ** xp.clip((e / 2 - b)[..., None, None], -1000.0, 1000.0)
+        unit = 2.0 ** xp.clip((e / 2 - b)[..., None, None], -1000.0, 1000.0)
         left, right = (pad_values(X, count) for X in leading(count))
         for X, row in ((left, t), (right, 1 / t)):
             X *= scale
             X *= row
-        left *= units
-        right /= units
+        left *= unit
+        right /= unit
         return left, right
 
     with np.errstate(over="ignore"):
         whole, level = (scaled(x, e[..., None]) for x in (sigma, level))
     _require_finite(whole)
-    return _Balancing(whole, clear, level[..., 0], count, rank, projections)
+    return _Balancing(whole, clear, level[..., 0], count, rank, exact, projections)
 
 
 def _require_finite(x: Array) -> None:
@@ -372,15 +402,15 @@ def _truncated(sys: System, found: _Balancing, wanted: int, horizon: int | None)
     left, right = found.projections(max(order, 1))
     reduced = _projected(sys, left, right)
     # The exact truncation is stable: one that is not lives on values spoilt by rounding.
-    while order > 0 and horizon is None and not _is_stable(reduced):
+    while order > 0 and found.exact and not _is_stable(reduced):
         order -= 1
         kept = kept & (xp.arange(sys.order) < order)
         columns = xp.astype(kept[..., None, : max(order, 1)], found.sigma.dtype)
         left, right = (X[..., : max(order, 1)] * columns for X in (left, right))
         reduced = _projected(sys, left, right)
-    no_bound = horizon is not None or isinstance(sys, QuadraticOutputLTI)
+    no_bound = not found.exact or isinstance(sys, QuadraticOutputLTI)
     reflected = 0
-    if horizon is not None and not _is_stable(reduced):
+    if not found.exact and not _is_stable(reduced):
         reduced, reflected = repair(sys, reduced, horizon)
     reduction = Reduction(
         system=reduced,
@@ -413,7 +443,7 @@ def _perturbed(sys: Any, found: _Balancing, wanted: int, horizon: int | None) ->
     if order < rank:
         first, second = slice(0, order), slice(order, rank)
         identity = xp.eye(rank - order, dtype=A.dtype)
-        fast = xp.linalg.solve(
+        fast = _fixed_point(
             identity - A[..., second, second],
             xp.concat([A[..., second, first], B[..., second, :]], axis=-1),
         )
@@ -423,17 +453,41 @@ def _perturbed(sys: Any, found: _Balancing, wanted: int, horizon: int | None) ->
         B = B[..., first, :] + A[..., first, second] @ by_input
         C = C[..., first] + C[..., second] @ by_state
         A = A[..., first, first] + A[..., first, second] @ by_state
-    reduced = replace(sys, A=A, B=B, C=C, D=D)
+    reduced, reflected = replace(sys, A=A, B=B, C=C, D=D), 0
+    if not found.exact:
+        if not _is_stable(reduced):
+            reduced, reflected = repair(sys, reduced, horizon)
+        reduced = _with_dc_gain_of(sys, reduced)
     remaining = found.clear & (xp.arange(sys.order) < order)
     reduction = Reduction(
         system=reduced,
         order=order,
         singular_values=found.sigma,
-        error_bound=_bound(found, remaining),
+        error_bound=_bound(found, remaining) if found.exact else None,
         h2_error=None,
     )
     cut = _Cut(sys, reduced, left, right)
-    return Truncation(reduction, wanted, order if found.rank else 0, cut)
+    return Truncation(reduction, wanted, order if found.rank else 0, cut, reflected)
+
+
+def _fixed_point(M: Array, X: Array) -> Array:
+    """M⁻¹ X for M = I − A22, which only other Gramians than the system's can leave singular."""
+    try:
+        return namespace(M).linalg.solve(M, X)
+    except np.linalg.LinAlgError:
+        raise ArgumentError(
+            "match_dc=True: the states beyond this order follow nothing, for 1 is a pole of theirs "
+            "as these Gramians balance them: ask for another order"
+        ) from None
+
+
+def _with_dc_gain_of(sys: LTI, reduced: LTI) -> LTI:
+    """What the directions without a value would have added to H(1) goes to D."""
+    xp = namespace(sys.B)
+    full, small = (frequency_response(x, xp.zeros(1))[..., 0, :, :] for x in (sys, reduced))
+    missing = full - small
+    missing = missing if is_complex(sys.B) else real_part(missing)
+    return replace(reduced, D=missing if reduced.D is None else reduced.D + missing)
 
 
 def _reduce_stable_part(
@@ -505,11 +559,17 @@ def _check_options(
     energy: float | None,
     error: float | None,
     horizon: int | None,
+    gramians: Any,
     match_dc: bool,
     unstable: str,
 ) -> None:
     check_one_given(order=order, energy=energy, error=error)
     check_not_empty(sys.batch_shape)
+    if gramians is not None and (horizon is not None or unstable == "keep"):
+        raise ArgumentError(
+            "gramians= takes the place of the system's own Gramians, over a horizon or of its "
+            "stable part: leave out horizon= and unstable="
+        )
     if unstable not in ("refuse", "keep"):
         raise ArgumentError(f"unstable={unstable!r} is not 'refuse' or 'keep'")
     quadratic = isinstance(sys, QuadraticOutputLTI)
@@ -536,9 +596,9 @@ def _choose_order(
     return check_order(order, sigma.shape[-1])
 
 
-def _rounding_level(A: StateMatrix[Array], p: Array, q: Array) -> Array:
-    """(..., 1) size of the rounding errors in SᴴR: eps · Σ_i ‖R_i‖‖S_i‖ over the states i, for the
-    diagonals p and q of P = R Rᴴ and Q = S Sᴴ.
+def _whole(A: StateMatrix[Array], p: Array, q: Array) -> Array:
+    """(..., 1) Σ_i ‖R_i‖‖S_i‖ over the states i, for the diagonals p and q of P = R Rᴴ and
+    Q = S Sᴴ: eps times this is the size of the rounding errors in SᴴR.
 
     The sum bounds Σσ from above and does not change when the states are rescaled. The two states
     of a rotation block are computed from the same two modes, so they round, and count, together.
@@ -550,4 +610,4 @@ def _rounding_level(A: StateMatrix[Array], p: Array, q: Array) -> Array:
             xp.concat([x[..., 0:pairs:2] + x[..., 1:pairs:2], x[..., rest]], axis=-1)
             for x in (p, q)
         )
-    return EPSILON * xp.sum(xp.sqrt(p) * xp.sqrt(q), axis=-1, keepdims=True)
+    return xp.sum(xp.sqrt(p) * xp.sqrt(q), axis=-1, keepdims=True)

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from ..arrays.linalg import adjoint
 from ..arrays.namespaces import is_numpy
 from ..equations.stability import is_stable, stable_poles
+from ..equations.stein import solve_stein
 from ..errors import ArrayLibraryError
 from ..systems.lti import LTI
-from ..systems.quadratic import QuadraticOutputLTI, System, entry_of, linear_part
-from ..systems.structure import to_dense
-from .h2.modes import candidate_from, make_target, system_of
-from .h2.objective import project
+from ..systems.quadratic import (
+    QuadraticOutputLTI,
+    System,
+    entry_of,
+    forms_of,
+    linear_part,
+    transformed,
+)
+from ..systems.structure import Diagonal, to_dense
+from .h2.modes import Candidate, candidate_from, system_of
+from .h2.objective import inverse_where_clear
 
 
-def repair(sys: System, reduced: System, horizon: int) -> tuple[System, int]:
+def repair(sys: System, reduced: System, horizon: int | None) -> tuple[System, int]:
     """``reduced`` with unstable poles reflected, λ → 1/conj λ, and outputs fitted to those of
-    ``sys`` over the horizon again; dense, as it came. And how many poles these were.
+    ``sys`` over the horizon, or all time, again; dense, as it came. And how many poles these were.
 
     Entries of a batch that are unstable themselves stay as they are: growth over the horizon is
     theirs, and nothing that decays can stand for it.
@@ -35,11 +45,20 @@ def repair(sys: System, reduced: System, horizon: int) -> tuple[System, int]:
             parts.append(small)
             continue
         count += outside
-        target = make_target(one, horizon)
         linear = linear_part(small)
-        found = project(target, candidate_from(linear.A, linear.B, target.real))
-        parts.append(_dense(system_of(one, found.candidate, found.c, found.M)))
+        real = not any(map(np.iscomplexobj, _arrays(small)))
+        candidate = candidate_from(linear.A, linear.B, real)
+        parts.append(_dense(system_of(one, candidate, *_best_outputs(one, candidate, horizon))))
     return _stacked(parts, batch), count
+
+
+def _best_outputs(sys: System, candidate: Candidate, horizon: int | None) -> tuple[Any, Any]:
+    """(Ĉ, M̂) = (C Π, Πᴴ M Π) with Π = X P̂⁻¹, as in :func:`lticore.reduction.h2.objective.project`,
+    but in the states of the system: its A need not have eigenvectors."""
+    own, b = Diagonal(candidate.poles), candidate.b
+    X = solve_stein(linear_part(sys).A, sys.B @ adjoint(b), own, horizon=horizon)
+    fit = X @ inverse_where_clear(solve_stein(own, b @ adjoint(b), horizon=horizon))
+    return sys.C @ fit, transformed(forms_of(sys), fit)
 
 
 def _dense(sys: System) -> System:

@@ -141,6 +141,9 @@ CALLS = {
     "balanced_truncation(match_dc)": lambda xp, sys: _reduction(
         lti.balanced_truncation(sys, order=3, match_dc=True)
     ),
+    "balanced_truncation(gramians)": lambda xp, sys: _reduction(
+        lti.balanced_truncation(sys, order=3, gramians=_pair(sys))
+    ),
     "modal_truncation": lambda xp, sys: _reduction(lti.modal_truncation(sys, 4)),
     "h2_reduction": lambda xp, sys: lti.h2_reduction(sys, 3),
     "complex_balanced_truncation": lambda xp, sys: lti.complex_balanced_truncation(
@@ -186,6 +189,11 @@ def _reduction(reduced):
         reduced.h2_error,
         response(reduced.system),
     ]
+
+
+def _pair(sys):
+    """The system's own Gramians, as if they came from elsewhere."""
+    return lti.controllability_gramian(sys), lti.observability_gramian(sys)
 
 
 def arrays_in(result):
