@@ -165,7 +165,7 @@ def balanced_truncation(
             match_dc=match_dc,
             unstable=unstable,
         )
-    warn_if_lowered(found)
+    warn_if_lowered(found, given=gramians is not None)
     reduction = in_precision_of(sys, with_errors(found, horizon), horizon)
     bound = reduction.error_bound
     if error and bound is not None and not holds(bound <= 2 * error):
@@ -254,11 +254,14 @@ def whole_bound(found: Truncation) -> Array | None:
     return bound + lost_in_poles(cut.full, cut.left, cut.right, cut.reduced)
 
 
-def warn_if_lowered(found: Truncation) -> None:
+def warn_if_lowered(found: Truncation, given: bool = False) -> None:
     if found.clear < found.wanted:
+        cause = f"{found.clear} Hankel singular values stand clear of rounding"
+        if given:
+            cause = f"{found.clear} directions are in both Gramians given, whose ranks may be lower"
         warn_precision(
-            f"order {found.wanted} was asked for, but only {found.clear} Hankel singular values "
-            f"stand clear of rounding: the reduced system has {found.reduction.order} states"
+            f"order {found.wanted} was asked for, but only {cause}: the reduced system has "
+            f"{found.reduction.order} states"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal
@@ -10,12 +11,13 @@ import numpy as np
 
 from ..analysis.response import simulate
 from ..arrays.checks import (
+    is_complex,
     is_single,
     like_precision,
     to_double,
 )
 from ..arrays.linalg import adjoint, pad_values, real_part
-from ..arrays.namespaces import Array, is_numpy, namespace, zeros_like_shape
+from ..arrays.namespaces import Array, as_array, holds, is_numpy, namespace, zeros_like_shape
 from ..convert.diagonal import row_norms
 from ..errors import ArgumentError, NonFiniteError
 from ..systems.doors import LinearLike, as_linear
@@ -28,10 +30,11 @@ class Refit(Generic[Array]):
     """A system with refitted outputs, and what the data say of it.
 
     system : LTI with new C, and new D where asked for
-    residual_before, residual_after : (...) ‖Y − Ŷ‖/‖Y‖ over all steps of all sequences, with the
-        given and with the new outputs (absolute where Y = 0); after ≤ before
+    residual_before, residual_after : (...) ‖Y − Ŷ‖/‖Y‖, weighted, over all steps of all
+        sequences, with the given and with the new outputs (absolute where Y = 0); after ≤ before
     rank : (...) number of directions of (x̂, u) that the data excite; what lies outside stays as
         it was
+    ridge : (...) the μ that was chosen, 0 without ``held_out``
     samples : number of time steps seen, per system of a batch
     """
 
@@ -39,20 +42,27 @@ class Refit(Generic[Array]):
     residual_before: Array
     residual_after: Array
     rank: Array
+    ridge: Array
     samples: int
+
+
+_NAMES = ("inputs", "outputs", "weights")
+#: What ``held_out`` chooses the ridge from; the last leaves outputs nearly as they were.
+RIDGES = (0.0, *(10.0**k for k in range(-12, 3)))
 
 
 def refit_outputs(
     reduced: LinearLike[Array],
-    batches: Iterable[tuple[Array, Array]],
+    batches: Iterable[tuple[Array, Array] | tuple[Array, Array, Array]],
     *,
     feedthrough: bool = False,
     timing: Literal["delayed", "current"] = "delayed",
     rtol: float = 1e-12,
+    held_out: float = 0.0,
 ) -> Refit[Array]:
     """The C (and D) with which a reduced system answers given inputs best, A and B unchanged.
 
-        min_{Ĉ, D̂} Σ_k ‖y_k − Ĉ x̂_k − D̂ u_k‖²,     x̂ the states of the reduced system under u
+        min_{Ĉ, D̂} Σ_k w_k² ‖y_k − Ĉ x̂_k − D̂ u_k‖²,     x̂ the states of the reduced system under u
 
     Solved for the correction of the given outputs, of minimum norm in units in which every state
     and input has the same size over the data: the residual cannot grow, and what the data do not
@@ -62,7 +72,8 @@ def refit_outputs(
     Parameters
     ----------
     reduced : LTI of r states, m inputs, p outputs
-    batches : iterable of pairs (inputs (..., L, m), outputs (..., L, p)), read once
+    batches : iterable of pairs (inputs (..., L, m), outputs (..., L, p)), read once; or of triples,
+        with weights w ≥ 0 (..., L) of the steps, which are 1 otherwise
         Outputs of the full system, or measured ones, under these inputs. Each sequence starts from
         x̂ = 0. L and the batch axes may differ from pair to pair; their last axes are those of the
         system's batch, if it has one, and axes before them count as further data.
@@ -73,6 +84,13 @@ def refit_outputs(
     rtol : float in [0, 1)
         Singular values of the regressors, columns scaled to norm 1, below rtol times the largest
         count as zero.
+    held_out : float in [0, 1)
+        Share of the sequences on which a ridge μ is chosen: the correction W of the outputs then
+        minimises, of 0, 1e-12 … 100, for the μ that leaves least on sequences it was not fitted to,
+
+            ‖Y − Ŷ − X W‖² + μ ‖W‖²      in the units in which states have norm 1 over the data
+
+        and is fitted to all of them in the end. Every ⌊1/held_out⌋-th sequence is held out.
 
     Returns
     -------
@@ -89,48 +107,79 @@ def refit_outputs(
     Raises
     ------
     ArgumentError
-        For no batches or no samples, something else than pairs, rtol outside [0, 1).
+        For no batches or no samples, something else than pairs, rtol or held_out outside [0, 1),
+        fewer sequences than it takes to hold one out.
     ShapeError, DtypeError, NonFiniteError, ArrayLibraryError
 
-    Source: Golub & Van Loan, Matrix Computations, §5.3 and §6.5; Demmel, Grigori, Hoemmen & Langou,
-    SIAM J. Sci. Comput. 34 (2012), for the factor of stacked blocks.
+    Source: Golub & Van Loan, Matrix Computations, §5.3, §6.1.4 and §6.5; Demmel, Grigori, Hoemmen &
+    Langou, SIAM J. Sci. Comput. 34 (2012), for the factor of stacked blocks.
     """
     if not 0 <= rtol < 1:
         raise ArgumentError(f"rtol must lie in [0, 1), but is {rtol!r}")
+    if not 0 <= held_out < 1:
+        raise ArgumentError(f"held_out must lie in [0, 1), but is {held_out!r}")
     reduced = as_linear(reduced, "reduced")
     sys = in_double(reduced)
-    factor, samples = None, 0
+    every = math.floor(1 / held_out) if held_out else 0
+    factors: list[Any] = [None, None]  # of the sequences to fit, of those held out
+    sequences = samples = 0
     size: Array | float = 0.0
     for number, batch in enumerate(batches):
-        inputs, outputs = _check_batch(sys, number, batch)
-        rows = _rows(sys, inputs, outputs, feedthrough, timing)
-        factor = _fold_in(factor, rows)
-        norm = _norm(by_system(sys, outputs))
+        inputs, outputs, weights = _check_batch(sys, number, batch)
+        rows = _rows(sys, inputs, outputs, weights, feedthrough, timing)
+        norm = _norm(by_system(sys, outputs if weights is None else outputs * weights))
         size = namespace(norm).hypot(norm, size + 0 * norm)
         samples += rows.shape[-2]
-    if factor is None or samples == 0:
+        for side, part in enumerate(_divided(rows, inputs.shape[-2], sequences, every)):
+            if part.shape[-2]:
+                factors[side] = _fold_in(factors[side], part)
+        sequences += rows.shape[-2] // max(inputs.shape[-2], 1)
+    if samples == 0:
         raise ArgumentError("batches holds no samples: pass pairs (inputs, outputs) with L ≥ 1")
+    if every and any(factor is None for factor in factors):
+        raise ArgumentError(
+            f"held_out={held_out} of {sequences} sequences leaves none on one side: give more of "
+            "them, or leave held_out= out"
+        )
 
     columns = sys.order + (sys.inputs if feedthrough else 0)
-    regressors, errors = factor[..., :columns], factor[..., columns:]
-    change, rank = _least_change(regressors, errors, rtol)
-    system, before, after = _refitted(reduced, sys, (regressors, errors), change)
+    whole = factors[0]
+    ridge = zeros_like_shape(real_part(sys.B), sys.batch_shape)
+    if every:
+        fitted, held = (_split(x, columns) for x in factors)
+        ridge = _best_ridge(fitted, held, rtol)
+        whole = _fold_in(*factors)
+    fitted = _split(whole, columns)
+    change, rank = _least_change(*fitted, rtol, ridge)
+    change, rank = _least_change(*fitted, rtol, ridge)
+    system, before, after = _refitted(reduced, sys, fitted, change)
     xp = namespace(before)
     size = xp.where(size > 0, size, xp.ones_like(size))
     single = is_single(reduced.B)
     before, after = (like_precision(x / size, single) for x in (before, after))
-    return Refit(system, before, after, rank, samples)
+    return Refit(system, before, after, rank, ridge, samples)
 
 
 def _check_batch(sys: LTI[Array], number: int, batch: Any) -> list[Any]:
-    """(inputs, outputs) in float64 with the common batch shape, which ends with the system's."""
-    pair = check_pair(number, batch, ("inputs", "outputs"))
-    names = [f"{name} of batch {number}" for name in ("inputs", "outputs")]
-    return check_signals(sys, names, [sys.inputs, sys.outputs], list(pair))
+    """(inputs, outputs, weights or None) in float64 with the common batch shape, which ends with
+    the system's; weights (..., L, 1)."""
+    widths = [sys.inputs, sys.outputs, 1]
+    if isinstance(batch, tuple | list) and len(batch) == len(_NAMES):
+        parts = [*batch[:2], as_array(f"weights of batch {number}", batch[2])[..., None]]
+    else:
+        parts = [*check_pair(number, batch, _NAMES[:2]), None]
+    names = [f"{name} of batch {number}" for name in _NAMES]
+    inputs, outputs, weights = check_signals(sys, names, widths, parts)
+    if weights is not None and (is_complex(weights) or not holds(weights >= 0)):
+        raise ArgumentError(f"weights of batch {number} must be real and not negative")
+    return [inputs, outputs, weights]
 
 
-def _rows(sys: LTI[Array], u: Array, y: Array, feedthrough: bool, timing: Any) -> Array:
-    """(batch of the system, samples, columns): states, inputs if asked for, errors of outputs."""
+def _rows(
+    sys: LTI[Array], u: Array, y: Array, weights: Array | None, feedthrough: bool, timing: Any
+) -> Array:
+    """(batch of the system, samples, columns): states, inputs if asked for, errors of outputs, all
+    times the weights."""
     xp = namespace(sys.B, u, y)
     states = u[..., :0]
     if sys.order:
@@ -141,7 +190,8 @@ def _rows(sys: LTI[Array], u: Array, y: Array, feedthrough: bool, timing: Any) -
         errors = errors - u @ xp.matrix_transpose(sys.D)
     dtype = errors.dtype
     parts = [states, *([u] if feedthrough else []), errors]
-    rows = by_system(sys, xp.concat([xp.astype(x, dtype) for x in parts], axis=-1))
+    whole = xp.concat([xp.astype(x, dtype) for x in parts], axis=-1)
+    rows = by_system(sys, whole if weights is None else whole * weights)
     if not bool(xp.all(xp.isfinite(rows))):
         raise NonFiniteError("the states or outputs of the reduced system overflow: it is unstable")
     return rows
@@ -156,14 +206,51 @@ def _fold_in(factor: Any, rows: Any) -> Any:
     return xp.linalg.qr(stacked, mode="reduced")[1]
 
 
-def _least_change(regressors: Array, errors: Array, rtol: float) -> tuple[Array, Array]:
-    """(W, rank): the smallest W, in units of the regressors' norms, that minimises ‖E − X W‖."""
+def _split(factor: Any, columns: int) -> tuple[Any, Any]:
+    """Regressors and errors."""
+    return factor[..., :columns], factor[..., columns:]
+
+
+def _divided(rows: Array, length: int, before: int, every: int) -> tuple[Array, Array]:
+    """Rows of the sequences to fit and of those held out, each ``every``-th of all."""
+    xp = namespace(rows)
+    if every == 0:
+        return rows, rows[..., :0, :]
+    *batch, count, width = rows.shape
+    apart = xp.reshape(rows, (*batch, count // max(length, 1), length, width))
+    held = (before + np.arange(apart.shape[-3])) % every == every - 1
+    fitted, out = (
+        xp.take(apart, xp.asarray(np.flatnonzero(x)), axis=len(batch)) for x in (~held, held)
+    )
+    samples = [xp.reshape(x, (*batch, x.shape[-3] * length, width)) for x in (fitted, out)]
+    return samples[0], samples[1]
+
+
+def _best_ridge(fitted: tuple[Any, Any], held: tuple[Any, Any], rtol: float) -> Any:
+    """(...) The μ whose correction, fitted to the one part, leaves least in the other."""
+    X, E = held
+    xp = namespace(X)
+    candidates = zeros_like_shape(real_part(X), (*X.shape[:-2], len(RIDGES))) + xp.asarray(RIDGES)
+    left = [
+        _norm(E - X @ _least_change(*fitted, rtol, candidates[..., i])[0])
+        for i in range(len(RIDGES))
+    ]
+    best = xp.argmin(xp.stack(left, axis=-1), axis=-1, keepdims=True)
+    return xp.take_along_axis(candidates, best, axis=-1)[..., 0]
+
+
+def _least_change(
+    regressors: Array, errors: Array, rtol: float, ridge: Array
+) -> tuple[Array, Array]:
+    """(W, rank): the smallest W, in units of the regressors' norms, that minimises
+    ‖E − X W‖² + μ ‖W‖²."""
     xp = namespace(regressors)
     norms = row_norms(xp.matrix_transpose(regressors))
     norms = xp.where(norms > 0, norms, xp.ones_like(norms))
     U, sigma, Vh = xp.linalg.svd(regressors / norms[..., None, :], full_matrices=False)
     kept = (sigma > rtol * pad_values(sigma, 1)) & (sigma > 0)
-    inverse = xp.where(kept, 1 / xp.where(kept, sigma, xp.ones_like(sigma)), 0.0)
+    sigma = xp.where(kept, sigma, xp.ones_like(sigma))
+    inverse = xp.where(kept, 1 / (sigma + ridge[..., None] / sigma), 0.0)
     W = adjoint(Vh) @ (inverse[..., None] * (adjoint(U) @ errors))
     return W / norms[..., None], xp.sum(xp.astype(kept, xp.int64), axis=-1)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from lticore.internal import (
 )
 
 from ..layers import QuadraticSSM, capture, ssm_layers
+from ..layers.batches import Batch, Calibration, batches_of
 from ..models.blocks import SequenceBlock, SequenceClassifier, is_plain_linear
 
 #: 2n + m + p above which the h∞ norm costs too much, and twice the Hankel sum bounds it instead.
@@ -26,7 +28,7 @@ _LARGEST_PENCIL = 400
 
 
 def output_error_bound(
-    model: SequenceClassifier, small: SequenceClassifier, inputs: Tensor | tuple[Tensor, ...]
+    model: SequenceClassifier, small: SequenceClassifier, inputs: Calibration
 ) -> np.ndarray:
     """Bound on ‖f(x) − f̂(x)‖₂ for each example, from the systems and measured sizes of signals.
 
@@ -38,11 +40,13 @@ def output_error_bound(
     Parameters
     ----------
     model, small : the classifier and its compressed form; all else but the systems is the same
-    inputs : positional arguments of the models: sequences, or (sequences, lengths)
+    inputs : positional arguments of the models: sequences, or (sequences, lengths); or an iterable
+        of batches, as for :func:`compress`
 
     Returns
     -------
-    (batch,) float64 array. A certificate, several decades above the change itself in deep models.
+    (sequences,) float64 array. A certificate, several decades above the change itself in deep
+    models.
 
     Cost: two runs of the models, and O((n + r + h)³) per layer.
 
@@ -59,15 +63,27 @@ def output_error_bound(
             "the output bound exists for a SequenceClassifier whose layers are linear and "
             "time-invariant and whose gates are plain nn.Linear modules"
         )
+    blocks: Any = zip(model.blocks, small.blocks, strict=True)
+    systems = [_Systems(full, cut) for full, cut in blocks]
+    return np.concatenate([_bound(model, small, systems, x) for x in batches_of(inputs)])
+
+
+def _bound(
+    model: SequenceClassifier, small: SequenceClassifier, systems: list[_Systems], batch: Batch
+) -> np.ndarray:
     blocks: list[list[Any]] = [list(m.blocks) for m in (model, small)]
     inner = [[x for b in half for x in (b, b.ssm)] for half in blocks]
     signals = [
-        capture.run(m, inputs, watched)[1] for m, watched in zip((model, small), inner, strict=True)
+        capture.run(m, batch, watched)[1] for m, watched in zip((model, small), inner, strict=True)
     ]
-    constants = [_constants(full, cut, signals) for full, cut in zip(*blocks, strict=True)]
+    constants = [
+        _constants(full, cut, gains, signals)
+        for full, cut, gains in zip(*blocks, systems, strict=True)
+    ]
     last = certificate.deep_error_bound(constants)[-1]
     steps = signals[0][blocks[0][0]].inputs[0].shape[-2]
-    lengths = inputs[1] if isinstance(inputs, tuple) and len(inputs) > 1 else torch.tensor(steps)
+    given = (*batch.inputs[1:], batch.keywords.get("lengths"), None)[0]
+    lengths = torch.tensor(steps) if given is None else given
     means = to_numpy(last) / np.sqrt(lengths.flatten().clamp(min=1).double().cpu().numpy())
     bound = np.linalg.norm(means.reshape(-1, model.config.documents), axis=1)
     # A head of several linear maps has ReLU between them, of slope 1.
@@ -75,6 +91,27 @@ def output_error_bound(
         if isinstance(linear, nn.Linear):
             bound = certificate.logit_error_bound(_array(linear.weight), bound, 1)
     return to_numpy(bound)
+
+
+@dataclass(frozen=True)
+class _Systems:
+    """Those of a block and of its compressed form, of both directions where there are two."""
+
+    full: SequenceBlock
+    cut: SequenceBlock
+
+    @cached_property
+    def _pairs(self) -> list[tuple[Any, Any]]:
+        layers = (ssm_layers(block.ssm).values() for block in (self.full, self.cut))
+        return [(a.to_lti(), b.to_lti()) for a, b in zip(*layers, strict=True)]
+
+    @cached_property
+    def gain(self) -> float:
+        return sum(_gain(b) + _feedthrough(b) for _, b in self._pairs)
+
+    @cached_property
+    def error(self) -> float:
+        return sum(_gain(_difference(a, b)) for a, b in self._pairs)
 
 
 def certifiable(model: nn.Module) -> bool:
@@ -90,20 +127,21 @@ def certifiable(model: nn.Module) -> bool:
 
 
 def _constants(
-    full: SequenceBlock, cut: SequenceBlock, signals: list[dict[nn.Module, capture.Seen]]
+    full: SequenceBlock,
+    cut: SequenceBlock,
+    systems: _Systems,
+    signals: list[dict[nn.Module, capture.Seen]],
 ) -> LayerConstants:
     sizes = [_norms(seen[b.ssm].inputs[0]) for seen, b in zip(signals, (full, cut), strict=True)]
     outputs = [
         seen[b.ssm].outputs[0].double() for seen, b in zip(signals, (full, cut), strict=True)
     ]
     before = [seen[b].inputs[0].double() for seen, b in zip(signals, (full, cut), strict=True)]
-    layers = zip(ssm_layers(full.ssm).values(), ssm_layers(cut.ssm).values(), strict=True)
-    pairs = [(a.to_lti(), b.to_lti()) for a, b in layers]
     return LayerConstants(
         nonlinearity=_gate_lipschitz(full, outputs),
-        system=sum(_gain(b) + _feedthrough(b) for _, b in pairs),
+        system=systems.gain,
         normalization=_norm_lipschitz(full, before),
-        error=sum(_gain(_difference(a, b)) for a, b in pairs) * sizes[0],
+        error=systems.error * sizes[0],
         input_size=sizes[0],
         reduced_input_size=sizes[1],
     )

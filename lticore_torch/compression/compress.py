@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 import lticore
@@ -22,10 +25,18 @@ from lticore.internal import (
     to_numpy,
 )
 
-from ..certificates.certify import certifiable, output_error_bound
-from ..layers import SSMLayer, StateSpaceLayer, capture, kinds_inside, state_space_layers
+from ..layers import (
+    SelectiveSSM,
+    StateSpaceLayer,
+    capture,
+    kinds_inside,
+    state_space_layers,
+)
 from ..layers.base import Taken, check_plain_parameters
+from ..layers.batches import Batches, Calibration, batches_of
 from . import tuning
+from .losses import Loss, choose_loss
+from .measure import measure
 from .methods import (
     METHODS,
     Criteria,
@@ -33,6 +44,7 @@ from .methods import (
     choose_orders,
 )
 from .report import CompressionReport, LayerReport
+from .sensitivity import first_order_change, gramians_on_data
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -40,6 +52,8 @@ Model = TypeVar("Model", bound=nn.Module)
 _SMALL_ROUNDING = 1e-5
 #: Frequencies of each kind at which rounding is looked for.
 _SAMPLES = 16
+#: Measured and predicted changes of the loss that differ by more than this factor are reported.
+_UNFORESEEN = 10.0
 
 
 def compress(
@@ -51,7 +65,9 @@ def compress(
     error: float | None = None,
     method: str = "balanced",
     horizon: int | None = None,
-    calibration: Tensor | tuple[Tensor, ...] | None = None,
+    calibration: Calibration | None = None,
+    loss: str | Callable[[Any, Any], Tensor] | None = None,
+    seed: int = 0,
     refit: bool = False,
     fine_tune_steps: int = 0,
     learning_rate: float = 1e-3,
@@ -67,7 +83,8 @@ def compress(
     ratio : float in [0, 1)
         Share of all states to remove, spread over the layers as the method does.
     energy : float in (0, 1]
-        Share of Σσ that each layer keeps ("balanced", "balanced-complex", "h2", "tlbt", "tlh2").
+        Share of Σσ that each layer keeps ("balanced", "balanced-complex", "h2", "tlbt", "tlh2"), or
+        of Σσ² that all layers keep together ("data").
     orders : one int per layer
     error : float ≥ 0
         Bound on the h∞ error of each layer: smallest r with 2 Σ_{i>r} σ_i ≤ error ("balanced",
@@ -79,46 +96,76 @@ def compress(
         authors' code of CompreSSM does; for layers without real poles.
         "h2": lowest h2 error (:func:`lticore.h2_reduction`), states as for "balanced".
         "tlbt", "tlh2": the same two over the first ``horizon`` steps.
+        "data": balanced truncation of the Gramians of what the layer's inputs excite on the
+        calibration data and of what the loss notices (:func:`lticore.data_gramians`), states spread
+        by one threshold on σ², which is in units of the loss. For models that were not trained to
+        be compressed; no bound.
         "last", "global", "uniform": modes with the highest h∞ scores, states spread by that rule
         (:func:`lticore.allocate_modal_orders`).
         All come back in the layer's own parameters, conjugate pairs folded. D is untouched, so
         bounds hold for the layer, up to the rounding that the report states (a PrecisionWarning
-        when it is not small). Layers with quadratic outputs are known to "balanced", "h2", "tlbt"
-        and "tlh2", selective ones to "balanced" (:meth:`SelectiveSSM.reduce`), without bounds.
+        when it is not small). Layers with quadratic outputs are known to "balanced", "data",
+        "h2", "tlbt" and "tlh2", selective ones, which are always judged on data, to "balanced" and
+        "data" (:meth:`SelectiveSSM.reduce`), without bounds.
     horizon : int ≥ 1
         For "tlbt" and "tlh2", and for these only.
-    calibration : tensor or tuple of tensors, optional
-        Positional arguments of the model: a batch on which the change of the output is measured
-        and, for a :class:`SequenceClassifier`, certified; needed for selective layers, ``refit``
-        and fine-tuning. It runs in evaluation mode.
+    calibration : batches of inputs, optional
+        One batch, as a tensor, a tuple of the model's positional arguments or a dict of keyword
+        ones; or an iterable of batches, of which pairs are (inputs, labels), a DataLoader for
+        example: it is gone through several times, in the memory of one batch. Needed for "data",
+        selective layers, ``refit`` and ``fine_tune_steps``; where given, the change of output and
+        loss is measured and, for a :class:`SequenceClassifier`, certified. The model runs in
+        evaluation mode and stays as it was. A few hundred sequences do.
+    loss : "cross-entropy", "output" or a function (output, batch) → (batch,) or mean, optional
+        What "data" and selective layers count by. By default "cross-entropy" where the output is
+        logits: that of a :class:`SequenceClassifier`, one named ``logits``, or with integer labels
+        beside all but its last axis; no labels are needed, for the model's own softmax gives the
+        (Fisher) metric. Else "output", its norm. A function gets the batch as it came.
+    seed : int ≥ 0, of the directions of the output that are looked at
     refit : bool
-        Fit C of each compressed layer to the outputs of the original one on the calibration data
-        (:func:`lticore.refit_outputs`).
+        Fit C of each compressed layer, one after the other, to the outputs of the original one
+        (:func:`lticore.refit_outputs`): inputs are those of the model as reduced and fitted so far.
+        With "data" the steps count by the size of the gradient of the loss.
     fine_tune_steps : int ≥ 0
-        Adam steps of ``learning_rate`` towards the outputs of the original on the calibration data,
-        in all parameters that are trainable.
+        Adam steps of ``learning_rate`` towards the outputs of the original, in all parameters that
+        are trainable: :func:`lticore_torch.compression.tuning.distil`.
+
+    A trained model that nobody regularised is best given all three:
+
+        small, report = compress(model, ratio=0.8, method="data", calibration=batches,
+                                 refit=True, fine_tune_steps=200)
 
     Returns
     -------
     (model, report) : the copy has the dtype, device and mode of the original, and trains on.
 
-    Cost: one reduction per layer, O(n³), or per channel; "h2" starts from eleven points.
+    Cost: one reduction per layer, O(n³), or per channel; "h2" starts from eleven points. "data"
+    runs the model forward and backward once over the calibration data, ``refit`` both models once
+    for each layer, fine-tuning both for every step.
 
     Raises
     ------
     ArgumentError
         For a model without state-space layers, an unknown method, or criteria out of range; for
         layers of whose parameters some are made of others, by a parametrisation or by pruning: the
-        message says how to make them plain, keeping their values.
+        message says how to make them plain, keeping their values. For calibration data that hold
+        no batches, or from which no gradients reach a layer.
+    NonFiniteError
+        For NaN or infinity in a batch, or in the loss.
 
-    Source: Schwerdtner et al., HSVR, §2.4 and Appendix C.1.
+    Source: Schwerdtner et al., HSVR, §2.4 and Appendix C.1; Otto, Padovan & Rowley (2023) for
+    "data", whose second Gramian is then, for cross-entropy, the Fisher metric seen from the layer.
     """
     if method not in METHODS:
         raise ArgumentError(f"method={method!r} is not one of {sorted(METHODS)}")
     check_one_given(ratio=ratio, energy=energy, orders=orders, error=error)
     check_integer("fine_tune_steps", fine_tune_steps, minimum=0)
-    if calibration is None and (refit or fine_tune_steps):
-        raise ArgumentError("refit= and fine_tune_steps= need calibration=, a batch of inputs")
+    check_integer("seed", seed, minimum=0)
+    chosen, criteria = METHODS[method], Criteria(ratio, energy, orders, error, horizon)
+    if calibration is None and (refit or fine_tune_steps or chosen.on_data):
+        raise ArgumentError(
+            "method='data', refit= and fine_tune_steps= need calibration=, batches of inputs"
+        )
     originals = state_space_layers(model)
     if not originals:
         raise ArgumentError(
@@ -126,39 +173,103 @@ def compress(
         )
     for layer in originals.values():
         check_plain_parameters(layer)
-    output: Any = None
-    seen: dict[nn.Module, capture.Seen] = {}
-    if calibration is not None:
-        output, seen = capture.run(model, calibration, originals.values())
+    if calibration is None:
+        systems = [_judged(name, layer) for name, layer in originals.items()]
+        small, reports = _reduced(model, systems, chosen, criteria)
+        return small, _report(method, model, small, reports)
+    with _random_state_kept():
+        batches = batches_of(calibration)
+        target = _choose_loss(loss, model, batches, seed)
+        systems = _judged_on_data(model, originals, chosen, batches, target)
+        small, reports = _reduced(model, systems, chosen, criteria)
+        layers = state_space_layers(small)
+        predicted = None
+        if chosen.on_data:
+            predicted = first_order_change(model, originals, layers, batches, target)
+        if refit:
+            pairs = list(zip(originals.values(), layers.values(), strict=True))
+            tuning.refit(model, small, pairs, batches, target if chosen.on_data else None)
+        if fine_tune_steps:
+            tuning.distil(
+                small, model, batches, target, steps=fine_tune_steps, learning_rate=learning_rate
+            )
+        if refit or fine_tune_steps:
+            reports = [replace(x, error_bound=None) for x in reports]
+        measured = measure(model, small, batches, target, certify=not fine_tune_steps)
+    if predicted is not None and not (refit or fine_tune_steps):
+        _warn_if_unforeseen(measured.loss_change, predicted)
+    found = {**asdict(measured), "predicted_loss_change": predicted}
+    return small, _report(method, model, small, reports, **found)
 
-    chosen, criteria = METHODS[method], Criteria(ratio, energy, orders, error, horizon)
-    systems = [_judged(name, layer, seen.get(layer)) for name, layer in originals.items()]
-    allocated = choose_orders(chosen, systems, criteria)
+
+def _warn_if_unforeseen(measured: float, predicted: float) -> None:
+    if measured > _UNFORESEEN * predicted or predicted > _UNFORESEEN * measured:
+        warnings.warn(
+            f"the loss changed by {measured:.1e}, where {predicted:.1e} was predicted to first "
+            "order: the cut is too deep for what the data say of small changes. Remove fewer "
+            "states, or refit and fine-tune",
+            PrecisionWarning,
+            stacklevel=3,
+        )
+
+
+@contextmanager
+def _random_state_kept() -> Iterator[None]:
+    """For loaders of data, which shuffle by torch's generator."""
+    with torch.random.fork_rng():
+        yield
+
+
+def _choose_loss(loss: Any, model: nn.Module, batches: Batches, seed: int) -> Loss:
+    first = next(iter(batches))
+    output, _ = capture.run(model, first)
+    return choose_loss(loss, model, output, first.labels, seed)
+
+
+def _judged_on_data(
+    model: nn.Module,
+    layers: dict[str, StateSpaceLayer],
+    method: Method,
+    batches: Batches,
+    loss: Loss,
+) -> list[Any]:
+    """What the method sees of each layer; of selective ones always what they did on data."""
+    measured = {
+        name: layer
+        for name, layer in layers.items()
+        if method.on_data or isinstance(layer, SelectiveSSM)
+    }
+    found = gramians_on_data(model, measured, batches, loss) if measured else {}
+    return [found.get(name) or _judged(name, layer) for name, layer in layers.items()]
+
+
+def _reduced(
+    model: Model, systems: list[Any], method: Method, criteria: Criteria
+) -> tuple[Model, list[LayerReport]]:
+    orders = choose_orders(method, systems, criteria)
     small = _copied(model)
     layers = state_space_layers(small)
-    changed = bool(refit or fine_tune_steps)
     reports = [
-        _reduce_layer(name, layer, sys, order, chosen, criteria, changed)
-        for (name, layer), sys, order in zip(layers.items(), systems, allocated, strict=True)
+        _reduce_layer(name, layer, sys, order, method, criteria)
+        for (name, layer), sys, order in zip(layers.items(), systems, orders, strict=True)
     ]
-    if refit:
-        pairs = zip(originals.values(), layers.values(), strict=True)
-        tuning.refit({a: b for a, b in pairs if isinstance(b, SSMLayer)}, seen)
-    if fine_tune_steps and calibration is not None:
-        tuning.fine_tune(
-            small, calibration, output, steps=fine_tune_steps, learning_rate=learning_rate
-        )
-    measured: dict[str, float] = {}
-    if calibration is not None:
-        measured = _measured(model, small, calibration, output, fine_tune_steps > 0)
-    report = CompressionReport(
+    return small, reports
+
+
+def _report(
+    method: str,
+    model: nn.Module,
+    small: nn.Module,
+    layers: list[LayerReport],
+    **found: Any,
+) -> CompressionReport:
+    return CompressionReport(
         method=method,
-        layers=tuple(reports),
+        layers=tuple(layers),
         parameters_before=_count(model),
         parameters_after=_count(small),
-        **measured,
+        **found,
     )
-    return small, report
 
 
 def _copied(model: Model) -> Model:
@@ -171,10 +282,10 @@ def _copied(model: Model) -> Model:
         ) from error
 
 
-def _judged(name: str, layer: StateSpaceLayer, seen: capture.Seen | None) -> Any:
+def _judged(name: str, layer: StateSpaceLayer) -> Any:
     """What the methods see of a layer."""
     try:
-        return layer.judged(None if seen is None else seen.inputs)
+        return layer.judged()
     except ArgumentError as error:
         raise ArgumentError(f"layer '{name}': {error}") from None
 
@@ -186,7 +297,6 @@ def _reduce_layer(
     order: int,
     method: Method,
     criteria: Criteria,
-    changed: bool,
 ) -> LayerReport:
     flops_before = layer.flops_per_step()
     bound, rounding, size = None, None, 0.0
@@ -208,7 +318,7 @@ def _reduce_layer(
         kind=type(layer).__name__,
         order_before=judged.order,
         order=layer.order,
-        error_bound=None if changed else bound,
+        error_bound=bound,
         rounding=rounding,
         singular_values=tuple(map(float, values)),
         flops_before=flops_before,
@@ -265,25 +375,6 @@ def _added(values: list[Any]) -> np.ndarray:
     if any(x is None for x in values):
         return np.zeros(0)
     return np.sum([to_numpy(x) for x in values], axis=0)
-
-
-def _measured(
-    model: Any,
-    small: Any,
-    calibration: Tensor | tuple[Tensor, ...],
-    output: Tensor,
-    tuned: bool,
-) -> dict[str, float]:
-    difference = (capture.run(small, calibration)[0] - output).double()
-    size = output.double().norm()
-    found = {
-        "output_change": float(difference.norm() / size) if size > 0 else float(difference.norm()),
-        "largest_output_change": float(difference.reshape(len(difference), -1).norm(dim=1).max()),
-    }
-    # Refitting changes systems only, which the bound compares as they are.
-    if certifiable(model) and not tuned:
-        found["output_bound"] = float(output_error_bound(model, small, calibration).max())
-    return found
 
 
 def _count(model: nn.Module) -> int:

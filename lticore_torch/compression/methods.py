@@ -20,7 +20,8 @@ from lticore.internal import (
 )
 
 from ..layers.base import channels
-from ..layers.selective import MeanGramians
+from ..layers.on_data import OnData
+from ..layers.selective import StateGramians
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Method:
     timed : whether a horizon is needed
     quadratic : whether it knows quadratic outputs
     selective : whether it knows selective layers
+    on_data : whether it judges every layer on data
     """
 
     allocate: Callable[[list[Any], Criteria], list[int]]
@@ -52,13 +54,14 @@ class Method:
     timed: bool = False
     quadratic: bool = False
     selective: bool = False
+    on_data: bool = False
 
 
 def choose_orders(method: Method, systems: list[Any], criteria: Criteria) -> list[int]:
     """One order per layer, after the checks common to all methods.
 
     ``systems`` holds, for each layer, an LTI (with a batch axis for one per channel), a
-    QuadraticOutputLTI, or the MeanGramians of a selective layer.
+    QuadraticOutputLTI, or the StateGramians of a selective layer.
     """
     if method.timed != (criteria.horizon is not None):
         raise ArgumentError(
@@ -81,8 +84,9 @@ def choose_orders(method: Method, systems: list[Any], criteria: Criteria) -> lis
 
 
 def _check_kinds(method: Method, systems: list[Any], criteria: Criteria) -> None:
-    quadratic = any(isinstance(sys, lticore.QuadraticOutputLTI) for sys in systems)
-    selective = any(isinstance(sys, MeanGramians) for sys in systems)
+    linear = [sys.sys if isinstance(sys, OnData) else sys for sys in systems]
+    quadratic = any(isinstance(sys, lticore.QuadraticOutputLTI) for sys in linear)
+    selective = any(isinstance(sys, StateGramians) for sys in systems)
     for found, known, name in (
         (quadratic, method.quadratic, "quadratic"),
         (selective, method.selective, "selective"),
@@ -102,7 +106,7 @@ def _check_kinds(method: Method, systems: list[Any], criteria: Criteria) -> None
 
 def _values(sys: Any, horizon: int | None) -> np.ndarray:
     """Hankel singular values of a layer, added over its channels."""
-    if isinstance(sys, MeanGramians):
+    if isinstance(sys, StateGramians):
         return sys.singular_values
     if isinstance(sys, lticore.QuadraticOutputLTI):
         return to_numpy(lticore.balanced_truncation(sys, order=1, horizon=horizon).singular_values)
@@ -119,6 +123,21 @@ def _by_energy(systems: list[Any], criteria: Criteria) -> list[int]:
         ]
     sigmas = [_values(sys, criteria.horizon) for sys in systems]
     return lticore.allocate_orders(sigmas, ratio=criteria.ratio, energy=criteria.energy)
+
+
+def _by_loss(systems: list[Any], criteria: Criteria) -> list[int]:
+    """One threshold on σ², in units of the loss, over all layers: with ``energy``, that share of
+    Σσ² is kept in all."""
+    squares = [sys.singular_values**2 for sys in systems]
+    left = [np.append(np.cumsum(x[:0:-1])[::-1], 0.0) for x in squares]  # Σ_{i>r} σ_i², r ≥ 1
+    ratio, energy = criteria.ratio, criteria.energy
+    if energy is None:
+        return lticore.allocate_orders_by_error(left, ratio=ratio)
+    if not 0 < energy <= 1:
+        raise ArgumentError(f"energy must lie in (0, 1], but is {energy!r}")
+    every = np.sort(np.concatenate(squares))
+    dropped = int(np.sum(np.cumsum(every) <= (1 - energy) * every.sum()))
+    return lticore.allocate_orders_by_error(left, budget=max(len(every) - dropped, len(systems)))
 
 
 def _by_complex_energy(systems: list[Any], criteria: Criteria) -> list[int]:
@@ -155,6 +174,10 @@ def _balanced(sys: Any, order: int, criteria: Criteria) -> lticore.Reduction:
     return lticore.balanced_truncation(sys, order=order, horizon=criteria.horizon)
 
 
+def _on_data(sys: OnData, order: int, criteria: Criteria) -> lticore.Reduction:
+    return lticore.balanced_truncation(sys.sys, order=order, gramians=(sys.P, sys.Q))
+
+
 def _complex(sys: Any, order: int, criteria: Criteria) -> lticore.Reduction:
     return lticore.complex_balanced_truncation(sys, order=order)
 
@@ -172,6 +195,7 @@ _ENERGY = ("ratio", "energy")
 METHODS = {
     "balanced": Method(_by_energy, _balanced, (*_ENERGY, "error"), quadratic=True, selective=True),
     "balanced-complex": Method(_by_complex_energy, _complex, (*_ENERGY, "error")),
+    "data": Method(_by_loss, _on_data, _ENERGY, quadratic=True, selective=True, on_data=True),
     "h2": Method(_by_energy, _h2, _ENERGY, quadratic=True),
     "tlbt": Method(_by_energy, _balanced, _ENERGY, timed=True, quadratic=True),
     "tlh2": Method(_by_energy, _h2, _ENERGY, timed=True, quadratic=True),

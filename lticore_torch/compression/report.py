@@ -48,6 +48,10 @@ class CompressionReport:
     output_bound : the deep certificate: the largest bound on ‖f(x) − f̂(x)‖₂ over the sequences of
         the calibration data (:func:`output_error_bound`); None where it does not exist
     largest_output_change : the largest measured ‖f(x) − f̂(x)‖₂ over these sequences
+    loss_change : root mean square over the sequences of the change of the loss: √(2 KL) of the
+        softmax for "cross-entropy", the norm of the change for "output"
+    predicted_loss_change : by method "data", the same to first order in what was cut, before
+        refitting and fine-tuning: right where changes are small
     """
 
     method: str
@@ -57,6 +61,8 @@ class CompressionReport:
     output_change: float | None = None
     largest_output_change: float | None = None
     output_bound: float | None = None
+    loss_change: float | None = None
+    predicted_loss_change: float | None = None
 
     @property
     def orders(self) -> list[int]:
@@ -95,6 +101,11 @@ class CompressionReport:
             lines.append(
                 f"output: changed by {self.output_change:.2e} of its size; worst sequence by "
                 f"{self.largest_output_change:.1e}{bound}"
+            )
+        if self.loss_change is not None and self.predicted_loss_change is not None:
+            lines.append(
+                f"loss: changed by {self.loss_change:.1e}; by the cut to first order "
+                f"{self.predicted_loss_change:.1e}"
             )
         return "\n".join(lines)
 

@@ -2,77 +2,186 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 import lticore
 from lticore.errors import ArgumentError
 
-from ..layers import QuadraticSSM, SSMLayer, capture
+from ..layers import QuadraticSSM, SSMLayer, StateSpaceLayer, capture
+from ..layers.batches import Batch, Batches
 from ..ops.bridge import to_array
+from .losses import Loss
+from .sensitivity import calls_of
+
+#: Every so many batches, or sequences where batches are few, one is for choosing.
+HELD_OUT = 4
+#: How often the held-out part is looked at.
+_LOOKS = 8
+#: Share of the steps in which the learning rate rises.
+_WARMUP = 0.1
 
 
-def refit(layers: dict[nn.Module, SSMLayer], seen: dict[nn.Module, capture.Seen]) -> None:
-    """Outputs C of compressed layers fitted to what the original ones answered to their inputs.
+def refit(
+    model: nn.Module,
+    small: nn.Module,
+    layers: Sequence[tuple[StateSpaceLayer, StateSpaceLayer]],
+    batches: Batches,
+    loss: Loss | None,
+) -> None:
+    """Outputs C of compressed layers fitted to what the original ones answered.
 
-    ``layers`` maps each original layer to its compressed one, ``seen`` to what it saw. Layers with
-    quadratic outputs stay as they are. D stays.
+    ``layers`` are pairs of an original layer and its compressed one. One after the other, in the
+    order in which they are called: inputs are those in the model as far as it is reduced and
+    fitted, targets the outputs in the original; every fourth sequence, where there are as many,
+    chooses a ridge. With ``loss`` the steps count by the size of its gradient there. Layers with
+    quadratic outputs and selective ones stay as they are, and so does D.
     """
-    for original, layer in layers.items():
-        if isinstance(layer, QuadraticSSM):
-            continue
-        batches = []
-        for u, y, options in zip(*_records(seen[original]), strict=True):
+    changed: dict[nn.Module, StateSpaceLayer] = dict(layers)
+    _, seen = capture.run(model, next(iter(batches)), changed)
+    held_out = 1 / HELD_OUT if sum(batch.count for batch in batches) >= HELD_OUT else 0.0
+    for original in seen:
+        layer = changed[original]
+        if isinstance(layer, SSMLayer) and not isinstance(layer, QuadraticSSM):
+            answers = _answers(model, small, (original, layer), batches, loss)
+            found = lticore.refit_outputs(
+                layer.to_lti(), answers, timing="current", held_out=held_out
+            )
+            layer.load_lti(found.system)
+
+
+def _answers(
+    model: nn.Module,
+    small: nn.Module,
+    pair: tuple[Any, SSMLayer],
+    batches: Batches,
+    loss: Loss | None,
+) -> Iterator[tuple[Any, ...]]:
+    """(inputs of the compressed layer, outputs of the original one, weights), batch by batch."""
+    original, layer = pair
+    for number, batch in enumerate(batches):
+        wanted = capture.run(model, batch, [original])[1][original]
+        given = capture.run(small, batch, [layer])[1][layer]
+        signals = [given.inputs, wanted.outputs]
+        if loss is not None:
+            calls = calls_of(model, {"": original}, number, batch, loss)
+            signals.append([call.cotangent for call in calls])
+        for *parts, options in zip(*signals, given.options, strict=True):
             if options.get("state") is not None:
                 raise ArgumentError(
                     "refit= fits outputs of layers that start from rest, but the model gives one a "
                     "state: give whole sequences as calibration, or leave refit= out"
                 )
             if options.get("reverse", False):
-                u, y = u.flip(-2), y.flip(-2)
-            u, y = (x.reshape(-1, *x.shape[-2:]).double() for x in (u, y))
-            u, y = (layer.signals_of_channels(x).contiguous() for x in (u, y))
-            batches.append((to_array(u), to_array(y)))
-        layer.load_lti(lticore.refit_outputs(layer.to_lti(), batches, timing="current").system)
-
-
-def _records(seen: capture.Seen) -> tuple[list[Any], list[Any], list[Any]]:
-    return seen.inputs, seen.outputs, seen.options
+                parts = [x.flip(-2) for x in parts]
+            parts = [x.reshape(-1, *x.shape[-2:]).double() for x in parts]
+            u, y, *g = (layer.signals_of_channels(x).contiguous() for x in parts)
+            yield (to_array(u), to_array(y), *(to_array(x.norm(dim=-1)) for x in g))
 
 
 @torch.enable_grad()
-def fine_tune(
+def distil(
     small: nn.Module,
-    inputs: Tensor | tuple[Tensor, ...],
-    target: Tensor,
+    model: nn.Module,
+    batches: Batches,
+    loss: Loss,
     *,
     steps: int,
     learning_rate: float,
 ) -> None:
-    """Train a compressed model on its original's outputs: Adam on the mean squared difference.
+    """Train a compressed model on its original's outputs.
 
-    In evaluation mode (no dropout, running statistics), on one batch. The parameters of the best
-    step are kept, so the difference does not grow.
+    Adam, one batch a step and again from the first, on the Kullback–Leibler divergence of the
+    original's softmax where the loss is cross-entropy, else on the mean squared difference; the
+    rate rises over the first tenth of the steps and falls to zero as a cosine. In evaluation mode:
+    no dropout, running statistics as they are. Every fourth batch, of fewer than four every fourth
+    sequence, is held out, and the parameters that did best there are kept, so that the difference
+    does not grow on it.
     """
     parameters = [p for p in small.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=learning_rate)
-    modes = {module: module.training for module in small.modules()}
-    small.eval()
-    arguments = inputs if isinstance(inputs, tuple) else (inputs,)
-    best, kept = float("inf"), [p.detach().clone() for p in parameters]
-    for step in range(steps + 1):
-        loss = (small(*arguments) - target).square().mean()
-        if loss.item() < best:
-            best, kept = loss.item(), [p.detach().clone() for p in parameters]
-        if step < steps:
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: _rate(k, steps))
+    count = sum(1 for _ in batches)
+    distance = _divergence if loss.kind == "cross-entropy" else _squares
+    best, kept = math.inf, [p.detach().clone() for p in parameters]
+    stream = _cycle(batches)
+    looks = {round(k * steps / _LOOKS) for k in range(_LOOKS + 1)}
+    with capture.evaluating(small), capture.evaluating(model):
+        for step in range(steps + 1):
+            if step in looks:
+                left = _held_out(small, model, batches, count, distance)
+                if left < best:
+                    best, kept = left, [p.detach().clone() for p in parameters]
+            if step == steps:
+                break
+            _, batch = next(x for x in stream if not _whole_held_out(x[0], count))
+            each = _distances(small, model, batch, distance)
+            rows = _rows_held_out(each, count)
+            each = each[~rows] if count < HELD_OUT and not bool(rows.all()) else each
             optimizer.zero_grad()
-            loss.backward()
+            each.mean().backward()
             optimizer.step()
+            schedule.step()
     with torch.no_grad():
         for p, value in zip(parameters, kept, strict=True):
             p.copy_(value)
             p.grad = None
-    for module, mode in modes.items():
-        module.training = mode
+
+
+def _rate(step: int, steps: int) -> float:
+    rising = max(_WARMUP * steps, 1)
+    if step < rising:
+        return (step + 1) / rising if rising > 1 else 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(steps - rising, 1)))
+
+
+def _cycle(batches: Batches) -> Iterator[tuple[int, Batch]]:
+    for _ in itertools.count():
+        yield from enumerate(batches)
+
+
+def _whole_held_out(number: int, count: int) -> bool:
+    return count >= HELD_OUT and number % HELD_OUT == HELD_OUT - 1
+
+
+def _rows_held_out(each: Tensor, count: int) -> Tensor:
+    rows = torch.arange(len(each), device=each.device) % HELD_OUT == HELD_OUT - 1
+    # Of a few sequences none can be spared.
+    return rows if bool(rows.any()) else ~rows
+
+
+@torch.no_grad()
+def _held_out(
+    small: nn.Module, model: nn.Module, batches: Batches, count: int, distance: Any
+) -> float:
+    total, rows = 0.0, 0
+    for number, batch in enumerate(batches):
+        if count >= HELD_OUT and not _whole_held_out(number, count):
+            continue
+        each = _distances(small, model, batch, distance)
+        each = each if count >= HELD_OUT else each[_rows_held_out(each, count)]
+        total, rows = total + float(each.double().sum()), rows + len(each)
+    return total / max(rows, 1)
+
+
+def _distances(small: nn.Module, model: nn.Module, batch: Batch, distance: Any) -> Tensor:
+    with torch.no_grad():
+        target = capture.tensor_of(model(*batch.inputs, **batch.keywords))
+    return distance(capture.tensor_of(small(*batch.inputs, **batch.keywords)), target)
+
+
+def _divergence(y: Tensor, target: Tensor) -> Tensor:
+    """Kullback–Leibler, (batch,), mean over what lies between batch and classes."""
+    logs, wanted = (functional.log_softmax(x, dim=-1) for x in (y, target))
+    each = functional.kl_div(logs, wanted, log_target=True, reduction="none").sum(dim=-1)
+    return each.reshape(len(y), -1).mean(dim=1)
+
+
+def _squares(y: Tensor, target: Tensor) -> Tensor:
+    return (y - target).square().reshape(len(y), -1).mean(dim=1)

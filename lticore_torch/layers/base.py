@@ -16,11 +16,10 @@ from torch.nn.utils import prune
 
 import lticore
 from lticore.errors import ArgumentError, DtypeError, ShapeError, UnstableSystemError
-from lticore.internal import (
-    to_numpy,
-)
+from lticore.internal import mapped, to_numpy
 
 from ..ops.bridge import to_array
+from .on_data import OnData
 
 #: 1 − ρ of every pole stays above this: exact in float64, where poles are formed.
 SMALLEST_GAP = 1e-13
@@ -75,18 +74,23 @@ class StateSpaceLayer(nn.Module, ABC):
         """Real multiplications and additions of :meth:`step` for one sequence."""
 
     @abstractmethod
-    def judged(self, inputs: Sequence[Tensor] | None) -> Any:
-        """What compression judges the states by: a system, or Gramians of what they did on data.
-
-        Parameters
-        ----------
-        inputs : batches (..., L, features) that the layer has seen, where there are any
+    def judged(self) -> Any:
+        """What compression judges the states by without data: a system.
 
         Raises
         ------
         ArgumentError
-            For a layer whose states are judged on data, without any.
+            For a layer whose states are judged on data.
         """
+
+    @abstractmethod
+    def sums_on(self, u: Tensor, g: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """(N P, N Q): what inputs u and cotangents g of the outputs, N sequences (..., L, features)
+        of both, add to the Gramians on data."""
+
+    @abstractmethod
+    def judged_by(self, P: np.ndarray, Q: np.ndarray) -> Any:
+        """What compression judges the states by on data."""
 
     @abstractmethod
     def reduce_states(self, order: int, judged: Any, reduce: Reduce) -> list[Taken]:
@@ -157,8 +161,17 @@ class SSMLayer(StateSpaceLayer):
     def to_lti(self) -> lticore.LTI:
         """The layer's (A, B, C, D) as a system over NumPy (CPU) or CuPy (CUDA) arrays, float64."""
 
-    def judged(self, inputs: Sequence[Tensor] | None) -> Any:
+    def judged(self) -> Any:
         return self.to_lti()
+
+    def sums_on(self, u: Tensor, g: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        u, g = (x.reshape(-1, *x.shape[-2:]).double() for x in (u, g))
+        pair = [to_array(self.signals_of_channels(x).contiguous()) for x in (u, g)]
+        P, Q = lticore.data_gramians(self.to_lti(), [(pair[0], pair[1])], timing="current")
+        return len(u) * to_numpy(P), len(u) * to_numpy(Q)
+
+    def judged_by(self, P: np.ndarray, Q: np.ndarray) -> OnData:
+        return OnData(mapped(to_numpy, self.to_lti()), P, Q)
 
     def reduce_states(self, order: int, judged: Any, reduce: Reduce) -> list[Taken]:
         reductions = [reduce(x, order) for x in channels(judged)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lticore.errors import ArgumentError
+
+from .batches import Batch
 
 
 @dataclass
@@ -23,46 +26,97 @@ class Seen:
 
 @torch.no_grad()
 def run(
-    model: nn.Module, inputs: Tensor | tuple[Tensor, ...], watched: Iterable[nn.Module] = ()
-) -> tuple[Tensor, dict[nn.Module, Seen]]:
-    """Output of the model in evaluation mode, and what the watched modules saw.
+    model: nn.Module, batch: Batch, watched: Iterable[nn.Module] = ()
+) -> tuple[Any, dict[nn.Module, Seen]]:
+    """Output of the model in evaluation mode, and what the watched modules saw, in the order of
+    their first calls.
 
-    The model's mode is restored. ``inputs`` are its positional arguments.
+    The model's mode is restored.
 
     Raises
     ------
     ArgumentError
-        When a watched module was not called, or ``inputs`` is neither tensor nor tuple.
+        When a watched module was not called.
     """
-    if not isinstance(inputs, Tensor | tuple):
-        raise ArgumentError(
-            f"the data to run the model on is a {type(inputs).__name__}: give one batch, a tensor "
-            "or the tuple of the model's positional arguments; torch.cat makes one of several"
-        )
-    seen = {module: Seen() for module in watched}
-    modes = {module: module.training for module in model.modules()}
-    handles = [m.register_forward_hook(_recorder(seen[m]), with_kwargs=True) for m in seen]
-    model.eval()
-    try:
-        output = model(*inputs) if isinstance(inputs, tuple) else model(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
-    for module, record in seen.items():
-        if not record.inputs:
-            raise ArgumentError(
-                f"{type(module).__name__} was not called when the model ran on the given data"
-            )
+    watched = list(watched)
+    seen: dict[nn.Module, Seen] = {}
+
+    def record(module: nn.Module, u: Tensor, y: Tensor, options: dict[str, Any]) -> None:
+        one = seen.setdefault(module, Seen())
+        one.inputs.append(u.detach())
+        one.outputs.append(y.detach())
+        one.options.append(options)
+
+    with evaluating(model), watching(watched, record):
+        output = model(*batch.inputs, **batch.keywords)
+    check_called(watched, seen)
     return output, seen
 
 
-def _recorder(record: Seen) -> Callable[..., None]:
-    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        record.inputs.append(args[0].detach())
-        y = output[0] if isinstance(output, tuple) else output  # beside the state
-        record.outputs.append(y.detach())
-        record.options.append(kwargs)
+def check_called(watched: Iterable[nn.Module], seen: Iterable[nn.Module]) -> None:
+    """Refuse modules that a run did not reach."""
+    found = set(seen)
+    for module in watched:
+        if module not in found:
+            raise ArgumentError(
+                f"{type(module).__name__} was not called when the model ran on the given data, or "
+                "not as a module: a compiled or exported model runs without its modules, so give "
+                "the one it was made of"
+            )
 
-    return hook
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode; the modes of all modules come back."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
+def watching(
+    modules: Iterable[nn.Module],
+    look: Callable[[nn.Module, Tensor, Tensor, dict[str, Any]], Tensor | None],
+) -> Iterator[None]:
+    """``look``\\ (module, input, output, keyword arguments) at every call of the modules; a tensor
+    that it returns takes the place of the output, beside whatever state comes with it."""
+
+    def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+        y = output[0] if isinstance(output, tuple) else output  # beside the state
+        changed = look(module, args[0], y, kwargs)
+        if changed is None:
+            return None
+        return (changed, *output[1:]) if isinstance(output, tuple) else changed
+
+    handles = [module.register_forward_hook(hook, with_kwargs=True) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def tensor_of(output: Any) -> Tensor:
+    """The tensor among what a model returns: itself, its ``logits``, or the first of several.
+
+    Raises
+    ------
+    ArgumentError
+    """
+    if isinstance(output, Tensor):
+        return output
+    if isinstance(found := getattr(output, "logits", None), Tensor):
+        return found
+    parts = output.values() if isinstance(output, dict) else output
+    if isinstance(parts, Iterable):
+        for part in parts:
+            if isinstance(part, Tensor):
+                return part
+    raise ArgumentError(
+        f"the model returns a {type(output).__name__} without a tensor: give it a forward whose "
+        "output is a tensor, has logits, or holds one first"
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,6 @@ from lticore.errors import ArgumentError
 
 from ..ops.recurrence import time_varying_recurrence
 from .base import (
-    SMALLEST_GAP,
     Reduce,
     StateSpaceLayer,
     Taken,
@@ -38,8 +37,8 @@ from .states import as_complex, as_neighbours, last_state, next_states
 
 
 @dataclass(frozen=True, eq=False)
-class MeanGramians:
-    """Gramians P, Q (n, n) of a selective layer's mean dynamics over data."""
+class StateGramians:
+    """Gramians P, Q (n, n) of a selective layer's states and costates on data."""
 
     P: np.ndarray
     Q: np.ndarray
@@ -166,14 +165,11 @@ class SelectiveSSM(StateSpaceLayer):
         """``state`` and ``return_state`` as for :class:`SSMLayer`."""
         x = check_input(u, self.features).to(wide(self.B.dtype))
         pair_poles, real_poles, drive, C = self._at(x)
-        q = 2 * len(self.decay_log)
         initial = check_state(state, self._state_shape(u.shape[:-2]))
         if initial is None:
             initial = x.new_zeros(self._state_shape(u.shape[:-2]))
         initial = initial.to(x.dtype)
-        z = _scan(pair_poles, as_complex(drive[..., :q]), as_complex(initial[..., :q]), reverse)
-        x_real = _scan(real_poles, drive[..., q:], initial[..., q:], reverse)
-        states = torch.cat([as_neighbours(z), x_real], dim=-1)
+        states = self._states(pair_poles, real_poles, drive, initial, reverse)
         y = (product(states, C[..., None]).squeeze(-1) + x * self.D.to(x.dtype)).to(u.dtype)
         if not return_state:
             return y
@@ -189,6 +185,14 @@ class SelectiveSSM(StateSpaceLayer):
         state = next_states(pair_poles, real_poles, state, drive)
         y = product(state, C[..., None]).squeeze(-1) + x * self.D.to(x.dtype)
         return y.to(u.dtype), state
+
+    def _states(
+        self, pair_poles: Tensor, real_poles: Tensor, drive: Tensor, initial: Tensor, reverse: bool
+    ) -> Tensor:
+        q = 2 * len(self.decay_log)
+        z = _scan(pair_poles, as_complex(drive[..., :q]), as_complex(initial[..., :q]), reverse)
+        x_real = _scan(real_poles, drive[..., q:], initial[..., q:], reverse)
+        return torch.cat([as_neighbours(z), x_real], dim=-1)
 
     def _state_shape(self, batch: torch.Size) -> tuple[int, ...]:
         return *batch, self.features, self.order
@@ -240,50 +244,41 @@ class SelectiveSSM(StateSpaceLayer):
         D = self.D.double()[:, None, None]
         return lticore.LTI(A, *map(system_array, (B, C, D)))
 
-    @torch.no_grad()
-    def mean_gramians(self, data: Tensor) -> MeanGramians:
-        """Gramians of the mean dynamics, driven by what b and c did on the data, of all channels.
-
-            Ā P Āᵀ − P + E (Δ u)² b bᵀ = 0,   Āᵀ Q Ā − Q + E cᵀ c = 0,   added over the channels
-
-        Second moments stand for the means of :meth:`mean_lti`, which may vanish. In a new layer of
-        4 channels and 8 states, on standard normal inputs, halving the states by these changes
-        what the states answer by 11 %, by the Gramians of the mean systems by 77 %.
-
-        Parameters
-        ----------
-        data : (..., L, features) inputs of this layer
-        """
-        u = self._flat(data)
-        poles, real, step, b, c = self._means(u)
-        weights = (step * u).square()
-        driven = torch.stack([b.mT @ (w[:, None] * b) for w in weights.unbind(dim=1)]) / len(u)
-        seen = (c.mT @ c / len(u)).expand_as(driven)
-        largest = 1 - SMALLEST_GAP
-        A = lticore.Rotation(
-            poles.abs().clamp(max=largest).cpu().numpy(),
-            (-poles.angle()).cpu().numpy(),
-            real.clamp(max=largest).cpu().numpy(),
+    def judged(self) -> StateGramians:
+        raise ArgumentError(
+            "it is selective: its states are judged on data, so give calibration=, a batch of "
+            "inputs of the model"
         )
-        P = lticore.solve_stein(A, driven.cpu().numpy())
-        Q = lticore.solve_stein(A.H, seen.cpu().numpy())
-        return MeanGramians(P.sum(axis=0), Q.sum(axis=0))
 
-    def judged(self, inputs: Sequence[Tensor] | None) -> MeanGramians:
-        if inputs is None:
-            raise ArgumentError(
-                "it is selective: its states are judged on data, so give calibration=, a batch of "
-                "inputs of the model"
-            )
-        return self.mean_gramians(torch.cat([x.flatten(0, -2) for x in inputs]))
+    def sums_on(self, u: Tensor, g: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Of the states x_k and of λ_k = e^{Δ_{k+1} a} λ_{k+1} + c(u_k) g_k, all channels added."""
+        x, g = (x.reshape(-1, *x.shape[-2:]).double() for x in (u, g))
+        with torch.no_grad():
+            pair_poles, real_poles, drive, C = self._at(x)
+        # λ_k is the derivative with respect to what drives x_k.
+        with torch.enable_grad():
+            drive.requires_grad_()
+            start = x.new_zeros(self._state_shape(x.shape[:-2]))
+            states = self._states(pair_poles, real_poles, drive, start, reverse=False)
+            y = product(states, C[..., None]).squeeze(-1)
+            (costates,) = torch.autograd.grad(y, drive, g)
+        return self._sum(states.detach()), self._sum(costates)
 
-    def reduce_states(self, order: int, judged: MeanGramians, reduce: Reduce) -> list[Taken]:
+    @staticmethod
+    def _sum(x: Tensor) -> np.ndarray:
+        rows = x.flatten(0, -2)
+        return (rows.mT @ rows).cpu().numpy()
+
+    def judged_by(self, P: np.ndarray, Q: np.ndarray) -> StateGramians:
+        return StateGramians(P, Q)
+
+    def reduce_states(self, order: int, judged: StateGramians, reduce: Reduce) -> list[Taken]:
         """By :meth:`reduce`, whatever the method for systems is."""
         self.reduce(order, judged)
         return []
 
     @torch.no_grad()
-    def reduce(self, order: int, gramians: MeanGramians) -> None:
+    def reduce(self, order: int, gramians: StateGramians) -> None:
         """Keep the states that matter most on the data, in all channels the same.
 
         W, V of balanced truncation for (P, Q) project the generator and the maps, Wᵀ a V, Wᵀ W_b,

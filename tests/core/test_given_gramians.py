@@ -229,7 +229,7 @@ def test_pairs_in_float32_tell_values_down_to_their_rounding():
     scale = 10.0 ** -np.arange(n)
     sys = lti.LTI(np.diag(np.linspace(-0.5, 0.5, n)), np.ones((n, 1)), np.ones((1, n)))
     pair = tuple(np.diag(scale).astype(np.float32) for _ in range(2))
-    with pytest.warns(PrecisionWarning, match="only 7 Hankel singular values"):
+    with pytest.warns(PrecisionWarning, match="only 7 directions"):
         found = lti.balanced_truncation(sys, gramians=pair, order=9)
     assert found.order == 7
     in_double = tuple(X.astype(float) for X in pair)

@@ -8,6 +8,7 @@ from oracles import EPS, EPS_SINGLE, dense
 from strategies import STRUCTURES, build_system, seeds
 
 import lticore as lti
+from lticore.reduction.refit import RIDGES
 
 TIMINGS = ("delayed", "current")
 #: Spectra whose states differ enough to be told apart by data.
@@ -350,6 +351,63 @@ def test_arguments_are_not_modified():
     assert all(np.array_equal(x, b) for x, b in zip(arrays, before, strict=True))
 
 
+# --- weights and ridges -----------------------------------------------------------------------
+
+
+def test_weights_count_steps():
+    """Against lstsq on weighted rows; steps of weight 0 are as good as absent."""
+    rng = np.random.default_rng(20)
+    full, reduced = truncated(rng)
+    u = white(rng, full, (3, 60))
+    y = lti.simulate(full, u) + rng.standard_normal((3, 60, 3))
+    w = rng.uniform(0, 2, (3, 60))
+    fit = lti.refit_outputs(reduced, [(u, y, w)])
+    X = np.concatenate([states_by_stepping(reduced, one, "delayed") for one in u])
+    rows, errors = w.reshape(-1, 1) * X, w.reshape(-1, 1) * (y - u @ reduced.D.T).reshape(-1, 3)
+    C = np.linalg.lstsq(rows, errors)[0].T
+    assert np.allclose(fit.system.C, C, rtol=0, atol=1e-12)
+    left = np.linalg.norm(errors - rows @ C.T) / np.linalg.norm(w[..., None] * y)
+    assert fit.residual_after == pytest.approx(left, rel=1e-12)
+    w[:, 40:] = 0
+    y[:, 40:] = 1e6
+    short = lti.refit_outputs(reduced, [(u[:, :40], y[:, :40], w[:, :40])])
+    assert np.allclose(
+        lti.refit_outputs(reduced, [(u, y, w)]).system.C, short.system.C, rtol=0, atol=1e-11
+    )
+
+
+@pytest.mark.parametrize("noise", [0.0, 3.0])
+def test_the_ridge_is_the_one_that_serves_the_sequences_held_out(noise):
+    """Each μ by augmented least squares on three of four sequences, tried on the fourth; then on
+    all of them. Without noise and with a model that can, none is best; noise on few samples asks
+    for one."""
+    rng = np.random.default_rng(21)
+    full, reduced = truncated(rng)
+    reduced = reduced if noise else full
+    u = white(rng, full, (8, 6))
+    y = lti.simulate(full, u) + noise * rng.standard_normal((8, 6, 3))
+    spoilt_one = spoilt(rng, reduced, feedthrough=False)
+    batches = [(u[:3], y[:3]), (u[3:], y[3:])]
+    fit = lti.refit_outputs(spoilt_one, batches, held_out=0.25)
+    X = np.stack([states_by_stepping(spoilt_one, one, "delayed") for one in u])
+    E = y - u @ spoilt_one.D.T - X @ spoilt_one.C.T
+    held = np.arange(8) % 4 == 3
+
+    def ridge(rows, mu):
+        X_all, E_all = X[rows].reshape(-1, X.shape[-1]), E[rows].reshape(-1, 3)
+        scale = np.linalg.norm(X_all, axis=0)
+        stacked = np.concatenate([X_all / scale, np.sqrt(mu) * np.eye(len(scale))])
+        right = np.concatenate([E_all, np.zeros((len(scale), 3))])
+        return np.linalg.lstsq(stacked, right, rcond=1e-12)[0] / scale[:, None]
+
+    left = [np.linalg.norm(E[held] - X[held] @ ridge(~held, mu)) for mu in RIDGES]
+    assert fit.ridge == RIDGES[int(np.argmin(left))]
+    assert (fit.ridge > 1e-6) == (noise > 0)
+    expected = spoilt_one.C + ridge(slice(None), fit.ridge).T
+    assert np.allclose(fit.system.C, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
+    assert fit.residual_after <= fit.residual_before
+
+
 # --- arguments --------------------------------------------------------------------------------
 
 U, Y = np.ones((10, 2)), np.ones((10, 3))
@@ -362,7 +420,11 @@ NAN = np.full((10, 3), np.nan)
         ([], {}, lti.ArgumentError, "no samples"),
         ([(U[:0], Y[:0])], {}, lti.ArgumentError, "no samples"),
         ([U], {}, lti.ArgumentError, r"batch 0 is not a pair"),
-        ([(U, Y), (U, Y, Y)], {}, lti.ArgumentError, "batch 1 is not a pair"),
+        ([(U, Y), (U, Y, Y[:, 0], Y)], {}, lti.ArgumentError, "batch 1 is not a pair"),
+        ([(U, Y, Y[:5, 0])], {}, lti.ShapeError, "weights of batch 0 have 5"),
+        ([(U, Y, -Y[:, 0])], {}, lti.ArgumentError, "weights of batch 0 must be real and not neg"),
+        ([(U, Y)], {"held_out": 1.0}, lti.ArgumentError, "held_out must lie in"),
+        ([(U, Y)], {"held_out": 0.5}, lti.ArgumentError, "of 1 sequences leaves none"),
         ([(U, U)], {}, lti.ShapeError, "outputs of batch 0 have shape"),
         ([(Y, Y)], {}, lti.ShapeError, "inputs of batch 0 have shape"),
         ([(U[:5], Y)], {}, lti.ShapeError, "5 time steps, but outputs of batch 0 have 10"),

@@ -6,6 +6,7 @@ from torch import nn
 
 from lticore.errors import ArgumentError
 from lticore_torch.layers import capture
+from lticore_torch.layers.batches import Batch
 
 
 def mixed_model():
@@ -25,7 +26,7 @@ def test_the_model_runs_in_evaluation_mode_and_keeps_its_own():
     before = modes(model)
     assert True in before
     assert False in before
-    output, seen = capture.run(model, x, [model[1]])
+    output, seen = capture.run(model, Batch((x,)), [model[1]])
     assert modes(model) == before
     expected = model[0](x)
     torch.testing.assert_close(seen[model[1]].inputs, [expected.detach()], rtol=0, atol=0)
@@ -37,7 +38,7 @@ def test_a_model_that_fails_is_left_as_it_was():
     model = mixed_model()
     before = modes(model)
     with pytest.raises(RuntimeError):
-        capture.run(model, torch.randn(5, 7), [model[0]])
+        capture.run(model, Batch((torch.randn(5, 7),)), [model[0]])
     assert modes(model) == before
     assert not model[0]._forward_hooks
 
@@ -46,5 +47,5 @@ def test_modules_that_are_not_called_are_named():
     model = mixed_model()
     before = modes(model)
     with pytest.raises(ArgumentError, match="Linear was not called"):
-        capture.run(model, torch.randn(5, 2), [nn.Linear(2, 2)])
+        capture.run(model, Batch((torch.randn(5, 2),)), [nn.Linear(2, 2)])
     assert modes(model) == before

@@ -156,7 +156,7 @@ def test_report_prints_and_serialises(model):
         ({"orders": [1, 2, 0]}, "at least 1"),
         (
             {"ratio": 0.5, "method": "magic"},
-            r"method='magic' is not one of \['balanced', 'balanced-complex', 'global', 'h2'",
+            r"method='magic' is not one of \['balanced', 'balanced-complex', 'data', 'global'",
         ),
     ],
 )

@@ -105,21 +105,6 @@ def test_models_with_pruned_gates():
     assert compress(block, ratio=0.5)[0].ssm.order == 3
 
 
-# --- calibration ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("data", [list, dict, iter, np.array])
-def test_calibration_is_one_batch(data):
-    x = torch.randn(2, 9, 2)
-    given = data({"x": x}) if data is dict else data([x])
-    config = SequenceClassifierConfig(2, 3, 4, 6, 2, layer="selective")
-    for model in (SequenceClassifier(config), SelectiveSSM(2, 4)):
-        with pytest.raises(lti.ArgumentError, match=r"give one batch.*torch\.cat"):
-            compress(model, ratio=0.5, calibration=given)
-    small, _ = compress(SelectiveSSM(2, 4), ratio=0.5, calibration=(x,))
-    assert small.order == 2
-
-
 # --- layers without memory --------------------------------------------------------------------
 
 

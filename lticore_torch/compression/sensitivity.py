@@ -1,0 +1,149 @@
+"""What the inputs of layers excite on data, and what the loss notices of their outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lticore.errors import ArgumentError
+
+from ..layers import StateSpaceLayer, capture
+from ..layers.batches import Batch, Batches
+from .losses import Loss
+
+
+@dataclass
+class Call:
+    """One call of a layer: its input, its keyword arguments, and the cotangent of its output."""
+
+    name: str
+    u: Tensor
+    options: dict[str, Any]
+    cotangent: Tensor
+
+    @property
+    def in_time(self) -> tuple[Tensor, Tensor]:
+        """Input and cotangent as the recurrence meets them."""
+        u, g = self.u, self.cotangent
+        return (u.flip(-2), g.flip(-2)) if self.options.get("reverse", False) else (u, g)
+
+
+@dataclass
+class _Sums:
+    """P and Q so far, of one layer; whether any cotangent was not zero."""
+
+    P: Any = 0.0
+    Q: Any = 0.0
+    noticed: bool = False
+
+
+def gramians_on_data(
+    model: nn.Module, layers: Mapping[str, StateSpaceLayer], batches: Batches, loss: Loss
+) -> dict[str, Any]:
+    """By layer name, what :meth:`StateSpaceLayer.judged_by` makes of its Gramians over all batches.
+
+        P = mean Σ_k x_k x_kᴴ,   Q = mean Σ_k λ_k λ_kᴴ,   g_k = ∂ℓ/∂y_k        over the sequences
+
+    The model runs in evaluation mode; parameters get no gradients.
+
+    Raises
+    ------
+    ArgumentError
+        Where gradients do not reach a layer, or are all zero.
+    """
+    sums, count = {name: _Sums() for name in layers}, 0
+    for number, batch in enumerate(batches):
+        for call in calls_of(model, layers, number, batch, loss):
+            P, Q = layers[call.name].sums_on(*call.in_time)
+            one = sums[call.name]
+            one.P, one.Q = one.P + P, one.Q + Q
+            one.noticed = one.noticed or bool(call.cotangent.any())
+        count += batch.count
+    for name, one in sums.items():
+        if not one.noticed:
+            raise ArgumentError(
+                f"layer '{name}': the loss does not change with its output on the calibration data"
+            )
+    return {name: layers[name].judged_by(x.P / count, x.Q / count) for name, x in sums.items()}
+
+
+def first_order_change(
+    model: nn.Module,
+    layers: Mapping[str, StateSpaceLayer],
+    changed: Mapping[str, StateSpaceLayer],
+    batches: Batches,
+    loss: Loss,
+) -> float:
+    """Root mean square over the sequences of  Σ_layers Σ_k g_kᵀ (ŷ_k − y_k), ŷ the outputs of the
+    ``changed`` layers under the inputs of the original ones."""
+    total, count = 0.0, 0
+    for number, batch in enumerate(batches):
+        by_sequence = torch.zeros(batch.count, dtype=torch.float64)
+        for call in calls_of(model, layers, number, batch, loss):
+            with torch.no_grad():
+                y, z = (x[call.name](call.u, **call.options) for x in (layers, changed))
+            products = call.cotangent.double() * (z.double() - y.double())
+            by_sequence += products.reshape(batch.count, -1).sum(dim=1).cpu()
+        total, count = total + float(by_sequence.square().sum()), count + batch.count
+    return (total / max(count, 1)) ** 0.5
+
+
+@torch.enable_grad()
+def calls_of(
+    model: nn.Module,
+    layers: Mapping[str, StateSpaceLayer],
+    number: int,
+    batch: Batch,
+    loss: Loss,
+) -> list[Call]:
+    """Every call of the layers while the model runs on a batch, with ∂ℓ/∂y for the loss of each
+    sequence."""
+    names: dict[nn.Module, str] = {layer: name for name, layer in layers.items()}
+    calls: list[Call] = []
+
+    def tap(module: nn.Module, u: Tensor, y: Tensor, options: dict[str, Any]) -> Tensor:
+        _check_rest(options)
+        # What is added to the output has the cotangent of the output, and is a leaf.
+        added = torch.zeros_like(y, requires_grad=True)
+        calls.append(Call(names[module], u.detach(), options, added))
+        return y + added
+
+    with capture.evaluating(model), capture.watching(layers.values(), tap):
+        output = model(*batch.inputs, **batch.keywords)
+    capture.check_called(layers.values(), {layers[call.name] for call in calls})
+    losses = loss.along(output, number)(output, batch)
+    for call, g in zip(calls, _cotangents(losses.sum(), calls), strict=True):
+        call.cotangent = g
+    return calls
+
+
+def _check_rest(options: dict[str, Any]) -> None:
+    if options.get("state") is not None:
+        raise ArgumentError(
+            "Gramians from data are of sequences that start from rest, but the model gives a layer "
+            "a state: give whole sequences as calibration"
+        )
+
+
+def _cotangents(loss: Tensor, calls: list[Call]) -> list[Tensor]:
+    if not loss.requires_grad:
+        raise ArgumentError(
+            "the loss does not depend on any layer through which gradients pass: the model runs "
+            "under torch.no_grad() inside, is compiled or exported, or detaches what it computes"
+        )
+    found = torch.autograd.grad(loss, [call.cotangent for call in calls], allow_unused=True)
+    for call, g in zip(calls, found, strict=True):
+        if g is None:
+            raise ArgumentError(
+                f"layer '{call.name}': the loss does not depend on its output, or no gradient "
+                "reaches it (torch.no_grad() or detach() on the way)"
+            )
+        if not bool(torch.isfinite(g).all()):
+            raise ArgumentError(
+                f"layer '{call.name}': the gradient of the loss has NaN or infinity"
+            )
+    return list(found)
