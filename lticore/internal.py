@@ -13,6 +13,7 @@ from .arrays.namespaces import (
     namespace,
     to_numpy,
 )
+from .convert.rotation import scaled_by_first_input
 from .equations.recurrence import (
     adjoint_in_place_reference,
     recur_in_place_reference,
@@ -36,6 +37,14 @@ from .reduction.orders import (
     order_for_error,
 )
 from .systems.lti import in_double
+from .systems.pairs import (
+    complex_columns,
+    complex_rows,
+    join_pairs,
+    real_columns,
+    real_rows,
+    split_pairs,
+)
 from .systems.quadratic import (
     dense_forms,
     linear_part,
@@ -50,9 +59,12 @@ __all__ = [
     "check_budget",
     "check_integer",
     "check_one_given",
+    "complex_columns",
     "complex_half",
+    "complex_rows",
     "dense_forms",
     "in_double",
+    "join_pairs",
     "keep_modes",
     "kernels",
     "linear_part",
@@ -62,8 +74,12 @@ __all__ = [
     "order_for_energy",
     "order_for_error",
     "random_modes",
+    "real_columns",
+    "real_rows",
     "recur_in_place_reference",
     "recurrence_adjoint_reference",
+    "scaled_by_first_input",
+    "split_pairs",
     "time_varying_recurrence_reference",
     "to_numpy",
     "truncate",

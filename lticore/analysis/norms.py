@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -37,6 +38,7 @@ from ..systems.algebra import common_dt
 from ..systems.doors import LinearLike, SystemLike, as_system
 from ..systems.lti import LTI, in_double, spread
 from ..systems.modes import mode_poles, polar_modes, signals_in_modes
+from ..systems.pairs import same_in_pairs
 from ..systems.quadratic import (
     QuadraticOutputLTI,
     System,
@@ -213,9 +215,7 @@ def _state_sizes(A: StateMatrix[Array], P: Array) -> Array:
     xp = namespace(P)
     p = real_part(diagonal(P))
     if isinstance(A, Rotation):
-        pairs = 2 * A.blocks
-        both = xp.sum(xp.reshape(p[..., :pairs], (*p.shape[:-1], A.blocks, 2)), axis=-1)
-        p = xp.concat([xp.repeat(both, 2, axis=-1), p[..., pairs:]], axis=-1)
+        p = same_in_pairs(operator.add, p, A.blocks)
     return xp.sqrt(xp.where(p > 0, p, xp.zeros_like(p)))[..., None]
 
 

@@ -43,6 +43,7 @@ from ..systems.modes import (
     signals_in_modes,
     to_modes,
 )
+from ..systems.pairs import same_in_pairs
 from ..systems.quadratic import (
     QuadraticOutputLTI,
     forms_of,
@@ -188,11 +189,8 @@ def _even_states(A: Structure[Array], B: Array, C: Array) -> tuple[Array, Array]
     which rows of B and columns of C are about equally large."""
     xp = namespace(B)
     sizes = [xp.max(xp.abs(X), axis=-1) for X in (B, xp.matrix_transpose(C))]
-    if isinstance(A, Rotation) and A.blocks:
-        pairs = 2 * A.blocks
-        for k, x in enumerate(sizes):
-            both = xp.max(xp.reshape(x[..., :pairs], (*x.shape[:-1], A.blocks, 2)), axis=-1)
-            sizes[k] = xp.concat([xp.repeat(both, 2, axis=-1), x[..., pairs:]], axis=-1)
+    if isinstance(A, Rotation):
+        sizes = [same_in_pairs(xp.maximum, x, A.blocks) for x in sizes]
     seen = (sizes[0] > 0) & (sizes[1] > 0)
     b, c = (xp.log2(xp.where(seen, x, xp.ones_like(x))) for x in sizes)
     units = 2.0 ** xp.round((c - b) / 2)

@@ -10,9 +10,9 @@ from ..arrays.namespaces import Array, namespace
 from ..errors import ArgumentError, ShapeError
 from ..systems.lti import LTI
 from ..systems.modes import phase
+from ..systems.pairs import real_columns, real_rows
 from ..systems.structure import Rotation
 from .discretize import check_step, held_inputs
-from .rotation import real_columns, real_rows
 
 
 def from_lru(

@@ -10,6 +10,7 @@ from ..arrays.checks import is_complex
 from ..arrays.linalg import EPSILON, adjoint, as_complex, complex_of, one_minus
 from ..arrays.namespaces import Array, holds, namespace
 from ..systems.modes import from_modes, phase, polar_modes, to_modes
+from ..systems.pairs import join_pairs, split_pairs
 from ..systems.structure import Diagonal, Rotation, Structure
 from .dense import RawSolver, check_solvable
 
@@ -113,12 +114,12 @@ def rotation_stein_reference(
     xp = namespace(Q)
     (n, l), modes_a, modes_b = Q.shape[-2:], radius_a.shape[-1], radius_b.shape[-1]
     pairs_a, pairs_b = n - modes_a, l - modes_b
-    Z = _first(Q, pairs_a, -2) + 1j * _second(Q, pairs_a, modes_a, -2)
-    first, second = _first(Z, pairs_b, -1), _second(Z, pairs_b, modes_b, -1)
+    Q_1, Q_2 = _parts(Q, pairs_a, -2)
+    first, second = _parts(Q_1 + 1j * Q_2, pairs_b, -1)
     G = (first - 1j * second) / _denominator((radius_a, phase_a), (radius_b, phase_b))
     H = (first + 1j * second) / _denominator((radius_a, phase_a), (radius_b, -phase_b))
-    Z = _interleave((G + H) / 2, (G - H) * 0.5j, pairs_b, -1)
-    return _interleave(xp.real(Z), xp.imag(Z), pairs_a, -2)
+    Z = _joined((G + H) / 2, (G - H) * 0.5j, pairs_b, -1)
+    return _joined(xp.real(Z), xp.imag(Z), pairs_a, -2)
 
 
 def _denominator(a: Polar[Array], b: Polar[Array]) -> Array:
@@ -136,29 +137,18 @@ def _products(a: Polar[Array], b: Polar[Array]) -> tuple[Array, Array, Array]:
     return gap, rho * sigma, a[1][..., :, None] - b[1][..., None, :]
 
 
-def _first(X: Array, pairs: int, axis: int) -> Array:
-    """First states of the blocks and real states along an axis."""
-    xp = namespace(X)
-    X = xp.moveaxis(X, axis, -1)
-    parts = [X[..., 0 : 2 * pairs : 2], X[..., 2 * pairs :]]
-    return xp.moveaxis(xp.concat(parts, axis=-1), -1, axis)
+def _parts(X: Array, blocks: int, axis: int) -> tuple[Array, Array]:
+    """(x_1, x_2) of each mode along an axis: real states have x_2 = 0."""
+    concat = namespace(X).concat
+    first, second, rest = split_pairs(X, blocks, axis)
+    return concat([first, rest], axis=axis), concat([second, 0 * rest], axis=axis)
 
 
-def _second(X: Array, pairs: int, modes: int, axis: int) -> Array:
-    """Second states of the blocks, zero for real states."""
-    xp = namespace(X)
-    X = xp.moveaxis(X, axis, -1)
-    parts = [X[..., 1 : 2 * pairs : 2], 0 * X[..., 2 * pairs :]]
-    return xp.moveaxis(xp.concat(parts, axis=-1), -1, axis)
-
-
-def _interleave(first: Array, second: Array, pairs: int, axis: int) -> Array:
-    """The inverse of :func:`_first` and :func:`_second`."""
-    xp = namespace(first, second)
-    first, second = xp.moveaxis(first, axis, -1), xp.moveaxis(second, axis, -1)
-    blocks = xp.stack([first[..., :pairs], second[..., :pairs]], axis=-1)
-    blocks = xp.reshape(blocks, (*first.shape[:-1], 2 * pairs))
-    return xp.moveaxis(xp.concat([blocks, first[..., pairs:]], axis=-1), -1, axis)
+def _joined(first: Array, second: Array, blocks: int, axis: int) -> Array:
+    """The inverse of :func:`_parts`."""
+    after = (slice(None),) * (-axis - 1)
+    of_blocks, of_reals = (..., slice(blocks), *after), (..., slice(blocks, None), *after)
+    return join_pairs(first[of_blocks], second[of_blocks], first[of_reals], axis)
 
 
 def series_factors(

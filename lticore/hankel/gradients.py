@@ -12,6 +12,7 @@ from ..equations.stein import SteinSolver
 from ..matrices.factors import weighted_gram
 from ..systems.lti import LTI
 from ..systems.modes import mode_poles, multiply, to_modes
+from ..systems.pairs import split_pairs
 from ..systems.structure import Diagonal, Rotation, StateMatrix, is_structured
 
 
@@ -84,18 +85,18 @@ def rotation_products_reference(
     for real ones.
     """
     xp = namespace(X, P)
-    q = radius.shape[-1]
-    first, second, rest = slice(0, 2 * q, 2), slice(min(1, 2 * q), 2 * q, 2), slice(2 * q, None)
     AP = adjoint(multiply(Rotation(radius, angle, real_poles), P))
+    X_1, X_2, X_r = split_pairs(X, radius.shape[-1], axis=-2)
+    AP_1, AP_2, AP_r = split_pairs(AP, radius.shape[-1], axis=-2)
 
-    def rows(i: slice, j: slice) -> Array:
+    def entries(X: Array, AP: Array) -> Array:
         """G_ij for i, j running together through two sets of rows."""
-        return real_part(xp.sum(X[..., i, :] * conjugate(AP[..., j, :]), axis=-1))
+        return real_part(xp.sum(X * conjugate(AP), axis=-1))
 
-    along = rows(first, first) + rows(second, second)
-    across = rows(first, second) - rows(second, first)
+    along = entries(X_1, AP_1) + entries(X_2, AP_2)
+    across = entries(X_1, AP_2) - entries(X_2, AP_1)
     cosine, sine = xp.cos(angle), xp.sin(angle)
-    return along * cosine + across * sine, across * cosine - along * sine, rows(rest, rest)
+    return along * cosine + across * sine, across * cosine - along * sine, entries(X_r, AP_r)
 
 
 def _modal_gradient(sys: LTI[Array], G_P: Array, G_Q: Array, horizon: int) -> tuple[Array, ...]:

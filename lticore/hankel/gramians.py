@@ -48,6 +48,7 @@ from ..matrices.factors import (
 from ..systems.doors import LinearLike, SystemLike, as_linear, as_system
 from ..systems.lti import LTI, in_double, replaced
 from ..systems.modes import from_modes, is_real, polar_modes, to_modes
+from ..systems.pairs import join_pairs, same_in_pairs
 from ..systems.quadratic import (
     QuadraticOutputLTI,
     System,
@@ -329,12 +330,8 @@ def balance_states(sys: LTI) -> tuple[LTI, Any]:
         return sys, real_part(sys.B[..., :1])
     b, c = _row_norms(sys.B), _row_norms(xp.matrix_transpose(sys.C))
     if isinstance(sys.A, Rotation):
-        pairs, rest = 2 * sys.A.blocks, slice(2 * sys.A.blocks, None)
-        b, c = (
-            xp.concat([xp.repeat(_of_pairs(x[..., :pairs]), 2, axis=-1), x[..., rest]], axis=-1)
-            for x in (b, c)
-        )
-        radius = xp.concat([xp.repeat(sys.A.radius, 2, axis=-1), sys.A.real_poles], axis=-1)
+        b, c = (same_in_pairs(_root_mean_square, x, sys.A.blocks) for x in (b, c))
+        radius = join_pairs(sys.A.radius, sys.A.radius, sys.A.real_poles)
     else:
         radius = sys.A.poles
     radius = xp.abs(radius)
@@ -352,11 +349,8 @@ def _row_norms(X: Array) -> Array:
     return size[..., 0] * xp.sqrt(xp.sum(xp.abs(X / size) ** 2, axis=-1))
 
 
-def _of_pairs(x: Array) -> Array:
-    """Root mean squares of neighbours."""
-    xp = namespace(x)
-    pairs = xp.reshape(x, (*x.shape[:-1], x.shape[-1] // 2, 2))
-    return xp.hypot(pairs[..., 0], pairs[..., 1]) / math.sqrt(2)
+def _root_mean_square(x: Array, y: Array) -> Array:
+    return namespace(x, y).hypot(x, y) / math.sqrt(2)
 
 
 def _log2(x: Array) -> Array:

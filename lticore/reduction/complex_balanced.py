@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from ..analysis.norms import h2_error
 from ..arrays.checks import is_complex
-from ..arrays.linalg import complex_of, real_part
 from ..arrays.namespaces import Array, namespace
 from ..convert.diagonal import diagonalize
 from ..equations.stability import NOTHING, offering
@@ -15,6 +14,7 @@ from ..errors import ArgumentError, warn_precision
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.modes import mode_poles, phase
+from ..systems.pairs import complex_columns, complex_rows, real_columns, real_rows
 from ..systems.structure import Diagonal, Rotation
 from .balanced import truncate, whole_bound
 from .orders import check_order
@@ -109,17 +109,12 @@ def complex_half(sys: LTI) -> LTI:
             "the complex half exists for a real system whose A is a Rotation without real poles"
         )
     poles = mode_poles(sys.A)[..., : sys.A.blocks]
-    b = complex_of(sys.B[..., 0::2, :], sys.B[..., 1::2, :])
-    c = complex_of(sys.C[..., 0::2], -sys.C[..., 1::2])
+    b, c = complex_rows(sys.B, sys.A.blocks), complex_columns(sys.C, sys.A.blocks)
     return LTI(Diagonal(poles), b, c, dt=sys.dt)
 
 
 def _real_system(half: LTI, sys: LTI) -> LTI:
     """The inverse of :func:`complex_half`."""
-    xp = namespace(half.B)
-    poles, b, c = half.A.poles, half.B, half.C
-    batch, r = half.batch_shape, half.order
-    B = xp.reshape(xp.stack([xp.real(b), xp.imag(b)], axis=-2), (*batch, 2 * r, half.inputs))
-    C = xp.reshape(xp.stack([xp.real(c), -xp.imag(c)], axis=-1), (*batch, half.outputs, 2 * r))
-    A = Rotation(xp.abs(poles), -phase(poles))
-    return replace(sys, A=A, B=real_part(B), C=real_part(C))
+    poles = half.A.poles
+    A = Rotation(namespace(poles).abs(poles), -phase(poles))
+    return replace(sys, A=A, B=real_rows(half.B), C=real_columns(half.C))

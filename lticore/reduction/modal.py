@@ -20,6 +20,7 @@ from ..matrices.balance import state_units
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.modes import is_real, polar_modes, to_modes
+from ..systems.pairs import split_pairs
 from ..systems.signals import scaled, unit_signals
 from ..systems.structure import Diagonal, Rotation, is_structured
 from .orders import check_budget, check_not_empty, check_order
@@ -309,10 +310,10 @@ def _modes(sys: LTI, score: str) -> list[Modes]:
 
 def _rotation_states(A: Rotation) -> tuple[np.ndarray, np.ndarray]:
     """States of the blocks and real poles, and where they stand in mode order."""
-    q, n = A.blocks, A.order
-    first = np.concatenate([np.arange(0, 2 * q, 2), np.arange(2 * q, n)])
-    second = np.where(np.arange(len(first)) < q, first + 1, -1)
-    return np.stack([first, second], axis=-1), np.concatenate([np.arange(q), np.arange(2 * q, n)])
+    first, second, rest = split_pairs(np.arange(A.order), A.blocks)
+    alone = np.full_like(rest, -1)
+    states = np.concatenate([first, rest]), np.concatenate([second, alone])
+    return np.stack(states, axis=-1), np.concatenate([np.arange(A.blocks), rest])
 
 
 def _conjugate_states(poles: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
@@ -355,7 +356,8 @@ def _selected(sys: LTI[Array], states: Array, pairs: int) -> LTI[Array]:
     """The system with the given states (..., r) only, of which 2 ``pairs`` are of blocks."""
     xp, A = namespace(sys.B), sys.A
     if isinstance(A, Rotation):
-        blocks, reals = states[..., 0 : 2 * pairs : 2] // 2, states[..., 2 * pairs :] - 2 * A.blocks
+        first, _, rest = split_pairs(states, pairs)
+        blocks, reals = first // 2, rest - 2 * A.blocks
         kept: Diagonal | Rotation = Rotation(
             xp.take_along_axis(A.radius, blocks, axis=-1),
             xp.take_along_axis(A.angle, blocks, axis=-1),

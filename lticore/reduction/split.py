@@ -13,6 +13,7 @@ from ..equations.stability import clear_of_circle
 from ..errors import ArrayLibraryError, SingularEquationError
 from ..matrices.balance import balance_dense
 from ..systems.lti import LTI
+from ..systems.pairs import join_pairs
 from ..systems.structure import Diagonal, Rotation
 
 
@@ -35,7 +36,7 @@ def split_unstable(sys: LTI[Array]) -> tuple[LTI[Array] | None, LTI[Array] | Non
     if isinstance(sys.A, Rotation):
         xp, A = namespace(sys.B), sys.A
         blocks, reals = xp.abs(A.radius) < 1, xp.abs(A.real_poles) < 1
-        inside = xp.concat([xp.repeat(blocks, 2, axis=-1), reals])
+        inside = join_pairs(blocks, blocks, reals)
         return (
             _with_states(
                 sys, sys.D, inside, A.radius[blocks], A.angle[blocks], A.real_poles[reals]

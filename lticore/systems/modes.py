@@ -13,6 +13,7 @@ import math
 from ..arrays.checks import is_complex
 from ..arrays.linalg import adjoint, as_complex, complex_of
 from ..arrays.namespaces import Array, namespace
+from .pairs import join_pairs, split_pairs
 from .structure import Diagonal, Rotation, StateMatrix, Structure, parameters
 
 
@@ -27,13 +28,14 @@ def multiply(A: StateMatrix[Array], X: Array) -> Array:
     if isinstance(A, Diagonal):
         return A.poles[..., None] * X
     if isinstance(A, Rotation):
-        first, second, rest = _split(A, X)
+        first, second, rest = split_pairs(X, A.blocks, axis=-2)
         cosine = (A.radius * xp.cos(A.angle))[..., None]
         sine = (A.radius * xp.sin(A.angle))[..., None]
-        return _join(
+        return join_pairs(
             cosine * first + sine * second,
             cosine * second - sine * first,
             A.real_poles[..., None] * rest,
+            axis=-2,
         )
     return A @ X
 
@@ -43,7 +45,7 @@ def to_modes(A: Structure[Array], X: Array) -> Array:
     if isinstance(A, Diagonal):
         return X
     xp = namespace(A.radius, X)
-    first, second, rest = _split(A, X)
+    first, second, rest = split_pairs(X, A.blocks, axis=-2)
     first, second = first / math.sqrt(2), second / math.sqrt(2)
     if is_complex(X):
         above, below = first + 1j * second, first - 1j * second
@@ -58,10 +60,11 @@ def from_modes(A: Structure[Array], Y: Array) -> Array:
         return Y
     q = A.blocks
     above, below = Y[..., :q, :], Y[..., q : 2 * q, :]
-    return _join(
+    return join_pairs(
         (above + below) / math.sqrt(2),
         (above - below) / (1j * math.sqrt(2)),
         Y[..., 2 * q :, :],
+        axis=-2,
     )
 
 
@@ -95,18 +98,3 @@ def phase(x: Array) -> Array:
     if is_complex(x):
         return xp.atan2(xp.imag(x), xp.real(x))
     return xp.where(x < 0, xp.full_like(x, math.pi), xp.zeros_like(x))
-
-
-def _split(A: Rotation[Array], X: Array) -> tuple[Array, Array, Array]:
-    """First states of the blocks, second states, and real states of X."""
-    end = 2 * A.blocks
-    # The standard leaves open what lies beyond the end, as 1 does where there is no state.
-    return X[..., 0:end:2, :], X[..., min(1, end) : end : 2, :], X[..., end:, :]
-
-
-def _join(first: Array, second: Array, rest: Array) -> Array:
-    """The inverse of :func:`_split`."""
-    xp = namespace(first, second, rest)
-    pairs = xp.stack([first, second], axis=-2)
-    pairs = xp.reshape(pairs, (*first.shape[:-2], 2 * first.shape[-2], first.shape[-1]))
-    return xp.concat([pairs, xp.astype(rest, pairs.dtype)], axis=-2)

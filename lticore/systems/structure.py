@@ -18,6 +18,7 @@ from ..arrays.checks import broadcast_batches, check_array, check_real, common_p
 from ..arrays.linalg import complex_of, conjugate, diagonal_matrix
 from ..arrays.namespaces import Array, StandardArray, namespace
 from ..errors import ShapeError
+from .pairs import join_pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,20 +155,16 @@ class Rotation(Generic[Array]):
         """(..., n) complex poles in state order: λ_1, conj λ_1, λ_2, …, then the real ones."""
         xp = namespace(self.radius)
         real, imaginary = self.radius * xp.cos(self.angle), -self.radius * xp.sin(self.angle)
-        pairs = xp.stack([complex_of(real, imaginary), complex_of(real, -imaginary)], axis=-1)
-        pairs = xp.reshape(pairs, (*self.batch_shape, 2 * self.blocks))
-        return xp.concat([pairs, xp.astype(self.real_poles, pairs.dtype)], axis=-1)
+        pole, other = complex_of(real, imaginary), complex_of(real, -imaginary)
+        return join_pairs(pole, other, self.real_poles)
 
     def to_dense(self) -> Array:
         """A as an (..., n, n) real array."""
         xp = namespace(self.radius)
         real, imaginary = self.radius * xp.cos(self.angle), self.radius * xp.sin(self.angle)
-        on_diagonal = xp.stack([real, real], axis=-1)
-        above = xp.stack([imaginary, xp.zeros_like(imaginary)], axis=-1)
-        shape = (*self.batch_shape, 2 * self.blocks)
-        main = xp.concat([xp.reshape(on_diagonal, shape), self.real_poles], axis=-1)
-        side = xp.concat([xp.reshape(above, shape), xp.zeros_like(self.real_poles)], axis=-1)
-        side = diagonal_matrix(side[..., : max(self.order - 1, 0)], offset=1)
+        main = join_pairs(real, real, self.real_poles)
+        above = join_pairs(imaginary, xp.zeros_like(imaginary), xp.zeros_like(self.real_poles))
+        side = diagonal_matrix(above[..., : max(self.order - 1, 0)], offset=1)
         return diagonal_matrix(main) + side - xp.matrix_transpose(side)
 
 

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 import lticore
 from lticore.errors import ArgumentError, ShapeError
 from lticore.internal import (
+    complex_columns,
+    complex_rows,
     in_double,
     namespace,
     to_numpy,
@@ -397,10 +399,8 @@ def _modes(sys: lticore.LTI) -> tuple[np.ndarray, np.ndarray]:
         to_numpy(x) for x in (sys.A.radius, sys.A.angle, sys.A.real_poles, sys.B, sys.C)
     )
     q = len(radius)
-    radius, angle, flip = upper_half(radius, angle)
-    b = B[: 2 * q, 0].reshape(q, 2) * flip.reshape(q, 2)
-    c = C[0, : 2 * q].reshape(q, 2) * flip.reshape(q, 2)
-    product = (b[:, 0] + 1j * b[:, 1]) * (c[:, 0] - 1j * c[:, 1])
+    radius, angle, flip = upper_half(radius, angle, len(real))
+    product = complex_rows(B * flip[:, None], q)[:q, 0] * complex_columns(C * flip, q)[0, :q]
     pairs = np.column_stack([radius, angle, product.real, product.imag])
     single = np.column_stack([real, C[0, 2 * q :] * B[2 * q :, 0]])
     used, used_single = product != 0, single[:, 1] != 0
