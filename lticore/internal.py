@@ -9,6 +9,7 @@ from .arrays.checks import (
     check_integer,
     check_one_given,
 )
+from .arrays.linalg import pad_values
 from .arrays.namespaces import (
     namespace,
     to_numpy,
@@ -20,6 +21,7 @@ from .equations.recurrence import (
     recurrence_adjoint_reference,
     time_varying_recurrence_reference,
 )
+from .hankel.directions import leading_directions
 from .hankel.functions import (
     SpectralLike,
     as_spectral_function,
@@ -67,12 +69,14 @@ __all__ = [
     "join_pairs",
     "keep_modes",
     "kernels",
+    "leading_directions",
     "linear_part",
     "mapped",
     "namespace",
     "one_thread",
     "order_for_energy",
     "order_for_error",
+    "pad_values",
     "random_modes",
     "real_columns",
     "real_rows",
