@@ -338,10 +338,10 @@ def _respond_by_solving(A: Array, B: Array, C: Array, omega: Array) -> Array:
         return C @ xp.linalg.solve(pencil, B)
     except np.linalg.LinAlgError:
         # Rare: one by one, to find out which are singular.
-        return _one_by_one(pencil, B, C)
+        return _solved_one_by_one(pencil, B, C)
 
 
-def _one_by_one(pencil: Array, B: Array, C: Array) -> Array:
+def _solved_one_by_one(pencil: Array, B: Array, C: Array) -> Array:
     xp = namespace(pencil)
     batch = pencil.shape[:-2]
     B = xp.broadcast_to(B, (*batch, *B.shape[-2:]))

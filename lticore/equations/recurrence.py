@@ -56,7 +56,7 @@ def linear_recurrence(
     """
     poles = check_array("poles", poles, ndim=1)
     inputs = check_array("inputs", inputs, ndim=2)
-    return _run(linear_recurrence_reference, poles, inputs, initial, reverse, tail=1)
+    return _run_kernel(linear_recurrence_reference, poles, inputs, initial, reverse, tail=1)
 
 
 @overload
@@ -87,10 +87,10 @@ def time_varying_recurrence(
         raise ShapeError(
             f"poles has {poles.shape[-2]} time steps, but inputs has {inputs.shape[-2]}"
         )
-    return _run(time_varying_recurrence_reference, poles, inputs, initial, reverse, tail=2)
+    return _run_kernel(time_varying_recurrence_reference, poles, inputs, initial, reverse, tail=2)
 
 
-def _run(
+def _run_kernel(
     reference: Callable[..., Array],
     poles: Array,
     inputs: Array,

@@ -94,7 +94,7 @@ def data_gramians(
     if max(sequences) == 0:
         raise ArgumentError("batches holds no samples: pass pairs (inputs, cotangents) with L ≥ 1")
     P, Q = (
-        ordinary(full) if total is None else _in_states(full, total / count, real)
+        ordinary(full) if total is None else _gram_in_states(full, total / count, real)
         for ordinary, total, count in zip(_ORDINARY, sums, sequences, strict=True)
     )
     if not all(holds(namespace(X).isfinite(X)) for X in (P, Q)):
@@ -133,7 +133,7 @@ def _states_and_costates(
     A, xp = sys.A, namespace(sys.B)
     x = None
     if u is not None:
-        x = _run(A, u @ xp.matrix_transpose(_in_modes(A, sys.B)), reverse=False)
+        x = _states_under(A, u @ xp.matrix_transpose(_in_modes(A, sys.B)), reverse=False)
         if timing == "delayed":
             start = zeros_like_shape(x, (*x.shape[:-2], 1, x.shape[-1]))
             x = xp.concat([start, x[..., :-1, :]], axis=-2)
@@ -148,10 +148,10 @@ def _states_and_costates(
             turned = states @ xp.matrix_transpose(M[..., i, :, :])
             forced = forced + 2 * g[..., i : i + 1] * turned
         drive = drive + xp.matrix_transpose(_in_modes(A, xp.matrix_transpose(forced)))
-    return x, _run(A, drive, reverse=True)
+    return x, _states_under(A, drive, reverse=True)
 
 
-def _run(A: StateMatrix, drive: Array, reverse: bool) -> Array:
+def _states_under(A: StateMatrix, drive: Array, reverse: bool) -> Array:
     """States of A under ``drive``; reversed, costates: of Aᴴ, from the end."""
     if is_structured(A):
         poles = mode_poles(A)
@@ -168,7 +168,7 @@ def _from_modes(A: StateMatrix, X: Array) -> Array:
     return from_modes(A, X) if is_structured(A) else X
 
 
-def _in_states(sys: System, gram: Array, real: bool) -> Array:
+def _gram_in_states(sys: System, gram: Array, real: bool) -> Array:
     """Σ x xᴴ from Σ conj(x) xᵀ, the product of rows x, in the modes of a structured A."""
     A, X = sys.A, conjugate(gram)
     X = hermitian_part(_from_modes(A, adjoint(_from_modes(A, X))))

@@ -17,7 +17,7 @@ from ..arrays.checks import (
     like_precision,
     to_double,
 )
-from ..arrays.linalg import EPSILON, adjoint, as_complex, diagonal, real_part
+from ..arrays.linalg import EPSILON, adjoint, as_complex, diagonal, log2, real_part
 from ..arrays.namespaces import Array, holds, is_numpy, namespace, zeros_like_shape
 from ..equations.cauchy import cauchy_factor
 from ..equations.dense import schur_solver
@@ -240,7 +240,7 @@ def _dense_factors(
         # Powers of two that take the rows of both to the units of the states given.
         d, e = (np.log2(one.units) for one, _ in pair)
         exponents = d + pair[0][0].b, pair[1][0].c - e
-        sizes = [_log2(_row_norms(F)) + x[:, 0] for F, x in zip(factors, exponents, strict=True)]
+        sizes = [log2(_row_norms(F)) + x[:, 0] for F, x in zip(factors, exponents, strict=True)]
         if each:
             joint = np.log2(state_units(sys.A[index], sys.B[index], sys.C[index]))
             sizes = _without_weaker(sizes[0] - joint, sizes[1] + joint)
@@ -336,7 +336,7 @@ def balance_states(sys: LTI) -> tuple[LTI, Any]:
         radius = sys.A.poles
     radius = xp.abs(radius)
     root = xp.sqrt((1 - radius) * (1 + radius))
-    log_p, log_q = (2 * _log2(x / root) for x in (b, c))
+    log_p, log_q = (2 * log2(x / root) for x in (b, c))
     t = _balancing_scale(log_p, log_q)[..., None]
     return replaced(sys, B=sys.B * t, C=sys.C / xp.matrix_transpose(t)), t
 
@@ -351,11 +351,6 @@ def _row_norms(X: Array) -> Array:
 
 def _root_mean_square(x: Array, y: Array) -> Array:
     return namespace(x, y).hypot(x, y) / math.sqrt(2)
-
-
-def _log2(x: Array) -> Array:
-    xp = namespace(x)
-    return xp.where(x > 0, xp.log2(xp.where(x > 0, x, xp.ones_like(x))), -xp.inf * xp.ones_like(x))
 
 
 def in_unit_signals(sys: System[Array], horizon: int | None = None) -> tuple[System[Array], Array]:
@@ -440,7 +435,7 @@ def _dense_gramian(sys: LTI, which: str, horizon: int | None) -> np.ndarray:
         factor = in_states(one.U, _factor(one, which, horizon), real)
         units = np.ldexp(one.units, one.b) if reached else np.ldexp(1 / one.units, one.c)
         X[index] = weighted_gram(factor * units)
-    return _require_finite(X, which)
+    return _require_finite_gramian(X, which)
 
 
 def balanced_solver(sys: LTI, horizon: int | None = None, *, what: str = _WHAT) -> SteinSolver:
@@ -471,13 +466,13 @@ def gramian(sys: LTI, solve: SteinSolver, which: str) -> Any:
     """P or Q of ``sys`` by the solver of its A."""
     adjoint_equation = which == "Q"
     root = adjoint(to_double(sys.C)) if adjoint_equation else to_double(sys.B)
-    X = _require_finite(solve(weighted_gram(root), adjoint=adjoint_equation), which)
+    X = _require_finite_gramian(solve(weighted_gram(root), adjoint=adjoint_equation), which)
     # The fused kernel divides an entry and its mirror image alike.
     exact = is_numpy(X) and isinstance(sys.A, Rotation) and not is_complex(X)
     return X if exact else hermitian_part(X)
 
 
-def _require_finite(X: Array, which: str) -> Array:
+def _require_finite_gramian(X: Array, which: str) -> Array:
     # No entry of a positive semidefinite matrix is larger than those on its diagonal.
     if not holds(namespace(X).isfinite(real_part(diagonal(X)))):
         raise NonFiniteError(
@@ -498,7 +493,7 @@ def balancing_scale(p: Array, q: Array) -> Array:
 
     A power of two changes no digit: t P t and Q/t² hold the same information as P and Q.
     """
-    return _balancing_scale(_log2(p), _log2(q))
+    return _balancing_scale(log2(p), log2(q))
 
 
 def _balancing_scale(log_p: Array, log_q: Array) -> Array:

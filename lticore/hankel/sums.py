@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Generic
 
 import numpy as np
 
@@ -20,10 +20,9 @@ from ..equations.dense import schur_forms_for_powers
 from ..equations.stability import HORIZON, offering, require_stable
 from ..equations.stein import doubling_solver, stein_solver
 from ..errors import NonFiniteError, warn_precision
-from ..matrices.balance import balance_dense
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
-from ..systems.signals import scaled, size_exponent, unit_signals
+from ..systems.signals import in_best_units, scaled, size_exponent, unit_signals
 from ..systems.structure import is_structured
 from .directions import gramian_cotangents
 from .functions import SpectralFunction, SpectralLike, as_spectral_function
@@ -146,10 +145,10 @@ def hankel_sum_and_gradient(
         sys, t = balance_states(sys)
         u = xp.log2(t)
     elif dense:
-        sys, d = _in_best_units(sys)
+        sys, d = in_best_units(sys)
         u = -xp.log2(d)
     sys, b, c = unit_signals(sys)
-    phi, e = _in_units(phi, b + c, sys.order)
+    phi, e = _function_in_units(phi, b + c, sys.order)
     if dense and horizon is not None:
         sys, U = _in_schur_form(sys)
         solve = doubling_solver(sys.A, horizon)
@@ -190,11 +189,6 @@ def hankel_sum_and_gradient(
     return like_precision(value, single), gradient
 
 
-def _in_best_units(sys: LTI) -> tuple[LTI, Any]:
-    A, B, C, d = balance_dense(sys.A, sys.B, sys.C)
-    return LTI(A, B, C), d
-
-
 def _in_schur_form(sys: LTI) -> tuple[LTI, np.ndarray]:
     """(Σ', U): Σ in the states z of x = U z in which powers of A keep their poles."""
     T, U = np.empty_like(sys.A), np.empty_like(sys.A)
@@ -203,7 +197,9 @@ def _in_schur_form(sys: LTI) -> tuple[LTI, np.ndarray]:
     return LTI(T, adjoint(U) @ sys.B, sys.C @ U), U
 
 
-def _in_units(phi: SpectralFunction, exponent: Array, order: int) -> tuple[SpectralFunction, Array]:
+def _function_in_units(
+    phi: SpectralFunction, exponent: Array, order: int
+) -> tuple[SpectralFunction, Array]:
     """(ψ, e) with φ(2^exponent σ) = 2^e ψ(σ) and a ψ of about size one for such σ."""
     if phi.name == "nuclear":
         return phi, exponent

@@ -122,11 +122,11 @@ def hankel_singular_values(
         return like_precision(scaled(relative_values(full, max_rank), exponent), single)
     length = sys.order if max_rank is None else min(max_rank, sys.order)
     with offering(HORIZON):
-        sigma = pad_values(_values(full, max_rank, horizon), length)
+        sigma = pad_values(_standard_values(full, max_rank, horizon), length)
     return like_precision(scaled(sigma, exponent), single)
 
 
-def _values(sys: LTI[Array], max_rank: int | None, horizon: int | None) -> Array:
+def _standard_values(sys: LTI[Array], max_rank: int | None, horizon: int | None) -> Array:
     formed = scaled_gramians(sys, horizon) if max_rank is None else None
     if formed is not None:
         P, Q, _ = formed

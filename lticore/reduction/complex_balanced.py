@@ -7,14 +7,15 @@ from dataclasses import replace
 
 from ..analysis.norms import h2_error
 from ..arrays.checks import is_complex
-from ..arrays.namespaces import Array, namespace
+from ..arrays.namespaces import Array
 from ..convert.diagonal import diagonalize
+from ..convert.rotation import real_system
 from ..equations.stability import NOTHING, offering
 from ..errors import ArgumentError, warn_precision
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
-from ..systems.modes import mode_poles, phase
-from ..systems.pairs import complex_columns, complex_rows, real_columns, real_rows
+from ..systems.modes import mode_poles
+from ..systems.pairs import complex_columns, complex_rows
 from ..systems.structure import Diagonal, Rotation
 from .balanced import truncate, whole_bound
 from .orders import check_order
@@ -68,7 +69,9 @@ def complex_balanced_truncation(
             "singular values stand clear of rounding: the reduced system has "
             f"{2 * reduction.order} states"
         )
-    reduced = _real_system(diagonalize(reduction.system), full)
+    modal = diagonalize(reduction.system)
+    A, B, C = real_system(modal.A.poles, modal.B, modal.C)
+    reduced = replace(full, A=A, B=B, C=C)
     return in_precision_of(
         sys,
         replace(
@@ -111,10 +114,3 @@ def complex_half(sys: LTI) -> LTI:
     poles = mode_poles(sys.A)[..., : sys.A.blocks]
     b, c = complex_rows(sys.B, sys.A.blocks), complex_columns(sys.C, sys.A.blocks)
     return LTI(Diagonal(poles), b, c, dt=sys.dt)
-
-
-def _real_system(half: LTI, sys: LTI) -> LTI:
-    """The inverse of :func:`complex_half`."""
-    poles = half.A.poles
-    A = Rotation(namespace(poles).abs(poles), -phase(poles))
-    return replace(sys, A=A, B=real_rows(half.B), C=real_columns(half.C))

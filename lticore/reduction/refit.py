@@ -105,7 +105,7 @@ def refit_outputs(
         inputs, outputs = _check_batch(sys, number, batch)
         rows = _rows(sys, inputs, outputs, feedthrough, timing)
         factor = _fold_in(factor, rows)
-        norm = _norm(by_system(sys, outputs))
+        norm = _frobenius_norm(by_system(sys, outputs))
         size = namespace(norm).hypot(norm, size + 0 * norm)
         samples += rows.shape[-2]
     if factor is None or samples == 0:
@@ -184,7 +184,7 @@ def _refitted(
         given = xp.concat([given, xp.matrix_transpose(D)], axis=-2)
     single = is_single(reduced.B)
     fitted = to_double(like_precision(given + change, single))
-    before, after = (_norm(e) for e in (E, E - X @ (fitted - given)))
+    before, after = (_frobenius_norm(e) for e in (E, E - X @ (fitted - given)))
     gained = after <= before
     outputs = xp.matrix_transpose(xp.where(gained[..., None, None], fitted, given))
     C, D = outputs[..., : sys.order], outputs[..., sys.order :]
@@ -192,7 +192,7 @@ def _refitted(
     return in_single(new) if single else new, before, xp.where(gained, after, before)
 
 
-def _norm(X: Array) -> Array:
+def _frobenius_norm(X: Array) -> Array:
     """‖X‖_F over the last two axes, whose square may over- or underflow."""
     if 0 in X.shape:
         return zeros_like_shape(real_part(X), X.shape[:-2])

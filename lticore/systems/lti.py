@@ -194,7 +194,9 @@ class LTI(Operators[Array, Matrix], StateSpace[Array, Matrix]):
             dtype = xp.complex64 if single else xp.complex128
         A = broadcast_state_matrix(map_parameters(cast, A), batch)
         B, C, D = (
-            None if X is None else _spread(xp.astype(X, dtype, copy=False), (*batch, *X.shape[-2:]))
+            None
+            if X is None
+            else _broadcast(xp.astype(X, dtype, copy=False), (*batch, *X.shape[-2:]))
             for X in (B, C, D)
         )
         object.__setattr__(self, "A", A)
@@ -236,7 +238,7 @@ def _check_feedthrough(D: Any, B: Array, p: int, m: int) -> Array | None:
     return D
 
 
-def _spread(X: Array, shape: tuple[int, ...]) -> Array:
+def _broadcast(X: Array, shape: tuple[int, ...]) -> Array:
     """X broadcast to the shape, itself where it has it already."""
     return X if X.shape == shape else namespace(X).broadcast_to(X, shape)
 

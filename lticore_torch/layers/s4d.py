@@ -205,7 +205,7 @@ class S4D(SSMLayer):
     def load_channels(self, systems: Sequence[lticore.LTI]) -> None:
         check_plain_parameters(self)
         step_log = self.step_log.detach().double().cpu().numpy()
-        modes = [_modes(lticore.to_rotation(in_double(sys))) for sys in systems]
+        modes = [_used_modes(lticore.to_rotation(in_double(sys))) for sys in systems]
         (pairs, of_pairs), (real, of_real) = (
             (np.concatenate(rows), np.repeat(np.arange(len(rows)), list(map(len, rows))))
             for rows in zip(*modes, strict=True)
@@ -390,7 +390,7 @@ def _frequencies(start: str, q: int) -> np.ndarray:
     return hippo_normal(n)[0] if q else np.zeros(0)
 
 
-def _modes(sys: lticore.LTI) -> tuple[np.ndarray, np.ndarray]:
+def _used_modes(sys: lticore.LTI) -> tuple[np.ndarray, np.ndarray]:
     """Rows (ρ, α, Re cb, Im cb) of the pairs and (λ, cb) of the real poles, y = Re(c z) + c x.
 
     Modes without effect are left out, but for one.
