@@ -29,16 +29,16 @@ from ..hankel.gramians import (
     DEFAULT_RTOL,
     balance_states,
     double_gramians,
+    has_factors,
     in_unit_signals,
     is_dense_numpy,
     low_rank_pays,
 )
-from ..hankel.values import hankel_singular_values, has_factors
+from ..hankel.values import hankel_singular_values
 from ..systems.algebra import common_dt
 from ..systems.doors import LinearLike, SystemLike, as_system
 from ..systems.lti import LTI, in_double, spread
 from ..systems.modes import mode_poles, polar_modes, signals_in_modes
-from ..systems.pairs import same_in_pairs
 from ..systems.quadratic import (
     QuadraticOutputLTI,
     System,
@@ -51,7 +51,7 @@ from ..systems.quadratic import (
     mean_outputs,
 )
 from ..systems.signals import scaled, size_exponent, with_outputs
-from ..systems.structure import Rotation, StateMatrix, is_structured
+from ..systems.structure import StateMatrix, is_structured, same_in_blocks
 
 _WHAT = "an h2 norm"
 #: Negative squares of sums over n states, up to this many times n eps times their terms, are
@@ -213,9 +213,7 @@ def _square(sys: System, horizon: int | None) -> tuple[Any, Any, Any]:
 def _state_sizes(A: StateMatrix[Array], P: Array) -> Array:
     """(..., n, 1) √P_ii; the two states of a rotation block are computed, and round, together."""
     xp = namespace(P)
-    p = real_part(diagonal(P))
-    if isinstance(A, Rotation):
-        p = same_in_pairs(operator.add, p, A.blocks)
+    p = same_in_blocks(operator.add, A, real_part(diagonal(P)))
     return xp.sqrt(xp.where(p > 0, p, xp.zeros_like(p)))[..., None]
 
 
@@ -394,7 +392,7 @@ def _in_good_modes(sys: System) -> System:
     Next to the circle the rounding of a pole counts for much. In modes all terms of an error have
     the same poles, and it counts once, not as the difference of two large norms.
     """
-    if is_structured(sys.A) or not is_numpy(sys.B) or sys.order == 0:
+    if not is_dense_numpy(sys) or sys.order == 0:
         return sys
     sys = mapped(to_double, sys)
     poles, V = np.linalg.eig(sys.A)

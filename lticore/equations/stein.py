@@ -251,9 +251,10 @@ def _warn_if_sensitive(
     sums over a horizon are computed again.
     """
     # A cheap bound first: ‖X‖ ≤ Σ ‖A^k‖‖Q‖‖B^k‖ for any right side Q.
-    grown = np.sqrt(_growth(A)) * np.sqrt(_growth(B))
+    (growth_A, size_A), (growth_B, size_B) = _growth_and_size(A), _growth_and_size(B)
+    grown = np.sqrt(growth_A) * np.sqrt(growth_B)
     known = np.isfinite(grown)
-    bound = 2 * _SIZE * EPSILON * _size_of(A) * _size_of(B) * np.where(known, grown, 0)
+    bound = 2 * _SIZE * EPSILON * size_A * size_B * np.where(known, grown, 0)
     if np.all(known & (bound <= ACCURACY)):
         return
     rng = np.random.default_rng(0)
@@ -279,7 +280,7 @@ def _warn_if_sensitive(
             f"the best units of the states: {horizon - 1} powers of A and B are that sensitive"
         )
         return
-    poles = [mode_poles(x) if is_structured(x) else np.linalg.eigvals(x) for x in (A, B)]
+    poles = [mode_poles(x) for x in (A, B)]
     gap = np.abs(1 - poles[0][..., :, None] * poles[1].conj()[..., None, :])
     warn_precision(
         f"rounding may carry a relative error of {share:.0e} into the solution of the Stein "
@@ -289,18 +290,14 @@ def _warn_if_sensitive(
     )
 
 
-def _growth(A: StateMatrix) -> np.ndarray:
-    """(...) a bound on Σ_k ‖A^k‖₂²; infinite where none is found cheaply."""
+def _growth_and_size(A: StateMatrix) -> tuple[np.ndarray, np.ndarray]:
+    """(...) a bound on Σ_k ‖A^k‖₂², infinite where none is found cheaply, and ‖A‖."""
     if not is_structured(A):
-        return power_sum_bound(A)
+        return power_sum_bound(A), np.linalg.norm(A, axis=(-2, -1))
     radius = np.max(polar_modes(A)[0], axis=-1)
-    return np.where(radius < 1, 1 / np.where(radius < 1, (1 - radius) * (1 + radius), 1), np.inf)
-
-
-def _size_of(A: StateMatrix) -> np.ndarray:
-    if is_structured(A):
-        return np.max(polar_modes(A)[0], axis=-1)
-    return np.linalg.norm(A, axis=(-2, -1))
+    inside = radius < 1
+    growth = 1 / np.where(inside, (1 - radius) * (1 + radius), 1)
+    return np.where(inside, growth, np.inf), radius
 
 
 def _random_rounding(A: StateMatrix, rng: np.random.Generator) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -47,8 +47,7 @@ from ..matrices.factors import (
 )
 from ..systems.doors import LinearLike, SystemLike, as_linear, as_system
 from ..systems.lti import LTI, in_double, replaced
-from ..systems.modes import from_modes, is_real, polar_modes, to_modes
-from ..systems.pairs import join_pairs, same_in_pairs
+from ..systems.modes import from_modes, is_real, polar_modes, radii_of, to_modes
 from ..systems.quadratic import (
     QuadraticOutputLTI,
     System,
@@ -58,7 +57,7 @@ from ..systems.quadratic import (
     sandwiched,
 )
 from ..systems.signals import scaled, unit_outputs, unit_signals
-from ..systems.structure import Rotation, is_structured
+from ..systems.structure import Rotation, is_structured, same_in_blocks
 
 #: Factors are computed without the Gramians from this many states on …
 _MANY = 1024
@@ -202,7 +201,7 @@ def scaled_factors(
         rtol = DEFAULT_RTOL if rtol is None else rtol
         R, S = (pivoted_cholesky(X, rtol=rtol, max_rank=max_rank) for X in (P, Q))
         return R, S, t
-    if not is_structured(sys.A):
+    if not has_factors(sys, horizon):
         return _dense_factors(sys, EPSILON**2 if rtol is None else rtol, max_rank, horizon, each)
     rtol = DEFAULT_RTOL if rtol is None else rtol
     sys, t = balance_states(sys)
@@ -214,9 +213,9 @@ def scaled_factors(
 def scaled_gramians(sys: System, horizon: int | None = None) -> tuple[Any, Any, Any] | None:
     """(t P t, Q/t², t) in float64 with about equal diagonals; None where the factors are better
     computed without them: many structured states, and dense systems on NumPy."""
-    if isinstance(sys, LTI) and (low_rank_pays(sys, horizon) or is_dense_numpy(sys)):
+    if low_rank_pays(sys, horizon) or (isinstance(sys, LTI) and is_dense_numpy(sys)):
         return None
-    if isinstance(sys, LTI) and horizon is None and is_structured(sys.A):
+    if has_factors(sys, horizon):
         sys, t = balance_states(sys)
         P, Q = double_gramians(sys)
         return P, Q, t
@@ -312,10 +311,15 @@ def _without_weaker(p: np.ndarray, q: np.ndarray) -> list[np.ndarray]:
     return [np.where(first, -np.inf, p), np.where(weak & ~first, -np.inf, q)]
 
 
+def has_factors(sys: System, horizon: int | None) -> TypeGuard[LTI]:
+    """Whether factors can be computed from the poles, without the Gramians."""
+    return horizon is None and isinstance(sys, LTI) and is_structured(sys.A) and sys.order > 0
+
+
 def low_rank_pays(sys: System, horizon: int | None = None) -> bool:
-    """Whether the factors are computed without the Gramians: structured A, few inputs, outputs."""
+    """Whether the factors are computed without the Gramians: few inputs and outputs."""
     least = max(_MANY, _FEW * max(sys.inputs, sys.outputs))
-    return horizon is None and is_structured(sys.A) and sys.order >= least
+    return has_factors(sys, horizon) and sys.order >= least
 
 
 def balance_states(sys: LTI) -> tuple[LTI, Any]:
@@ -329,12 +333,8 @@ def balance_states(sys: LTI) -> tuple[LTI, Any]:
     if sys.order == 0:
         return sys, real_part(sys.B[..., :1])
     b, c = _row_norms(sys.B), _row_norms(xp.matrix_transpose(sys.C))
-    if isinstance(sys.A, Rotation):
-        b, c = (same_in_pairs(_root_mean_square, x, sys.A.blocks) for x in (b, c))
-        radius = join_pairs(sys.A.radius, sys.A.radius, sys.A.real_poles)
-    else:
-        radius = sys.A.poles
-    radius = xp.abs(radius)
+    b, c = (same_in_blocks(_root_mean_square, sys.A, x) for x in (b, c))
+    radius = radii_of(sys.A)
     root = xp.sqrt((1 - radius) * (1 + radius))
     log_p, log_q = (2 * log2(x / root) for x in (b, c))
     t = _balancing_scale(log_p, log_q)[..., None]
@@ -357,7 +357,7 @@ def in_unit_signals(sys: System[Array], horizon: int | None = None) -> tuple[Sys
     """(Σ', e) with Σ = 2^e Σ' but for D, which is left out, in float64: B, C and forms of about
     size one, of a structured system over the infinite horizon after its states are balanced."""
     sys = mapped(to_double, sys)
-    if horizon is None and isinstance(sys, LTI) and is_structured(sys.A):
+    if has_factors(sys, horizon):
         sys, _ = balance_states(sys)
     unit, _, e = unit_outputs(sys)
     return unit, e

@@ -11,9 +11,7 @@ from ..equations.stability import HORIZON, offering
 from ..errors import ArgumentError, ArrayLibraryError
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
-from ..systems.quadratic import System
 from ..systems.signals import scaled, unit_signals
-from ..systems.structure import is_structured
 from .directions import leading_directions
 from .gramians import (
     DEFAULT_RTOL,
@@ -21,6 +19,9 @@ from .gramians import (
     modal_factors,
     scaled_factors,
     scaled_gramians,
+)
+from .gramians import (
+    has_factors as has_factors,
 )
 from .relative import relative_values
 
@@ -139,11 +140,6 @@ def _standard_values(sys: LTI[Array], max_rank: int | None, horizon: int | None)
     else:
         R, S, _ = scaled_factors(sys, max_rank=max_rank, horizon=horizon)
     return namespace(R, S).linalg.svdvals(adjoint_product(S, R))
-
-
-def has_factors(sys: System, horizon: int | None) -> bool:
-    """Whether factors can be computed from the poles, without the Gramians."""
-    return horizon is None and isinstance(sys, LTI) and is_structured(sys.A) and sys.order > 0
 
 
 def modes_cancel(P: Array, Q: Array, sigma: Array) -> bool:

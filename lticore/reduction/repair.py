@@ -38,11 +38,11 @@ def repair(sys: System, reduced: System, horizon: int) -> tuple[System, int]:
         target = make_target(one, horizon)
         linear = linear_part(small)
         found = project(target, candidate_from(linear.A, linear.B, target.real))
-        parts.append(_in_dense_form(system_of(one, found.candidate, found.c, found.M)))
+        parts.append(_dense(system_of(one, found.candidate, found.c, found.M)))
     return _stacked(parts, batch), count
 
 
-def _in_dense_form(sys: System) -> System:
+def _dense(sys: System) -> System:
     return replace(sys, A=to_dense(sys.A))
 
 

@@ -23,10 +23,10 @@ from ..arrays.linalg import eigenvalues
 from ..arrays.namespaces import Array, holds, namespace
 from ..errors import ShapeError
 from .algebra import Operators, over_batch
+from .modes import radii_of
 from .structure import (
     Matrix,
     NumPyStructure,
-    Rotation,
     StateMatrix,
     batch_shape_of,
     broadcast_state_matrix,
@@ -86,14 +86,8 @@ class StateSpace(Generic[Array, Matrix]):
     def spectral_radius(self) -> float:
         """Largest |pole| over the whole batch; the system is stable when it is below 1."""
         A: StateMatrix = self.A
-        xp = namespace(self.B)
-        if isinstance(A, Rotation):
-            moduli = xp.abs(xp.concat([A.radius, A.real_poles], axis=-1))
-        elif is_structured(A):
-            moduli = xp.abs(to_double(A.poles))
-        else:
-            moduli = xp.abs(eigenvalues(to_double(A)))
-        return float(xp.max(moduli)) if 0 not in moduli.shape else 0.0
+        radii = radii_of(map_parameters(to_double, A))
+        return float(namespace(radii).max(radii)) if 0 not in radii.shape else 0.0
 
 
 @dataclass(frozen=True, eq=False)

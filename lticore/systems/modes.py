@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 
 from ..arrays.checks import is_complex
-from ..arrays.linalg import adjoint, as_complex, complex_of
+from ..arrays.linalg import adjoint, as_complex, complex_of, eigenvalues
 from ..arrays.namespaces import Array, namespace
 from .pairs import join_pairs, split_pairs
 from .structure import Diagonal, Rotation, StateMatrix, Structure, parameters
@@ -40,9 +40,9 @@ def multiply(A: StateMatrix[Array], X: Array) -> Array:
     return A @ X
 
 
-def to_modes(A: Structure[Array], X: Array) -> Array:
-    """Uᴴ X: the rows of X (..., n, k) in the modes of A."""
-    if isinstance(A, Diagonal):
+def to_modes(A: StateMatrix[Array], X: Array) -> Array:
+    """Uᴴ X: the rows of X (..., n, k) in the modes of A; of a dense A, whose U is not known, X."""
+    if not isinstance(A, Rotation):
         return X
     xp = namespace(A.radius, X)
     first, second, rest = split_pairs(X, A.blocks, axis=-2)
@@ -54,9 +54,9 @@ def to_modes(A: Structure[Array], X: Array) -> Array:
     return xp.concat([above, below, xp.astype(rest, above.dtype)], axis=-2)
 
 
-def from_modes(A: Structure[Array], Y: Array) -> Array:
+def from_modes(A: StateMatrix[Array], Y: Array) -> Array:
     """U Y: the inverse of :func:`to_modes`."""
-    if isinstance(A, Diagonal):
+    if not isinstance(A, Rotation):
         return Y
     q = A.blocks
     above, below = Y[..., :q, :], Y[..., q : 2 * q, :]
@@ -68,9 +68,18 @@ def from_modes(A: Structure[Array], Y: Array) -> Array:
     )
 
 
-def signals_in_modes(A: Structure[Array], B: Array, C: Array) -> tuple[Array, Array]:
+def signals_in_modes(A: StateMatrix[Array], B: Array, C: Array) -> tuple[Array, Array]:
     """(Uᴴ B, C U): inputs and outputs of a system in the modes of its A."""
     return to_modes(A, B), adjoint(to_modes(A, adjoint(C)))
+
+
+def radii_of(A: StateMatrix[Array]) -> Array:
+    """(..., n) |λ| in state order; those of a `Rotation` exact."""
+    if isinstance(A, Rotation):
+        radius = join_pairs(A.radius, A.radius, A.real_poles)
+        return namespace(radius).abs(radius)
+    poles = A.poles if isinstance(A, Diagonal) else eigenvalues(A)
+    return namespace(poles).abs(poles)
 
 
 def polar_modes(A: Structure[Array]) -> tuple[Array, Array]:
@@ -83,10 +92,10 @@ def polar_modes(A: Structure[Array]) -> tuple[Array, Array]:
     return xp.abs(radius), angle + phase(radius)
 
 
-def mode_poles(A: Structure[Array]) -> Array:
-    """(..., n) complex poles in mode order."""
-    if isinstance(A, Diagonal):
-        return as_complex(A.poles)
+def mode_poles(A: StateMatrix[Array]) -> Array:
+    """(..., n) complex poles in mode order; of a dense A its eigenvalues."""
+    if not isinstance(A, Rotation):
+        return as_complex(A.poles) if isinstance(A, Diagonal) else eigenvalues(A)
     xp = namespace(A.radius)
     above = complex_of(A.radius * xp.cos(A.angle), -A.radius * xp.sin(A.angle))
     return xp.concat([above, xp.conj(above), as_complex(A.real_poles)], axis=-1)

@@ -15,10 +15,10 @@ from numpy.typing import ArrayLike
 from typing_extensions import TypeIs, TypeVar
 
 from ..arrays.checks import broadcast_batches, check_array, check_real, common_precision
-from ..arrays.linalg import complex_of, conjugate, diagonal_matrix
+from ..arrays.linalg import adjoint, complex_of, conjugate, diagonal_matrix
 from ..arrays.namespaces import Array, StandardArray, namespace
 from ..errors import ShapeError
-from .pairs import join_pairs
+from .pairs import join_pairs, same_in_pairs, split_pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,5 +232,31 @@ def broadcast_state_matrix(A: StateMatrix[Array], batch: tuple[int, ...]) -> Sta
     if batch_shape_of(A) == batch:
         return A
     xp = namespace(*parameters(A))
-    tail = 1 if is_structured(A) else 2
+    tail = axes_of(A)
     return map_parameters(lambda x: xp.broadcast_to(x, (*batch, *x.shape[-tail:])), A)
+
+
+def adjoint_of(A: StateMatrix[Array]) -> StateMatrix[Array]:
+    """Aᴴ, of the same structure."""
+    return A.H if is_structured(A) else adjoint(A)
+
+
+def axes_of(A: StateMatrix) -> int:
+    """Number of axes, behind those of the batch, of each array that defines A."""
+    return 1 if is_structured(A) else 2
+
+
+def same_in_blocks(
+    combine: Callable[[Array, Array], Array], A: StateMatrix[Array], x: Array
+) -> Array:
+    """x (..., n) with one number, ``combine(first, second)``, for both states of each block of A:
+    A is the same in units of the states that are."""
+    return same_in_pairs(combine, x, A.blocks) if isinstance(A, Rotation) else x
+
+
+def states_of(A: Structure[Array], chosen: Array) -> Structure[Array]:
+    """The structure of the states ``chosen``, (n,) Booleans, both of a block or none; no batch."""
+    if isinstance(A, Diagonal):
+        return Diagonal(A.poles[chosen])
+    first, _, rest = split_pairs(chosen, A.blocks)
+    return Rotation(A.radius[first], A.angle[first], A.real_poles[rest])

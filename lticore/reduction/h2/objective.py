@@ -52,7 +52,7 @@ def project(target: Target, candidate: Candidate) -> Projection:
     With X_ij = (b b̂ᴴ)_ij φ(λ_i conj λ̂_j) and P̂_ij = (b̂ b̂ᴴ)_ij φ(λ̂_i conj λ̂_j).
     """
     X, P, F, F_own = _gramians(target, candidate)
-    fit = X @ _inverse_where_clear(P)
+    fit = X @ inverse_where_clear(P)
     c, M = target.c @ fit, transformed(target.M, fit)
     return Projection(
         candidate,
@@ -110,7 +110,7 @@ def _rounding_of_energy(target: Target, c: np.ndarray, P: np.ndarray) -> float:
     return EPSILON * float(np.sum((size @ np.abs(P)) * size)) / (target.energy or 1.0)
 
 
-def _inverse_where_clear(P: np.ndarray) -> np.ndarray:
+def inverse_where_clear(P: np.ndarray) -> np.ndarray:
     """P⁻¹ on the directions that are clear of rounding, with the diagonal scaled to 1 first."""
     size = np.sqrt(np.maximum(np.diagonal(P).real, 0))
     scale = 1 / np.where(size > 0, size, 1)
