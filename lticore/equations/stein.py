@@ -233,7 +233,7 @@ def _units(A: StateMatrix, Q: np.ndarray) -> np.ndarray:
 
 
 def _in_units(A: StateMatrix, d: np.ndarray) -> StateMatrix:
-    return A if is_structured(A) else rescaled(A, np.swapaxes(d, -1, -2), d)
+    return A if np.all(d == 1) else rescaled(A, np.swapaxes(d, -1, -2), d)
 
 
 def _warn_if_sensitive(

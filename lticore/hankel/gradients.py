@@ -42,7 +42,9 @@ def pull_back(
     if horizon is None:
         g_A = tuple(
             2 * (left + right)
-            for left, right in zip(_product(A, Y, P), _product(A, Q, Z), strict=True)
+            for left, right in zip(
+                _parameter_gradient(A, Y, P), _parameter_gradient(A, Q, Z), strict=True
+            )
         )
     elif is_structured(A):
         g_A = _modal_gradient(sys, G_P, G_Q, horizon)
@@ -54,7 +56,7 @@ def pull_back(
     return g_A, (2 * Y) @ B, C @ (2 * Z)
 
 
-def _product(A: StateMatrix[Array], X: Array, Y: Array) -> tuple[Array, ...]:
+def _parameter_gradient(A: StateMatrix[Array], X: Array, Y: Array) -> tuple[Array, ...]:
     """The gradient X A Y of a dense A on the parameters of A's structure; Hermitian X and Y."""
     if isinstance(A, Diagonal):
         products = namespace(X, Y).vecdot(conjugate(X), A.poles[..., None, :] * conjugate(Y))

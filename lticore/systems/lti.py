@@ -19,15 +19,13 @@ from ..arrays.checks import (
     like_precision,
     to_double,
 )
-from ..arrays.linalg import eigenvalues
 from ..arrays.namespaces import Array, holds, namespace
 from ..errors import ShapeError
 from .algebra import Operators, over_batch
-from .modes import radii_of
+from .modes import poles_of, radii_of
 from .structure import (
     Matrix,
     NumPyStructure,
-    StateMatrix,
     batch_shape_of,
     broadcast_state_matrix,
     check_state_matrix,
@@ -79,14 +77,12 @@ class StateSpace(Generic[Array, Matrix]):
     @property
     def poles(self) -> Array:
         """(..., n) eigenvalues of A; O(n) for structured A, O(n³) for dense A."""
-        A: StateMatrix = self.A
-        return A.poles if is_structured(A) else eigenvalues(A)
+        return poles_of(self.A)
 
     @property
     def spectral_radius(self) -> float:
         """Largest |pole| over the whole batch; the system is stable when it is below 1."""
-        A: StateMatrix = self.A
-        radii = radii_of(map_parameters(to_double, A))
+        radii = radii_of(self.A)
         return float(namespace(radii).max(radii)) if 0 not in radii.shape else 0.0
 
 

@@ -1,7 +1,9 @@
 """State matrices: `Diagonal`, `Rotation`, or an (..., n, n) array.
 
-Frozen dataclasses that validate their arrays and know their shapes, and the few questions every
-state matrix answers whatever its structure. Arrays are kept by reference, never modified.
+Frozen dataclasses that validate their arrays and know their shapes, and the questions every state
+matrix answers whatever its structure, an array as the dense one: here and in
+:mod:`lticore.systems.modes`. What kind of matrix A is, other modules ask only where they choose
+between algorithms. Arrays are kept by reference, never modified.
 """
 
 from __future__ import annotations
