@@ -9,16 +9,19 @@ from .arrays.checks import (
     check_integer,
     check_one_given,
 )
+from .arrays.linalg import pad_values
 from .arrays.namespaces import (
     namespace,
     to_numpy,
 )
+from .convert.rotation import scaled_by_first_input
 from .equations.recurrence import (
     adjoint_in_place_reference,
     recur_in_place_reference,
     recurrence_adjoint_reference,
     time_varying_recurrence_reference,
 )
+from .hankel.directions import leading_directions
 from .hankel.functions import (
     SpectralLike,
     as_spectral_function,
@@ -36,6 +39,14 @@ from .reduction.orders import (
     order_for_error,
 )
 from .systems.lti import in_double
+from .systems.pairs import (
+    complex_columns,
+    complex_rows,
+    join_pairs,
+    real_columns,
+    real_rows,
+    split_pairs,
+)
 from .systems.quadratic import (
     dense_forms,
     linear_part,
@@ -50,20 +61,29 @@ __all__ = [
     "check_budget",
     "check_integer",
     "check_one_given",
+    "complex_columns",
     "complex_half",
+    "complex_rows",
     "dense_forms",
     "in_double",
+    "join_pairs",
     "keep_modes",
     "kernels",
+    "leading_directions",
     "linear_part",
     "mapped",
     "namespace",
     "one_thread",
     "order_for_energy",
     "order_for_error",
+    "pad_values",
     "random_modes",
+    "real_columns",
+    "real_rows",
     "recur_in_place_reference",
     "recurrence_adjoint_reference",
+    "scaled_by_first_input",
+    "split_pairs",
     "time_varying_recurrence_reference",
     "to_numpy",
     "truncate",

@@ -161,6 +161,22 @@ def test_the_core_is_entered_through_its_doors(path):
             assert name in getattr(declared, "__all__", lticore.__all__), f"{name} of {module}"
 
 
+#: Private names of several modules: of what a decorator registers and nobody calls, and of the two
+#: ways to balance in lticore_torch.compression.
+SHARED = {"_", "_balanced"}
+
+
+def test_a_private_name_means_one_thing():
+    """The same thing has one place; different things have names that tell them apart."""
+    places = {}
+    for path in sources("lticore", "lticore_torch"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name.startswith("_"):
+                places.setdefault(node.name, set()).add(str(path.relative_to(ROOT)))
+    several = {name: paths for name, paths in places.items() if len(paths) > 1}
+    assert several.keys() <= SHARED, several
+
+
 @pytest.mark.parametrize("package", ["lticore", "lticore_torch"])
 def test_import_is_light(package):
     """Neither plotting nor compilers are loaded by an import, in a fresh interpreter."""

@@ -426,59 +426,8 @@ def _accuracies(
     published: dict[str, tuple[str, str, str]],
     statistic: Statistic,
 ) -> Table:
-    rows = []
     chosen = check_tasks(tasks, _tasks(preset))
-    for task in chosen:
-        blank = "|".join([NOT_IN_PAPER] * 7)
-        dims, reduced, baseline = (x.split("|") for x in published.get(task, (blank,) * 3))
-        whole = plain_run(task, preset)
-
-        def unreduced(config: RunConfig = whole) -> Sequence[RunConfig]:
-            return seeds(config, SEEDS[preset])
-
-        listed = tuple(zip(taus(task), dims, reduced, baseline, strict=False))
-        rows.append(
-            (
-                f"{task}: τ",
-                (*(Cell(f"{tau:g}", ours=f"{tau:g}") for tau in taus(task)), Cell("0", ours="0")),
-            )
-        )
-        rows.append(
-            (
-                f"{task}: state dim",
-                (
-                    *(
-                        Cell(d, _reduced(task, preset, t), FinalOrder(), mean_and_deviation)
-                        for t, d, _, _ in listed
-                    ),
-                    Cell(dims[-1], unreduced, FinalOrder(), mean_and_deviation),
-                ),
-            )
-        )
-        rows.append(
-            (
-                f"{task}: CompreSSM",
-                (
-                    *(
-                        Cell(r, _reduced(task, preset, t), statistic=statistic)
-                        for t, _, r, _ in listed
-                    ),
-                    Cell(reduced[-1], ours="-"),
-                ),
-            )
-        )
-        rows.append(
-            (
-                f"{task}: small from scratch",
-                (
-                    *(
-                        Cell(b, partial(baseline_runs, task, preset, t), statistic=statistic)
-                        for t, _, _, b in listed
-                    ),
-                    Cell(baseline[-1], unreduced, statistic=statistic),
-                ),
-            )
-        )
+    rows = [row for task in chosen for row in _rows_of(task, preset, published, statistic)]
     name = "mean of the top 3 runs" if number == "1" else "best run"
     return Table(
         f"CompreSSM Table {number}",
@@ -488,6 +437,36 @@ def _accuracies(
         chosen,
         NOTES,
         SEEDS[preset],
+    )
+
+
+def _rows_of(
+    task: str,
+    preset: Preset,
+    published: dict[str, tuple[str, str, str]],
+    statistic: Statistic,
+) -> tuple[tuple[str, tuple[Cell, ...]], ...]:
+    """Tolerances, state dimensions and both accuracies of a task; unreduced runs (τ = 0) last."""
+    blank = "|".join([NOT_IN_PAPER] * 7)
+    dims, reduced, baseline = (x.split("|") for x in published.get(task, (blank,) * 3))
+    small = [_reduced(task, preset, tau) for tau in taus(task)]
+    scratch = [partial(baseline_runs, task, preset, tau) for tau in taus(task)]
+    unreduced = partial(seeds, plain_run(task, preset), SEEDS[preset])
+
+    def size(text: str, runs: Callable[[], Sequence[RunConfig]]) -> Cell:
+        return Cell(text, runs, FinalOrder(), mean_and_deviation)
+
+    def accuracy(text: str, runs: Callable[[], Sequence[RunConfig]]) -> Cell:
+        return Cell(text, runs, statistic=statistic)
+
+    return (
+        (f"{task}: τ", tuple(Cell(f"{t:g}", ours=f"{t:g}") for t in (*taus(task), 0))),
+        (f"{task}: state dim", (*map(size, dims, small), size(dims[-1], unreduced))),
+        (f"{task}: CompreSSM", (*map(accuracy, reduced, small), Cell(reduced[-1], ours="-"))),
+        (
+            f"{task}: small from scratch",
+            (*map(accuracy, baseline, scratch), accuracy(baseline[-1], unreduced)),
+        ),
     )
 
 

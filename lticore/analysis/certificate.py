@@ -255,7 +255,7 @@ def logit_error_bound(decoder: Array, error: float | Array, length: int) -> floa
     ArgumentError, ShapeError, DtypeError, NonFiniteError
     """
     steps = check_integer("length", length, minimum=1)
-    return _norm("decoder", decoder) * _constant("error", error) / math.sqrt(steps)
+    return _spectral_norm("decoder", decoder) * _constant("error", error) / math.sqrt(steps)
 
 
 def gated_unit_lipschitz(
@@ -283,10 +283,10 @@ def gated_unit_lipschitz(
 
     Source: Smith et al., S5 (2023), for the half unit; Dauphin et al. (2017) for the full one.
     """
-    weight = 1.0 if value is None else _norm("value", value)
+    weight = 1.0 if value is None else _spectral_norm("value", value)
     size = _constant("size", size)
     return _constant("activation", activation) * (
-        weight + SIGMOID_LIPSCHITZ * _norm("gate", gate) * size
+        weight + SIGMOID_LIPSCHITZ * _spectral_norm("gate", gate) * size
     )
 
 
@@ -389,7 +389,7 @@ def _check_epsilon(epsilon: float) -> None:
         raise ArgumentError(f"epsilon must be positive and finite, but is {epsilon!r}")
 
 
-def _norm(name: str, matrix: Array) -> float:
+def _spectral_norm(name: str, matrix: Array) -> float:
     """‖W‖₂ of one matrix."""
     W = to_double(check_array(name, matrix, ndim=2))
     if W.ndim != 2:

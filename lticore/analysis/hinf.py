@@ -20,11 +20,10 @@ from ..errors import (
     warn_precision,
 )
 from ..hankel.gramians import balance_states
-from ..matrices.balance import balance_dense
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.modes import polar_modes, to_modes
-from ..systems.signals import scaled, size_exponent, unit_signals
+from ..systems.signals import in_best_units, scaled, size_exponent, unit_signals
 from ..systems.structure import is_structured
 from .response import responder
 
@@ -105,7 +104,7 @@ def peak_gains(sys: LTI, rtol: float = 1e-8, split: int | None = None) -> Any:
 
 
 def _peak_gain(sys: LTI, rtol: float, split: int | None) -> float:
-    unit, exponent = _of_size_one(sys)
+    unit, exponent = _system_of_size_one(sys)
     top, level, certain = _peak_of_unit(unit, rtol)
     if not is_structured(sys.A):
         _warn_if_lost(unit, top, level, split)
@@ -136,7 +135,7 @@ def _warn_if_lost(sys: LTI, omega: float, gain: float, split: int | None) -> Non
             parts = slice(split), slice(split, None)
             size = sum(float(np.linalg.norm(sys.C[:, x] @ reached[x], 2)) for x in parts)
         share = EPSILON * float(np.linalg.norm(moved, 2)) / (size or 1)
-    if not share <= ACCURACY and gain > _INVISIBLE * _norms(sys):
+    if not share <= ACCURACY and gain > _INVISIBLE * _product_of_norms(sys):
         warn_precision(
             f"rounding of the dense A may carry a relative error of {share:.0e} into the "
             f"h-infinity norm, the gain at frequency {omega:.17g}, in the best units of the "
@@ -144,17 +143,17 @@ def _warn_if_lost(sys: LTI, omega: float, gain: float, split: int | None) -> Non
         )
 
 
-def _norms(sys: LTI) -> float:
+def _product_of_norms(sys: LTI) -> float:
     return float(np.linalg.norm(sys.B) * np.linalg.norm(sys.C))
 
 
-def _of_size_one(sys: LTI) -> tuple[LTI, float]:
+def _system_of_size_one(sys: LTI) -> tuple[LTI, float]:
     """(Σ', e) with Σ = 2^e Σ', in good units of the states, of the inputs and of the outputs."""
     unit, *exponents = unit_signals(sys)
     if is_structured(sys.A):
         balanced, _ = balance_states(unit)
     else:
-        balanced = LTI(*balance_dense(unit.A, unit.B, unit.C)[:3])
+        balanced, _ = in_best_units(unit)
     unit, *more = unit_signals(balanced)
     exponent: Any = sum(exponents) + sum(more)
     if sys.D is None or not np.any(sys.D):
@@ -173,14 +172,12 @@ def _peak_of_unit(sys: LTI, rtol: float) -> tuple[float, float, bool]:
         # The norm of one row or column needs no singular values.
         return np.linalg.norm(H, "fro" if 1 in H.shape[-2:] else 2, axis=(-2, -1))
 
-    dense = sys.to_dense()
-    A, B, C, _ = balance_dense(dense.A, dense.B, dense.C)
-    dense = LTI(A, B, C, dense.D)
+    dense, _ = in_best_units(sys.to_dense())
     samples = np.linspace(-np.pi, np.pi, _SAMPLES)
     samples = np.unique(np.concatenate([samples, np.angle(sys.poles)]))
     gains = gain(samples)
     top, level = _highest(gain, samples, gains)
-    if level <= _INVISIBLE * max(_norms(dense), _terms(sys)):
+    if level <= _INVISIBLE * max(_product_of_norms(dense), _terms(sys)):
         return top, level, True
     trusted = False
     for _ in range(_MAX_LEVELS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,11 +29,12 @@ from ..hankel.gramians import (
     DEFAULT_RTOL,
     balance_states,
     double_gramians,
+    has_factors,
     in_unit_signals,
     is_dense_numpy,
     low_rank_pays,
 )
-from ..hankel.values import hankel_singular_values, has_factors
+from ..hankel.values import hankel_singular_values
 from ..systems.algebra import common_dt
 from ..systems.doors import LinearLike, SystemLike, as_system
 from ..systems.lti import LTI, in_double, spread
@@ -49,7 +51,7 @@ from ..systems.quadratic import (
     mean_outputs,
 )
 from ..systems.signals import scaled, size_exponent, with_outputs
-from ..systems.structure import Rotation, StateMatrix, is_structured
+from ..systems.structure import StateMatrix, is_structured, same_in_blocks
 
 _WHAT = "an h2 norm"
 #: Negative squares of sums over n states, up to this many times n eps times their terms, are
@@ -104,7 +106,7 @@ def h2_norm(sys: SystemLike[Array], *, horizon: int | None = None) -> Array:
     sys, horizon = as_system(sys), check_horizon(horizon)
     unit, exponent = in_unit_signals(sys, horizon)
     square, terms, more = _square(unit, horizon)
-    found = _with_feedthrough(_checked(square, terms, sys.order), exponent + more, sys)
+    found = _with_feedthrough(_checked_square(square, terms, sys.order), exponent + more, sys)
     return like_precision(found, is_single(sys.B))
 
 
@@ -211,11 +213,7 @@ def _square(sys: System, horizon: int | None) -> tuple[Any, Any, Any]:
 def _state_sizes(A: StateMatrix[Array], P: Array) -> Array:
     """(..., n, 1) √P_ii; the two states of a rotation block are computed, and round, together."""
     xp = namespace(P)
-    p = real_part(diagonal(P))
-    if isinstance(A, Rotation):
-        pairs = 2 * A.blocks
-        both = xp.sum(xp.reshape(p[..., :pairs], (*p.shape[:-1], A.blocks, 2)), axis=-1)
-        p = xp.concat([xp.repeat(both, 2, axis=-1), p[..., pairs:]], axis=-1)
+    p = same_in_blocks(operator.add, A, real_part(diagonal(P)))
     return xp.sqrt(xp.where(p > 0, p, xp.zeros_like(p)))[..., None]
 
 
@@ -245,7 +243,7 @@ def _squared_difference(sys: System, reduced: System, horizon: int | None) -> tu
     linear = isinstance(sys, LTI) and isinstance(reduced, LTI)
     modal = linear and horizon is None and 0 < order <= _FEW
     if is_structured(sys.A):
-        reduced = _in_modes(reduced)
+        reduced = _in_good_modes(reduced)
     (sys, first), (reduced, second) = (in_unit_signals(x, horizon) for x in (sys, reduced))
     if linear and any(is_dense_numpy(x) for x in (sys, reduced)):
         squares, exponent = _squared_difference_by_schur(sys, reduced, first, second, horizon)
@@ -267,7 +265,7 @@ def _squared_difference(sys: System, reduced: System, horizon: int | None) -> tu
             *(_modal_parts(spread(linear_part(x), batch)) for x in (sys, reduced))
         )
         return _non_negative(xp.sum(xp.abs(error) ** 2, axis=(-2, -1))), exponent
-    return _checked(found, terms + more, order), exponent
+    return _checked_square(found, terms + more, order), exponent
 
 
 #: (radius, phase, B, C) of a structured system in its modes.
@@ -345,7 +343,7 @@ def _schur_entries(
     return {i: (np.diag(poles[i]), B[i], C[i], 0) for i in np.ndindex(sys.batch_shape)}
 
 
-def _checked(square: Array, terms: Array, order: int) -> Array:
+def _checked_square(square: Array, terms: Array, order: int) -> Array:
     """``square`` with what rounding may leave below zero set to 0; ``terms`` is the size of what
     it is a sum of, to the rounding of the equations and of sums over the states.
 
@@ -370,11 +368,11 @@ def _checked(square: Array, terms: Array, order: int) -> Array:
 def _non_negative(squared: Array) -> Array:
     """``squared`` with the negative values that rounding leaves set to 0."""
     xp = namespace(squared)
-    _require_finite(squared)
+    _require_finite_norm(squared)
     return xp.where(squared > 0, squared, xp.zeros_like(squared))
 
 
-def _require_finite(norm: Array) -> None:
+def _require_finite_norm(norm: Array) -> None:
     if not holds(namespace(norm).isfinite(norm)):
         raise NonFiniteError("the norm overflows: scale B and C down, since norms scale with them")
 
@@ -388,13 +386,13 @@ def _check_same_signals(sys: System, reduced: System) -> None:
     common_dt(sys.dt, reduced.dt)
 
 
-def _in_modes(sys: System) -> System:
+def _in_good_modes(sys: System) -> System:
     """A dense system in its modes, where they are well conditioned, in float64.
 
     Next to the circle the rounding of a pole counts for much. In modes all terms of an error have
     the same poles, and it counts once, not as the difference of two large norms.
     """
-    if is_structured(sys.A) or not is_numpy(sys.B) or sys.order == 0:
+    if not is_dense_numpy(sys) or sys.order == 0:
         return sys
     sys = mapped(to_double, sys)
     poles, V = np.linalg.eig(sys.A)
@@ -416,5 +414,5 @@ def _with_feedthrough(squared: Array, exponent: Array, *systems: System[Array]) 
         units = scaled(D, -size[..., None, None])
         direct = xp.sqrt(xp.sum(xp.abs(units) ** 2, axis=(-2, -1)))
         norm = xp.hypot(norm, scaled(direct, size))
-    _require_finite(norm)
+    _require_finite_norm(norm)
     return norm

@@ -135,6 +135,12 @@ def directions_by(
     return sigma, directions
 
 
+def log2(x: Array) -> Array:
+    """log2 of sizes, −∞ of nothing."""
+    xp = namespace(x)
+    return xp.where(x > 0, xp.log2(xp.where(x > 0, x, xp.ones_like(x))), -xp.inf * xp.ones_like(x))
+
+
 def solve_in_any_units(V: np.ndarray, B: np.ndarray) -> np.ndarray:
     """V⁻¹ B by an elimination that does not see the units of the rows, those of states."""
     unit = power_of_two(np.abs(V).max(axis=-1, keepdims=True, initial=0))

@@ -100,9 +100,9 @@ def discretize(
     if isinstance(sys.A, Diagonal):
         sampled = (_zoh_diagonal if method == "zoh" else _bilinear_diagonal)(sys, delta)
     else:
-        sys, unit = _balanced(sys.to_dense())
+        sys, unit = _in_even_units(sys.to_dense())
         sampled = (_zoh_dense if method == "zoh" else _bilinear_dense)(sys, delta)
-        sampled = _in_units(sampled, unit)
+        sampled = _in_given_units(sampled, unit)
     return in_single(sampled) if single else sampled
 
 
@@ -129,7 +129,7 @@ def _fold_descriptor(sys: LTI[Array], E: Array) -> LTI[Array]:
     return replace(sys, A=xp.astype(A, xp.result_type(A, sys.B)), B=B)
 
 
-def _balanced(sys: LTI[Array]) -> tuple[LTI[Array], np.ndarray | float]:
+def _in_even_units(sys: LTI[Array]) -> tuple[LTI[Array], np.ndarray | float]:
     """The system in units of the states that even out rows and columns of A, and these units:
     norms, and with them rounding and singularity, are those of the largest entries."""
     if not is_numpy(sys.B):
@@ -139,8 +139,8 @@ def _balanced(sys: LTI[Array]) -> tuple[LTI[Array], np.ndarray | float]:
     return replace(sys, A=rescaled(sys.A, row, unit), B=sys.B / unit, C=sys.C * row), unit
 
 
-def _in_units(sys: LTI[Array], unit: np.ndarray | float) -> LTI[Array]:
-    """The inverse of :func:`_balanced`."""
+def _in_given_units(sys: LTI[Array], unit: np.ndarray | float) -> LTI[Array]:
+    """The inverse of :func:`_in_even_units`."""
     row = np.swapaxes(unit, -1, -2) if isinstance(unit, np.ndarray) else unit
     return replace(sys, A=sys.A * unit / row, B=sys.B * unit, C=sys.C / row)
 
@@ -169,7 +169,7 @@ def _bilinear_diagonal(sys: LTI[Array], delta: Array) -> LTI[Array]:
         raise SingularEquationError(_AT_POLE)
     delta = delta[..., None, None]
     B = sys.B * delta / gap[..., None]
-    C, D = sys.C / gap[..., None, :], _feedthrough(sys, B)
+    C, D = sys.C / gap[..., None, :], _bilinear_feedthrough(sys, B)
     return replace(sys, A=Diagonal((1 + half) / gap), B=B, C=C, D=D)
 
 
@@ -208,10 +208,10 @@ def _bilinear_dense(sys: LTI[Array], delta: Array) -> LTI[Array]:
     gap, half = identity - sys.A * delta / 2, identity + sys.A * delta / 2
     A, B = _solve(gap, half, _AT_POLE), _solve(gap, sys.B * delta, _AT_POLE)
     C = adjoint(_solve(adjoint(gap), adjoint(sys.C), _AT_POLE))
-    return replace(sys, A=A, B=B, C=C, D=_feedthrough(sys, B))
+    return replace(sys, A=A, B=B, C=C, D=_bilinear_feedthrough(sys, B))
 
 
-def _feedthrough(sys: LTI[Array], sampled_B: Array) -> Array:
+def _bilinear_feedthrough(sys: LTI[Array], sampled_B: Array) -> Array:
     """D + C B̄/2 of the bilinear transform."""
     added = sys.C @ sampled_B / 2
     return added if sys.D is None else sys.D + added

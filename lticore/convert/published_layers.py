@@ -9,10 +9,8 @@ from ..arrays.linalg import as_complex, real_part
 from ..arrays.namespaces import Array, namespace
 from ..errors import ArgumentError, ShapeError
 from ..systems.lti import LTI
-from ..systems.modes import phase
-from ..systems.structure import Rotation
 from .discretize import check_step, held_inputs
-from .rotation import real_columns, real_rows
+from .rotation import real_system
 
 
 def from_lru(
@@ -40,10 +38,10 @@ def from_lru(
 
     Source: Orvieto et al., Resurrecting Recurrent Neural Networks for Long Sequences (2023), §3.
     """
-    poles, B, C = _checked(poles, B, C)
+    poles, B, C = _checked_arrays(poles, B, C)
     if gamma is not None:
         B = _in_shape("gamma", gamma, poles)[..., None] * B
-    return _real_system(poles, B, C, D)
+    return _system_of_pairs(poles, B, C, D)
 
 
 def from_s5(
@@ -83,11 +81,11 @@ def from_s5(
 
     Source: Smith, Warrington & Linderman, S5 (2023), eq. (6) and Appendix A.
     """
-    poles, B, C = _checked(poles, B, C)
+    poles, B, C = _checked_arrays(poles, B, C)
     if step is not None:
         poles, scale = _sampled(poles, step, sampling)
         B = scale[..., None] * B
-    return _real_system(poles, B, 2 * C if conjugate_symmetric else C, D)
+    return _system_of_pairs(poles, B, 2 * C if conjugate_symmetric else C, D)
 
 
 def from_s4d(
@@ -125,8 +123,8 @@ def from_s4d(
     xp = namespace(C)
     if C.ndim != 2:
         raise ShapeError(f"C has shape {tuple(C.shape)}: give (channels, pairs)")
-    poles = _spread("poles", poles, C)
-    weights = xp.ones_like(C) if B is None else _spread("B", B, C)
+    poles = _for_each_channel("poles", poles, C)
+    weights = xp.ones_like(C) if B is None else _for_each_channel("B", B, C)
     if step is not None:
         delta = check_step(step, C)
         if delta.ndim and tuple(delta.shape) != tuple(C.shape[:1]):
@@ -139,10 +137,10 @@ def from_s4d(
         weights = scale * weights
     if D is not None:
         D = to_double(check_array("D", D, ndim=0))[..., None, None]
-    return _real_system(poles, weights[..., None], 2 * C[:, None, :], D)
+    return _system_of_pairs(poles, weights[..., None], 2 * C[:, None, :], D)
 
 
-def _checked(poles: Array, B: Array, C: Array) -> tuple[Array, Array, Array]:
+def _checked_arrays(poles: Array, B: Array, C: Array) -> tuple[Array, Array, Array]:
     poles = as_complex(to_double(check_array("poles", poles, ndim=1)))
     B = as_complex(to_double(check_array("B", B, ndim=2)))
     C = as_complex(to_double(check_array("C", C, ndim=2)))
@@ -163,7 +161,7 @@ def _in_shape(name: str, x: Array, poles: Array) -> Array:
     return x
 
 
-def _spread(name: str, x: Array, C: Array) -> Array:
+def _for_each_channel(name: str, x: Array, C: Array) -> Array:
     x = as_complex(to_double(check_array(name, x, ndim=1)))
     if x.shape[-1] != C.shape[-1] or x.ndim > 2 or (x.ndim == 2 and x.shape[0] != C.shape[0]):
         raise ShapeError(f"{name} has shape {tuple(x.shape)}, but C {tuple(C.shape)}")
@@ -183,11 +181,10 @@ def _sampled(poles: Array, step: Array | float, sampling: str) -> tuple[Array, A
     return held_inputs(poles, delta)
 
 
-def _real_system(poles: Array, b: Array, c: Array, D: Array | None) -> LTI[Array]:
+def _system_of_pairs(poles: Array, b: Array, c: Array, D: Array | None) -> LTI[Array]:
     """y = Re(c z) in the real states Re z, Im z."""
     if D is not None:
         D = real_part(to_double(check_array("D", D, ndim=0)))
         if D.ndim == 1:
             D = D[:, None] * namespace(D).eye(D.shape[0], dtype=D.dtype)
-    A = Rotation(namespace(poles).abs(poles), -phase(poles))
-    return LTI(A, real_rows(b), real_columns(c), D)
+    return LTI(*real_system(poles, b, c), D)

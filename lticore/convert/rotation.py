@@ -9,12 +9,13 @@ import numpy as np
 
 from ..analysis.response import frequency_response
 from ..arrays.checks import is_complex, is_single
-from ..arrays.linalg import complex_of, real_part, solve_in_any_units
+from ..arrays.linalg import real_part, solve_in_any_units
 from ..arrays.namespaces import Array, namespace, to_numpy
 from ..errors import ArgumentError, NotRealError, ShapeError
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double, in_single
 from ..systems.modes import is_real, phase
+from ..systems.pairs import complex_columns, complex_rows, real_columns, real_rows
 from ..systems.signals import scaled, unit_signals
 from ..systems.structure import Rotation, is_structured
 from .diagonal import (
@@ -210,23 +211,10 @@ def _residue_side(B: Array, C: Array) -> Array:
     return xp.where(clear, imaginary, xp.zeros_like(imaginary))
 
 
-def real_rows(b: Array) -> Array:
-    """Rows (Re b, Im b), interleaved: b u enters z = x_1 + i x_2."""
-    xp = namespace(b)
-    if not is_complex(b):
-        # No complex poles: an empty set of pairs.
-        return b
-    *batch, q, m = b.shape
-    return xp.reshape(xp.stack([xp.real(b), xp.imag(b)], axis=-2), (*batch, 2 * q, m))
-
-
-def real_columns(c: Array) -> Array:
-    """Columns (Re c, −Im c), interleaved: y = Re(c z) in real states."""
-    xp = namespace(c)
-    if not is_complex(c):
-        return c
-    *batch, p, q = c.shape
-    return xp.reshape(xp.stack([xp.real(c), -xp.imag(c)], axis=-1), (*batch, p, 2 * q))
+def real_system(poles: Array, b: Array, c: Array) -> tuple[Rotation[Array], Array, Array]:
+    """(A, B, C) of y = Re(c z), z' = λ z + b u, in the real states Re z and Im z."""
+    A = Rotation(namespace(poles).abs(poles), -phase(poles))
+    return A, real_rows(b), real_columns(c)
 
 
 def _real_modes(b: Array, c: Array) -> tuple[Array, Array]:
@@ -247,23 +235,9 @@ def _canonical(sys: LTI[Array]) -> LTI[Array]:
     """Proposition 1: z → z/β in each block, with β the first column of B as a complex number."""
     A = sys.A
     xp = namespace(sys.B)
-    q = A.blocks
-    real = slice(2 * q, None)
-    b = complex_of(sys.B[..., 0 : 2 * q : 2, :], sys.B[..., 1 : 2 * q : 2, :])
-    c = complex_of(sys.C[..., :, 0 : 2 * q : 2], -sys.C[..., :, 1 : 2 * q : 2])
+    b, c = scaled_by_first_input(sys.B, sys.C, A.blocks)
     # A padded real pole is a block that happens to have real coefficients.
-    b = xp.concat([b, xp.astype(sys.B[..., real, :], b.dtype)], axis=-2)
-    c = xp.concat([c, xp.astype(sys.C[..., :, real], c.dtype)], axis=-1)
-    first = b[..., :, :1]
-    weak = xp.abs(first[..., 0]) <= _REACHED_TOLERANCE * xp.max(xp.abs(b))
-    if bool(xp.any(weak)):
-        flat = int(xp.argmax(xp.astype(xp.reshape(weak, (-1,)), xp.int64)))
-        raise ArgumentError(
-            f"block {flat % weak.shape[-1]} is not reached by the first input (its first row pair "
-            "of B is zero), so its first column cannot be scaled to (1, 0): the canonical form "
-            "does not exist. Permute the inputs, or use canonical=False"
-        )
-    B, C = real_rows(b / first), real_columns(c * xp.matrix_transpose(first))
+    B, C = real_rows(b), real_columns(c)
     # Roundings of β/β must not leave a trace in the fixed column.
     unit = (xp.arange(B.shape[-2]) % 2 == 0)[:, None]
     column = xp.where(unit, xp.ones_like(B[..., :, :1]), xp.zeros_like(B[..., :, :1]))
@@ -272,6 +246,30 @@ def _canonical(sys: LTI[Array]) -> LTI[Array]:
         xp.concat([A.angle, phase(A.real_poles)], axis=-1),
     )
     return replace(sys, A=A, B=xp.concat([column, B[..., :, 1:]], axis=-1), C=C)
+
+
+def scaled_by_first_input(B: Array, C: Array, blocks: int) -> tuple[Array, Array]:
+    """Complex (b, c) of the blocks and real poles, (..., q + k, m) and (..., p, q + k), with ones
+    in the first column of b.
+
+    Raises
+    ------
+    ArgumentError
+        Where the first input does not reach a block or a real pole.
+    """
+    b, c = complex_rows(B, blocks), complex_columns(C, blocks)
+    if 0 in b.shape:
+        return b, c
+    xp, first = namespace(b), b[..., :, :1]
+    weak = xp.abs(first[..., 0]) <= _REACHED_TOLERANCE * xp.max(xp.abs(b))
+    if bool(xp.any(weak)):
+        flat = int(xp.argmax(xp.astype(xp.reshape(weak, (-1,)), xp.int64)))
+        raise ArgumentError(
+            f"block {flat % weak.shape[-1]} is not reached by the first input (its first row pair "
+            "of B is zero), so its first column cannot be scaled to (1, 0): the canonical form "
+            "does not exist. Permute the inputs, or use canonical=False"
+        )
+    return b / first, c * xp.matrix_transpose(first)
 
 
 def _require_real_response(sys: LTI) -> None:

@@ -8,10 +8,12 @@ from typing import Any, TypeAlias
 from .. import kernels
 from ..arrays.checks import is_complex
 from ..arrays.linalg import EPSILON, adjoint, as_complex, complex_of, one_minus
-from ..arrays.namespaces import Array, holds, namespace
+from ..arrays.namespaces import Array, namespace
 from ..systems.modes import from_modes, phase, polar_modes, to_modes
-from ..systems.structure import Diagonal, Rotation, Structure
+from ..systems.pairs import join_pairs, split_pairs
+from ..systems.structure import Rotation, Structure
 from .dense import RawSolver, check_solvable
+from .stability import is_stable
 
 #: (radius, phase) of some poles.
 Polar: TypeAlias = tuple[Array, Array]
@@ -23,13 +25,15 @@ def modal_solver(A: Structure[Array], B: Structure[Array], horizon: int | None) 
     Infinite horizon, all poles inside the circle: fused kernels, with nothing of size n × l besides
     Q and X. Else φ is formed, once for all Q.
     """
-    if horizon is not None or not (_is_stable(A) and (B is A or _is_stable(B))):
+    if horizon is not None or not (is_stable(A) and (B is A or is_stable(B))):
         factors = series_factors(A, B, horizon)
         conjugate_factors = namespace(factors).conj(factors)
-        return _in_modes(A, B, lambda Y, adjoint: Y * (conjugate_factors if adjoint else factors))
+        return _solver_in_modes(
+            A, B, lambda Y, adjoint: Y * (conjugate_factors if adjoint else factors)
+        )
 
     def general() -> RawSolver:
-        return _in_modes(A, B, _quotient(diagonal_stein_reference, polar_modes, A, B))
+        return _solver_in_modes(A, B, _quotient(diagonal_stein_reference, polar_modes, A, B))
 
     if not (isinstance(A, Rotation) and isinstance(B, Rotation)):
         return general()
@@ -46,10 +50,10 @@ def _quotient(
     """The operation of this reference text for the poles that ``polar`` finds in A and B."""
     a = polar(A)
     b = a if B is A else polar(B)
-    return lambda Q, adjoint: _run(reference, a, b, Q, adjoint)
+    return lambda Q, adjoint: _run_division(reference, a, b, Q, adjoint)
 
 
-def _run(
+def _run_division(
     reference: Callable[..., Array],
     a: Polar[Array],
     b: Polar[Array],
@@ -61,7 +65,7 @@ def _run(
     return kernels.find(reference, Q)(a[0], sign * a[1], b[0], sign * b[1], Q)
 
 
-def _in_modes(
+def _solver_in_modes(
     A: Structure[Array],
     B: Structure[Array],
     divide: Callable[[Array, bool], Array],
@@ -72,11 +76,6 @@ def _in_modes(
         return from_modes(A, adjoint(from_modes(B, adjoint(Y))))
 
     return solve
-
-
-def _is_stable(A: Diagonal | Rotation) -> bool:
-    radius = polar_modes(A)[0]
-    return holds(radius < 1)
 
 
 def _block_poles(A: Rotation[Array]) -> Polar[Array]:
@@ -113,12 +112,12 @@ def rotation_stein_reference(
     xp = namespace(Q)
     (n, l), modes_a, modes_b = Q.shape[-2:], radius_a.shape[-1], radius_b.shape[-1]
     pairs_a, pairs_b = n - modes_a, l - modes_b
-    Z = _first(Q, pairs_a, -2) + 1j * _second(Q, pairs_a, modes_a, -2)
-    first, second = _first(Z, pairs_b, -1), _second(Z, pairs_b, modes_b, -1)
+    Q_1, Q_2 = _both_parts(Q, pairs_a, -2)
+    first, second = _both_parts(Q_1 + 1j * Q_2, pairs_b, -1)
     G = (first - 1j * second) / _denominator((radius_a, phase_a), (radius_b, phase_b))
     H = (first + 1j * second) / _denominator((radius_a, phase_a), (radius_b, -phase_b))
-    Z = _interleave((G + H) / 2, (G - H) * 0.5j, pairs_b, -1)
-    return _interleave(xp.real(Z), xp.imag(Z), pairs_a, -2)
+    Z = _joined((G + H) / 2, (G - H) * 0.5j, pairs_b, -1)
+    return _joined(xp.real(Z), xp.imag(Z), pairs_a, -2)
 
 
 def _denominator(a: Polar[Array], b: Polar[Array]) -> Array:
@@ -136,29 +135,18 @@ def _products(a: Polar[Array], b: Polar[Array]) -> tuple[Array, Array, Array]:
     return gap, rho * sigma, a[1][..., :, None] - b[1][..., None, :]
 
 
-def _first(X: Array, pairs: int, axis: int) -> Array:
-    """First states of the blocks and real states along an axis."""
-    xp = namespace(X)
-    X = xp.moveaxis(X, axis, -1)
-    parts = [X[..., 0 : 2 * pairs : 2], X[..., 2 * pairs :]]
-    return xp.moveaxis(xp.concat(parts, axis=-1), -1, axis)
+def _both_parts(X: Array, blocks: int, axis: int) -> tuple[Array, Array]:
+    """(x_1, x_2) of each mode along an axis: real states have x_2 = 0."""
+    concat = namespace(X).concat
+    first, second, rest = split_pairs(X, blocks, axis)
+    return concat([first, rest], axis=axis), concat([second, 0 * rest], axis=axis)
 
 
-def _second(X: Array, pairs: int, modes: int, axis: int) -> Array:
-    """Second states of the blocks, zero for real states."""
-    xp = namespace(X)
-    X = xp.moveaxis(X, axis, -1)
-    parts = [X[..., 1 : 2 * pairs : 2], 0 * X[..., 2 * pairs :]]
-    return xp.moveaxis(xp.concat(parts, axis=-1), -1, axis)
-
-
-def _interleave(first: Array, second: Array, pairs: int, axis: int) -> Array:
-    """The inverse of :func:`_first` and :func:`_second`."""
-    xp = namespace(first, second)
-    first, second = xp.moveaxis(first, axis, -1), xp.moveaxis(second, axis, -1)
-    blocks = xp.stack([first[..., :pairs], second[..., :pairs]], axis=-1)
-    blocks = xp.reshape(blocks, (*first.shape[:-1], 2 * pairs))
-    return xp.moveaxis(xp.concat([blocks, first[..., pairs:]], axis=-1), -1, axis)
+def _joined(first: Array, second: Array, blocks: int, axis: int) -> Array:
+    """The inverse of :func:`_both_parts`."""
+    after = (slice(None),) * (-axis - 1)
+    of_blocks, of_reals = (..., slice(blocks), *after), (..., slice(blocks, None), *after)
+    return join_pairs(first[of_blocks], second[of_blocks], first[of_reals], axis)
 
 
 def series_factors(

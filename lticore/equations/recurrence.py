@@ -13,6 +13,8 @@ from ..arrays.checks import broadcast_batches, check_array, is_complex, is_singl
 from ..arrays.linalg import conjugate
 from ..arrays.namespaces import Array, namespace, zeros_like_shape
 from ..errors import ShapeError
+from ..systems.modes import mode_poles
+from ..systems.structure import StateMatrix, is_structured
 
 
 @overload
@@ -56,7 +58,7 @@ def linear_recurrence(
     """
     poles = check_array("poles", poles, ndim=1)
     inputs = check_array("inputs", inputs, ndim=2)
-    return _run(linear_recurrence_reference, poles, inputs, initial, reverse, tail=1)
+    return _run_kernel(linear_recurrence_reference, poles, inputs, initial, reverse, tail=1)
 
 
 @overload
@@ -87,10 +89,10 @@ def time_varying_recurrence(
         raise ShapeError(
             f"poles has {poles.shape[-2]} time steps, but inputs has {inputs.shape[-2]}"
         )
-    return _run(time_varying_recurrence_reference, poles, inputs, initial, reverse, tail=2)
+    return _run_kernel(time_varying_recurrence_reference, poles, inputs, initial, reverse, tail=2)
 
 
-def _run(
+def _run_kernel(
     reference: Callable[..., Array],
     poles: Array,
     inputs: Array,
@@ -187,6 +189,16 @@ def adjoint_in_place_reference(
     run = kernels.find(recurrence_adjoint_reference, rows)
     rows[...], g_poles = run(poles, rows, states, initial, reverse)
     return g_poles
+
+
+def state_recurrence(
+    A: StateMatrix[Array], inputs: Array, initial: Array, reverse: bool = False
+) -> Array:
+    """States (..., L, n) of x_k = A x_{k−1} + u_k, reversed of x_k = A x_{k+1} + u_k; states,
+    inputs and the initial state in the modes of a structured A, where they are decoupled."""
+    if is_structured(A):
+        return linear_recurrence(mode_poles(A), inputs, initial=initial, reverse=reverse)
+    return dense_recurrence(A, inputs, initial, reverse)
 
 
 def dense_recurrence(A: Array, inputs: Array, initial: Array, reverse: bool = False) -> Array:

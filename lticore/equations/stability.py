@@ -182,12 +182,12 @@ def schur_systems(
         if horizon is None and not clear_of_circle(T).all():
             # Names the mode by its place in the whole batch.
             require_stable(sys, what=what)
-        (inputs, b), (outputs, c) = _of_size_one(B[index]), _of_size_one(C[index])
+        (inputs, b), (outputs, c) = _matrix_of_size_one(B[index]), _matrix_of_size_one(C[index])
         inputs, outputs = adjoint(U) @ inputs, outputs @ U
         yield index, SchurSystem(T, inputs, outputs, A[index], U, d[index], b, c)
 
 
-def _of_size_one(X: np.ndarray) -> tuple[np.ndarray, int]:
+def _matrix_of_size_one(X: np.ndarray) -> tuple[np.ndarray, int]:
     exponent = int(size_exponent(X)) if X.any() else 0
     return scaled(X, np.float64(-exponent)), exponent
 

@@ -33,6 +33,7 @@ from ..systems.structure import (
     map_parameters,
     order_of,
     parameters,
+    to_dense,
 )
 from .dense import (
     ACCURACY,
@@ -167,7 +168,7 @@ def stein_solver(A: StateMatrix, B: Any = None, horizon: int | None = None) -> S
     elif is_structured(A) and is_structured(B):
         solve = modal_solver(A, B, horizon)
     elif not all(is_numpy(x) for x in (*parameters(A), *parameters(B))):
-        solve = _series_solver(_dense(A), _dense(B), horizon)
+        solve = _series_solver(to_dense(A), to_dense(B), horizon)
     elif horizon is not None:
         A_schur = _forms_for_powers(A)
         solve = schur_solver(A_schur, A_schur if B is A else _forms_for_powers(B), horizon)
@@ -198,7 +199,7 @@ def _forms_for_powers(A: StateMatrix) -> SchurForms:
     """Of a structured A its blocks, in the states given."""
     if not is_structured(A):
         return schur_forms_for_powers(A)
-    T = A.to_dense()
+    T = to_dense(A)
     U = np.eye(order_of(A))
     return {index: (T[index], U) for index in np.ndindex(T.shape[:-2])}
 
@@ -232,7 +233,7 @@ def _units(A: StateMatrix, Q: np.ndarray) -> np.ndarray:
 
 
 def _in_units(A: StateMatrix, d: np.ndarray) -> StateMatrix:
-    return A if is_structured(A) else rescaled(A, np.swapaxes(d, -1, -2), d)
+    return A if np.all(d == 1) else rescaled(A, np.swapaxes(d, -1, -2), d)
 
 
 def _warn_if_sensitive(
@@ -250,20 +251,25 @@ def _warn_if_sensitive(
     sums over a horizon are computed again.
     """
     # A cheap bound first: ‖X‖ ≤ Σ ‖A^k‖‖Q‖‖B^k‖ for any right side Q.
-    grown = np.sqrt(_growth(A)) * np.sqrt(_growth(B))
+    (growth_A, size_A), (growth_B, size_B) = _growth_and_size(A), _growth_and_size(B)
+    grown = np.sqrt(growth_A) * np.sqrt(growth_B)
     known = np.isfinite(grown)
-    bound = 2 * _SIZE * EPSILON * _norm(A) * _norm(B) * np.where(known, grown, 0)
+    bound = 2 * _SIZE * EPSILON * size_A * size_B * np.where(known, grown, 0)
     if np.all(known & (bound <= ACCURACY)):
         return
     rng = np.random.default_rng(0)
     XB, AX = adjoint(multiply(B, adjoint(X))), multiply(A, X)
     size, share = np.linalg.norm(X, axis=(-2, -1)), 0.0
     for _ in range(_PROBES):
-        of_A, of_B, of_Q = _rounding(A, rng), _rounding(B, rng), _rounding_of(Q, rng)
+        of_A, of_B, of_Q = (
+            _random_rounding(A, rng),
+            _random_rounding(B, rng),
+            _random_rounding_of(Q, rng),
+        )
         if horizon is None:
             change = solve(of_A @ XB + AX @ adjoint(of_B) + of_Q)
         else:
-            change = stein_solver(_dense(A) + of_A, _dense(B) + of_B, horizon)(Q + of_Q) - X
+            change = stein_solver(to_dense(A) + of_A, to_dense(B) + of_B, horizon)(Q + of_Q) - X
         change = np.linalg.norm(change, axis=(-2, -1)) / np.where(size > 0, size, 1)
         share = max(share, float(np.max(change, initial=0)))
     if share <= ACCURACY:
@@ -274,7 +280,7 @@ def _warn_if_sensitive(
             f"the best units of the states: {horizon - 1} powers of A and B are that sensitive"
         )
         return
-    poles = [mode_poles(x) if is_structured(x) else np.linalg.eigvals(x) for x in (A, B)]
+    poles = [mode_poles(x) for x in (A, B)]
     gap = np.abs(1 - poles[0][..., :, None] * poles[1].conj()[..., None, :])
     warn_precision(
         f"rounding may carry a relative error of {share:.0e} into the solution of the Stein "
@@ -284,36 +290,28 @@ def _warn_if_sensitive(
     )
 
 
-def _growth(A: StateMatrix) -> np.ndarray:
-    """(...) a bound on Σ_k ‖A^k‖₂²; infinite where none is found cheaply."""
+def _growth_and_size(A: StateMatrix) -> tuple[np.ndarray, np.ndarray]:
+    """(...) a bound on Σ_k ‖A^k‖₂², infinite where none is found cheaply, and ‖A‖."""
     if not is_structured(A):
-        return power_sum_bound(A)
+        return power_sum_bound(A), np.linalg.norm(A, axis=(-2, -1))
     radius = np.max(polar_modes(A)[0], axis=-1)
-    return np.where(radius < 1, 1 / np.where(radius < 1, (1 - radius) * (1 + radius), 1), np.inf)
+    inside = radius < 1
+    growth = 1 / np.where(inside, (1 - radius) * (1 + radius), 1)
+    return np.where(inside, growth, np.inf), radius
 
 
-def _norm(A: StateMatrix) -> np.ndarray:
-    if is_structured(A):
-        return np.max(polar_modes(A)[0], axis=-1)
-    return np.linalg.norm(A, axis=(-2, -1))
-
-
-def _rounding(A: StateMatrix, rng: np.random.Generator) -> np.ndarray:
+def _random_rounding(A: StateMatrix, rng: np.random.Generator) -> np.ndarray:
     """Random (..., n, n) with ‖δA‖_F about eps ‖A‖_F; of a structured A none of its poles moves by
     more than eps of its modulus."""
     if is_structured(A):
         return np.diag(EPSILON * rng.standard_normal(order_of(A)))
-    return _rounding_of(A, rng)
+    return _random_rounding_of(A, rng)
 
 
-def _rounding_of(X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _random_rounding_of(X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     size = _SIZE * EPSILON * np.linalg.norm(X, axis=(-2, -1), keepdims=True)
     noise = rng.standard_normal(X.shape[-2:])
     return noise * size / np.sqrt(noise.size)
-
-
-def _dense(A: StateMatrix[Array]) -> Array:
-    return A.to_dense() if is_structured(A) else A
 
 
 def _swapped(solve: RawSolver[Array]) -> RawSolver[Array]:

@@ -10,15 +10,15 @@ import numpy as np
 from ..arrays.checks import is_complex, is_single, like_precision, to_double
 from ..arrays.linalg import adjoint, adjoint_product, conjugate, real_part
 from ..arrays.namespaces import Array, holds, namespace, zeros_like_shape
-from ..equations.recurrence import dense_recurrence, linear_recurrence
+from ..equations.recurrence import state_recurrence
 from ..equations.stability import NOTHING, offering
 from ..errors import ArgumentError, NonFiniteError
 from ..matrices.factors import hermitian_part
 from ..systems.doors import SystemLike, as_system
-from ..systems.modes import from_modes, is_real, mode_poles, to_modes
+from ..systems.modes import from_modes, is_real, to_modes
 from ..systems.quadratic import QuadraticOutputLTI, System, dense_forms, mapped
 from ..systems.sequences import by_system, check_pair, check_signals, check_timing
-from ..systems.structure import StateMatrix, is_structured
+from ..systems.structure import StateMatrix, adjoint_of
 from .gramians import controllability_gramian, observability_gramian
 
 _NAMES = ("inputs", "cotangents")
@@ -94,7 +94,7 @@ def data_gramians(
     if max(sequences) == 0:
         raise ArgumentError("batches holds no samples: pass pairs (inputs, cotangents) with L ≥ 1")
     P, Q = (
-        ordinary(full) if total is None else _in_states(full, total / count, real)
+        ordinary(full) if total is None else _gram_in_states(full, total / count, real)
         for ordinary, total, count in zip(_ORDINARY, sums, sequences, strict=True)
     )
     if not all(holds(namespace(X).isfinite(X)) for X in (P, Q)):
@@ -133,43 +133,32 @@ def _states_and_costates(
     A, xp = sys.A, namespace(sys.B)
     x = None
     if u is not None:
-        x = _run(A, u @ xp.matrix_transpose(_in_modes(A, sys.B)), reverse=False)
+        x = _states_under(A, u @ xp.matrix_transpose(to_modes(A, sys.B)), reverse=False)
         if timing == "delayed":
             start = zeros_like_shape(x, (*x.shape[:-2], 1, x.shape[-1]))
             x = xp.concat([start, x[..., :-1, :]], axis=-2)
     if g is None:
         return x, None
-    drive = g @ xp.matrix_transpose(_in_modes(A, adjoint(sys.C)))
+    drive = g @ xp.matrix_transpose(to_modes(A, adjoint(sys.C)))
     if isinstance(sys, QuadraticOutputLTI) and x is not None:
         # y_i = xᴴ M_i x: dy_i = 2 Re⟨M_i x, dx⟩.
-        states = xp.matrix_transpose(_from_modes(A, xp.matrix_transpose(x)))
+        states = xp.matrix_transpose(from_modes(A, xp.matrix_transpose(x)))
         M, forced = dense_forms(sys.M), zeros_like_shape(states, states.shape)
         for i in range(sys.outputs):
             turned = states @ xp.matrix_transpose(M[..., i, :, :])
             forced = forced + 2 * g[..., i : i + 1] * turned
-        drive = drive + xp.matrix_transpose(_in_modes(A, xp.matrix_transpose(forced)))
-    return x, _run(A, drive, reverse=True)
+        drive = drive + xp.matrix_transpose(to_modes(A, xp.matrix_transpose(forced)))
+    return x, _states_under(A, drive, reverse=True)
 
 
-def _run(A: StateMatrix, drive: Array, reverse: bool) -> Array:
+def _states_under(A: StateMatrix, drive: Array, reverse: bool) -> Array:
     """States of A under ``drive``; reversed, costates: of Aᴴ, from the end."""
-    if is_structured(A):
-        poles = mode_poles(A)
-        return linear_recurrence(conjugate(poles) if reverse else poles, drive, reverse=reverse)
     start = zeros_like_shape(drive, drive[..., 0, :].shape)
-    return dense_recurrence(adjoint(A) if reverse else A, drive, start, reverse)
+    return state_recurrence(adjoint_of(A) if reverse else A, drive, start, reverse)
 
 
-def _in_modes(A: StateMatrix, X: Array) -> Array:
-    return to_modes(A, X) if is_structured(A) else X
-
-
-def _from_modes(A: StateMatrix, X: Array) -> Array:
-    return from_modes(A, X) if is_structured(A) else X
-
-
-def _in_states(sys: System, gram: Array, real: bool) -> Array:
+def _gram_in_states(sys: System, gram: Array, real: bool) -> Array:
     """Σ x xᴴ from Σ conj(x) xᵀ, the product of rows x, in the modes of a structured A."""
     A, X = sys.A, conjugate(gram)
-    X = hermitian_part(_from_modes(A, adjoint(_from_modes(A, X))))
+    X = hermitian_part(from_modes(A, adjoint(from_modes(A, X))))
     return real_part(X) if real else X

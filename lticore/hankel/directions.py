@@ -101,9 +101,11 @@ def gramian_cotangents(
     if phi.name == "nuclear" and rtol is None and is_cupy(P):
         value, G_P, G_Q, largest, unconverged = nuclear_cotangents(P, Q)
         if holds(unconverged <= _CONVERGED):
-            return Cotangents(value, value, G_P, G_Q, unconverged + _rounding(P, Q, largest, value))
+            return Cotangents(
+                value, value, G_P, G_Q, unconverged + _rounding_of_largest(P, Q, largest, value)
+            )
     xp = namespace(P, Q)
-    P, Q, p, q = _of_size_one(P, Q)
+    P, Q, p, q = _gramians_of_size_one(P, Q)
     SU, sigma, RV = balancing_directions(P, Q)
     sigma = pad_values(sigma, P.shape[-1]) * (p * q)
     zero = xp.zeros_like(sigma)
@@ -115,7 +117,7 @@ def gramian_cotangents(
     value, slope = (xp.sum(x, axis=-1) for x in (values, derivative * sigma))
     # S U and R V of the Gramians given are q and p times these.
     G_P, G_Q = weighted_gram(SU, weights * q * q), weighted_gram(RV, weights * p * p)
-    share = _rounding(P, Q, sigma[..., 0] / (p * q)[..., 0], slope / (p * q)[..., 0])
+    share = _rounding_of_largest(P, Q, sigma[..., 0] / (p * q)[..., 0], slope / (p * q)[..., 0])
     # Values at the level of rounding, where some φ are steep.
     norms = xp.linalg.matrix_norm(P) * xp.linalg.matrix_norm(Q)
     noise = EPSILON * xp.sqrt(norms)[..., None] * (p * q)
@@ -125,7 +127,7 @@ def gramian_cotangents(
     return Cotangents(value, slope, G_P, G_Q, share)
 
 
-def _of_size_one(P: Array, Q: Array) -> tuple[Array, Array, Array, Array]:
+def _gramians_of_size_one(P: Array, Q: Array) -> tuple[Array, Array, Array, Array]:
     """(P/p², Q/q², p, q) with diagonals up to about 1 where products of P and Q could overflow or
     underflow, else with p = q = 1; these are powers of two, (..., 1)."""
     xp = namespace(P, Q)
@@ -140,7 +142,7 @@ def _of_size_one(P: Array, Q: Array) -> tuple[Array, Array, Array, Array]:
     return P / (p**2)[..., None], Q / (q**2)[..., None], p, q
 
 
-def _rounding(P: Array, Q: Array, largest: Array, total: Array) -> Array:
+def _rounding_of_largest(P: Array, Q: Array, largest: Array, total: Array) -> Array:
     """What errors of eps in P and Q do to σ_1, as a share of ``total``: σ_1² is an eigenvalue of
     P Q and moves by eps ‖P‖‖Q‖."""
     xp = namespace(P, Q)

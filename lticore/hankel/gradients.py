@@ -12,6 +12,7 @@ from ..equations.stein import SteinSolver
 from ..matrices.factors import weighted_gram
 from ..systems.lti import LTI
 from ..systems.modes import mode_poles, multiply, to_modes
+from ..systems.pairs import split_pairs
 from ..systems.structure import Diagonal, Rotation, StateMatrix, is_structured
 
 
@@ -41,7 +42,9 @@ def pull_back(
     if horizon is None:
         g_A = tuple(
             2 * (left + right)
-            for left, right in zip(_product(A, Y, P), _product(A, Q, Z), strict=True)
+            for left, right in zip(
+                _parameter_gradient(A, Y, P), _parameter_gradient(A, Q, Z), strict=True
+            )
         )
     elif is_structured(A):
         g_A = _modal_gradient(sys, G_P, G_Q, horizon)
@@ -53,7 +56,7 @@ def pull_back(
     return g_A, (2 * Y) @ B, C @ (2 * Z)
 
 
-def _product(A: StateMatrix[Array], X: Array, Y: Array) -> tuple[Array, ...]:
+def _parameter_gradient(A: StateMatrix[Array], X: Array, Y: Array) -> tuple[Array, ...]:
     """The gradient X A Y of a dense A on the parameters of A's structure; Hermitian X and Y."""
     if isinstance(A, Diagonal):
         products = namespace(X, Y).vecdot(conjugate(X), A.poles[..., None, :] * conjugate(Y))
@@ -84,18 +87,18 @@ def rotation_products_reference(
     for real ones.
     """
     xp = namespace(X, P)
-    q = radius.shape[-1]
-    first, second, rest = slice(0, 2 * q, 2), slice(min(1, 2 * q), 2 * q, 2), slice(2 * q, None)
     AP = adjoint(multiply(Rotation(radius, angle, real_poles), P))
+    X_1, X_2, X_r = split_pairs(X, radius.shape[-1], axis=-2)
+    AP_1, AP_2, AP_r = split_pairs(AP, radius.shape[-1], axis=-2)
 
-    def rows(i: slice, j: slice) -> Array:
+    def entries(X: Array, AP: Array) -> Array:
         """G_ij for i, j running together through two sets of rows."""
-        return real_part(xp.sum(X[..., i, :] * conjugate(AP[..., j, :]), axis=-1))
+        return real_part(xp.sum(X * conjugate(AP), axis=-1))
 
-    along = rows(first, first) + rows(second, second)
-    across = rows(first, second) - rows(second, first)
+    along = entries(X_1, AP_1) + entries(X_2, AP_2)
+    across = entries(X_1, AP_2) - entries(X_2, AP_1)
     cosine, sine = xp.cos(angle), xp.sin(angle)
-    return along * cosine + across * sine, across * cosine - along * sine, rows(rest, rest)
+    return along * cosine + across * sine, across * cosine - along * sine, entries(X_r, AP_r)
 
 
 def _modal_gradient(sys: LTI[Array], G_P: Array, G_Q: Array, horizon: int) -> tuple[Array, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from ..arrays.checks import (
     like_precision,
     to_double,
 )
-from ..arrays.linalg import EPSILON, adjoint, as_complex, diagonal, real_part
+from ..arrays.linalg import EPSILON, adjoint, as_complex, diagonal, log2, real_part
 from ..arrays.namespaces import Array, holds, is_numpy, namespace, zeros_like_shape
 from ..equations.cauchy import cauchy_factor
 from ..equations.dense import schur_solver
@@ -47,7 +47,7 @@ from ..matrices.factors import (
 )
 from ..systems.doors import LinearLike, SystemLike, as_linear, as_system
 from ..systems.lti import LTI, in_double, replaced
-from ..systems.modes import from_modes, is_real, polar_modes, to_modes
+from ..systems.modes import from_modes, is_real, polar_modes, radii_of, to_modes
 from ..systems.quadratic import (
     QuadraticOutputLTI,
     System,
@@ -57,7 +57,7 @@ from ..systems.quadratic import (
     sandwiched,
 )
 from ..systems.signals import scaled, unit_outputs, unit_signals
-from ..systems.structure import Rotation, is_structured
+from ..systems.structure import Rotation, is_structured, same_in_blocks
 
 #: Factors are computed without the Gramians from this many states on …
 _MANY = 1024
@@ -201,7 +201,7 @@ def scaled_factors(
         rtol = DEFAULT_RTOL if rtol is None else rtol
         R, S = (pivoted_cholesky(X, rtol=rtol, max_rank=max_rank) for X in (P, Q))
         return R, S, t
-    if not is_structured(sys.A):
+    if not has_factors(sys, horizon):
         return _dense_factors(sys, EPSILON**2 if rtol is None else rtol, max_rank, horizon, each)
     rtol = DEFAULT_RTOL if rtol is None else rtol
     sys, t = balance_states(sys)
@@ -213,9 +213,9 @@ def scaled_factors(
 def scaled_gramians(sys: System, horizon: int | None = None) -> tuple[Any, Any, Any] | None:
     """(t P t, Q/t², t) in float64 with about equal diagonals; None where the factors are better
     computed without them: many structured states, and dense systems on NumPy."""
-    if isinstance(sys, LTI) and (low_rank_pays(sys, horizon) or is_dense_numpy(sys)):
+    if low_rank_pays(sys, horizon) or (isinstance(sys, LTI) and is_dense_numpy(sys)):
         return None
-    if isinstance(sys, LTI) and horizon is None and is_structured(sys.A):
+    if has_factors(sys, horizon):
         sys, t = balance_states(sys)
         P, Q = double_gramians(sys)
         return P, Q, t
@@ -239,7 +239,7 @@ def _dense_factors(
         # Powers of two that take the rows of both to the units of the states given.
         d, e = (np.log2(one.units) for one, _ in pair)
         exponents = d + pair[0][0].b, pair[1][0].c - e
-        sizes = [_log2(_row_norms(F)) + x[:, 0] for F, x in zip(factors, exponents, strict=True)]
+        sizes = [log2(_row_norms(F)) + x[:, 0] for F, x in zip(factors, exponents, strict=True)]
         if each:
             joint = np.log2(state_units(sys.A[index], sys.B[index], sys.C[index]))
             sizes = _without_weaker(sizes[0] - joint, sizes[1] + joint)
@@ -311,10 +311,15 @@ def _without_weaker(p: np.ndarray, q: np.ndarray) -> list[np.ndarray]:
     return [np.where(first, -np.inf, p), np.where(weak & ~first, -np.inf, q)]
 
 
+def has_factors(sys: System, horizon: int | None) -> TypeGuard[LTI]:
+    """Whether factors can be computed from the poles, without the Gramians."""
+    return horizon is None and isinstance(sys, LTI) and is_structured(sys.A) and sys.order > 0
+
+
 def low_rank_pays(sys: System, horizon: int | None = None) -> bool:
-    """Whether the factors are computed without the Gramians: structured A, few inputs, outputs."""
+    """Whether the factors are computed without the Gramians: few inputs and outputs."""
     least = max(_MANY, _FEW * max(sys.inputs, sys.outputs))
-    return horizon is None and is_structured(sys.A) and sys.order >= least
+    return has_factors(sys, horizon) and sys.order >= least
 
 
 def balance_states(sys: LTI) -> tuple[LTI, Any]:
@@ -328,18 +333,10 @@ def balance_states(sys: LTI) -> tuple[LTI, Any]:
     if sys.order == 0:
         return sys, real_part(sys.B[..., :1])
     b, c = _row_norms(sys.B), _row_norms(xp.matrix_transpose(sys.C))
-    if isinstance(sys.A, Rotation):
-        pairs, rest = 2 * sys.A.blocks, slice(2 * sys.A.blocks, None)
-        b, c = (
-            xp.concat([xp.repeat(_of_pairs(x[..., :pairs]), 2, axis=-1), x[..., rest]], axis=-1)
-            for x in (b, c)
-        )
-        radius = xp.concat([xp.repeat(sys.A.radius, 2, axis=-1), sys.A.real_poles], axis=-1)
-    else:
-        radius = sys.A.poles
-    radius = xp.abs(radius)
+    b, c = (same_in_blocks(_root_mean_square, sys.A, x) for x in (b, c))
+    radius = radii_of(sys.A)
     root = xp.sqrt((1 - radius) * (1 + radius))
-    log_p, log_q = (2 * _log2(x / root) for x in (b, c))
+    log_p, log_q = (2 * log2(x / root) for x in (b, c))
     t = _balancing_scale(log_p, log_q)[..., None]
     return replaced(sys, B=sys.B * t, C=sys.C / xp.matrix_transpose(t)), t
 
@@ -352,23 +349,15 @@ def _row_norms(X: Array) -> Array:
     return size[..., 0] * xp.sqrt(xp.sum(xp.abs(X / size) ** 2, axis=-1))
 
 
-def _of_pairs(x: Array) -> Array:
-    """Root mean squares of neighbours."""
-    xp = namespace(x)
-    pairs = xp.reshape(x, (*x.shape[:-1], x.shape[-1] // 2, 2))
-    return xp.hypot(pairs[..., 0], pairs[..., 1]) / math.sqrt(2)
-
-
-def _log2(x: Array) -> Array:
-    xp = namespace(x)
-    return xp.where(x > 0, xp.log2(xp.where(x > 0, x, xp.ones_like(x))), -xp.inf * xp.ones_like(x))
+def _root_mean_square(x: Array, y: Array) -> Array:
+    return namespace(x, y).hypot(x, y) / math.sqrt(2)
 
 
 def in_unit_signals(sys: System[Array], horizon: int | None = None) -> tuple[System[Array], Array]:
     """(Σ', e) with Σ = 2^e Σ' but for D, which is left out, in float64: B, C and forms of about
     size one, of a structured system over the infinite horizon after its states are balanced."""
     sys = mapped(to_double, sys)
-    if horizon is None and isinstance(sys, LTI) and is_structured(sys.A):
+    if has_factors(sys, horizon):
         sys, _ = balance_states(sys)
     unit, _, e = unit_outputs(sys)
     return unit, e
@@ -446,7 +435,7 @@ def _dense_gramian(sys: LTI, which: str, horizon: int | None) -> np.ndarray:
         factor = in_states(one.U, _factor(one, which, horizon), real)
         units = np.ldexp(one.units, one.b) if reached else np.ldexp(1 / one.units, one.c)
         X[index] = weighted_gram(factor * units)
-    return _require_finite(X, which)
+    return _require_finite_gramian(X, which)
 
 
 def balanced_solver(sys: LTI, horizon: int | None = None, *, what: str = _WHAT) -> SteinSolver:
@@ -477,13 +466,13 @@ def gramian(sys: LTI, solve: SteinSolver, which: str) -> Any:
     """P or Q of ``sys`` by the solver of its A."""
     adjoint_equation = which == "Q"
     root = adjoint(to_double(sys.C)) if adjoint_equation else to_double(sys.B)
-    X = _require_finite(solve(weighted_gram(root), adjoint=adjoint_equation), which)
+    X = _require_finite_gramian(solve(weighted_gram(root), adjoint=adjoint_equation), which)
     # The fused kernel divides an entry and its mirror image alike.
     exact = is_numpy(X) and isinstance(sys.A, Rotation) and not is_complex(X)
     return X if exact else hermitian_part(X)
 
 
-def _require_finite(X: Array, which: str) -> Array:
+def _require_finite_gramian(X: Array, which: str) -> Array:
     # No entry of a positive semidefinite matrix is larger than those on its diagonal.
     if not holds(namespace(X).isfinite(real_part(diagonal(X)))):
         raise NonFiniteError(
@@ -504,7 +493,7 @@ def balancing_scale(p: Array, q: Array) -> Array:
 
     A power of two changes no digit: t P t and Q/t² hold the same information as P and Q.
     """
-    return _balancing_scale(_log2(p), _log2(q))
+    return _balancing_scale(log2(p), log2(q))
 
 
 def _balancing_scale(log_p: Array, log_q: Array) -> Array:

@@ -10,9 +10,9 @@ from ..arrays.linalg import EPSILON
 from ..equations.hammarling import gramian_factors_dense
 from ..equations.stability import require_stable
 from ..errors import warn_precision
-from ..matrices.balance import balance_dense
 from ..matrices.factors import graded_factor, product_singular_values
 from ..systems.lti import LTI
+from ..systems.signals import in_best_units
 from ..systems.structure import Diagonal, is_structured
 from .gramians import balance_states, modal_factors
 
@@ -37,24 +37,17 @@ def relative_values(sys: LTI, max_rank: int | None) -> Any:
     if length == 0:
         return sigma
     for index in np.ndindex(sys.batch_shape):
-        one = _balanced(sys[index])
+        one = sys[index] if is_structured(sys.A) else in_best_units(sys[index])[0]
         if is_structured(sys.A) and sys.inputs == sys.outputs == 1:
             R, S = _modal_factors(one, max_rank)
             _fill(sigma[index], product_singular_values(S, R))
             R, S = _with_other_last_digits(R, S)
             _fill(again[index], product_singular_values(S, R))
         else:
-            _fill(sigma[index], _values(one, max_rank))
-            _fill(again[index], _values(_in_other_coordinates(one), max_rank))
+            _fill(sigma[index], _values_of_one(one, max_rank))
+            _fill(again[index], _values_of_one(_in_other_coordinates(one), max_rank))
     _warn_where_different(sigma, again)
     return sigma
-
-
-def _balanced(sys: LTI) -> LTI:
-    if is_structured(sys.A):
-        return sys
-    A, B, C, _ = balance_dense(sys.A, sys.B, sys.C)
-    return LTI(A, B, C)
 
 
 def _fill(target: np.ndarray, values: np.ndarray) -> None:
@@ -72,14 +65,14 @@ def _with_other_last_digits(*factors: np.ndarray) -> list[np.ndarray]:
     return [X * (1 + 4 * EPSILON * rng.standard_normal(X.shape)) for X in factors]
 
 
-def _values(sys: LTI, max_rank: int | None) -> np.ndarray:
+def _values_of_one(sys: LTI, max_rank: int | None) -> np.ndarray:
     if is_structured(sys.A):
         R, S = _modal_factors(sys, max_rank)
         return product_singular_values(S, R)
     poles, V = np.linalg.eig(sys.A)
     if np.linalg.cond(V) <= _WELL_CONDITIONED:
         modal = LTI(Diagonal(poles), np.linalg.solve(V, sys.B), sys.C @ V)
-        return _values(modal, max_rank)
+        return _values_of_one(modal, max_rank)
     # The factors are graded by rows or by columns, as the states happen to lie. Each grading
     # spoils one of these computations, and what rounding adds makes small values larger.
     R, S = gramian_factors_dense(sys.A, sys.B, sys.C)

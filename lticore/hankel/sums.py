@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Generic
+from dataclasses import dataclass, replace
+from typing import Generic
 
 import numpy as np
 
@@ -18,14 +18,13 @@ from ..arrays.linalg import adjoint, real_part
 from ..arrays.namespaces import Array, holds, namespace
 from ..equations.dense import schur_forms_for_powers
 from ..equations.stability import HORIZON, offering, require_stable
-from ..equations.stein import doubling_solver, stein_solver
+from ..equations.stein import SteinSolver, doubling_solver, stein_solver
 from ..errors import NonFiniteError, warn_precision
-from ..matrices.balance import balance_dense
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
-from ..systems.signals import scaled, size_exponent, unit_signals
+from ..systems.signals import in_best_units, scaled, size_exponent, unit_signals
 from ..systems.structure import is_structured
-from .directions import gramian_cotangents
+from .directions import Cotangents, gramian_cotangents
 from .functions import SpectralFunction, SpectralLike, as_spectral_function
 from .gradients import pull_back
 from .gramians import (
@@ -33,6 +32,7 @@ from .gramians import (
     balance_states,
     balanced_solver,
     gramian,
+    has_factors,
     is_dense_numpy,
 )
 from .values import hankel_singular_values
@@ -133,52 +133,15 @@ def hankel_sum_and_gradient(
     sys, phi = as_linear(sys), as_spectral_function(function)
     rtol = None if rtol is None else check_rtol(rtol)
     horizon = check_horizon(horizon)
-    single, sys = is_single(sys.B), in_double(sys)
-    dense = is_dense_numpy(sys)
-    what = "a Hankel sum"
-    if horizon is None and not dense:
-        require_stable(sys, what=what)
-    xp = namespace(sys.B)
-    # A structured system is scaled before its Gramians are formed, a dense one before and after.
-    balanced_before = horizon is None and is_structured(sys.A)
-    u, U = 0 * real_part(sys.B[..., :1]), None
-    if balanced_before:
-        sys, t = balance_states(sys)
-        u = xp.log2(t)
-    elif dense:
-        sys, d = _in_best_units(sys)
-        u = -xp.log2(d)
-    sys, b, c = unit_signals(sys)
-    phi, e = _in_units(phi, b + c, sys.order)
-    if dense and horizon is not None:
-        sys, U = _in_schur_form(sys)
-        solve = doubling_solver(sys.A, horizon)
-    elif dense:
-        solve = balanced_solver(sys, what=what)
-    else:
-        solve = stein_solver(sys.A, horizon=horizon)
-    P, Q = gramian(sys, solve, "P"), gramian(sys, solve, "Q")
-    if balanced_before:
-        found = gramian_cotangents(P, Q, phi, rtol)
-        G_P, G_Q = found.P, found.Q
-    else:
-        P_scaled, Q_scaled, scale = balance_gramians(P, Q)
-        found = gramian_cotangents(P_scaled, Q_scaled, phi, rtol)
-        row = xp.matrix_transpose(scale)
-        G_P, G_Q = found.P * scale * row, found.Q / scale / row
-    g_A, g_B, g_C = pull_back(sys, P, Q, G_P, G_Q, solve, horizon)
-    discrepancy = _euler_discrepancy(sys, g_B, g_C, found.slope) + found.uncertainty
-    if U is not None:
-        g_A, g_B, g_C = (U @ g_A[0] @ adjoint(U),), U @ g_B, g_C @ adjoint(U)
-    # Back to the units given, of states and signals at once: on the way numbers may be too large.
-    value, size = scaled(found.value, e), e[..., None, None]
-    if is_structured(sys.A):
-        g_A = tuple(scaled(g, e[..., None]) for g in g_A)
-    else:
-        g_A = (scaled(g_A[0], size + u - xp.matrix_transpose(u)),)
-    g_B = scaled(g_B, size - b[..., None, None] + u)
-    g_C = scaled(g_C, size - c[..., None, None] - xp.matrix_transpose(u))
-    if not all(holds(xp.isfinite(x)) for x in (value, *g_A, g_B, g_C)):
+    single, work = is_single(sys.B), _prepare(in_double(sys), horizon)
+    phi, e = _function_in_units(phi, work.b + work.c, sys.order)
+    P, Q = (gramian(work.sys, work.solve, name) for name in "PQ")
+    found = _cotangents(P, Q, phi, rtol, balanced=has_factors(work.sys, horizon))
+    g_A, g_B, g_C = pull_back(work.sys, P, Q, found.P, found.Q, work.solve, horizon)
+    discrepancy = _euler_discrepancy(work.sys, g_B, g_C, found.slope) + found.uncertainty
+    value = scaled(found.value, e)
+    g_A, g_B, g_C = _gradient_in_given_units(work, e, g_A, g_B, g_C)
+    if not all(holds(namespace(x).isfinite(x)) for x in (value, *g_A, g_B, g_C)):
         raise NonFiniteError(
             "the Hankel sum or its gradient overflows: scale B or C down, which they grow with"
         )
@@ -190,9 +153,77 @@ def hankel_sum_and_gradient(
     return like_precision(value, single), gradient
 
 
-def _in_best_units(sys: LTI) -> tuple[LTI, Any]:
-    A, B, C, d = balance_dense(sys.A, sys.B, sys.C)
-    return LTI(A, B, C), d
+@dataclass(frozen=True, eq=False)
+class _Work(Generic[Array]):
+    """A system in states z and units in which its Gramians are computed: 2^u x = U z for its states
+    x, with u (..., n, 1) and U = 1 for None, B and C as 2^b and 2^c times those here.
+
+    solve : the solver of its A
+    """
+
+    sys: LTI[Array]
+    solve: SteinSolver
+    u: Array
+    U: Array | None
+    b: Array
+    c: Array
+
+
+def _prepare(sys: LTI[Array], horizon: int | None) -> _Work[Array]:
+    """Structured systems with balanced states, dense ones in the best units of theirs.
+
+    Raises
+    ------
+    UnstableSystemError
+    """
+    dense, what = is_dense_numpy(sys), "a Hankel sum"
+    if horizon is None and not dense:
+        require_stable(sys, what=what)
+    xp = namespace(sys.B)
+    u, U = 0 * real_part(sys.B[..., :1]), None
+    if has_factors(sys, horizon):
+        sys, t = balance_states(sys)
+        u = xp.log2(t)
+    elif dense:
+        sys, d = in_best_units(sys)
+        u = -xp.log2(d)
+    sys, b, c = unit_signals(sys)
+    if dense and horizon is not None:
+        sys, U = _in_schur_form(sys)
+        solve = doubling_solver(sys.A, horizon)
+    elif dense:
+        solve = balanced_solver(sys, what=what)
+    else:
+        solve = stein_solver(sys.A, horizon=horizon)
+    return _Work(sys, solve, u, U, b, c)
+
+
+def _cotangents(
+    P: Array, Q: Array, phi: SpectralFunction, rtol: float | None, balanced: bool
+) -> Cotangents[Array]:
+    """Of Gramians that are not ``balanced`` after they are."""
+    if balanced:
+        return gramian_cotangents(P, Q, phi, rtol)
+    P, Q, t = balance_gramians(P, Q)
+    found = gramian_cotangents(P, Q, phi, rtol)
+    row = namespace(t).matrix_transpose(t)
+    return replace(found, P=found.P * t * row, Q=found.Q / t / row)
+
+
+def _gradient_in_given_units(
+    work: _Work[Array], e: Array, g_A: tuple[Array, ...], g_B: Array, g_C: Array
+) -> tuple[tuple[Array, ...], Array, Array]:
+    """2^e times the gradient, in the states and units given; of states and signals at once, since
+    on the way numbers may be too large."""
+    u, U, b, c, size = work.u, work.U, *(x[..., None, None] for x in (work.b, work.c, e))
+    row = namespace(u).matrix_transpose(u)
+    if U is not None:
+        g_A, g_B, g_C = (U @ g_A[0] @ adjoint(U),), U @ g_B, g_C @ adjoint(U)
+    if is_structured(work.sys.A):
+        g_A = tuple(scaled(g, e[..., None]) for g in g_A)
+    else:
+        g_A = (scaled(g_A[0], size + u - row),)
+    return g_A, scaled(g_B, size - b + u), scaled(g_C, size - c - row)
 
 
 def _in_schur_form(sys: LTI) -> tuple[LTI, np.ndarray]:
@@ -203,7 +234,9 @@ def _in_schur_form(sys: LTI) -> tuple[LTI, np.ndarray]:
     return LTI(T, adjoint(U) @ sys.B, sys.C @ U), U
 
 
-def _in_units(phi: SpectralFunction, exponent: Array, order: int) -> tuple[SpectralFunction, Array]:
+def _function_in_units(
+    phi: SpectralFunction, exponent: Array, order: int
+) -> tuple[SpectralFunction, Array]:
     """(ψ, e) with φ(2^exponent σ) = 2^e ψ(σ) and a ψ of about size one for such σ."""
     if phi.name == "nuclear":
         return phi, exponent

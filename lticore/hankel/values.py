@@ -11,9 +11,7 @@ from ..equations.stability import HORIZON, offering
 from ..errors import ArgumentError, ArrayLibraryError
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
-from ..systems.quadratic import System
 from ..systems.signals import scaled, unit_signals
-from ..systems.structure import is_structured
 from .directions import leading_directions
 from .gramians import (
     DEFAULT_RTOL,
@@ -21,6 +19,9 @@ from .gramians import (
     modal_factors,
     scaled_factors,
     scaled_gramians,
+)
+from .gramians import (
+    has_factors as has_factors,
 )
 from .relative import relative_values
 
@@ -61,24 +62,12 @@ def hankel_singular_values(
     can be strong in the other one. Dense systems on NumPy, and structured ones over the infinite
     horizon whose modes cancel, ‖P‖‖Q‖ > 1e6 σ_1², form none: theirs is 1e-15 · ‖R‖‖S‖, for dense
     ones of a matrix within 1e-15 ‖A‖ of A, rows and columns of A having been brought to about equal
-    size. Measured: 9e-11 σ_1 from SLICOT's values for the benchmark `beam` (n = 348), where formed
-    Gramians are off by 1e-7; 9e-14 in the companion form of a Padé delay of order 10 with
-    ‖A‖ = 2e8.
+    size.
 
-    Accuracy, "relative": the factors come from the poles and generators by elimination with
-    complete pivoting, which keeps relative accuracy for one input and output (with several, up to
-    the cancellation between them); Sᴴ R = D_S K D_R with diagonal D and a well-conditioned K, whose
-    singular values LAPACK's preconditioned Jacobi method finds to relative accuracy. Measured
-    largest relative error over 32 values with clustered poles: 3e-14 (`Rotation`,
-    σ_32/σ_1 = 8e-28), 2e-12 (`Diagonal`, 8e-32: its poles are rounded once). Dense systems with
-    well-conditioned eigenvectors are taken to their modes (the same poles behind a random
-    orthogonal matrix: 5e-11); others through triangular factors by Hammarling's method, which
-    never forms a Gramian (chain of 16 equal poles: 5e-12; triangular A, σ_20/σ_1 = 9e-55: 19 of 20
-    within 1 %, the last, 1.4 % off, named by the warning).
-    K is not well-conditioned where few states are both reached and observed. So all is computed a
-    second time: dense systems, whose rows and columns are brought to about equal size first, and
-    several inputs or outputs in other orthogonal coordinates, else from factors whose last digits
-    differ; a PrecisionWarning counts the values that differ by more than 1 %.
+    Accuracy, "relative": relative errors of 3e-14 to 5e-11 in the smallest values were measured;
+    with several inputs or outputs add the cancellation between them. All is computed a second time,
+    in other coordinates or from factors whose last digits differ, and a PrecisionWarning counts the
+    values that differ by more than 1 %. Cases and methods: docs/accuracy.md.
 
     Cost: for structured A with n ≥ 1024 and n ≥ 32 max(m, p) O(n r (m + p + r)), linear in n, with
     r the numerical rank (or ``max_rank``), and no n × n matrix; else O(n² (m + p) + n³), the cubic
@@ -122,11 +111,11 @@ def hankel_singular_values(
         return like_precision(scaled(relative_values(full, max_rank), exponent), single)
     length = sys.order if max_rank is None else min(max_rank, sys.order)
     with offering(HORIZON):
-        sigma = pad_values(_values(full, max_rank, horizon), length)
+        sigma = pad_values(_standard_values(full, max_rank, horizon), length)
     return like_precision(scaled(sigma, exponent), single)
 
 
-def _values(sys: LTI[Array], max_rank: int | None, horizon: int | None) -> Array:
+def _standard_values(sys: LTI[Array], max_rank: int | None, horizon: int | None) -> Array:
     formed = scaled_gramians(sys, horizon) if max_rank is None else None
     if formed is not None:
         P, Q, _ = formed
@@ -139,11 +128,6 @@ def _values(sys: LTI[Array], max_rank: int | None, horizon: int | None) -> Array
     else:
         R, S, _ = scaled_factors(sys, max_rank=max_rank, horizon=horizon)
     return namespace(R, S).linalg.svdvals(adjoint_product(S, R))
-
-
-def has_factors(sys: System, horizon: int | None) -> bool:
-    """Whether factors can be computed from the poles, without the Gramians."""
-    return horizon is None and isinstance(sys, LTI) and is_structured(sys.A) and sys.order > 0
 
 
 def modes_cancel(P: Array, Q: Array, sigma: Array) -> bool:

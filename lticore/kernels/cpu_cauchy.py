@@ -39,13 +39,13 @@ def cauchy_factor(
         np.array(generator, dtype=np.complex128, order="C").reshape(count, n, m),
         strict=True,
     )
-    factors = [_factor(*entry, rtol, max_rank) for entry in entries]
+    factors = [_one_factor(*entry, rtol, max_rank) for entry in entries]
     widest = max(map(len, factors), default=0)
-    columns = factors[0][None] if count == 1 else _padded(factors, widest, n)
+    columns = factors[0][None] if count == 1 else _padded_factors(factors, widest, n)
     return columns.swapaxes(-1, -2).reshape(*batch, n, widest)
 
 
-def _factor(
+def _one_factor(
     radius: np.ndarray, phase: np.ndarray, generator: np.ndarray, rtol: float, max_rank: int
 ) -> np.ndarray:
     """The columns of one factor, (r, n); the generator is overwritten."""
@@ -79,7 +79,7 @@ def _too_large(columns: np.ndarray, left: float, rtol: float) -> MemoryLimitErro
     )
 
 
-def _padded(factors: list[np.ndarray], widest: int, n: int) -> np.ndarray:
+def _padded_factors(factors: list[np.ndarray], widest: int, n: int) -> np.ndarray:
     """(count, widest, n) columns, zero beyond each rank; the list is emptied to free memory."""
     columns = np.zeros((len(factors), widest, n), dtype=np.complex128)
     for entry in reversed(columns):

@@ -39,7 +39,7 @@ def linear_recurrence(
     poles: cp.ndarray, inputs: cp.ndarray, initial: cp.ndarray, reverse: bool
 ) -> cp.ndarray:
     """See :func:`lticore.linear_recurrence`."""
-    return _recur(poles, inputs, initial, reverse, varying=False)
+    return _recur_on_device(poles, inputs, initial, reverse, varying=False)
 
 
 def time_varying_recurrence(
@@ -48,10 +48,10 @@ def time_varying_recurrence(
     """See :func:`lticore.time_varying_recurrence`; one pole may serve all steps."""
     if poles.shape[-2] == 1:
         return linear_recurrence(poles[..., 0, :], inputs, initial, reverse)
-    return _recur(poles, inputs, initial, reverse, varying=True)
+    return _recur_on_device(poles, inputs, initial, reverse, varying=True)
 
 
-def _recur(
+def _recur_on_device(
     poles: cp.ndarray, inputs: cp.ndarray, initial: cp.ndarray, reverse: bool, varying: bool
 ) -> cp.ndarray:
     *batch, length, n = inputs.shape

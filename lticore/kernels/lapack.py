@@ -77,7 +77,7 @@ def _balancing_directions(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     # With P = R Rᴴ, Rᴴ Q R = V Σ² Vᴴ and S U = Q R V Σ⁻¹: one factor, one eigendecomposition. But
     # squares are good for values within a few digits of the largest only.
-    R, multiply = _factor(P)
+    R, multiply = _factor_and_products(P)
     QR = multiply(Q.T.conj(), side=1)
     squares, V = _eigh_descending(multiply(QR, trans_a=2))
     take = np.count_nonzero(squares > _LEVEL**2 * squares[:1])
@@ -96,7 +96,7 @@ def _balancing_directions(
     return _with_smaller(S, *rest, [SU], [sigma], [RV])
 
 
-def _factor(P: np.ndarray) -> tuple[np.ndarray, Callable[..., np.ndarray]]:
+def _factor_and_products(P: np.ndarray) -> tuple[np.ndarray, Callable[..., np.ndarray]]:
     """R with P = R Rᴴ, and its products with the signature of ``xTRMM``: R X, Rᴴ X, X R.
 
     Where P is well conditioned R is triangular, which halves the work, else rank-revealing.

@@ -9,6 +9,8 @@ import numpy as np
 import scipy.linalg
 from scipy.sparse.csgraph import connected_components
 
+from ..arrays.linalg import log2
+
 #: How far above the spectral radius of |A| the resolvent is taken: near enough for A to decide
 #: where it can, far enough for the resolvent to be computed in float64.
 _DISTANCE = 2.0**-14
@@ -71,16 +73,16 @@ def state_units(
     rough, size, theta = _rough_units(A)
     if B is None and C is None:
         return rough
-    sources, top = _largest(B, -1, rough, -1) if B is not None else _nothing(rough)
-    sinks, bottom = _largest(C, -2, rough, 1) if C is not None else _nothing(rough)
+    sources, top = _largest_entries(B, -1, rough, -1) if B is not None else _nothing(rough)
+    sinks, bottom = _largest_entries(C, -2, rough, 1) if C is not None else _nothing(rough)
     both = B is not None and C is not None
     level = np.where(both, (top - bottom) // 2, top - bottom)
     even = both & (np.minimum(sources, sinks).min(axis=-1, keepdims=True) >= _EVEN)
     if even.all():
         return np.ldexp(rough, level)
-    steps = _log2(size / theta[..., None, None])
+    steps = log2(size / theta[..., None, None])
     back = np.swapaxes(steps, -1, -2)
-    from_B, from_C = _paths(steps, _log2(sources)), _paths(back, _log2(sinks))
+    from_B, from_C = _paths(steps, log2(sources)), _paths(back, log2(sinks))
     if C is None:
         exponents = _supplied(steps, from_B, _below_all(from_B))
     elif B is None:
@@ -115,7 +117,7 @@ def _rough_units(A: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     size = _size_in_units(A, units)
     theta = _above_radius(np.where(inside, size, 0))
     if not inside.all():
-        between = _paths(_log2(size / theta[..., None, None]), np.zeros(A.shape[:-1]))
+        between = _paths(log2(size / theta[..., None, None]), np.zeros(A.shape[:-1]))
         units = np.ldexp(units, np.rint(np.minimum(between, _FAR)).astype(int))
         size = _size_in_units(A, units)
     return units, size, theta
@@ -131,7 +133,7 @@ def _gebal(dtype: Any) -> Any:
     return gebal
 
 
-def _largest(
+def _largest_entries(
     X: np.ndarray, axis: int, units: np.ndarray, power: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """(x, top): largest entries of the rows of B or columns of C in the given units, (..., n), as
@@ -185,11 +187,6 @@ def _below_all(largest: np.ndarray) -> np.ndarray:
 def _top(x: np.ndarray, otherwise: np.ndarray | float) -> np.ndarray:
     top = x.max(axis=-1, keepdims=True)
     return np.where(top > -np.inf, top, otherwise)
-
-
-def _log2(x: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore"):
-        return np.log2(x)
 
 
 def _paths(steps: np.ndarray, start: np.ndarray) -> np.ndarray:

@@ -7,14 +7,15 @@ from dataclasses import replace
 
 from ..analysis.norms import h2_error
 from ..arrays.checks import is_complex
-from ..arrays.linalg import complex_of, real_part
-from ..arrays.namespaces import Array, namespace
+from ..arrays.namespaces import Array
 from ..convert.diagonal import diagonalize
+from ..convert.rotation import real_system
 from ..equations.stability import NOTHING, offering
 from ..errors import ArgumentError, warn_precision
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
-from ..systems.modes import mode_poles, phase
+from ..systems.modes import mode_poles
+from ..systems.pairs import complex_columns, complex_rows
 from ..systems.structure import Diagonal, Rotation
 from .balanced import truncate, whole_bound
 from .orders import check_order
@@ -68,7 +69,9 @@ def complex_balanced_truncation(
             "singular values stand clear of rounding: the reduced system has "
             f"{2 * reduction.order} states"
         )
-    reduced = _real_system(diagonalize(reduction.system), full)
+    modal = diagonalize(reduction.system)
+    A, B, C = real_system(modal.A.poles, modal.B, modal.C)
+    reduced = replace(full, A=A, B=B, C=C)
     return in_precision_of(
         sys,
         replace(
@@ -109,17 +112,5 @@ def complex_half(sys: LTI) -> LTI:
             "the complex half exists for a real system whose A is a Rotation without real poles"
         )
     poles = mode_poles(sys.A)[..., : sys.A.blocks]
-    b = complex_of(sys.B[..., 0::2, :], sys.B[..., 1::2, :])
-    c = complex_of(sys.C[..., 0::2], -sys.C[..., 1::2])
+    b, c = complex_rows(sys.B, sys.A.blocks), complex_columns(sys.C, sys.A.blocks)
     return LTI(Diagonal(poles), b, c, dt=sys.dt)
-
-
-def _real_system(half: LTI, sys: LTI) -> LTI:
-    """The inverse of :func:`complex_half`."""
-    xp = namespace(half.B)
-    poles, b, c = half.A.poles, half.B, half.C
-    batch, r = half.batch_shape, half.order
-    B = xp.reshape(xp.stack([xp.real(b), xp.imag(b)], axis=-2), (*batch, 2 * r, half.inputs))
-    C = xp.reshape(xp.stack([xp.real(c), -xp.imag(c)], axis=-1), (*batch, half.outputs, 2 * r))
-    A = Rotation(xp.abs(poles), -phase(poles))
-    return replace(sys, A=A, B=real_part(B), C=real_part(C))

@@ -20,6 +20,7 @@ from ..matrices.balance import state_units
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.modes import is_real, polar_modes, to_modes
+from ..systems.pairs import split_pairs
 from ..systems.signals import scaled, unit_signals
 from ..systems.structure import Diagonal, Rotation, is_structured
 from .orders import check_budget, check_not_empty, check_order
@@ -103,7 +104,7 @@ def keep_modes(sys: LTI, order: int, score: Score = "hinf") -> Reduction:
     if order == 0:
         return nothing_to_reduce(sys)
     full, left, right = _with_projections(in_double(sys))
-    parts = _modes(full, score)
+    parts = _modes_of_entries(full, score)
     masks = [_best(modes, order) for modes in parts]
     pairs = {int(np.sum(modes.sizes[mask] == 2)) for modes, mask in zip(parts, masks, strict=True)}
     kept = [np.sort(modes.states[mask].ravel()) for modes, mask in zip(parts, masks, strict=True)]
@@ -133,8 +134,8 @@ def keep_modes(sys: LTI, order: int, score: Score = "hinf") -> Reduction:
 def random_modes(sys: LTI[Array], order: int, random: np.random.Generator) -> LTI[Array]:
     """Modes of one system drawn at random, pairs as one, as many as ``order`` states hold; one at
     least. An ablation of CompreSSM."""
-    full = _in_modes(in_double(sys))
-    modes = _modes(full, "hinf")[0]
+    full = _modal_form(in_double(sys))
+    modes = _modes_of_entries(full, "hinf")[0]
     drawn = replace(modes, scores=random.permutation(len(modes.scores)))
     mask = _best(drawn, max(order, int(modes.sizes.min())))
     states = np.sort(modes.states[mask].ravel())
@@ -242,11 +243,11 @@ def _modes_of_layer(sys: LTI) -> Modes:
         return Modes(np.zeros((0, 2), dtype=np.int64), np.zeros(0), np.zeros(0))
     full = in_double(sys)
     if not full.batch_shape:
-        return _modes(_in_modes(full), "hinf")[0]
+        return _modes_of_entries(_modal_form(full), "hinf")[0]
     check_not_empty(full.batch_shape)
     # Entries of a dense batch may differ in their number of pairs.
     entries = [full[index] for index in np.ndindex(full.batch_shape)]
-    found = [_modes(_in_modes(sys), "hinf")[0] for sys in entries]
+    found = [_modes_of_entries(_modal_form(sys), "hinf")[0] for sys in entries]
     pairs = all(np.all(modes.sizes == 2) for modes in found)
     # With real poles among them, the states are counted one by one.
     ranked = [np.repeat(modes.scores, 1 if pairs else modes.sizes) for modes in found]
@@ -258,19 +259,19 @@ def _modes_of_layer(sys: LTI) -> Modes:
 def _with_projections(sys: LTI) -> tuple[LTI, Any, Any]:
     """The system in its modes, (Wᴴ A V, Wᴴ B, C V, D) with Wᴴ V = I, and W, V; None for I."""
     if is_structured(sys.A):
-        return _in_modes(sys), None, None
+        return _modal_form(sys), None, None
     xp = namespace(sys.B)
     identity = xp.broadcast_to(xp.eye(sys.order, dtype=sys.B.dtype), sys.A.shape)
     best = state_units(sys.A, sys.B, sys.C) if is_numpy(sys.B) else xp.ones(sys.A.shape[:-1])
     column, row = best[..., :, None], best[..., None, :]
     # The states driven and read one by one, in their best units: inputs and outputs of the modes
     # are W and V.
-    modes = _in_modes(LTI(sys.A, identity * column, identity / row))
+    modes = _modal_form(LTI(sys.A, identity * column, identity / row))
     left, right = modes.B / row, modes.C * column
     return replace(sys, A=modes.A, B=left @ sys.B, C=sys.C @ right), adjoint(left), right
 
 
-def _in_modes(sys: LTI[Array]) -> LTI[Array]:
+def _modal_form(sys: LTI[Array]) -> LTI[Array]:
     require_stable(sys, what="modal truncation")
     if is_structured(sys.A):
         return sys
@@ -278,7 +279,7 @@ def _in_modes(sys: LTI[Array]) -> LTI[Array]:
     return to_rotation(sys) if real else diagonalize(sys)
 
 
-def _modes(sys: LTI, score: str) -> list[Modes]:
+def _modes_of_entries(sys: LTI, score: str) -> list[Modes]:
     """The modes of each batch entry of a structured system."""
     if score not in SCORES:
         raise ArgumentError(f"score={score!r} is not one of {SCORES}")
@@ -309,10 +310,10 @@ def _modes(sys: LTI, score: str) -> list[Modes]:
 
 def _rotation_states(A: Rotation) -> tuple[np.ndarray, np.ndarray]:
     """States of the blocks and real poles, and where they stand in mode order."""
-    q, n = A.blocks, A.order
-    first = np.concatenate([np.arange(0, 2 * q, 2), np.arange(2 * q, n)])
-    second = np.where(np.arange(len(first)) < q, first + 1, -1)
-    return np.stack([first, second], axis=-1), np.concatenate([np.arange(q), np.arange(2 * q, n)])
+    first, second, rest = split_pairs(np.arange(A.order), A.blocks)
+    alone = np.full_like(rest, -1)
+    states = np.concatenate([first, rest]), np.concatenate([second, alone])
+    return np.stack(states, axis=-1), np.concatenate([np.arange(A.blocks), rest])
 
 
 def _conjugate_states(poles: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
@@ -355,7 +356,8 @@ def _selected(sys: LTI[Array], states: Array, pairs: int) -> LTI[Array]:
     """The system with the given states (..., r) only, of which 2 ``pairs`` are of blocks."""
     xp, A = namespace(sys.B), sys.A
     if isinstance(A, Rotation):
-        blocks, reals = states[..., 0 : 2 * pairs : 2] // 2, states[..., 2 * pairs :] - 2 * A.blocks
+        first, _, rest = split_pairs(states, pairs)
+        blocks, reals = first // 2, rest - 2 * A.blocks
         kept: Diagonal | Rotation = Rotation(
             xp.take_along_axis(A.radius, blocks, axis=-1),
             xp.take_along_axis(A.angle, blocks, axis=-1),

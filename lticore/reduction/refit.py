@@ -127,7 +127,7 @@ def refit_outputs(
     for number, batch in enumerate(batches):
         inputs, outputs, weights = _check_batch(sys, number, batch)
         rows = _rows(sys, inputs, outputs, weights, feedthrough, timing)
-        norm = _norm(by_system(sys, outputs if weights is None else outputs * weights))
+        norm = _frobenius_norm(by_system(sys, outputs if weights is None else outputs * weights))
         size = namespace(norm).hypot(norm, size + 0 * norm)
         samples += rows.shape[-2]
         for side, part in enumerate(_divided(rows, inputs.shape[-2], sequences, every)):
@@ -150,7 +150,6 @@ def refit_outputs(
         ridge = _best_ridge(fitted, held, rtol)
         whole = _fold_in(*factors)
     fitted = _split(whole, columns)
-    change, rank = _least_change(*fitted, rtol, ridge)
     change, rank = _least_change(*fitted, rtol, ridge)
     system, before, after = _refitted(reduced, sys, fitted, change)
     xp = namespace(before)
@@ -232,7 +231,7 @@ def _best_ridge(fitted: tuple[Any, Any], held: tuple[Any, Any], rtol: float) -> 
     xp = namespace(X)
     candidates = zeros_like_shape(real_part(X), (*X.shape[:-2], len(RIDGES))) + xp.asarray(RIDGES)
     left = [
-        _norm(E - X @ _least_change(*fitted, rtol, candidates[..., i])[0])
+        _frobenius_norm(E - X @ _least_change(*fitted, rtol, candidates[..., i])[0])
         for i in range(len(RIDGES))
     ]
     best = xp.argmin(xp.stack(left, axis=-1), axis=-1, keepdims=True)
@@ -271,7 +270,7 @@ def _refitted(
         given = xp.concat([given, xp.matrix_transpose(D)], axis=-2)
     single = is_single(reduced.B)
     fitted = to_double(like_precision(given + change, single))
-    before, after = (_norm(e) for e in (E, E - X @ (fitted - given)))
+    before, after = (_frobenius_norm(e) for e in (E, E - X @ (fitted - given)))
     gained = after <= before
     outputs = xp.matrix_transpose(xp.where(gained[..., None, None], fitted, given))
     C, D = outputs[..., : sys.order], outputs[..., sys.order :]
@@ -279,7 +278,7 @@ def _refitted(
     return in_single(new) if single else new, before, xp.where(gained, after, before)
 
 
-def _norm(X: Array) -> Array:
+def _frobenius_norm(X: Array) -> Array:
     """‖X‖_F over the last two axes, whose square may over- or underflow."""
     if 0 in X.shape:
         return zeros_like_shape(real_part(X), X.shape[:-2])

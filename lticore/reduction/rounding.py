@@ -50,16 +50,16 @@ def lost_in_poles(sys: LTI, left: Any, right: Any, reduced: LTI) -> np.ndarray |
     found = np.zeros(sys.batch_shape)
     for index in np.ndindex(sys.batch_shape):
         full, small = sys[index], reduced[index]
-        found[index] = _change(
-            small.A, small.B, small.C, *_rounding(full, left[index], right[index])
+        found[index] = _change_of_response(
+            small.A, small.B, small.C, *_rounding_of_projections(full, left[index], right[index])
         )
         if not is_structured(full.A):
             A, B, C, _ = balance_dense(full.A, full.B, full.C)
-            found[index] += _change(A, B, C, 2 * EPSILON * float(np.linalg.norm(A)))
+            found[index] += _change_of_response(A, B, C, 2 * EPSILON * float(np.linalg.norm(A)))
     return found
 
 
-def _rounding(sys: LTI, left: np.ndarray, right: np.ndarray) -> Iterator[float]:
+def _rounding_of_projections(sys: LTI, left: np.ndarray, right: np.ndarray) -> Iterator[float]:
     """‖δA_r‖ by the rounding of the products and of the poles in a dense A_r, ‖δB_r‖, ‖δC_r‖:
     twice that of the products, for W and V, as they were formed, are as uncertain."""
     W, V = np.abs(adjoint(left)), np.abs(right)
@@ -123,7 +123,7 @@ def _lost_in_single(reduced: Any, rounded: Any) -> np.ndarray:
     for index in np.ndindex(reduced.batch_shape):
         old, new = (x[index].to_dense() for x in (reduced, rounded))
         sizes = (float(np.linalg.norm(X - Y)) for X, Y in zip(*map(_ABC, (old, new)), strict=True))
-        found[index] = _change(old.A, old.B, old.C, *sizes)
+        found[index] = _change_of_response(old.A, old.B, old.C, *sizes)
         if old.D is not None:
             found[index] += np.linalg.norm(old.D - new.D)
     return found
@@ -133,7 +133,7 @@ def _ABC(sys: LTI) -> tuple[Any, Any, Any]:
     return sys.A, sys.B, sys.C
 
 
-def _change(
+def _change_of_response(
     A: np.ndarray, B: np.ndarray, C: np.ndarray, in_A: float, in_B: float = 0.0, in_C: float = 0.0
 ) -> float:
     """The estimate above for ‖δA‖_F ≤ ``in_A`` and so on; infinite where A + δA may be unstable."""

@@ -8,12 +8,13 @@ import numpy as np
 import scipy.linalg
 
 from ..arrays.linalg import adjoint
-from ..arrays.namespaces import Array, is_numpy, namespace
+from ..arrays.namespaces import Array, is_numpy
 from ..equations.stability import clear_of_circle
 from ..errors import ArrayLibraryError, SingularEquationError
 from ..matrices.balance import balance_dense
 from ..systems.lti import LTI
-from ..systems.structure import Diagonal, Rotation
+from ..systems.modes import radii_of
+from ..systems.structure import is_structured, states_of
 
 
 def split_unstable(sys: LTI[Array]) -> tuple[LTI[Array] | None, LTI[Array] | None]:
@@ -32,33 +33,16 @@ def split_unstable(sys: LTI[Array]) -> tuple[LTI[Array] | None, LTI[Array] | Non
     SingularEquationError
         When rounding does not tell stable and unstable poles of a dense system apart.
     """
-    if isinstance(sys.A, Rotation):
-        xp, A = namespace(sys.B), sys.A
-        blocks, reals = xp.abs(A.radius) < 1, xp.abs(A.real_poles) < 1
-        inside = xp.concat([xp.repeat(blocks, 2, axis=-1), reals])
-        return (
-            _with_states(
-                sys, sys.D, inside, A.radius[blocks], A.angle[blocks], A.real_poles[reals]
-            ),
-            _with_states(
-                sys, None, ~inside, A.radius[~blocks], A.angle[~blocks], A.real_poles[~reals]
-            ),
-        )
-    if isinstance(sys.A, Diagonal):
-        inside = namespace(sys.B).abs(sys.A.poles) < 1
-        return (
-            _with_states(sys, sys.D, inside, sys.A.poles[inside]),
-            _with_states(sys, None, ~inside, sys.A.poles[~inside]),
-        )
-    return _split_dense(sys)
+    if not is_structured(sys.A):
+        return _split_dense(sys)
+    inside = radii_of(sys.A) < 1
+    return _with_states(sys, sys.D, inside), _with_states(sys, None, ~inside)
 
 
-def _with_states(
-    sys: LTI[Array], D: Array | None, chosen: Array, *parameters: Array
-) -> LTI[Array] | None:
-    """The states ``chosen`` of a structured system, whose A has these parameters, with this D."""
+def _with_states(sys: LTI[Array], D: Array | None, chosen: Array) -> LTI[Array] | None:
+    """The states ``chosen`` of a structured system with this D; None of none."""
     B, C = sys.B[chosen, :], sys.C[:, chosen]
-    return replace(sys, A=type(sys.A)(*parameters), B=B, C=C, D=D) if B.shape[0] else None
+    return replace(sys, A=states_of(sys.A, chosen), B=B, C=C, D=D) if B.shape[0] else None
 
 
 def _split_dense(sys: LTI) -> tuple[LTI | None, LTI | None]:

@@ -25,6 +25,7 @@ from .structure import (
     Rotation,
     StateMatrix,
     Structure,
+    axes_of,
     broadcast_state_matrix,
     is_structured,
     map_parameters,
@@ -212,7 +213,7 @@ def part(sys: Any, index: Any) -> Matrices:
     def taken(X: Array, axes: int) -> Array:
         return X[(*index, *(slice(None),) * axes)] if whole else X[(*index, Ellipsis)]
 
-    axes = 1 if is_structured(sys.A) else 2
+    axes = axes_of(sys.A)
     D = None if sys.D is None else taken(sys.D, 2)
     return map_parameters(lambda x: taken(x, axes), sys.A), taken(sys.B, 2), taken(sys.C, 2), D
 

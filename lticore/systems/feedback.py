@@ -79,7 +79,7 @@ def _closed(
     D, D_K = feedthrough(C, D, B), sign * feedthrough(C_K, D_K, B_K)
     C_K = sign * C_K
     # u = E (r + D_K C x + C_K x_K), and of these y = C x + D u.
-    E = _inverse(D_K @ D)
+    E = _inverse_of_loop(D_K @ D)
     of_state, of_controller = E @ D_K @ C, E @ C_K
     y_of_state, y_of_controller = C + D @ of_state, D @ of_controller
     xp = namespace(B, B_K)
@@ -93,7 +93,7 @@ def _closed(
     return closed_A, closed_B, xp.concat([y_of_state, y_of_controller], axis=-1), D @ E
 
 
-def _inverse(loop: Array) -> Array:
+def _inverse_of_loop(loop: Array) -> Array:
     """(I − X)⁻¹."""
     xp = namespace(loop)
     matrix = xp.eye(loop.shape[-1], dtype=loop.dtype) - loop

@@ -19,15 +19,13 @@ from ..arrays.checks import (
     like_precision,
     to_double,
 )
-from ..arrays.linalg import eigenvalues
 from ..arrays.namespaces import Array, holds, namespace
 from ..errors import ShapeError
 from .algebra import Operators, over_batch
+from .modes import poles_of, radii_of
 from .structure import (
     Matrix,
     NumPyStructure,
-    Rotation,
-    StateMatrix,
     batch_shape_of,
     broadcast_state_matrix,
     check_state_matrix,
@@ -79,21 +77,13 @@ class StateSpace(Generic[Array, Matrix]):
     @property
     def poles(self) -> Array:
         """(..., n) eigenvalues of A; O(n) for structured A, O(n³) for dense A."""
-        A: StateMatrix = self.A
-        return A.poles if is_structured(A) else eigenvalues(A)
+        return poles_of(self.A)
 
     @property
     def spectral_radius(self) -> float:
         """Largest |pole| over the whole batch; the system is stable when it is below 1."""
-        A: StateMatrix = self.A
-        xp = namespace(self.B)
-        if isinstance(A, Rotation):
-            moduli = xp.abs(xp.concat([A.radius, A.real_poles], axis=-1))
-        elif is_structured(A):
-            moduli = xp.abs(to_double(A.poles))
-        else:
-            moduli = xp.abs(eigenvalues(to_double(A)))
-        return float(xp.max(moduli)) if 0 not in moduli.shape else 0.0
+        radii = radii_of(self.A)
+        return float(namespace(radii).max(radii)) if 0 not in radii.shape else 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +184,9 @@ class LTI(Operators[Array, Matrix], StateSpace[Array, Matrix]):
             dtype = xp.complex64 if single else xp.complex128
         A = broadcast_state_matrix(map_parameters(cast, A), batch)
         B, C, D = (
-            None if X is None else _spread(xp.astype(X, dtype, copy=False), (*batch, *X.shape[-2:]))
+            None
+            if X is None
+            else _broadcast(xp.astype(X, dtype, copy=False), (*batch, *X.shape[-2:]))
             for X in (B, C, D)
         )
         object.__setattr__(self, "A", A)
@@ -236,7 +228,7 @@ def _check_feedthrough(D: Any, B: Array, p: int, m: int) -> Array | None:
     return D
 
 
-def _spread(X: Array, shape: tuple[int, ...]) -> Array:
+def _broadcast(X: Array, shape: tuple[int, ...]) -> Array:
     """X broadcast to the shape, itself where it has it already."""
     return X if X.shape == shape else namespace(X).broadcast_to(X, shape)
 

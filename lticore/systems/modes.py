@@ -1,19 +1,20 @@
 """State matrices in the coordinates of their modes.
 
-Each structure is a unitary change of basis away from a diagonal (or, when dense, triangular)
-matrix: A = U T Uᴴ. A rotation block becomes diag(λ, conj λ) in the coordinates
-(x_1 ± i x_2)/√2. The algorithms are written once in these *modes*, ordered λ_1 … λ_q,
-conj λ_1 … conj λ_q, r_1 … r_k.
+Each structure is a unitary change of basis away from a diagonal matrix: A = U Λ Uᴴ. A rotation
+block becomes diag(λ, conj λ) in the coordinates (x_1 ± i x_2)/√2. The algorithms are written once
+in these *modes*, ordered λ_1 … λ_q, conj λ_1 … conj λ_q, r_1 … r_k. Dense matrices stay in the
+states given.
 """
 
 from __future__ import annotations
 
 import math
 
-from ..arrays.checks import is_complex
-from ..arrays.linalg import adjoint, as_complex, complex_of
+from ..arrays.checks import is_complex, to_double
+from ..arrays.linalg import adjoint, as_complex, complex_of, eigenvalues
 from ..arrays.namespaces import Array, namespace
-from .structure import Diagonal, Rotation, StateMatrix, Structure, parameters
+from .pairs import join_pairs, split_pairs
+from .structure import Diagonal, Rotation, StateMatrix, Structure, is_structured, parameters
 
 
 def is_real(A: StateMatrix) -> bool:
@@ -27,23 +28,24 @@ def multiply(A: StateMatrix[Array], X: Array) -> Array:
     if isinstance(A, Diagonal):
         return A.poles[..., None] * X
     if isinstance(A, Rotation):
-        first, second, rest = _split(A, X)
+        first, second, rest = split_pairs(X, A.blocks, axis=-2)
         cosine = (A.radius * xp.cos(A.angle))[..., None]
         sine = (A.radius * xp.sin(A.angle))[..., None]
-        return _join(
+        return join_pairs(
             cosine * first + sine * second,
             cosine * second - sine * first,
             A.real_poles[..., None] * rest,
+            axis=-2,
         )
     return A @ X
 
 
-def to_modes(A: Structure[Array], X: Array) -> Array:
-    """Uᴴ X: the rows of X (..., n, k) in the modes of A."""
-    if isinstance(A, Diagonal):
+def to_modes(A: StateMatrix[Array], X: Array) -> Array:
+    """Uᴴ X: the rows of X (..., n, k) in the modes of A; X itself of a dense A."""
+    if not isinstance(A, Rotation):
         return X
     xp = namespace(A.radius, X)
-    first, second, rest = _split(A, X)
+    first, second, rest = split_pairs(X, A.blocks, axis=-2)
     first, second = first / math.sqrt(2), second / math.sqrt(2)
     if is_complex(X):
         above, below = first + 1j * second, first - 1j * second
@@ -52,22 +54,37 @@ def to_modes(A: Structure[Array], X: Array) -> Array:
     return xp.concat([above, below, xp.astype(rest, above.dtype)], axis=-2)
 
 
-def from_modes(A: Structure[Array], Y: Array) -> Array:
+def from_modes(A: StateMatrix[Array], Y: Array) -> Array:
     """U Y: the inverse of :func:`to_modes`."""
-    if isinstance(A, Diagonal):
+    if not isinstance(A, Rotation):
         return Y
     q = A.blocks
     above, below = Y[..., :q, :], Y[..., q : 2 * q, :]
-    return _join(
+    return join_pairs(
         (above + below) / math.sqrt(2),
         (above - below) / (1j * math.sqrt(2)),
         Y[..., 2 * q :, :],
+        axis=-2,
     )
 
 
-def signals_in_modes(A: Structure[Array], B: Array, C: Array) -> tuple[Array, Array]:
+def signals_in_modes(A: StateMatrix[Array], B: Array, C: Array) -> tuple[Array, Array]:
     """(Uᴴ B, C U): inputs and outputs of a system in the modes of its A."""
     return to_modes(A, B), adjoint(to_modes(A, adjoint(C)))
+
+
+def poles_of(A: StateMatrix[Array]) -> Array:
+    """(..., n) poles in state order: O(n) for structured A, O(n³) for dense A."""
+    return A.poles if is_structured(A) else eigenvalues(A)
+
+
+def radii_of(A: StateMatrix[Array]) -> Array:
+    """(..., n) |λ| in state order, those of a `Rotation` exact, others in float64."""
+    if isinstance(A, Rotation):
+        radius = join_pairs(A.radius, A.radius, A.real_poles)
+        return namespace(radius).abs(radius)
+    poles = to_double(A.poles) if isinstance(A, Diagonal) else eigenvalues(to_double(A))
+    return namespace(poles).abs(poles)
 
 
 def polar_modes(A: Structure[Array]) -> tuple[Array, Array]:
@@ -80,10 +97,10 @@ def polar_modes(A: Structure[Array]) -> tuple[Array, Array]:
     return xp.abs(radius), angle + phase(radius)
 
 
-def mode_poles(A: Structure[Array]) -> Array:
-    """(..., n) complex poles in mode order."""
-    if isinstance(A, Diagonal):
-        return as_complex(A.poles)
+def mode_poles(A: StateMatrix[Array]) -> Array:
+    """(..., n) complex poles in mode order; of a dense A its eigenvalues."""
+    if not isinstance(A, Rotation):
+        return as_complex(poles_of(A))
     xp = namespace(A.radius)
     above = complex_of(A.radius * xp.cos(A.angle), -A.radius * xp.sin(A.angle))
     return xp.concat([above, xp.conj(above), as_complex(A.real_poles)], axis=-1)
@@ -95,18 +112,3 @@ def phase(x: Array) -> Array:
     if is_complex(x):
         return xp.atan2(xp.imag(x), xp.real(x))
     return xp.where(x < 0, xp.full_like(x, math.pi), xp.zeros_like(x))
-
-
-def _split(A: Rotation[Array], X: Array) -> tuple[Array, Array, Array]:
-    """First states of the blocks, second states, and real states of X."""
-    end = 2 * A.blocks
-    # The standard leaves open what lies beyond the end, as 1 does where there is no state.
-    return X[..., 0:end:2, :], X[..., min(1, end) : end : 2, :], X[..., end:, :]
-
-
-def _join(first: Array, second: Array, rest: Array) -> Array:
-    """The inverse of :func:`_split`."""
-    xp = namespace(first, second, rest)
-    pairs = xp.stack([first, second], axis=-2)
-    pairs = xp.reshape(pairs, (*first.shape[:-2], 2 * first.shape[-2], first.shape[-1]))
-    return xp.concat([pairs, xp.astype(rest, pairs.dtype)], axis=-2)

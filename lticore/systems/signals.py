@@ -5,8 +5,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from ..arrays.linalg import real_part
 from ..arrays.namespaces import Array, namespace, zeros_like_shape
+from ..matrices.balance import balance_dense
 from .lti import LTI, replaced
 from .quadratic import System, linear_part
 
@@ -26,6 +29,13 @@ def unit_signals(sys: LTI[Array]) -> tuple[LTI[Array], Array, Array]:
     b, c = size_exponent(sys.B), size_exponent(sys.C)
     B, C = scaled(sys.B, -b[..., None, None]), scaled(sys.C, -c[..., None, None])
     return replaced(sys, B=B, C=C, D=None), b, c
+
+
+def in_best_units(sys: LTI) -> tuple[LTI, np.ndarray]:
+    """(Σ', d): a dense system on NumPy in the units d of its states in which rounding costs least
+    (:func:`lticore.matrices.balance.state_units`)."""
+    A, B, C, d = balance_dense(sys.A, sys.B, sys.C)
+    return LTI(A, B, C, sys.D, dt=sys.dt), d
 
 
 def unit_outputs(sys: System[Array]) -> tuple[System[Array], Array, Array]:

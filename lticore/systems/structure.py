@@ -1,7 +1,9 @@
 """State matrices: `Diagonal`, `Rotation`, or an (..., n, n) array.
 
-Frozen dataclasses that validate their arrays and know their shapes, and the few questions every
-state matrix answers whatever its structure. Arrays are kept by reference, never modified.
+Frozen dataclasses that validate their arrays and know their shapes, and the questions every state
+matrix answers whatever its structure, an array as the dense one: here and in
+:mod:`lticore.systems.modes`. What kind of matrix A is, other modules ask only where they choose
+between algorithms. Arrays are kept by reference, never modified.
 """
 
 from __future__ import annotations
@@ -15,9 +17,10 @@ from numpy.typing import ArrayLike
 from typing_extensions import TypeIs, TypeVar
 
 from ..arrays.checks import broadcast_batches, check_array, check_real, common_precision
-from ..arrays.linalg import complex_of, conjugate, diagonal_matrix
+from ..arrays.linalg import adjoint, complex_of, conjugate, diagonal_matrix
 from ..arrays.namespaces import Array, StandardArray, namespace
 from ..errors import ShapeError
+from .pairs import join_pairs, same_in_pairs, split_pairs
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,20 +157,16 @@ class Rotation(Generic[Array]):
         """(..., n) complex poles in state order: λ_1, conj λ_1, λ_2, …, then the real ones."""
         xp = namespace(self.radius)
         real, imaginary = self.radius * xp.cos(self.angle), -self.radius * xp.sin(self.angle)
-        pairs = xp.stack([complex_of(real, imaginary), complex_of(real, -imaginary)], axis=-1)
-        pairs = xp.reshape(pairs, (*self.batch_shape, 2 * self.blocks))
-        return xp.concat([pairs, xp.astype(self.real_poles, pairs.dtype)], axis=-1)
+        pole, other = complex_of(real, imaginary), complex_of(real, -imaginary)
+        return join_pairs(pole, other, self.real_poles)
 
     def to_dense(self) -> Array:
         """A as an (..., n, n) real array."""
         xp = namespace(self.radius)
         real, imaginary = self.radius * xp.cos(self.angle), self.radius * xp.sin(self.angle)
-        on_diagonal = xp.stack([real, real], axis=-1)
-        above = xp.stack([imaginary, xp.zeros_like(imaginary)], axis=-1)
-        shape = (*self.batch_shape, 2 * self.blocks)
-        main = xp.concat([xp.reshape(on_diagonal, shape), self.real_poles], axis=-1)
-        side = xp.concat([xp.reshape(above, shape), xp.zeros_like(self.real_poles)], axis=-1)
-        side = diagonal_matrix(side[..., : max(self.order - 1, 0)], offset=1)
+        main = join_pairs(real, real, self.real_poles)
+        above = join_pairs(imaginary, xp.zeros_like(imaginary), xp.zeros_like(self.real_poles))
+        side = diagonal_matrix(above[..., : max(self.order - 1, 0)], offset=1)
         return diagonal_matrix(main) + side - xp.matrix_transpose(side)
 
 
@@ -235,5 +234,31 @@ def broadcast_state_matrix(A: StateMatrix[Array], batch: tuple[int, ...]) -> Sta
     if batch_shape_of(A) == batch:
         return A
     xp = namespace(*parameters(A))
-    tail = 1 if is_structured(A) else 2
+    tail = axes_of(A)
     return map_parameters(lambda x: xp.broadcast_to(x, (*batch, *x.shape[-tail:])), A)
+
+
+def adjoint_of(A: StateMatrix[Array]) -> StateMatrix[Array]:
+    """Aᴴ, of the same structure."""
+    return A.H if is_structured(A) else adjoint(A)
+
+
+def axes_of(A: StateMatrix) -> int:
+    """Number of axes, behind those of the batch, of each array that defines A."""
+    return 1 if is_structured(A) else 2
+
+
+def same_in_blocks(
+    combine: Callable[[Array, Array], Array], A: StateMatrix[Array], x: Array
+) -> Array:
+    """x (..., n) with one number, ``combine(first, second)``, for both states of each block of A:
+    A is the same in units of the states that are."""
+    return same_in_pairs(combine, x, A.blocks) if isinstance(A, Rotation) else x
+
+
+def states_of(A: Structure[Array], chosen: Array) -> Structure[Array]:
+    """The structure of the states ``chosen``, (n,) Booleans, both of a block or none; no batch."""
+    if isinstance(A, Diagonal):
+        return Diagonal(A.poles[chosen])
+    first, _, rest = split_pairs(chosen, A.blocks)
+    return Rotation(A.radius[first], A.angle[first], A.real_poles[rest])

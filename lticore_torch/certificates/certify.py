@@ -132,7 +132,10 @@ def _constants(
     systems: _Systems,
     signals: list[dict[nn.Module, capture.Seen]],
 ) -> LayerConstants:
-    sizes = [_norms(seen[b.ssm].inputs[0]) for seen, b in zip(signals, (full, cut), strict=True)]
+    sizes = [
+        _norms_of_sequences(seen[b.ssm].inputs[0])
+        for seen, b in zip(signals, (full, cut), strict=True)
+    ]
     outputs = [
         seen[b.ssm].outputs[0].double() for seen, b in zip(signals, (full, cut), strict=True)
     ]
@@ -147,7 +150,7 @@ def _constants(
     )
 
 
-def _norms(x: Tensor) -> np.ndarray:
+def _norms_of_sequences(x: Tensor) -> np.ndarray:
     """‖x‖ over time and channels, one per sequence."""
     return x.double().flatten(1).norm(dim=1).cpu().numpy()
 

@@ -12,7 +12,11 @@ from torch import Tensor, nn
 
 import lticore
 from lticore.internal import (
+    complex_rows,
     in_double,
+    join_pairs,
+    real_rows,
+    split_pairs,
     to_numpy,
 )
 
@@ -139,15 +143,13 @@ class ModalSSM(SSMLayer):
         radius, angle, real, B, C = (
             to_numpy(x) for x in (sys.A.radius, sys.A.angle, sys.A.real_poles, sys.B, sys.C)
         )
-        radius, angle, flip = upper_half(radius, angle)
-        flip = np.concatenate([flip, np.ones(len(real))])
+        radius, angle, flip = upper_half(radius, angle, len(real))
         pairs = self._pair_values(np.minimum(radius, 1 - SMALLEST_GAP), angle)
         B, C = flip[:, None] * B, C * flip / self.OUTPUT_GAIN
         scale = self._scale_of(pairs)
         if scale is not None:
             q = len(scale)
-            complex_rows = (B[0 : 2 * q : 2] + 1j * B[1 : 2 * q : 2]) / scale[:, None]
-            B[0 : 2 * q : 2], B[1 : 2 * q : 2] = complex_rows.real, complex_rows.imag
+            B[: 2 * q] = real_rows(complex_rows(B, q)[:q] / scale[:, None])
         return {**pairs, "real_atanh": atanh_of_poles(real), "B": B, "C": C}
 
     # --- what an optimizer knows --------------------------------------------------------------
@@ -270,23 +272,21 @@ def _scaled(rows: np.ndarray, scale: np.ndarray, power: int) -> np.ndarray:
     q = len(scale)
     if q == 0:
         return rows
-    first, second = rows[0 : 2 * q : 2], rows[1 : 2 * q : 2]
-    out = rows.copy()
+    first, second, rest = split_pairs(rows, q, axis=-2)
     if power == 2:
-        out[0 : 2 * q : 2] = out[1 : 2 * q : 2] = scale[:, None] * (first + second) / 2
-    else:
-        z = scale[:, None] * (first + 1j * second)
-        out[0 : 2 * q : 2], out[1 : 2 * q : 2] = z.real, z.imag
-    return out
+        both = scale[:, None] * (first + second) / 2
+        return join_pairs(both, both, rest, axis=-2)
+    z = scale[:, None] * (first + 1j * second)
+    return join_pairs(z.real, z.imag, rest, axis=-2)
 
 
-def upper_half(radius: np.ndarray, angle: np.ndarray) -> tuple[np.ndarray, ...]:
-    """(ρ ≥ 0, 0 ≤ α ≤ π, flips): the same blocks with signs of their states, (..., 2q).
+def upper_half(radius: np.ndarray, angle: np.ndarray, reals: int) -> tuple[np.ndarray, ...]:
+    """(ρ ≥ 0, 0 ≤ α ≤ π, flips): the same blocks (q,) with signs (2q + k,) of all states, of which
+    k are of real poles.
 
     A block turning by 2π − α is one turning by α with its second state reversed.
     """
     angle = np.mod(angle + np.where(radius < 0, np.pi, 0), 2 * np.pi)
-    flip = np.ones((*angle.shape, 2))
-    flip[..., 1] = np.where(angle > np.pi, -1, 1)
+    flip = join_pairs(np.ones_like(angle), np.where(angle > np.pi, -1.0, 1.0), np.ones(reals))
     folded = np.minimum(angle, 2 * np.pi - angle)
-    return np.abs(radius), folded, flip.reshape(*angle.shape[:-1], -1)
+    return np.abs(radius), folded, flip

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import lticore
-from lticore.errors import ArgumentError
+from lticore.internal import real_columns, real_rows, scaled_by_first_input
 
 from .modal import ModalSSM
 
@@ -95,7 +95,7 @@ class RotationSSM(ModalSSM):
     def _values_of(self, sys: lticore.LTI) -> dict[str, np.ndarray]:
         values = super()._values_of(sys)
         if self.canonical:
-            B, C = first_input_scaled(values["B"], values["C"], 2 * len(values["radius_logit"]))
+            B, C = first_input_scaled(values["B"], values["C"], len(values["radius_logit"]))
             values |= {"B": B[:, 1:], "C": C}
         return values
 
@@ -104,31 +104,18 @@ class RotationSSM(ModalSSM):
         return {**shapes, "B": (shapes["B"][0], self.features - self.canonical)}
 
 
-def first_input_scaled(B: np.ndarray, C: np.ndarray, paired: int) -> tuple[np.ndarray, np.ndarray]:
+def first_input_scaled(B: np.ndarray, C: np.ndarray, blocks: int) -> tuple[np.ndarray, np.ndarray]:
     """(B, C) in coordinates whose first column of B is (1, 0) per pair and 1 per real pole.
-
-    ``paired`` states, in neighbours, belong to pairs: z → z/β, with β their entries of the column.
 
     Raises
     ------
     ArgumentError
         Where the first input does not reach a pair or a real pole.
     """
-    pairs, real = slice(0, paired), slice(paired, None)
-    b = np.concatenate([B[0:paired:2] + 1j * B[1:paired:2], B[real]])
-    c = np.concatenate([C[:, 0:paired:2] - 1j * C[:, 1:paired:2], C[:, real]], axis=1)
-    first = b[:, 0]
-    if np.any(np.abs(first) <= 1e-12 * np.abs(b).max(initial=0)):
-        raise ArgumentError(
-            "a block is not reached by the first input, so its first column of B cannot be scaled "
-            "to (1, 0): use a layer with canonical=False"
-        )
-    b, c = b / first[:, None], c * first
-    q = paired // 2
-    B, C = np.empty_like(B), np.empty_like(C)
-    B[pairs] = np.stack([b[:q].real, b[:q].imag], axis=1).reshape(paired, -1)
-    C[:, pairs] = np.stack([c[:, :q].real, -c[:, :q].imag], axis=-1).reshape(len(C), -1)
-    B[real], C[:, real] = b[q:].real, c[:, q:].real
+    b, c = scaled_by_first_input(B, C, blocks)
+    pairs, reals = slice(blocks), slice(blocks, None)
+    B = np.concatenate([real_rows(b[pairs]), b[reals].real])
+    C = np.concatenate([real_columns(c[:, pairs]), c[:, reals].real], axis=1)
     return B, C
 
 

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 import lticore
 from lticore.errors import ArgumentError, ShapeError
 from lticore.internal import (
+    complex_columns,
+    complex_rows,
     in_double,
     namespace,
     to_numpy,
@@ -203,7 +205,7 @@ class S4D(SSMLayer):
     def load_channels(self, systems: Sequence[lticore.LTI]) -> None:
         check_plain_parameters(self)
         step_log = self.step_log.detach().double().cpu().numpy()
-        modes = [_modes(lticore.to_rotation(in_double(sys))) for sys in systems]
+        modes = [_used_modes(lticore.to_rotation(in_double(sys))) for sys in systems]
         (pairs, of_pairs), (real, of_real) = (
             (np.concatenate(rows), np.repeat(np.arange(len(rows)), list(map(len, rows))))
             for rows in zip(*modes, strict=True)
@@ -388,7 +390,7 @@ def _frequencies(start: str, q: int) -> np.ndarray:
     return hippo_normal(n)[0] if q else np.zeros(0)
 
 
-def _modes(sys: lticore.LTI) -> tuple[np.ndarray, np.ndarray]:
+def _used_modes(sys: lticore.LTI) -> tuple[np.ndarray, np.ndarray]:
     """Rows (ρ, α, Re cb, Im cb) of the pairs and (λ, cb) of the real poles, y = Re(c z) + c x.
 
     Modes without effect are left out, but for one.
@@ -397,10 +399,8 @@ def _modes(sys: lticore.LTI) -> tuple[np.ndarray, np.ndarray]:
         to_numpy(x) for x in (sys.A.radius, sys.A.angle, sys.A.real_poles, sys.B, sys.C)
     )
     q = len(radius)
-    radius, angle, flip = upper_half(radius, angle)
-    b = B[: 2 * q, 0].reshape(q, 2) * flip.reshape(q, 2)
-    c = C[0, : 2 * q].reshape(q, 2) * flip.reshape(q, 2)
-    product = (b[:, 0] + 1j * b[:, 1]) * (c[:, 0] - 1j * c[:, 1])
+    radius, angle, flip = upper_half(radius, angle, len(real))
+    product = complex_rows(B * flip[:, None], q)[:q, 0] * complex_columns(C * flip, q)[0, :q]
     pairs = np.column_stack([radius, angle, product.real, product.imag])
     single = np.column_stack([real, C[0, 2 * q :] * B[2 * q :, 0]])
     used, used_single = product != 0, single[:, 1] != 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ from torch.nn import functional
 
 import lticore
 from lticore.errors import ArgumentError
+from lticore.internal import leading_directions, pad_values
 
 from ..ops.recurrence import time_varying_recurrence
 from .base import (
@@ -48,15 +49,13 @@ class StateGramians:
         return len(self.P)
 
     @cached_property
-    def _decomposition(self) -> tuple[np.ndarray, ...]:
-        """(S, U, σ, Vᵀ, R) with P = R Rᵀ, Q = S Sᵀ, Sᵀ R = U Σ Vᵀ."""
-        R, S = _factor(self.P), _factor(self.Q)
-        return S, *np.linalg.svd(S.T @ R), R
+    def _directions(self) -> tuple[np.ndarray, Callable[[int], tuple[np.ndarray, np.ndarray]]]:
+        return leading_directions(self.P, self.Q)
 
     @property
     def singular_values(self) -> np.ndarray:
         """√ of the eigenvalues of P Q, descending."""
-        return self._decomposition[2]
+        return pad_values(self._directions[0], self.order)
 
     def projections(self, order: int) -> tuple[np.ndarray, np.ndarray]:
         """(W, V) of balanced truncation, Wᵀ V = I.
@@ -65,7 +64,7 @@ class StateGramians:
         ------
         ArgumentError
         """
-        S, U, sigma, Vh, R = self._decomposition
+        sigma = self.singular_values
         clear = int((sigma > np.finfo(float).eps * len(sigma) * sigma[0]).sum())
         if not 1 <= order <= max(clear, 1):
             raise ArgumentError(
@@ -73,13 +72,8 @@ class StateGramians:
                 f"data, but is {order}"
             )
         scale = 1 / np.sqrt(np.maximum(sigma[:order], np.finfo(float).tiny))
-        return S @ U[:, :order] * scale, R @ Vh[:order].T * scale
-
-
-def _factor(P: np.ndarray) -> np.ndarray:
-    """R with P = R Rᵀ of a positive semidefinite matrix."""
-    values, vectors = np.linalg.eigh((P + P.T) / 2)
-    return vectors * np.sqrt(values.clip(min=0))
+        left, right = (pad_values(X, order) for X in self._directions[1](order))
+        return left * scale, right * scale
 
 
 class SelectiveSSM(StateSpaceLayer):

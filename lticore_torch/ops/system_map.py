@@ -385,7 +385,7 @@ def _kept(length: int, width: int, keep: bool) -> tuple[int, int]:
     return (length if keep else -(-length // _STEPS)), width
 
 
-def _one_by_one(operation: Any) -> None:
+def _register_one_by_one(operation: Any) -> None:
     """vmap by one call per entry."""
 
     def run(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Any, ...]:
@@ -404,5 +404,5 @@ def _one_by_one(operation: Any) -> None:
     operation.register_vmap(run)
 
 
-_one_by_one(_map)
-_one_by_one(_map_adjoint)
+_register_one_by_one(_map)
+_register_one_by_one(_map_adjoint)

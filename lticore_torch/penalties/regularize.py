@@ -37,7 +37,7 @@ def hankel_sum(module: nn.Module, function: SpectralLike = "nuclear") -> Tensor:
 
     Source: Schwerdtner et al., HSVR, eq. (11).
     """
-    return _added(sums.sum() for _, sums in _hankel_sums(module, function))
+    return _summed_terms(sums.sum() for _, sums in _hankel_sums(module, function))
 
 
 def hankel_mean(module: nn.Module) -> Tensor:
@@ -45,7 +45,7 @@ def hankel_mean(module: nn.Module) -> Tensor:
 
     As :func:`hankel_sum`. Source: Forgione, Mejari & Piga, CDC 2024, the Hankel nuclear norm.
     """
-    return _added(sums.sum() / order for order, sums in _hankel_sums(module, "nuclear"))
+    return _summed_terms(sums.sum() / order for order, sums in _hankel_sums(module, "nuclear"))
 
 
 def modal_mean(module: nn.Module) -> Tensor:
@@ -53,7 +53,7 @@ def modal_mean(module: nn.Module) -> Tensor:
 
     Cost: O(n). Source: Forgione, Mejari & Piga, CDC 2024, the modal ℓ1 norm.
     """
-    return _added(
+    return _summed_terms(
         (2 * pairs.sum() + others.sum()) / layer.order
         for layer in _layers(module)
         for pairs, others in [_magnitudes(layer)]
@@ -66,7 +66,7 @@ def magnitude_sum(module: nn.Module) -> Tensor:
 
     Cost: O(n). Source: Schwerdtner et al., HSVR, Tables 6-8, the ℓ1 norm compared with there.
     """
-    return _added(
+    return _summed_terms(
         magnitudes.sum() for layer in _layers(module) for magnitudes in _magnitudes(layer)
     )
 
@@ -187,7 +187,7 @@ def _magnitudes(layer: SSMLayer) -> tuple[Tensor, Tensor]:
     return radius.abs().to(B.real.dtype), real_poles.abs().to(B.real.dtype)
 
 
-def _added(terms: Iterable[Tensor]) -> Tensor:
+def _summed_terms(terms: Iterable[Tensor]) -> Tensor:
     return torch.stack(list(terms)).sum()
 
 

@@ -41,7 +41,7 @@ def armijo(
         squared = sum(float(np.sum(np.abs(g) ** 2)) for g in slopes)
         step, following = longest, None
         while following is None and step > _SMALLEST * longest:
-            trial = _after(target, at, slopes, step)
+            trial = _after_descent(target, at, slopes, step)
             evaluations += 1
             promised = _SUFFICIENT * step * squared
             if trial and target.energy * (at.error - trial.error) >= promised:
@@ -63,7 +63,7 @@ def _all_gradients(target: Target, at: Projection) -> tuple[np.ndarray, ...]:
     return (*gradient(target, at), g_c, g_M)
 
 
-def _after(
+def _after_descent(
     target: Target, at: Projection, slopes: tuple[np.ndarray, ...], step: float
 ) -> Projection | None:
     g_poles, g_b, g_c, g_M = slopes

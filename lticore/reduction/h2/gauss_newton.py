@@ -28,7 +28,7 @@ def levenberg_marquardt(target: Target, start: Candidate, max_steps: int = 200) 
             break
         G, g = _normal_equations(target, at)
         for _ in range(_TRIALS):
-            following = _after(target, at, _damped_solution(G, g, damping))
+            following = _after_newton(target, at, _damped_solution(G, g, damping))
             evaluations += 1
             if following is not None and following.error < at.error:
                 break
@@ -54,7 +54,7 @@ def _damped_solution(G: np.ndarray, g: np.ndarray, damping: float) -> np.ndarray
     return np.linalg.solve(damped, g)
 
 
-def _after(target: Target, at: Projection, step: np.ndarray) -> Projection | None:
+def _after_newton(target: Target, at: Projection, step: np.ndarray) -> Projection | None:
     """After a step in (λ̂, b̂), with the best outputs; None when it is not stable."""
     r, m = at.candidate.b.shape
     poles = at.candidate.poles + step[:r]

@@ -63,7 +63,7 @@ def project(target: Target, candidate: Candidate) -> Projection:
         P,
         F,
         F_own,
-        _rounding(target, c, P),
+        _rounding_of_energy(target, c, P),
     )
 
 
@@ -81,7 +81,7 @@ def with_outputs(
         P,
         F,
         F_own,
-        _rounding(target, c, P),
+        _rounding_of_energy(target, c, P),
     )
 
 
@@ -105,7 +105,7 @@ def _relative_error(
     return max(squared, 0.0) / target.energy
 
 
-def _rounding(target: Target, c: np.ndarray, P: np.ndarray) -> float:
+def _rounding_of_energy(target: Target, c: np.ndarray, P: np.ndarray) -> float:
     size = np.abs(c)
     return EPSILON * float(np.sum((size @ np.abs(P)) * size)) / (target.energy or 1.0)
 
