@@ -233,9 +233,8 @@ def _dense_factors(
     widest = [0, 0]
     find = _factors_of_their_own if each else _factors_together
     for index, *pair in find(sys, horizon):
-        factors = [
-            _without_noise(in_states(one.U, F, real=not np.iscomplexobj(R))) for one, F in pair
-        ]
+        real = not np.iscomplexobj(R)
+        factors = [_without_noise(in_states(one.U, F, real), one.U, F) for one, F in pair]
         # Powers of two that take the rows of both to the units of the states given.
         d, e = (np.log2(one.units) for one, _ in pair)
         exponents = d + pair[0][0].b, pair[1][0].c - e
@@ -294,10 +293,14 @@ def _factor(sys: SchurSystem, which: str, horizon: int | None) -> np.ndarray:
     return S[::-1, ::-1]
 
 
-def _without_noise(factor: np.ndarray) -> np.ndarray:
-    """``factor`` with zeros in place of rounding, in the rows of states that are not reached."""
-    noise = len(factor) * EPSILON * np.linalg.norm(factor)
-    return np.where(_row_norms(factor)[:, None] > noise, factor, 0)
+def _without_noise(X: np.ndarray, U: np.ndarray, F: np.ndarray) -> np.ndarray:
+    """X = U F with zeros in place of rounding, in the rows of states that are not reached.
+
+    Only rows of F that U mixes round together: none in a triangular A, where rows as small as one
+    likes are right.
+    """
+    noise = len(X) * EPSILON * _row_norms(np.where(U != 0, _row_norms(F), 0))
+    return np.where((_row_norms(X) > noise)[:, None], X, 0)
 
 
 def _without_weaker(p: np.ndarray, q: np.ndarray) -> list[np.ndarray]:
