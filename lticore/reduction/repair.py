@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..arrays.namespaces import is_numpy
+from ..arrays.linalg import EPSILON, eigenvalues
+from ..arrays.namespaces import Array, holds, is_numpy, namespace
 from ..equations.stability import is_stable, stable_poles
 from ..errors import ArrayLibraryError
 from ..systems.lti import LTI
@@ -14,6 +15,9 @@ from ..systems.quadratic import QuadraticOutputLTI, System, entry_of, linear_par
 from ..systems.structure import to_dense
 from .h2.modes import candidate_from, make_target, system_of
 from .h2.objective import project
+
+#: Errors of eigenvalues, in units of √n eps ‖A‖₂.
+_EIGENVALUES = 4
 
 
 def repair(sys: System, reduced: System, horizon: int) -> tuple[System, int]:
@@ -40,6 +44,24 @@ def repair(sys: System, reduced: System, horizon: int) -> tuple[System, int]:
         found = project(target, candidate_from(linear.A, linear.B, target.real))
         parts.append(_dense(system_of(one, found.candidate, found.c, found.M)))
     return _stacked(parts, batch), count
+
+
+def off_circle(A: Array) -> tuple[Array, Array, bool]:
+    """A dense A that only rounding can have made unstable with its poles inside the circle, which
+    entries of the batch (...) were changed for that, and whether no pole was further out than
+    eigenvalues are accurate.
+
+    A is scaled down from where its largest modulus is 1 to the accuracy of eigenvalues, or more: a
+    change as that of the rounding that put the pole there.
+    """
+    xp = namespace(A)
+    n = A.shape[-1]
+    # In balanced states A is close to a contraction, and its eigenvalues are well conditioned.
+    error = _EIGENVALUES * n**0.5 * EPSILON
+    radius = xp.max(xp.abs(eigenvalues(A)), axis=-1)
+    near = radius >= 1 - error
+    factor = xp.where(near, (1 - 2 * error) / xp.where(near, radius, 1.0), 1.0)
+    return A * factor[..., None, None], near, holds(radius <= 1 + error)
 
 
 def _dense(sys: System) -> System:

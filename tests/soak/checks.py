@@ -778,6 +778,7 @@ def balanced_truncation(case):
             own += largest(norm_of(x - reduced) for x in moved) * (EPS / draws.STEP)
             level = own * (100 * case.effort) + entry.exact.peak[1] * 1e-9
             level += arb(float(found.error_bound[index])) * 1e-6
+            level += _lost_at_one(entry) * (10 * case.effort * EPS)
             if case.single:
                 level *= EPS_SINGLE / EPS
             level += entry.exact.peak[1] * case.stated + arb(1e-320)
@@ -787,6 +788,19 @@ def balanced_truncation(case):
         most = 2 * options["error"] * (1 + 1e-6) + 1e-44
         if not found.error_bound <= most:
             raise Wrong(f"bound {found.error_bound} for error={options['error']}")
+
+
+def _lost_at_one(entry):
+    """‖C (I − A)⁻¹‖ ‖(I − A)⁻¹ B‖ in states with balanced Gramians.
+
+    There the poles are carried by a dense matrix of norm 1, Wᴴ A V, whose rounding δA changes H(1)
+    by C (I − A)⁻¹ δA (I − A)⁻¹ B: one mode of gap g by eps/g of its gain.
+    """
+    exact = entry.exact
+    resolvent = (identity(exact.order) - exact.A).inv()
+    reached, observed = array(resolvent * exact.B), array(exact.C * resolvent)
+    t = np.array(exact.scale, dtype=object)
+    return frobenius(reached * t[:, None]) * frobenius(observed / t)
 
 
 def _note_lowered_order(case, order, wanted):
