@@ -895,12 +895,13 @@ def refit_outputs(case):
     (entry,) = case.entries
     exact, given = entry.exact, Given.of(found.system)
     size, total, x = ZERO, ZERO, matrix(np.zeros((sys.order, 1)))
-    terms = ZERO
+    terms, states = ZERO, ZERO
     for k in range(len(u)):
         drive, wanted = matrix(u[k][:, None]), matrix(y[k][:, None])
         answer = given.exact.C * x + given.exact.D * drive
         total += frobenius(wanted - answer) ** 2
         terms += (frobenius(given.exact.C * x)) ** 2
+        states += frobenius(x) ** 2
         size += frobenius(wanted) ** 2
         x = (exact.A * x + exact.B * drive).mid()
     true = (total / size).sqrt() if size > 0 else total.sqrt()
@@ -908,6 +909,11 @@ def refit_outputs(case):
     # The outputs themselves were rounded, and C is.
     allowed = arb(1e3 * case.effort * eps) * (1 + ((terms / size).sqrt() if size > 0 else 0))
     allowed += true * 1e-6 + arb(1e-300)
+    if size > 0:
+        # Outputs are computed to multiples of the smallest number, and C is rounded to them.
+        least = arb(2e-45 if case.single else 5e-324)
+        lost = arb(5e-324) * (len(u) * sys.outputs) ** 0.5 + least * states.sqrt()
+        allowed += lost * case.effort / size.sqrt()
     if abs(number(found.residual_after).real - true) > allowed:
         raise Wrong(f"residual {found.residual_after!r}, exact {short(true)}")
     if found.residual_after > found.residual_before * (1 + 1e-12):

@@ -17,6 +17,8 @@ from flint import acb, acb_mat, arb, ctx
 BITS = 400
 ctx.prec = BITS
 ZERO = arb(0)
+#: Local maxima of sampled gains that are followed.
+_TOPS = 4
 
 
 def number(x):
@@ -215,9 +217,12 @@ class Exact:
             phase = pole.arg().mid() if abs(pole) > 0 else ZERO
             width = max(float(abs(1 - abs(pole))), 1e-300)
             omega += [phase, *(phase + s * width for s in (-1, 1, -0.3, 0.3) if width < 1)]
-        found = sorted(((self.gain(w), arb(w)) for w in omega), key=lambda x: x[0], reverse=True)
-        best = found[0]
-        for _, start in found[:2]:
+        found = sorted(((self.gain(w), arb(w)) for w in omega), key=lambda x: x[1].mid())
+        best = max(found, key=lambda x: x[0])
+        # Neighbours of the highest gain say nothing of other peaks: from local maxima only.
+        pairs = zip(found, found[-1:] + found[:-1], found[1:] + found[:1], strict=True)
+        tops = [one for one, left, right in pairs if not (left[0] > one[0] or right[0] > one[0])]
+        for _, start in sorted(tops, key=lambda x: x[0], reverse=True)[:_TOPS]:
             near = min(
                 (abs(float(abs(1 - abs(x)))) for x in self.spectrum if abs(x) > 0), default=1.0
             )
