@@ -220,6 +220,19 @@ def difference_of(first, second):
     return A, np.vstack([B, B_2]), np.hstack([C, -C_2]), whole
 
 
+@pytest.mark.parametrize("horizon", [None, 3])
+@pytest.mark.parametrize("small", [2.0**-20, 2.0**-40])
+def test_norm_where_the_linear_part_cancels(horizon, small):
+    """A block without a turn holds two separate states, 1 and ``small``, of which the small one is
+    seen: squares know nothing of it below 1e-8."""
+    A, B = lti.Rotation([0.6], [0.0]), np.array([[1.0], [small]])
+    C, M = np.array([[0.0, 1.0]]), np.diag([small, 0.0])[None]
+    energy = (1 - (0.0 if horizon is None else 0.36**horizon)) / (1 - 0.36)
+    expected = np.hypot(small * np.sqrt(energy), small * energy)
+    found = lti.h2_norm(lti.QuadraticOutputLTI(A, B, C, M), horizon=horizon)
+    np.testing.assert_allclose(found, expected, atol=4 * np.finfo(float).eps)
+
+
 def test_white_noise_statistics():
     """E|e|² = h2lin² + 2 h2quad² + |ΔDC|², and the shift takes the last term away."""
     rng = np.random.default_rng(1)
