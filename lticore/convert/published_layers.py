@@ -9,7 +9,7 @@ from ..arrays.linalg import as_complex, real_part
 from ..arrays.namespaces import Array, namespace
 from ..errors import ArgumentError, ShapeError
 from ..systems.lti import LTI
-from ..systems.modes import phase
+from ..systems.modes import modulus, phase
 from ..systems.structure import Rotation
 from .discretize import check_step, held_inputs
 from .rotation import real_columns, real_rows
@@ -189,5 +189,5 @@ def _real_system(poles: Array, b: Array, c: Array, D: Array | None) -> LTI[Array
         D = real_part(to_double(check_array("D", D, ndim=0)))
         if D.ndim == 1:
             D = D[:, None] * namespace(D).eye(D.shape[0], dtype=D.dtype)
-    A = Rotation(namespace(poles).abs(poles), -phase(poles))
+    A = Rotation(modulus(poles), -phase(poles))
     return LTI(A, real_rows(b), real_columns(c), D)

@@ -14,7 +14,7 @@ from ..arrays.namespaces import Array, namespace, to_numpy
 from ..errors import ArgumentError, NotRealError, ShapeError
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double, in_single
-from ..systems.modes import is_real, phase
+from ..systems.modes import is_real, modulus, phase
 from ..systems.signals import scaled, unit_signals
 from ..systems.structure import Rotation, is_structured
 from .diagonal import (
@@ -153,7 +153,7 @@ def _from_blocks(
     b_real, c_real = equal_norms(b_real, c_real)
     return replace(
         sys,
-        A=Rotation(xp.abs(pole), -phase(pole), real_poles),
+        A=Rotation(modulus(pole), -phase(pole), real_poles),
         B=xp.concat([b_pair, b_real], axis=-2),
         C=xp.concat([c_pair, c_real], axis=-1),
         D=None if sys.D is None else real_part(sys.D),

@@ -13,6 +13,7 @@ from ..equations.stability import clear_of_circle
 from ..errors import ArrayLibraryError, SingularEquationError
 from ..matrices.balance import balance_dense
 from ..systems.lti import LTI
+from ..systems.modes import modulus
 from ..systems.structure import Diagonal, Rotation
 
 
@@ -45,7 +46,7 @@ def split_unstable(sys: LTI[Array]) -> tuple[LTI[Array] | None, LTI[Array] | Non
             ),
         )
     if isinstance(sys.A, Diagonal):
-        inside = namespace(sys.B).abs(sys.A.poles) < 1
+        inside = modulus(sys.A.poles) < 1
         return (
             _with_states(sys, sys.D, inside, sys.A.poles[inside]),
             _with_states(sys, None, ~inside, sys.A.poles[~inside]),

@@ -23,6 +23,7 @@ from ..arrays.linalg import eigenvalues
 from ..arrays.namespaces import Array, holds, namespace
 from ..errors import ShapeError
 from .algebra import Operators, over_batch
+from .modes import modulus
 from .structure import (
     Matrix,
     NumPyStructure,
@@ -90,7 +91,7 @@ class StateSpace(Generic[Array, Matrix]):
         if isinstance(A, Rotation):
             moduli = xp.abs(xp.concat([A.radius, A.real_poles], axis=-1))
         elif is_structured(A):
-            moduli = xp.abs(to_double(A.poles))
+            moduli = modulus(to_double(A.poles))
         else:
             moduli = xp.abs(eigenvalues(to_double(A)))
         return float(xp.max(moduli)) if 0 not in moduli.shape else 0.0
