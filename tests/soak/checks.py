@@ -921,6 +921,99 @@ def refit_outputs(case):
 
 
 @check
+def data_gramians(case):
+    """A short random sequence or two, of several lengths, for each system of a batch."""
+    sys, rng = case.sys, case.rng
+    timing = str(rng.choice(["delayed", "current"]))
+    quadratic = sys.order <= 6 and not case.sys.batch_shape and rng.uniform() < 0.3
+    forms = _moderate_forms(case) if quadratic else None
+    # A system without forms is linear.
+    whole = sys if forms is None else lti.QuadraticOutputLTI(sys.A, sys.B, sys.C, forms)
+    sides = (
+        (True, True)
+        if forms is not None
+        else ((True, True), (True, False), (False, True))[rng.choice(3, p=[0.8, 0.1, 0.1])]
+    )
+    batches = []
+    for _ in range(int(rng.integers(1, 3))):
+        length = int(rng.choice([1, 2, 12]))
+        pair = []
+        for given, width in zip(sides, (sys.inputs, sys.outputs), strict=True):
+            x = rng.standard_normal((*sys.batch_shape, length, width))
+            if np.iscomplexobj(sys.B) and rng.uniform() < 0.5:
+                x = x + 1j * rng.standard_normal(x.shape)
+            single = np.result_type(x.dtype, np.complex64) if np.iscomplexobj(x) else np.float32
+            pair.append((x.astype(single) if case.single else x) if given else None)
+        batches.append(tuple(pair))
+    found = case.call(lti.data_gramians, whole, batches, timing=timing)
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        data = [[None if x is None else x[index] for x in pair] for pair in batches]
+        exact = _excited(entry, data, timing, forms, case.effort)
+        for name, given, X, (value, allowed) in zip("PQ", sides, found, exact, strict=True):
+            if given:
+                case.close(X[index], value, allowed, f"{name} of data")
+    if not all(sides):
+        case.error = None  # what is said of the other Gramian says nothing of this one
+
+
+def _moderate_forms(case):
+    """(p, n, n) symmetric forms in the units of the states, or None where these are too small."""
+    sys, unit = case.sys, case.draw.unit
+    M = case.rng.standard_normal((sys.outputs, sys.order, sys.order))
+    M = draws.shifted(M, -unit[:, None] - unit)
+    M = ((M + M.swapaxes(-1, -2)) / 2).astype(case.draw.recipe.dtype)
+    usable = np.all(np.isfinite(M)) and not np.any((M != 0) & (np.abs(M) < 1e-30))
+    return M if usable else None
+
+
+def _excited(entry, data, timing, forms, effort):
+    """((P, what may be off), (Q, …)): each state is off by some eps of the sum of the sizes of all
+    that it is a sum of."""
+    exact, (b, c, step) = entry.exact, transition_sizes(entry)
+    back = _transition_back(entry)
+    A, B, C = exact.A, exact.B, exact.C
+    n, count = exact.order, len(data)
+    total = [acb_mat(n, n), acb_mat(n, n)]
+    allowed = [np.full((n, n), ZERO), np.full((n, n), ZERO)]
+    for u, g in data:
+        length = len(u if u is not None else g)
+        eps = 20 * EPS * effort * (length + 4)
+        runs = [[], []]
+        x, size = acb_mat(n, 1), np.full((n, 1), ZERO)
+        for k in range(length if u is not None else 0):
+            after = (A * x + B * matrix(u[k][:, None])).mid()
+            grown = step(size) + b @ absolute(u[k][:, None])
+            runs[0].append((x, size) if timing == "delayed" else (after, grown))
+            x, size = after, grown
+        y, size = acb_mat(n, 1), np.full((n, 1), ZERO)
+        for k in reversed(range(length if g is not None else 0)):
+            y = adjoint(A) * y + adjoint(C) * matrix(g[k][:, None])
+            size = back(size) + c.T @ absolute(g[k][:, None])
+            for i in range(0 if forms is None else len(forms)):
+                gain = number(g[k][i])
+                y += matrix(forms[i]) * runs[0][k][0] * (2 * gain)
+                size = size + absolute(forms[i]) @ runs[0][k][1] * (2 * abs(gain))
+            y = y.mid()
+            runs[1].append((y, size))
+        for side, run in enumerate(runs):
+            for x, size in run:
+                total[side] += x * adjoint(x)
+                allowed[side] = allowed[side] + (size @ size.T) * eps + 1e-320
+    return [
+        (array((X * (acb(1) / count)).mid()), level / count)
+        for X, level in zip(total, allowed, strict=True)
+    ]
+
+
+def _transition_back(entry):
+    """x ↦ |A|ᵀ x for sizes, in the modes of a structured A."""
+    if entry.kind == "dense":
+        A = absolute(entry.arrays[0]).T
+        return lambda x: A @ x
+    return transition_sizes(entry)[2]
+
+
+@check
 def allocate_orders(case):
     rng = case.rng
     layers = [
@@ -1226,13 +1319,9 @@ def _same_real_part(case, sys, poles, B, C):
 def quadratic_outputs(case):
     if case.sys.batch_shape or case.sys.order > 6 or case.draw.recipe.units in ("extreme",):
         return
-    sys, rng = case.sys, case.rng
-    n, p = sys.order, sys.outputs
-    M = rng.standard_normal((p, n, n))
-    M = draws.shifted(M, -case.draw.unit[:, None] - case.draw.unit)
-    M = (M + M.swapaxes(-1, -2)) / 2
-    M = M.astype(case.draw.recipe.dtype)
-    if not np.all(np.isfinite(M)) or np.any((M != 0) & (np.abs(M) < 1e-30)):
+    sys, n = case.sys, case.sys.order
+    M = _moderate_forms(case)
+    if M is None:
         return
     quadratic = lti.QuadraticOutputLTI(sys.A, sys.B, sys.C, M)
     found = case.call(lti.h2_norm, quadratic)
