@@ -222,11 +222,12 @@ class Exact:
         # Neighbours of the highest gain say nothing of other peaks: from local maxima only.
         pairs = zip(found, found[-1:] + found[:-1], found[1:] + found[:1], strict=True)
         tops = [one for one, left, right in pairs if not (left[0] > one[0] or right[0] > one[0])]
+        near = min((abs(float(abs(1 - abs(x)))) for x in self.spectrum if abs(x) > 0), default=1.0)
+        # A broad peak may stand beside poles as near to the circle as one likes.
+        steps = (0.1, *([2 * near] if near < 0.05 else []))
         for _, start in sorted(tops, key=lambda x: x[0], reverse=True)[:_TOPS]:
-            near = min(
-                (abs(float(abs(1 - abs(x)))) for x in self.spectrum if abs(x) > 0), default=1.0
-            )
-            best = max(best, self._climb(start, min(0.1, 2 * near)), key=lambda x: x[0])
+            found = [self._climb(start, step) for step in steps]
+            best = max(best, *found, key=lambda x: x[0])
         return best[1], best[0]
 
     def _climb(self, omega, step, shrinking=24):
