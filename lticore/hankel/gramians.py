@@ -47,7 +47,7 @@ from ..matrices.factors import (
 )
 from ..systems.doors import LinearLike, SystemLike, as_linear, as_system
 from ..systems.lti import LTI, in_double, replaced
-from ..systems.modes import from_modes, is_real, polar_modes, to_modes
+from ..systems.modes import from_modes, is_real, modulus, polar_modes, to_modes
 from ..systems.quadratic import (
     QuadraticOutputLTI,
     System,
@@ -339,7 +339,7 @@ def balance_states(sys: LTI) -> tuple[LTI, Any]:
         )
         radius = xp.concat([xp.repeat(sys.A.radius, 2, axis=-1), sys.A.real_poles], axis=-1)
     else:
-        radius = sys.A.poles
+        radius = modulus(sys.A.poles)
     radius = xp.abs(radius)
     root = xp.sqrt((1 - radius) * (1 + radius))
     log_p, log_q = (2 * _log2(x / root) for x in (b, c))

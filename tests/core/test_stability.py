@@ -116,6 +116,10 @@ def test_moduli_next_to_one_fall_on_the_side_of_the_exact_ones():
     np.testing.assert_allclose(moduli, np.abs(poles), atol=2 * EPS, rtol=0)
     on_circle = lti.LTI(lti.Diagonal(poles[~exact][:1]), [[1.0]], [[1.0]])
     assert on_circle.spectral_radius >= 1
+    # Inside, though its modulus rounds to 1: the largest one below 1 stands for it.
+    inside = lti.LTI(lti.Diagonal(poles[exact & (np.abs(poles) >= 1)][:1]), [[1.0]], [[1.0]])
+    assert lti.hinf_norm(inside) == pytest.approx(2 / EPS, rel=1e-7)
+    assert lti.hankel_norm(inside) == pytest.approx(1 / EPS, rel=1e-7)
 
 
 def test_triangular_matrices_far_inside_are_stable_whatever_their_couplings():

@@ -217,6 +217,9 @@ class Exact:
             phase = pole.arg().mid() if abs(pole) > 0 else ZERO
             width = max(float(abs(1 - abs(pole))), 1e-300)
             omega += [phase, *(phase + s * width for s in (-1, 1, -0.3, 0.3) if width < 1)]
+            # What a narrow mode adds to others, or takes, ends at some multiple of its width.
+            decades = max(0, math.ceil(math.log10(0.1 / width)))
+            omega += [phase + s * 10.0**k * width for k in range(1, decades) for s in (-1, 1)]
         found = sorted(((self.gain(w), arb(w)) for w in omega), key=lambda x: x[1].mid())
         best = max(found, key=lambda x: x[0])
         # Neighbours of the highest gain say nothing of other peaks: from local maxima only.
