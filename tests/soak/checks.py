@@ -11,6 +11,7 @@ import numpy as np
 from flint import acb, acb_mat, arb
 
 import lticore as lti
+from lticore.convert.diagonal import MAX_CONDITION, MAX_CONDITION_SINGLE
 from lticore.matrices.balance import state_units
 
 from . import draws
@@ -1090,6 +1091,9 @@ def _conversion(case, function, **options):
     for index, entry in zip(case.indices, case.entries, strict=True):
         kappa = float(condition[index])
         real = "complex" not in case.draw.recipe.structure
+        if not case.warned:
+            # Without a word no more than eigenvectors of the condition cost that needs none.
+            kappa = min(kappa, MAX_CONDITION_SINGLE if case.single else MAX_CONDITION)
         kappa = kappa if real or function is lti.diagonalize else kappa**2
         if not math.isfinite(kappa):
             continue
