@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -38,7 +39,7 @@ from ..equations.stability import (
 )
 from ..equations.stein import SteinSolver, stein_solver
 from ..errors import NonFiniteError
-from ..matrices.balance import state_units
+from ..matrices.balance import rescaled, state_units
 from ..matrices.factors import (
     hermitian_part,
     pivoted_cholesky,
@@ -369,12 +370,43 @@ def _log2(x: Array) -> Array:
 
 def in_unit_signals(sys: System[Array], horizon: int | None = None) -> tuple[System[Array], Array]:
     """(Σ', e) with Σ = 2^e Σ' but for D, which is left out, in float64: B, C and forms of about
-    size one, of a structured system over the infinite horizon after its states are balanced."""
+    size one, of a structured system over the infinite horizon after its states are balanced, with
+    quadratic outputs after they are about equally large."""
     sys = mapped(to_double, sys)
-    if horizon is None and isinstance(sys, LTI) and is_structured(sys.A):
+    if isinstance(sys, QuadraticOutputLTI):
+        sys = _evenly_driven(sys)
+    elif horizon is None and is_structured(sys.A):
         sys, _ = balance_states(sys)
     unit, _, e = unit_outputs(sys)
     return unit, e
+
+
+def _evenly_driven(sys: QuadraticOutputLTI[Array]) -> QuadraticOutputLTI[Array]:
+    """The system in units of its states, powers of two, in which the inputs drive all alike: forms,
+    which are large where states are small, have about size one only then. Modes that are not
+    reached, which stay zero, have forms and outputs of zero."""
+    xp = namespace(sys.B)
+    if sys.order == 0 or not (is_structured(sys.A) or is_numpy(sys.B)):
+        return sys
+    A: Any = sys.A
+    if is_structured(A):
+        size = _row_norms(sys.B)
+        if isinstance(A, Rotation):
+            pairs = 2 * A.blocks
+            both = xp.repeat(_of_pairs(size[..., :pairs]), 2, axis=-1)
+            size = xp.concat([both, size[..., pairs:]], axis=-1)
+        d = 2.0 ** xp.round(xp.log2(xp.where(size > 0, size, xp.ones_like(size))))[..., None]
+        used = xp.where(size[..., None] > 0, d, xp.zeros_like(d))
+    else:
+        B: Any = sys.B
+        d = state_units(A, B)[..., None]
+        A, used = rescaled(A, xp.matrix_transpose(d), d), d
+    row, M = xp.matrix_transpose(used), sys.M
+    if isinstance(M, tuple):
+        M = (M[0] * used[..., None, :, :], M[1])
+    else:
+        M = M * used[..., None, :, :] * row[..., None, :, :]
+    return replace(sys, A=A, B=sys.B / d, C=sys.C * row, M=M)
 
 
 def modal_factors(
