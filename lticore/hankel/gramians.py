@@ -23,6 +23,7 @@ from ..arrays.namespaces import Array, holds, is_numpy, namespace, zeros_like_sh
 from ..equations.cauchy import cauchy_factor
 from ..equations.dense import schur_solver
 from ..equations.hammarling import (
+    adjoint_factor,
     factor_in_schur_form,
     factors_in_schur_form,
     in_states,
@@ -64,6 +65,8 @@ from ..systems.structure import Rotation, is_structured
 _MANY = 1024
 #: … where n is at least this multiple of m and p; below, forming them is faster.
 _FEW = 32
+#: Units of the states are changed for a norm of A that is at most this share of what it was.
+_SMALLER = 0.5
 _WHAT = "an infinite-horizon Gramian"
 #: Pivots below this share of the largest one are rounding noise of a float64 Gramian.
 DEFAULT_RTOL = EPSILON
@@ -276,22 +279,49 @@ def _factors_of_their_own(
         for reached in (True, False)
     )
     for (index, one), (_, other) in zip(*sides, strict=True):
-        yield index, (one, _factor(one, "P", horizon)), (other, _factor(other, "Q", horizon))
+        yield (
+            index,
+            _factor_of_its_own(sys[index], one, "P", horizon),
+            _factor_of_its_own(sys[index], other, "Q", horizon),
+        )
+
+
+def _factor_of_its_own(
+    sys: LTI, one: SchurSystem, which: str, horizon: int | None
+) -> tuple[SchurSystem, np.ndarray]:
+    """R or S of one system, and the Schur form that it belongs to, with a warning where rounding
+    spoils its Gramian, all states counting alike.
+
+    Units decided by |A| take too much from states whose feeds cancel, as in companion forms. Those
+    in which the factor has even rows are taken instead, where A is clearly smaller in them.
+    """
+    reached = which == "P"
+    F = _factor(one, which, horizon)
+    if 0 in F.shape:
+        return one, F
+    rows = _row_norms(one.U @ F)
+    seen = rows > len(rows) * EPSILON * rows.max(initial=0)
+    exponents = np.where(seen, np.rint(np.log2(np.where(seen, rows, 1))), 0.0)[:, None]
+    d = 2.0 ** (exponents if reached else -exponents)
+    moved = float(np.linalg.norm(rescaled(one.A, d.T, d)))
+    if moved < _SMALLER * float(np.linalg.norm(one.A)):
+        ((_, one),) = schur_systems(
+            sys, horizon, what=_WHAT, reached=reached, observed=not reached, units=one.units * d
+        )
+        F = _factor(one, which, horizon)
+    alike = np.eye(len(F))
+    if reached:
+        warn_if_lost(one.A, one.T, one.B, alike, F, horizon)
+    else:
+        A, T = (adjoint(X)[::-1, ::-1] for X in (one.A, one.T))
+        warn_if_lost(A, T, adjoint(one.C)[::-1], alike, F[::-1, ::-1], horizon)
+    return one, F
 
 
 def _factor(sys: SchurSystem, which: str, horizon: int | None) -> np.ndarray:
-    """R or S with a warning where rounding spoils its Gramian, all states counting alike in the
-    best units."""
-    alike = np.eye(len(sys.T))
     if which == "P":
-        R = factor_in_schur_form(sys.T, sys.B, horizon)
-        warn_if_lost(sys.A, sys.T, sys.B, alike, R, horizon)
-        return R
-    A, T = (adjoint(X)[::-1, ::-1] for X in (sys.A, sys.T))
-    B = adjoint(sys.C)[::-1]
-    S = factor_in_schur_form(T, B, horizon)
-    warn_if_lost(A, T, B, alike, S, horizon)
-    return S[::-1, ::-1]
+        return factor_in_schur_form(sys.T, sys.B, horizon)
+    return adjoint_factor(sys.T, sys.C, horizon)
 
 
 def _without_noise(X: np.ndarray, U: np.ndarray, F: np.ndarray) -> np.ndarray:
@@ -403,7 +433,11 @@ def _evenly_driven(sys: QuadraticOutputLTI[Array]) -> QuadraticOutputLTI[Array]:
         A, used = rescaled(A, xp.matrix_transpose(d), d), d
     row, M = xp.matrix_transpose(used), sys.M
     if isinstance(M, tuple):
-        M = (M[0] * used[..., None, :, :], M[1])
+        V, s = M[0] * used[..., None, :, :], M[1]
+        # The size of a form is that of s, and V may be squared.
+        largest = xp.max(xp.abs(V), axis=-2)
+        size = xp.round(xp.log2(xp.where(largest > 0, largest, xp.ones_like(largest))))
+        M = (scaled(V, -size[..., None, :]), scaled(s, 2 * size))
     else:
         M = M * used[..., None, :, :] * row[..., None, :, :]
     return replace(sys, A=A, B=sys.B / d, C=sys.C * row, M=M)
@@ -478,7 +512,8 @@ def _dense_gramian(sys: LTI, which: str, horizon: int | None) -> np.ndarray:
     real = not np.iscomplexobj(X)
     systems = schur_systems(sys, horizon, what=_WHAT, reached=reached, observed=not reached)
     for index, one in systems:
-        factor = in_states(one.U, _factor(one, which, horizon), real)
+        one, factor = _factor_of_its_own(sys[index], one, which, horizon)
+        factor = in_states(one.U, factor, real)
         units = np.ldexp(one.units, one.b) if reached else np.ldexp(1 / one.units, one.c)
         X[index] = weighted_gram(factor * units)
     return _require_finite(X, which)
