@@ -18,7 +18,7 @@ BITS = 400
 ctx.prec = BITS
 ZERO = arb(0)
 #: Local maxima of sampled gains that are followed.
-_TOPS = 4
+_TOPS = 6
 
 
 def number(x):
@@ -220,7 +220,9 @@ class Exact:
             # What a narrow mode adds to others, or takes, ends at some multiple of its width.
             decades = max(0, math.ceil(math.log10(0.1 / width)))
             omega += [phase + s * 10.0**k * width for k in range(1, decades) for s in (-1, 1)]
-        found = sorted(((self.gain(w), arb(w)) for w in omega), key=lambda x: x[1].mid())
+        # Each once: several poles at 0 have one phase.
+        once = {arb(w).mid().str(60, radius=False): arb(w).mid() for w in omega}
+        found = [(self.gain(w), w) for w in sorted(once.values())]
         best = max(found, key=lambda x: x[0])
         # Neighbours of the highest gain say nothing of other peaks: from local maxima only.
         pairs = zip(found, found[-1:] + found[:-1], found[1:] + found[:1], strict=True)
