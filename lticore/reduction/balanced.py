@@ -13,6 +13,7 @@ from ..analysis.response import frequency_response
 from ..arrays.checks import check_one_given, is_complex, to_double
 from ..arrays.linalg import (
     EPSILON,
+    adjoint,
     adjoint_product,
     diagonal,
     has_eigenvalues,
@@ -48,6 +49,9 @@ from .repair import off_circle, repair
 from .result import Reduction, nothing_to_reduce
 from .rounding import in_precision_of, lost_in_poles
 from .split import split_unstable
+
+#: Products Wᴴ V are 1 but for rounding where they are off by less than this.
+_NEARLY = 1e-4
 
 
 @overload
@@ -352,12 +356,27 @@ def _balancing(
             X *= row
         left *= units
         right /= units
-        return left, right
+        return _biorthogonal(left, right, kept), right
 
     with np.errstate(over="ignore"):
         whole, level = (scaled(x, e[..., None]) for x in (sigma, level))
     _require_finite(whole)
     return _Balancing(whole, clear, level[..., 0], count, rank, projections)
+
+
+def _biorthogonal(left: Array, right: Array, kept: Array) -> Array:
+    """W with Wᴴ V = 1 in the columns that are ``kept``, to rounding.
+
+    Where σ_i is small Wᴴ V comes out 1 + E with E_ij of the order of eps σ_1/(σ_i σ_j)^{½}, and so
+    do poles that are all next to 1. W (1 + E)⁻ᴴ projects on the same states.
+    """
+    xp = namespace(left, right)
+    one = xp.eye(left.shape[-1], dtype=left.dtype) * xp.astype(kept, left.dtype)
+    error = adjoint_product(left, right) - one
+    # The first term of the series; columns as far off as this are not those of balanced states.
+    near = xp.max(xp.abs(error), axis=(-2, -1), keepdims=True) < _NEARLY
+    left -= left @ adjoint(xp.where(near, error, xp.zeros_like(error)))
+    return left
 
 
 def _require_finite(x: Array) -> None:

@@ -291,6 +291,20 @@ def test_poles_next_to_the_circle_stay_inside(match_dc):
             assert max(abs(x) for x in poles) < 1
 
 
+@pytest.mark.parametrize("dense", [False, True])
+def test_projections_are_biorthogonal_to_rounding(dense):
+    """Values down to 1e-7 σ_1, where W and V as they come from the singular vectors miss Wᴴ V = 1
+    by 1e-12: an error of all poles, relative to 1 and not to their distance from the circle."""
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        poles = -1 + 10.0 ** -rng.uniform(3, 8, 8)
+        sys = lti.LTI(lti.Diagonal(poles), rng.standard_normal((8, 1)), rng.standard_normal((2, 8)))
+        found = truncate(sys.to_dense() if dense else sys, order=7)
+        W, V = found.left, found.right
+        rounding = EPS * np.linalg.norm(np.abs(W.T) @ np.abs(V))
+        assert np.linalg.norm(W.T @ V - np.eye(found.order)) <= 10 * rounding
+
+
 def test_extreme_units_of_the_states():
     A, B, C = lti.Diagonal([0.5, 0.3]), np.array([[1.0], [2.0]]), np.ones((1, 2))
     plain = lti.balanced_truncation(lti.LTI(A, B, C), order=1).system
