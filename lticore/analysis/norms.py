@@ -195,18 +195,20 @@ def _square(sys: System, horizon: int | None) -> tuple[Any, Any, Any]:
             return square, square, xp.zeros_like(square)
         if is_dense_numpy(sys):
             return _square_by_schur(sys, horizon)
-    (P,) = double_gramians(linear_part(sys), horizon, which="P")
+    linear = linear_part(sys)
+    (P,) = double_gramians(linear, horizon, which="P")
     C, M = sys.C, forms_of(sys)
-    square = real_part(xp.sum((C @ P) * conjugate(C), axis=(-2, -1))) + cross_trace(M, P, M)
+    square = real_part(xp.sum((C @ P) * conjugate(C), axis=(-2, -1)))
     size = _state_sizes(sys.A, P)
     terms = xp.sum((xp.abs(C) @ size) ** 2, axis=(-2, -1))
-    terms = terms + cross_trace(absolute(M), size @ adjoint(size), absolute(M))
     cancelled = not holds(square > _CANCELLATION * terms)
-    if cancelled and has_factors(sys, horizon) and 0 < sys.order <= _FEW:
+    if cancelled and has_factors(linear, horizon) and 0 < sys.order <= _FEW:
         # The modes cancel in the factor as well, but there before anything is squared.
-        square = _square_by_factor(linear_part(sys), EPSILON**2)
-    elif cancelled and horizon is not None and isinstance(sys, LTI) and is_numpy(sys.B):
-        square = _square_by_doubling(sys, horizon)
+        square = _square_by_factor(linear, EPSILON**2)
+    elif cancelled and horizon is not None and is_numpy(sys.B):
+        square = _square_by_doubling(linear, horizon)
+    square = square + cross_trace(M, P, M)
+    terms = terms + cross_trace(absolute(M), size @ adjoint(size), absolute(M))
     return square, terms, xp.zeros_like(square)
 
 

@@ -50,12 +50,20 @@ from ..systems.quadratic import (
 )
 from ..systems.sequences import check_timing
 from ..systems.signals import scaled, unit_signals
-from ..systems.structure import Structure, is_structured, map_parameters, same_in_blocks
+from ..systems.structure import (
+    StateMatrix,
+    Structure,
+    is_structured,
+    map_parameters,
+    same_in_blocks,
+)
 
 #: Frequencies are taken in chunks of this many complex entries (64 MB).
 _CHUNK = 1 << 22
 #: From this many on, one Schur form costs less than solving for each of them.
 _MANY = 32
+#: Binary exponents of B and C together up to which states fit beside faint ones.
+_LARGE = 500
 #: States that a triangular solve takes one by one.
 _BLOCK = 32
 
@@ -160,15 +168,18 @@ def impulse_response(sys: LinearLike[Array], steps: int) -> Array:
         B, C = _even_states(A, B, C)
     elif is_numpy(B):
         A, B, C, _ = balance_dense(A, B, C)
-    # States in units of the outputs underflow only where the response does; up to 2^500, behind
-    # which faint poles have room.
+    # States in units of the outputs underflow only where the response does; beyond 2^500, which
+    # leaves room for faint poles, these units are kept as exponents that follow the states.
     unit, b, c = unit_signals(replaced(full, A=A, B=B, C=C))
     size = (b + c)[..., None, None]
-    inside = xp.minimum(size, 500.0 + 0 * size)
-    X, terms = scaled(unit.B, inside), []
+    far = not holds(size <= _LARGE)
+    X, rest, terms = (unit.B, size, []) if far else (scaled(unit.B, size), 0 * size, [])
     for _ in range(steps - 1):
-        terms.append(scaled(unit.C @ X, size - inside))
+        terms.append(_product(unit.C, X, rest) if far else unit.C @ X)
         X = multiply(A, X)
+        if far:
+            row = _row_exponents(A, X)
+            X, rest = scaled(X, -row), rest + row
     dtype = xp.result_type(C, X)
     D = full.D
     if D is None:
@@ -181,12 +192,29 @@ def _even_states(A: Structure[Array], B: Array, C: Array) -> tuple[Array, Array]
     """B and C of a structured system with states in powers of two, one for both of a block, in
     which rows of B and columns of C are about equally large."""
     xp = namespace(B)
-    sizes = [xp.max(xp.abs(X), axis=-1) for X in (B, xp.matrix_transpose(C))]
-    sizes = [same_in_blocks(xp.maximum, A, x) for x in sizes]
-    seen = (sizes[0] > 0) & (sizes[1] > 0)
-    b, c = (xp.log2(xp.where(seen, x, xp.ones_like(x))) for x in sizes)
+    b, c = (_row_exponents(A, X)[..., 0] for X in (B, xp.matrix_transpose(C)))
     units = 2.0 ** xp.round((c - b) / 2)
     return B * units[..., :, None], C / units[..., None, :]
+
+
+def _row_exponents(A: StateMatrix[Array], X: Array) -> Array:
+    """(..., n, 1) log2 of the largest entries of the rows of X that A moves together: of single
+    modes, of both states of a block, of all; 0 of zeros."""
+    xp = namespace(X)
+    x = xp.max(xp.abs(X), axis=-1)
+    if is_structured(A):
+        x = same_in_blocks(xp.maximum, A, x)
+    else:
+        x = xp.broadcast_to(xp.max(x, axis=-1, keepdims=True), x.shape)
+    seen = (x > 0) & (x < xp.inf)
+    return xp.round(xp.log2(xp.where(seen, x, xp.ones_like(x))))[..., None]
+
+
+def _product(C: Array, X: Array, exponent: Array) -> Array:
+    """C (2^exponent X), for exponents of rows of about size one that are too large for numbers."""
+    exponent = namespace(X).minimum(exponent, 2000.0 + 0 * exponent)
+    half = namespace(X).floor(exponent / 2)
+    return scaled(C, namespace(X).matrix_transpose(half)) @ scaled(X, exponent - half)
 
 
 def frequency_response(sys: LinearLike[Array], frequencies: Array) -> Array:

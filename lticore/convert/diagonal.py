@@ -9,13 +9,14 @@ import numpy as np
 from ..arrays.checks import is_single, like_precision, to_double
 from ..arrays.linalg import EPSILON, real_part
 from ..arrays.namespaces import Array, is_numpy, namespace, zeros_like_shape
-from ..errors import ArgumentError, ArrayLibraryError, warn_precision
+from ..errors import ArgumentError, ArrayLibraryError
 from ..matrices.balance import rescaled, state_units
 from ..systems.doors import LinearLike, SystemLike, as_linear, as_system
 from ..systems.lti import LTI, in_double, in_single
 from ..systems.modes import mode_poles, signals_in_modes
 from ..systems.quadratic import System, in_eigenbasis, mapped
 from ..systems.structure import Diagonal, Rotation, is_structured
+from .change import warn_if_changed
 
 #: Eigenvectors worse conditioned than this cost more than six of the 16 digits of float64. Rounding
 #: splits the double pole of a dense matrix and leaves a condition of 6e6 to 1e9 (n ≤ 40), longer
@@ -104,7 +105,8 @@ def diagonalize(
     Parameters
     ----------
     max_condition : float ≥ 1, default 3e6, of float32 systems 1e4
-        Condition κ(V) above which a PrecisionWarning states it.
+        A PrecisionWarning states a condition κ(V) above it and the relative error of the response,
+        where this exceeds ``max_condition`` times the last digit.
 
     Returns
     -------
@@ -143,15 +145,15 @@ def _diagonalize_rotation(sys: LTI[Array]) -> LTI[Array]:
 
 
 def _diagonalize_dense(sys: LTI, max_condition: float, single: bool) -> LTI:
-    modal = in_eigenbasis(sys, *eigenvectors(sys, max_condition, single))
-    return LTI(modal.A, *equal_norms(modal.B, modal.C), sys.D, dt=sys.dt)
+    poles, V, condition = eigenvectors(sys)
+    modal = in_eigenbasis(sys, poles, V)
+    modal = LTI(modal.A, *equal_norms(modal.B, modal.C), sys.D, dt=sys.dt)
+    warn_if_changed(sys, modal, condition, max_condition, single)
+    return modal
 
 
-def eigenvectors(
-    sys: System, max_condition: float, single: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """(Λ, V) of a dense system: refused when dependent, with a warning above ``max_condition``, in
-    words of float32 where modes will be rounded to it."""
+def eigenvectors(sys: System) -> tuple[np.ndarray, np.ndarray, float]:
+    """(Λ, V, the largest condition of the batch) of a dense system, refused when dependent."""
     _require_lapack(sys.A)
     poles, V, d = balanced_eigenvectors(sys)
     # For an exactly defective A, solving with V would stop with a bare LAPACK error.
@@ -162,15 +164,7 @@ def eigenvectors(
             f"{condition:.1e}): it has no diagonal form. Keep the system dense, or convert "
             "well_conditioned(sys).system, a nearby one"
         )
-    if condition > max_condition:
-        eps = np.finfo(np.float32).eps if single else EPSILON
-        warn_precision(
-            f"the eigenvectors of A have condition number {condition:.1e}: modal coordinates "
-            f"carry a relative error of up to {condition * eps:.0e}. Keep the system dense, "
-            "convert well_conditioned(sys).system, a nearby one, or accept it with a larger "
-            "max_condition"
-        )
-    return poles, d * V
+    return poles, d * V, condition
 
 
 def _require_lapack(A: Array) -> None:

@@ -23,13 +23,13 @@ from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.modes import is_real
 from ..systems.structure import is_structured
+from .change import sample_frequencies
 from .diagonal import (
     MAX_CONDITION,
     check_max_condition,
     condition_of,
     eigenvector_condition,
 )
-from .rotation import sample_frequencies
 
 #: Directions tried; the one that needs the smallest change is taken.
 _DIRECTIONS = 4

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
 
-from ..analysis.response import frequency_response
 from ..arrays.checks import is_complex, is_single
 from ..arrays.linalg import real_part, solve_in_any_units
 from ..arrays.namespaces import Array, namespace, to_numpy
 from ..errors import ArgumentError, NotRealError, ShapeError
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double, in_single
-from ..systems.modes import is_real, phase
+from ..systems.modes import is_real, modulus, phase
 from ..systems.pairs import complex_columns, complex_rows, real_columns, real_rows
-from ..systems.signals import scaled, unit_signals
 from ..systems.structure import Rotation, is_structured
+from .change import (
+    relative_difference,
+    sample_frequencies,
+    unit_response,
+    warn_if_changed,
+)
 from .diagonal import (
     check_max_condition,
     diagonalize,
@@ -47,7 +50,7 @@ def to_rotation(
         Proposition 1 of the source: the first column of B is (1, 0) in every block. A real pole
         is padded to a block (α = 0, or π when negative) whose second state is not reachable.
     max_condition : float ≥ 1, default 3e6, of float32 systems 1e4
-        Condition of the eigenvectors of A above which a PrecisionWarning states it.
+        As for :func:`diagonalize`.
 
     Returns
     -------
@@ -124,7 +127,7 @@ def _fold_eigenvectors(sys: LTI, max_condition: float, single: bool) -> LTI:
     conjugate halves would leave the square, since it changes B in directions that the inverse
     amplifies once more.
     """
-    poles, V = eigenvectors(sys, max_condition, single)
+    poles, V, condition = eigenvectors(sys)
     order, q = _lower_half_first(_side(poles))
     poles = np.take_along_axis(poles, order, axis=-1)
     V = np.take_along_axis(V, order[..., None, :], axis=-1)
@@ -135,7 +138,9 @@ def _fold_eigenvectors(sys: LTI, max_condition: float, single: bool) -> LTI:
         (B[..., : 2 * q, :], C[..., : 2 * q]),
         (B[..., 2 * q :, :], C[..., 2 * q :]),
     )
-    return _from_blocks(sys, poles, q, *of_pairs, *of_modes)
+    folded = _from_blocks(sys, poles, q, *of_pairs, *of_modes)
+    warn_if_changed(sys, folded, condition, max_condition, single)
+    return folded
 
 
 def _from_blocks(
@@ -154,7 +159,7 @@ def _from_blocks(
     b_real, c_real = equal_norms(b_real, c_real)
     return replace(
         sys,
-        A=Rotation(xp.abs(pole), -phase(pole), real_poles),
+        A=Rotation(modulus(pole), -phase(pole), real_poles),
         B=xp.concat([b_pair, b_real], axis=-2),
         C=xp.concat([c_pair, c_real], axis=-1),
         D=None if sys.D is None else real_part(sys.D),
@@ -213,7 +218,7 @@ def _residue_side(B: Array, C: Array) -> Array:
 
 def real_system(poles: Array, b: Array, c: Array) -> tuple[Rotation[Array], Array, Array]:
     """(A, B, C) of y = Re(c z), z' = λ z + b u, in the real states Re z and Im z."""
-    A = Rotation(namespace(poles).abs(poles), -phase(poles))
+    A = Rotation(modulus(poles), -phase(poles))
     return A, real_rows(b), real_columns(c)
 
 
@@ -274,11 +279,11 @@ def scaled_by_first_input(B: Array, C: Array, blocks: int) -> tuple[Array, Array
 
 def _require_real_response(sys: LTI) -> None:
     omega = sample_frequencies(sys)
-    H, mirrored = _unit_response(sys, omega), _unit_response(sys, -omega)
-    asymmetry = _relative_difference(H, namespace(H).conj(mirrored))
+    H, mirrored = unit_response(sys, omega), unit_response(sys, -omega)
+    asymmetry = relative_difference(H, namespace(H).conj(mirrored))
     if sys.D is not None:
         D = sys.D[..., None, :, :]
-        asymmetry = max(asymmetry, _relative_difference(D, namespace(H).conj(D)))
+        asymmetry = max(asymmetry, relative_difference(D, namespace(H).conj(D)))
     if asymmetry > _REAL_TOLERANCE:
         raise NotRealError(
             "the system is not real: its frequency response differs from its mirror image by "
@@ -289,38 +294,10 @@ def _require_real_response(sys: LTI) -> None:
 
 def _require_same_response(sys: LTI, folded: LTI) -> None:
     omega = sample_frequencies(sys)
-    change = _relative_difference(_unit_response(sys, omega), _unit_response(folded, omega, sys))
+    change = relative_difference(unit_response(sys, omega), unit_response(folded, omega, sys))
     if change > _REAL_TOLERANCE:
         raise NotRealError(
             f"folding conjugate pairs changed the response by {change:.1e} (relative): complex "
             "modes share a real pole, or the eigenvectors of A are nearly dependent. Pass the "
             "system in real coordinates instead"
         )
-
-
-def _unit_response(sys: LTI[Array], omega: Array, other: LTI[Array] | None = None) -> Array:
-    """The response without D in the units in which that of the system, or of another one, has
-    about size one: itself it may over- or underflow."""
-    unit, b, c = unit_signals(sys)
-    H = frequency_response(unit, omega)
-    if other is None:
-        return H
-    _, e, f = unit_signals(other)
-    return scaled(H, (b + c - e - f)[..., None, None, None])
-
-
-def sample_frequencies(sys: LTI[Array]) -> Array:
-    """Generic frequencies, more than a rational function of order n can vanish at."""
-    xp = namespace(sys.B)
-    return (xp.arange(2 * sys.order + 1, dtype=xp.float64) + 0.382) * (
-        math.pi / (2 * sys.order + 1)
-    )
-
-
-def _relative_difference(first: Array, second: Array) -> float:
-    """Largest |first − second| over frequencies, relative to |first|, in the worst batch entry."""
-    xp = namespace(first, second)
-    axes = (-3, -2, -1)
-    size, change = xp.max(xp.abs(first), axis=axes), xp.max(xp.abs(first - second), axis=axes)
-    ratio = change / xp.where(size > 0, size, xp.ones_like(size))
-    return float(xp.max(ratio)) if 0 not in ratio.shape else 0.0

@@ -24,8 +24,8 @@ from .stability import SchurSystem
 
 #: Norms between this and its reciprocal are right as they are computed.
 _PLAIN = 1e-140
-#: Outputs below this share of ‖C‖‖R‖ are taken for the rounding of zero.
-_ZERO = 1e-14
+#: Products C R and Sᴴ R below this share of ‖C‖‖R‖ and ‖S‖‖R‖ are no more than rounding.
+_NOISE = 1e-14
 
 
 def gramian_factors_dense(
@@ -87,7 +87,7 @@ def warn_if_lost(
     horizon: int | None = None,
 ) -> None:
     """Warn where rounding changes tr C P Cᴴ = tr Bᴴ Q B, P = R Rᴴ, by more than 1e-6 of itself,
-    unless it is zero to rounding. A is T in other orthogonal coordinates.
+    unless it is zero. A is T in other orthogonal coordinates.
 
     To first order δ tr C P Cᴴ = 2 Re tr (Q T P δTᴴ + Q B δBᴴ + P Cᴴ δC), Q = S Sᴴ, for δT of the
     size ½ eps ‖T‖_F that the Schur form of A leaves, not quite in the worst direction; of sums
@@ -95,7 +95,10 @@ def warn_if_lost(
     powers of A does not do.
     """
     r, t, b, c, y = (np.linalg.norm(X) for X in (R, T, B, C, C @ R))
-    if y <= _ZERO * c * r or len(T) == 1:
+    if y == 0 or len(T) == 1:
+        return
+    if y <= _NOISE * c * r:
+        _warn_of_noise(A, T)
         return
     with np.errstate(over="ignore", invalid="ignore"):
         grown = power_sum_bound(A) * (c / y) ** 2
@@ -125,7 +128,7 @@ def warn_if_values_lost(
     sys: SchurSystem, R: np.ndarray, S: np.ndarray, horizon: int | None = None
 ) -> None:
     """Warn where rounding changes singular values of Sᴴ R by more than 1e-6 of the largest, unless
-    all are zero to rounding.
+    all are zero.
 
     σ² are the eigenvalues of Sᴴ P S and of Rᴴ Q R, which change by no more than, to first order,
     tr Sᴴ δP S = 2 Re tr (W T P δTᴴ) and tr Rᴴ δQ R = 2 Re tr (Q T V δTᴴ), with
@@ -133,7 +136,10 @@ def warn_if_values_lost(
     """
     T, B, C = sys.T, sys.B, sys.C
     r, s, t, both = (np.linalg.norm(X) for X in (R, S, T, adjoint(S) @ R))
-    if both <= _ZERO * r * s or len(T) == 1:
+    if both == 0 or len(T) == 1:
+        return
+    if both <= _NOISE * r * s:
+        _warn_of_noise(sys.A, T)
         return
     with np.errstate(over="ignore", invalid="ignore"):
         # σ_1² ≥ ‖Sᴴ R‖_F²/n.
@@ -176,6 +182,14 @@ def warn_if_moved(
         share = EPSILON * np.linalg.norm(C @ both[: len(T)]) / size
     if not share <= ACCURACY:
         _warn_of_rounding(float(share), T)
+
+
+def _warn_of_noise(A: np.ndarray, T: np.ndarray) -> None:
+    """Warn that a result is nothing but rounding, unless A is triangular but for the order of its
+    states, as T is then: small products of its factors are right, for nothing was turned."""
+    given, turned = (np.sort(np.abs(X), axis=None) for X in (A, T))
+    if not np.array_equal(given, turned):
+        _warn_of_rounding(math.inf, T)
 
 
 def _warn_of_rounding(share: float, T: np.ndarray) -> None:

@@ -160,11 +160,13 @@ def schur_systems(
     what: str,
     reached: bool = True,
     observed: bool = True,
+    units: np.ndarray | None = None,
 ) -> Iterator[tuple[tuple[int, ...], SchurSystem]]:
     """The entries of a dense batch on NumPy, in Schur form in the best units of their states; with
     a horizon in the real form for powers of A, with 2 × 2 blocks, and stable or not.
 
     reached, observed : whether B and C help to decide the units, and are not left out as zero
+    units : (..., n, 1) powers of two, where they are known better
 
     Cost: O(n³): one Schur form for the stability and all that follows.
 
@@ -172,7 +174,9 @@ def schur_systems(
     ------
     UnstableSystemError
     """
-    d = state_units(sys.A, sys.B if reached else None, sys.C if observed else None)[..., None]
+    d = units
+    if d is None:
+        d = state_units(sys.A, sys.B if reached else None, sys.C if observed else None)[..., None]
     row = np.swapaxes(d, -1, -2)
     # What is not asked for may overflow in units that suit the other.
     A, B = rescaled(sys.A, row, d), sys.B / d if reached else 0 * sys.B

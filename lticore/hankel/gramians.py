@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
@@ -22,6 +23,7 @@ from ..arrays.namespaces import Array, holds, is_numpy, namespace, zeros_like_sh
 from ..equations.cauchy import cauchy_factor
 from ..equations.dense import schur_solver
 from ..equations.hammarling import (
+    adjoint_factor,
     factor_in_schur_form,
     factors_in_schur_form,
     in_states,
@@ -38,7 +40,7 @@ from ..equations.stability import (
 )
 from ..equations.stein import SteinSolver, stein_solver
 from ..errors import NonFiniteError
-from ..matrices.balance import state_units
+from ..matrices.balance import rescaled, state_units
 from ..matrices.factors import (
     hermitian_part,
     pivoted_cholesky,
@@ -63,6 +65,8 @@ from ..systems.structure import Rotation, is_structured, same_in_blocks
 _MANY = 1024
 #: … where n is at least this multiple of m and p; below, forming them is faster.
 _FEW = 32
+#: Units of the states are changed for a norm of A that is at most this share of what it was.
+_SMALLER = 0.5
 _WHAT = "an infinite-horizon Gramian"
 #: Pivots below this share of the largest one are rounding noise of a float64 Gramian.
 DEFAULT_RTOL = EPSILON
@@ -233,9 +237,8 @@ def _dense_factors(
     widest = [0, 0]
     find = _factors_of_their_own if each else _factors_together
     for index, *pair in find(sys, horizon):
-        factors = [
-            _without_noise(in_states(one.U, F, real=not np.iscomplexobj(R))) for one, F in pair
-        ]
+        real = not np.iscomplexobj(R)
+        factors = [_without_noise(in_states(one.U, F, real), one.U, F) for one, F in pair]
         # Powers of two that take the rows of both to the units of the states given.
         d, e = (np.log2(one.units) for one, _ in pair)
         exponents = d + pair[0][0].b, pair[1][0].c - e
@@ -276,28 +279,59 @@ def _factors_of_their_own(
         for reached in (True, False)
     )
     for (index, one), (_, other) in zip(*sides, strict=True):
-        yield index, (one, _factor(one, "P", horizon)), (other, _factor(other, "Q", horizon))
+        yield (
+            index,
+            _factor_of_its_own(sys[index], one, "P", horizon),
+            _factor_of_its_own(sys[index], other, "Q", horizon),
+        )
+
+
+def _factor_of_its_own(
+    sys: LTI, one: SchurSystem, which: str, horizon: int | None
+) -> tuple[SchurSystem, np.ndarray]:
+    """R or S of one system, and the Schur form that it belongs to, with a warning where rounding
+    spoils its Gramian, all states counting alike.
+
+    Units decided by |A| take too much from states whose feeds cancel, as in companion forms. Those
+    in which the factor has even rows are taken instead, where A is clearly smaller in them.
+    """
+    reached = which == "P"
+    F = _factor(one, which, horizon)
+    if 0 in F.shape:
+        return one, F
+    rows = _row_norms(one.U @ F)
+    seen = rows > len(rows) * EPSILON * rows.max(initial=0)
+    exponents = np.where(seen, np.rint(np.log2(np.where(seen, rows, 1))), 0.0)[:, None]
+    d = 2.0 ** (exponents if reached else -exponents)
+    moved = float(np.linalg.norm(rescaled(one.A, d.T, d)))
+    if moved < _SMALLER * float(np.linalg.norm(one.A)):
+        ((_, one),) = schur_systems(
+            sys, horizon, what=_WHAT, reached=reached, observed=not reached, units=one.units * d
+        )
+        F = _factor(one, which, horizon)
+    alike = np.eye(len(F))
+    if reached:
+        warn_if_lost(one.A, one.T, one.B, alike, F, horizon)
+    else:
+        A, T = (adjoint(X)[::-1, ::-1] for X in (one.A, one.T))
+        warn_if_lost(A, T, adjoint(one.C)[::-1], alike, F[::-1, ::-1], horizon)
+    return one, F
 
 
 def _factor(sys: SchurSystem, which: str, horizon: int | None) -> np.ndarray:
-    """R or S with a warning where rounding spoils its Gramian, all states counting alike in the
-    best units."""
-    alike = np.eye(len(sys.T))
     if which == "P":
-        R = factor_in_schur_form(sys.T, sys.B, horizon)
-        warn_if_lost(sys.A, sys.T, sys.B, alike, R, horizon)
-        return R
-    A, T = (adjoint(X)[::-1, ::-1] for X in (sys.A, sys.T))
-    B = adjoint(sys.C)[::-1]
-    S = factor_in_schur_form(T, B, horizon)
-    warn_if_lost(A, T, B, alike, S, horizon)
-    return S[::-1, ::-1]
+        return factor_in_schur_form(sys.T, sys.B, horizon)
+    return adjoint_factor(sys.T, sys.C, horizon)
 
 
-def _without_noise(factor: np.ndarray) -> np.ndarray:
-    """``factor`` with zeros in place of rounding, in the rows of states that are not reached."""
-    noise = len(factor) * EPSILON * np.linalg.norm(factor)
-    return np.where(_row_norms(factor)[:, None] > noise, factor, 0)
+def _without_noise(X: np.ndarray, U: np.ndarray, F: np.ndarray) -> np.ndarray:
+    """X = U F with zeros in place of rounding, in the rows of states that are not reached.
+
+    Only rows of F that U mixes round together: none in a triangular A, where rows as small as one
+    likes are right.
+    """
+    noise = len(X) * EPSILON * _row_norms(np.where(U != 0, _row_norms(F), 0))
+    return np.where((_row_norms(X) > noise)[:, None], X, 0)
 
 
 def _without_weaker(p: np.ndarray, q: np.ndarray) -> list[np.ndarray]:
@@ -355,12 +389,43 @@ def _root_mean_square(x: Array, y: Array) -> Array:
 
 def in_unit_signals(sys: System[Array], horizon: int | None = None) -> tuple[System[Array], Array]:
     """(Σ', e) with Σ = 2^e Σ' but for D, which is left out, in float64: B, C and forms of about
-    size one, of a structured system over the infinite horizon after its states are balanced."""
+    size one, of a structured system over the infinite horizon after its states are balanced, with
+    quadratic outputs after they are about equally large."""
     sys = mapped(to_double, sys)
-    if has_factors(sys, horizon):
+    if isinstance(sys, QuadraticOutputLTI):
+        sys = _evenly_driven(sys)
+    elif has_factors(sys, horizon):
         sys, _ = balance_states(sys)
     unit, _, e = unit_outputs(sys)
     return unit, e
+
+
+def _evenly_driven(sys: QuadraticOutputLTI[Array]) -> QuadraticOutputLTI[Array]:
+    """The system in units of its states, powers of two, in which the inputs drive all alike: forms,
+    which are large where states are small, have about size one only then. Modes that are not
+    reached, which stay zero, have forms and outputs of zero."""
+    xp = namespace(sys.B)
+    if sys.order == 0 or not (is_structured(sys.A) or is_numpy(sys.B)):
+        return sys
+    A: Any = sys.A
+    if is_structured(A):
+        size = same_in_blocks(_root_mean_square, A, _row_norms(sys.B))
+        d = 2.0 ** xp.round(xp.log2(xp.where(size > 0, size, xp.ones_like(size))))[..., None]
+        used = xp.where(size[..., None] > 0, d, xp.zeros_like(d))
+    else:
+        B: Any = sys.B
+        d = state_units(A, B)[..., None]
+        A, used = rescaled(A, xp.matrix_transpose(d), d), d
+    row, M = xp.matrix_transpose(used), sys.M
+    if isinstance(M, tuple):
+        V, s = M[0] * used[..., None, :, :], M[1]
+        # The size of a form is that of s, and V may be squared.
+        largest = xp.max(xp.abs(V), axis=-2)
+        size = xp.round(xp.log2(xp.where(largest > 0, largest, xp.ones_like(largest))))
+        M = (scaled(V, -size[..., None, :]), scaled(s, 2 * size))
+    else:
+        M = M * used[..., None, :, :] * row[..., None, :, :]
+    return replace(sys, A=A, B=sys.B / d, C=sys.C * row, M=M)
 
 
 def modal_factors(
@@ -432,7 +497,8 @@ def _dense_gramian(sys: LTI, which: str, horizon: int | None) -> np.ndarray:
     real = not np.iscomplexobj(X)
     systems = schur_systems(sys, horizon, what=_WHAT, reached=reached, observed=not reached)
     for index, one in systems:
-        factor = in_states(one.U, _factor(one, which, horizon), real)
+        one, factor = _factor_of_its_own(sys[index], one, which, horizon)
+        factor = in_states(one.U, factor, real)
         units = np.ldexp(one.units, one.b) if reached else np.ldexp(1 / one.units, one.c)
         X[index] = weighted_gram(factor * units)
     return _require_finite_gramian(X, which)

@@ -244,12 +244,16 @@ def _function_in_units(
     like = xp.broadcast_to(scaled(xp.ones_like(unit), unit), (*exponent.shape, order))
     e = size_exponent(phi.derivative(like) * like, axes=1)
     size = e[..., None]
-    inside = SpectralFunction(
-        phi.name,
-        lambda sigma: scaled(phi.value(scaled(sigma, unit)), -size),
-        lambda sigma: scaled(phi.derivative(scaled(sigma, unit)), unit - size),
-    )
-    return inside, e
+
+    def derivative(sigma: Array) -> Array:
+        slope = phi.derivative(scaled(sigma, unit))
+        # No weight is taken from zeros, whose slope in these units may be no number.
+        return scaled(xp.where(sigma > 0, slope, xp.zeros_like(slope)), unit - size)
+
+    def value(sigma: Array) -> Array:
+        return scaled(phi.value(scaled(sigma, unit)), -size)
+
+    return SpectralFunction(phi.name, value, derivative), e
 
 
 def _euler_discrepancy(sys: LTI[Array], g_B: Array, g_C: Array, slope: Array) -> Array:

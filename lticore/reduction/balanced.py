@@ -13,6 +13,7 @@ from ..analysis.response import frequency_response
 from ..arrays.checks import check_one_given, is_complex, to_double
 from ..arrays.linalg import (
     EPSILON,
+    adjoint,
     adjoint_product,
     diagonal,
     has_eigenvalues,
@@ -45,10 +46,13 @@ from .orders import (
     order_for_energy,
     order_for_error,
 )
-from .repair import repair
+from .repair import off_circle, repair
 from .result import Reduction, nothing_to_reduce
 from .rounding import in_precision_of, lost_in_poles
 from .split import split_unstable
+
+#: Products Wᴴ V are 1 but for rounding where they are off by less than this.
+_NEARLY = 1e-4
 
 
 @overload
@@ -117,7 +121,8 @@ def balanced_truncation(
         PrecisionWarning, as over a horizon. Pairs in float32 tell values down to their rounding.
     match_dc : bool
         Balanced singular perturbation: the states beyond r follow at once instead of being dropped,
-        so that H_r(1) = H(1). The bound is the same. D changes, and ``left``, ``right`` are None.
+        so that H_r(1) = H(1), of a mode λ to 1e-16/|1 − λ|. The bound is the same. D changes, and
+        ``left``, ``right`` are None.
     unstable : "refuse" or "keep"
         "keep" reduces the stable part of a system and keeps all other modes: ``order`` counts them,
         the other criteria, σ and the bound are those of the stable part; an ``order`` of just the
@@ -128,10 +133,11 @@ def balanced_truncation(
     Returns
     -------
     Reduction : the reduced system is dense (see `to_rotation`, `diagonalize`), real for real input,
-        stable where the system is, and has the D of the full one. Conditions: all |poles| < 1 but
-        for the cases above; the system need not be minimal. Values at the level of rounding leave
-        nothing to keep: r is lowered to the number of larger ones with a PrecisionWarning; a system
-        with B = 0 or C = 0 becomes one state with zero input and output.
+        stable where the system is, and has the D of the full one. Poles that rounding has put on
+        the circle, or across it, are brought inside; the bound is infinite then. Conditions: all
+        |poles| < 1 but for the cases above; the system need not be minimal. Values at the level of
+        rounding leave nothing to keep: r is lowered to the number of larger ones with a
+        PrecisionWarning; a system with B = 0 or C = 0 becomes one state with zero input and output.
 
     Cost: O(n² (m + p) + n³) structured or dense, one SVD of the numerical rank k; for structured A
     with n ≥ 1024 and n ≥ 32 max(m, p) O(n k (m + p + k)) time and O(n (m + p + k)) memory.
@@ -383,12 +389,27 @@ def _balancing(
             X *= row
         left *= unit
         right /= unit
-        return left, right
+        return _biorthogonal(left, right, kept), right
 
     with np.errstate(over="ignore"):
         whole, level = (scaled(x, e[..., None]) for x in (sigma, level))
     _require_finite(whole)
     return _Balancing(whole, clear, level[..., 0], count, rank, exact, projections)
+
+
+def _biorthogonal(left: Array, right: Array, kept: Array) -> Array:
+    """W with Wᴴ V = 1 in the columns that are ``kept``, to rounding.
+
+    Where σ_i is small Wᴴ V comes out 1 + E with E_ij of the order of eps σ_1/(σ_i σ_j)^{½}, and so
+    do poles that are all next to 1. W (1 + E)⁻ᴴ projects on the same states.
+    """
+    xp = namespace(left, right)
+    one = xp.eye(left.shape[-1], dtype=left.dtype) * xp.astype(kept, left.dtype)
+    error = adjoint_product(left, right) - one
+    # The first term of the series; columns as far off as this are not those of balanced states.
+    near = xp.max(xp.abs(error), axis=(-2, -1), keepdims=True) < _NEARLY
+    left -= left @ adjoint(xp.where(near, error, xp.zeros_like(error)))
+    return left
 
 
 def _require_finite(x: Array) -> None:
@@ -403,14 +424,14 @@ def _truncated(sys: System, found: _Balancing, wanted: int, horizon: int | None)
     order = min(wanted, found.rank)
     kept = found.clear & (xp.arange(sys.order) < order)
     left, right = found.projections(max(order, 1))
-    reduced = _projected(sys, left, right)
+    reduced, moved, plausible = _inside(_projected(sys, left, right), found.exact)
     # The exact truncation is stable: one that is not lives on values spoilt by rounding.
-    while order > 0 and found.exact and not _is_stable(reduced):
+    while order > 0 and not plausible:
         order -= 1
         kept = kept & (xp.arange(sys.order) < order)
         columns = xp.astype(kept[..., None, : max(order, 1)], found.sigma.dtype)
         left, right = (X[..., : max(order, 1)] * columns for X in (left, right))
-        reduced = _projected(sys, left, right)
+        reduced, moved, plausible = _inside(_projected(sys, left, right), found.exact)
     no_bound = not found.exact or isinstance(sys, QuadraticOutputLTI)
     reflected = 0
     if not found.exact and not _is_stable(reduced):
@@ -419,7 +440,7 @@ def _truncated(sys: System, found: _Balancing, wanted: int, horizon: int | None)
         system=reduced,
         order=reduced.order,
         singular_values=found.sigma,
-        error_bound=None if no_bound else _bound(found, kept),
+        error_bound=None if no_bound else _bound(found, kept, moved),
         h2_error=None,
         left=None if reflected else left,
         right=None if reflected else right,
@@ -427,11 +448,13 @@ def _truncated(sys: System, found: _Balancing, wanted: int, horizon: int | None)
     return Truncation(reduction, wanted, order, _Cut(sys, reduced, left, right), reflected)
 
 
-def _bound(found: _Balancing[Array], kept: Array) -> Array:
-    """2 Σ σ_i over the values that are not kept, and what rounding may have added to each."""
+def _bound(found: _Balancing[Array], kept: Array, moved: Array) -> Array:
+    """2 Σ σ_i over the values that are not kept, and what rounding may have added to each; infinite
+    for entries whose poles it ``moved`` across the circle, for all that is known."""
     xp = namespace(found.sigma)
     dropped = xp.sum(xp.where(kept, 0.0, found.sigma), axis=-1)
-    return 2 * (dropped + found.count * found.level)
+    bound = 2 * (dropped + found.count * found.level)
+    return xp.where(moved, xp.full_like(bound, xp.inf), bound)
 
 
 def _perturbed(sys: Any, found: _Balancing, wanted: int, horizon: int | None) -> Truncation:
@@ -456,7 +479,8 @@ def _perturbed(sys: Any, found: _Balancing, wanted: int, horizon: int | None) ->
         B = B[..., first, :] + A[..., first, second] @ by_input
         C = C[..., first] + C[..., second] @ by_state
         A = A[..., first, first] + A[..., first, second] @ by_state
-    reduced, reflected = replace(sys, A=A, B=B, C=C, D=D), 0
+    reduced, moved, _ = _inside(replace(sys, A=A, B=B, C=C, D=D), found.exact)
+    reflected = 0
     if not found.exact:
         if not _is_stable(reduced):
             reduced, reflected = repair(sys, reduced, horizon)
@@ -466,7 +490,7 @@ def _perturbed(sys: Any, found: _Balancing, wanted: int, horizon: int | None) ->
         system=reduced,
         order=order,
         singular_values=found.sigma,
-        error_bound=_bound(found, remaining) if found.exact else None,
+        error_bound=_bound(found, remaining, moved) if found.exact else None,
         h2_error=None,
     )
     cut = _Cut(sys, reduced, left, right)
@@ -548,6 +572,17 @@ def _remedies(sys: System) -> str:
     if isinstance(sys, QuadraticOutputLTI) or sys.batch_shape:
         return HORIZON
     return f"{KEEP}. {HORIZON}"
+
+
+def _inside(reduced: Any, exact: bool) -> tuple[Any, Any, bool]:
+    """``reduced`` with all poles inside the circle, which entries that has changed, (...), and
+    whether the rounding of A alone explains it (:func:`off_circle`); of Gramians that are not the
+    system's over all time, and where general matrices have no eigenvalues, as it is."""
+    xp = namespace(reduced.B)
+    if not exact or not has_eigenvalues(reduced.B):
+        return reduced, xp.zeros(reduced.batch_shape, dtype=xp.bool), True
+    A, moved, plausible = off_circle(reduced.A)
+    return replace(reduced, A=A), moved, plausible
 
 
 def _is_stable(sys: System) -> bool:

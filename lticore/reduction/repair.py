@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays.linalg import adjoint
-from ..arrays.namespaces import is_numpy
+from ..arrays.linalg import EPSILON, adjoint, eigenvalues
+from ..arrays.namespaces import Array, holds, is_numpy, namespace
 from ..equations.stability import is_stable, stable_poles
 from ..equations.stein import solve_stein
 from ..errors import ArrayLibraryError
@@ -24,6 +24,9 @@ from ..systems.quadratic import (
 from ..systems.structure import Diagonal, to_dense
 from .h2.modes import Candidate, candidate_from, system_of
 from .h2.objective import inverse_where_clear
+
+#: Errors of eigenvalues, in units of √n eps ‖A‖₂.
+_EIGENVALUES = 4
 
 
 def repair(sys: System, reduced: System, horizon: int | None) -> tuple[System, int]:
@@ -59,6 +62,24 @@ def _best_outputs(sys: System, candidate: Candidate, horizon: int | None) -> tup
     X = solve_stein(linear_part(sys).A, sys.B @ adjoint(b), own, horizon=horizon)
     fit = X @ inverse_where_clear(solve_stein(own, b @ adjoint(b), horizon=horizon))
     return sys.C @ fit, transformed(forms_of(sys), fit)
+
+
+def off_circle(A: Array) -> tuple[Array, Array, bool]:
+    """A dense A that only rounding can have made unstable with its poles inside the circle, which
+    entries of the batch (...) were changed for that, and whether no pole was further out than
+    eigenvalues are accurate.
+
+    A is scaled down from where its largest modulus is 1 to the accuracy of eigenvalues, or more: a
+    change as that of the rounding that put the pole there.
+    """
+    xp = namespace(A)
+    n = A.shape[-1]
+    # In balanced states A is close to a contraction, and its eigenvalues are well conditioned.
+    error = _EIGENVALUES * n**0.5 * EPSILON
+    radius = xp.max(xp.abs(eigenvalues(A)), axis=-1)
+    near = radius >= 1 - error
+    factor = xp.where(near, (1 - 2 * error) / xp.where(near, radius, 1.0), 1.0)
+    return A * factor[..., None, None], near, holds(radius <= 1 + error)
 
 
 def _dense(sys: System) -> System:

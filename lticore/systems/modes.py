@@ -16,6 +16,9 @@ from ..arrays.namespaces import Array, namespace
 from .pairs import join_pairs, split_pairs
 from .structure import Diagonal, Rotation, StateMatrix, Structure, is_structured, parameters
 
+#: 2^27 + 1, which splits the digits of a float64 into halves.
+_SPLITTER = 134217729.0
+
 
 def is_real(A: StateMatrix) -> bool:
     """Whether A is a real matrix."""
@@ -79,11 +82,14 @@ def poles_of(A: StateMatrix[Array]) -> Array:
 
 
 def radii_of(A: StateMatrix[Array]) -> Array:
-    """(..., n) |λ| in state order, those of a `Rotation` exact, others in float64."""
+    """(..., n) |λ| in state order, those of a `Rotation` exact, of a `Diagonal` on the exact side
+    of 1, others in float64."""
     if isinstance(A, Rotation):
         radius = join_pairs(A.radius, A.radius, A.real_poles)
         return namespace(radius).abs(radius)
-    poles = to_double(A.poles) if isinstance(A, Diagonal) else eigenvalues(to_double(A))
+    if isinstance(A, Diagonal):
+        return modulus(to_double(A.poles))
+    poles = eigenvalues(to_double(A))
     return namespace(poles).abs(poles)
 
 
@@ -91,10 +97,36 @@ def polar_modes(A: Structure[Array]) -> tuple[Array, Array]:
     """(radius ≥ 0, phase) of each mode's pole, (..., n) each, in mode order."""
     xp = namespace(*parameters(A))
     if isinstance(A, Diagonal):
-        return xp.abs(A.poles), phase(A.poles)
+        return modulus(A.poles), phase(A.poles)
     radius = xp.concat([A.radius, A.radius, A.real_poles], axis=-1)
     angle = xp.concat([-A.angle, A.angle, xp.zeros_like(A.real_poles)], axis=-1)
     return xp.abs(radius), angle + phase(radius)
+
+
+def modulus(poles: Array) -> Array:
+    """|λ|, rounded like the exact value next to the circle: below 1 where λ lies inside it, at
+    least 1 where it does not."""
+    xp = namespace(poles)
+    radius = xp.abs(poles)
+    eps = xp.finfo(radius.dtype).eps
+    if not is_complex(poles) or not bool(xp.any(xp.abs(radius - 1) <= 2 * eps)):
+        return radius
+    # |λ|² − 1 without rounding: the squares with their errors, the larger one less 1 first.
+    squares = [_square_with_error(to_double(part(poles))) for part in (xp.real, xp.imag)]
+    (x, rest_x), (y, rest_y) = squares
+    excess = ((xp.maximum(x, y) - 1) + xp.minimum(x, y)) + (rest_x + rest_y)
+    one = xp.ones_like(radius)
+    sided = xp.where(excess < 0, xp.minimum(radius, one - eps / 2), xp.maximum(radius, one))
+    return xp.where(xp.abs(radius - 1) <= 2 * eps, sided, radius)
+
+
+def _square_with_error(x: Array) -> tuple[Array, Array]:
+    """(p, e) with p + e = x² and p = x² as rounded (Dekker, Numer. Math. 18, 1971)."""
+    large = _SPLITTER * x
+    high = large - (large - x)
+    low = x - high
+    p = x * x
+    return p, ((high * high - p) + 2 * high * low) + low * low
 
 
 def mode_poles(A: StateMatrix[Array]) -> Array:

@@ -23,9 +23,6 @@ def unit_signals(sys: LTI[Array]) -> tuple[LTI[Array], Array, Array]:
     b and c are (...); D is left out. All results that grow with B and C, as Hankel singular values
     do, are 2^(b+c) times those of Σ'.
     """
-    if sys.order == 0:
-        nothing = zeros_like_shape(real_part(sys.B), sys.batch_shape)
-        return replaced(sys, D=None), nothing, nothing
     b, c = size_exponent(sys.B), size_exponent(sys.C)
     B, C = scaled(sys.B, -b[..., None, None]), scaled(sys.C, -c[..., None, None])
     return replaced(sys, B=B, C=C, D=None), b, c

@@ -1,5 +1,6 @@
 """Gramians and their rank-revealing factors."""
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
@@ -246,3 +247,22 @@ def test_pivoted_cholesky_pads_the_smaller_ranks(cholesky):
 def test_pivoted_cholesky_takes_the_largest_pivot_first(cholesky):
     L = cholesky(np.diag([1.0, 9.0, 4.0]), rtol=0.0, max_rank=2)
     assert np.array_equal(L, [[0, 0], [3, 0], [0, 2]])
+
+
+@pytest.mark.parametrize("which", ["P", "Q"])
+def test_states_whose_feeds_cancel(which):
+    """A companion form of poles between −0.63 and −0.05 delays one signal: P_ii are about equal,
+    where |A| has them fall by 4^9. By powers of A in 60 digits; error ‖A‖ eps times some 100."""
+    poles = -np.array([0.625, 0.6, 0.55, 0.3125, 0.3, 0.055, 0.054, 0.05, 0.05])
+    A = np.vstack([-np.poly(poles)[1:], np.eye(9)[:8]])
+    B = np.array([[-1.4], *([2.0**-k] for k in range(7, 63, 7))])
+    with mpmath.workdps(60):
+        power, x, exact = mpmath.matrix(A.tolist()), mpmath.matrix(B.tolist()), mpmath.zeros(9)
+        for _ in range(400):
+            exact += x * x.T
+            x = power * x
+        exact = np.array(exact.tolist(), dtype=float)
+    sys = lti.LTI(A, B, B.T) if which == "P" else lti.LTI(A.T, B, B.T)
+    found = (lti.controllability_gramian if which == "P" else lti.observability_gramian)(sys)
+    sizes = np.sqrt(np.diag(exact))
+    assert np.max(np.abs(found - exact) / np.outer(sizes, sizes)) <= 1e3 * EPS

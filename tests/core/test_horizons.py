@@ -205,6 +205,29 @@ def test_warnings_say_what_rounding_does():
             function()
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]])
+def test_values_of_states_that_hardly_meet(order):
+    """One step: σ = |C B|, of a state 2^−60 times as large as one that is not observed yet. A is
+    triangular but for the order of the states, so that nothing is rounded away."""
+    A = (np.eye(3) * 0.5 + np.eye(3, k=1))[np.ix_(order, order)]
+    B, C = np.array([[2.0**-60], [0], [1]])[order], np.array([[1.0, 0, 0]])[:, order]
+    values = lti.hankel_singular_values(lti.LTI(A, B, C), horizon=1)
+    np.testing.assert_allclose(values, [2.0**-60, 0, 0], rtol=1e-14)
+
+
+def test_results_that_are_only_rounding_say_so():
+    """Two modes are reached and two others seen: all is zero but for the rounding of the states;
+    exactly zero without inputs, or where A keeps the modes apart."""
+    U = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]
+    A, B, C = np.diag([0.5, 0.6, 0.7, 0.8]), np.eye(4)[:, :2], np.eye(4)[2:]
+    for horizon in (None, 5):
+        for function in (lti.hankel_singular_values, lti.h2_norm):
+            with pytest.warns(lti.PrecisionWarning, match="rounding of the dense A .* of inf"):
+                function(lti.LTI(U @ A @ U.T, U @ B, C @ U.T), horizon=horizon)
+            for one in (lti.LTI(A, B, C), lti.LTI(U @ A @ U.T, 0 * B, C @ U.T)):
+                np.testing.assert_array_equal(function(one, horizon=horizon), 0)
+
+
 @pytest.mark.parametrize("horizon", [1, 2, 3, 1000])
 def test_no_warning_where_rounding_does_nothing(horizon):
     rng = np.random.default_rng(0)

@@ -220,6 +220,39 @@ def difference_of(first, second):
     return A, np.vstack([B, B_2]), np.hstack([C, -C_2]), whole
 
 
+@pytest.mark.parametrize("horizon", [None, 3])
+@pytest.mark.parametrize("small", [2.0**-20, 2.0**-40])
+def test_norm_where_the_linear_part_cancels(horizon, small):
+    """A block without a turn holds two separate states, 1 and ``small``, of which the small one is
+    seen: squares know nothing of it below 1e-8."""
+    A, B = lti.Rotation([0.6], [0.0]), np.array([[1.0], [small]])
+    C, M = np.array([[0.0, 1.0]]), np.diag([small, 0.0])[None]
+    energy = (1 - (0.0 if horizon is None else 0.36**horizon)) / (1 - 0.36)
+    expected = np.hypot(small * np.sqrt(energy), small * energy)
+    found = lti.h2_norm(lti.QuadraticOutputLTI(A, B, C, M), horizon=horizon)
+    np.testing.assert_allclose(found, expected, atol=4 * np.finfo(float).eps)
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "dense", "factors"])
+def test_norm_in_any_units_of_the_states(kind):
+    """States of 2^±300, whose forms are 2^∓600, and one that is not reached, with a form of its own
+    of 2^900. By hand: P_ij = b_i b_j/(1 − λ_i λ_j), ‖Σ‖² = C P Cᵀ + tr M P M P."""
+    poles, unit = np.array([0.5, -0.25, 0.75]), 2.0 ** np.array([300, -300, 0])
+    b, c, v = np.array([1.0, 2.0, 0.0]), np.array([1.0, 0.5, 1.0]), np.array([1.0, -2.0, 0.5])
+    P = np.outer(b, b) / (1 - np.outer(poles, poles))
+    M = 2.0 * np.outer(v, v)
+    expected = np.sqrt(c @ P @ c + np.trace(M @ P @ M @ P))
+    A = np.diag(poles) if kind == "dense" else lti.Diagonal(poles)
+    large = np.array([1.0, 1.0, 2.0**450])
+    if kind == "factors":
+        forms = ((v * large / unit)[None, :, None], np.array([[2.0]]))
+    else:
+        forms = (M * np.outer(large, large) / np.outer(unit, unit))[None]
+    sys = lti.QuadraticOutputLTI(A, (b * unit)[:, None], (c / unit)[None], forms)
+    for horizon in (None, 2000):
+        assert lti.h2_norm(sys, horizon=horizon) == pytest.approx(expected, rel=1e-14)
+
+
 def test_white_noise_statistics():
     """E|e|² = h2lin² + 2 h2quad² + |ΔDC|², and the shift takes the last term away."""
     rng = np.random.default_rng(1)

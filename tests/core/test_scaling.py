@@ -359,6 +359,50 @@ def test_impulse_response_of_faint_poles_in_units_of_their_own(states):
     np.testing.assert_allclose(found, expected, rtol=1e-13)
 
 
+@pytest.mark.parametrize("structure", ["dense", "diagonal", "rotation"])
+def test_impulse_response_of_powers_below_all_numbers(structure):
+    """h_k = 2^(1600 − 100 (k − 1)) (1 + 2^(k − 10) sin 0.7k): A^(k−1) ~ 2^−1900 at the end, where
+    the terms before 2^1000 are infinite."""
+    k = np.arange(20)
+    if structure == "rotation":
+        angle, unit = 0.7, np.array([1.0, 2.0**-9])
+        A = lti.Rotation([2.0**-99], [angle], [2.0**-100])
+        # The second block entry of (x_1, x_2) = ρ^k (−sin kα, …) is fed and seen crosswise.
+        B, C = np.array([[0.0], [1.0], [1.0]]), np.array([[unit[1], 0.0, 1.0]])
+        expected = 1 + 2.0 ** (k - 9) * np.sin(angle * k)
+    else:
+        A = lti.Diagonal([2.0**-99, 2.0**-100])
+        B, C = np.ones((2, 1)), np.array([[2.0**-9, 1.0]])
+        expected = 1 + 2.0 ** (k - 9)
+    sys = lti.LTI(A, 2.0**800 * B, 2.0**800 * C)
+    with np.errstate(over="ignore"):
+        found = lti.impulse_response(sys.to_dense() if structure == "dense" else sys, 21)[1:, 0, 0]
+    exponents = 1600 - 100 * k
+    assert np.all(np.isinf(found[exponents > 1030]))
+    seen = exponents < 1000
+    np.testing.assert_allclose(np.ldexp(found[seen], -exponents[seen]), expected[seen], rtol=1e-13)
+
+
+def test_slopes_of_values_that_underflow():
+    """Σ σ² of σ_1 = 2^−600 4/3 and zeros: too small for a number, and so is 2 σ_1 dσ_1; no slope of
+    2 · 0 in units of 2^1400 is looked at."""
+    sys = lti.LTI(lti.Diagonal([0.5, 0.5]), 2.0**-600 * np.ones((2, 1)), [[1.0, 0.0]])
+    value, gradient = lti.hankel_sum_and_gradient(sys, lti.schatten(2))
+    assert value == 0
+    # σ_1² = (b_1 c_1/0.75)², d/dc_1 = 2 (b_1/0.75)² c_1.
+    np.testing.assert_allclose(gradient.C, [[0.0, 0.0]], atol=5e-324)
+
+
+def test_error_against_a_gain_beside_the_smallest_numbers():
+    """‖Σ‖ = 2^−1050 2/√3: a system without states has no size that the other one could drown in."""
+    sys = lti.LTI(lti.Diagonal([0.5]), [[2.0**-550]], [[2.0**-500]])
+    gain = lti.LTI(lti.Diagonal([]), np.zeros((0, 1)), np.zeros((1, 0)))
+    for one in (sys, sys.to_dense()):
+        for pair in ((one, gain), (gain, one)):
+            found = lti.h2_error(*pair)
+            np.testing.assert_allclose(found, 2.0**-1050 * 2 / 3**0.5, atol=1e-323)
+
+
 def test_hinf_norm_where_the_pencil_has_no_eigenvalues(monkeypatch):
     """QZ that does not converge leaves the largest gain seen, as a lower bound: 1/(1 − 0.5)."""
 

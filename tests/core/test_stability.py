@@ -1,5 +1,7 @@
 """One notion of stable: every function asks the same question of a system."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from oracles import EPS
@@ -99,6 +101,25 @@ def test_structures_hold_their_poles_exactly():
         assert lti.h2_norm(sys) == pytest.approx(1 / np.sqrt(gap * (2 - gap)), rel=1e-14)
     with pytest.raises(lti.UnstableSystemError):
         lti.h2_norm(lti.LTI(np.diag([radius, 0.5]), np.ones((2, 1)), np.ones((1, 2))))
+
+
+def test_moduli_next_to_one_fall_on_the_side_of_the_exact_ones():
+    """Numbers next to the circle, whose |λ|² is compared with 1 in fractions."""
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(-np.pi, np.pi, 2000)
+    poles = (1 - EPS * rng.integers(-2, 4, 2000) / 2) * np.exp(1j * angle)
+    exact = np.array([Fraction(z.real) ** 2 + Fraction(z.imag) ** 2 < 1 for z in poles])
+    moduli, stable = stable_poles(lti.Diagonal(poles))
+    assert np.sum(exact & (np.abs(poles) >= 1)) + np.sum(~exact & (np.abs(poles) < 1)) > 100
+    np.testing.assert_array_equal(stable, exact)
+    np.testing.assert_array_equal(moduli < 1, exact)
+    np.testing.assert_allclose(moduli, np.abs(poles), atol=2 * EPS, rtol=0)
+    on_circle = lti.LTI(lti.Diagonal(poles[~exact][:1]), [[1.0]], [[1.0]])
+    assert on_circle.spectral_radius >= 1
+    # Inside, though its modulus rounds to 1: the largest one below 1 stands for it.
+    inside = lti.LTI(lti.Diagonal(poles[exact & (np.abs(poles) >= 1)][:1]), [[1.0]], [[1.0]])
+    assert lti.hinf_norm(inside) == pytest.approx(2 / EPS, rel=1e-7)
+    assert lti.hankel_norm(inside) == pytest.approx(1 / EPS, rel=1e-7)
 
 
 def test_triangular_matrices_far_inside_are_stable_whatever_their_couplings():

@@ -11,6 +11,7 @@ import numpy as np
 from flint import acb, acb_mat, arb
 
 import lticore as lti
+from lticore.convert.diagonal import MAX_CONDITION, MAX_CONDITION_SINGLE
 from lticore.matrices.balance import state_units
 
 from . import draws
@@ -226,6 +227,10 @@ def hankel_singular_values_over_a_horizon(case):
             return hankel_values(P, Q, balancing_scale(P, Q, s.unit, s.blocks))
 
         value, own = measured(entry, values, case.effort)
+        if entry.kind == "dense" and case.sys.order:
+            # What is computed is a system within rounding of A, B and C, in the documented units.
+            unit = np.log2(best_units(entry)).astype(int)
+            own = np.maximum(own, measured(replace(entry, unit=unit), values, case.effort)[1])
         P, Q = entry.exact.gramians_over(horizon)
         scale = balancing_scale(P, Q, entry.exact.unit, entry.blocks)
         size = balanced_sizes(P, Q, scale) * 3  # formed by sums of products
@@ -778,6 +783,7 @@ def balanced_truncation(case):
             own += largest(norm_of(x - reduced) for x in moved) * (EPS / draws.STEP)
             level = own * (100 * case.effort) + entry.exact.peak[1] * 1e-9
             level += arb(float(found.error_bound[index])) * 1e-6
+            level += _lost_at_one(entry) * (10 * case.effort * EPS)
             if case.single:
                 level *= EPS_SINGLE / EPS
             level += entry.exact.peak[1] * case.stated + arb(1e-320)
@@ -787,6 +793,19 @@ def balanced_truncation(case):
         most = 2 * options["error"] * (1 + 1e-6) + 1e-44
         if not found.error_bound <= most:
             raise Wrong(f"bound {found.error_bound} for error={options['error']}")
+
+
+def _lost_at_one(entry):
+    """‖C (I − A)⁻¹‖ ‖(I − A)⁻¹ B‖ in states with balanced Gramians.
+
+    There the poles are carried by a dense matrix of norm 1, Wᴴ A V, whose rounding δA changes H(1)
+    by C (I − A)⁻¹ δA (I − A)⁻¹ B: one mode of gap g by eps/g of its gain.
+    """
+    exact = entry.exact
+    resolvent = (identity(exact.order) - exact.A).inv()
+    reached, observed = array(resolvent * exact.B), array(exact.C * resolvent)
+    t = np.array(exact.scale, dtype=object)
+    return frobenius(reached * t[:, None]) * frobenius(observed / t)
 
 
 def _note_lowered_order(case, order, wanted):
@@ -881,12 +900,13 @@ def refit_outputs(case):
     (entry,) = case.entries
     exact, given = entry.exact, Given.of(found.system)
     size, total, x = ZERO, ZERO, matrix(np.zeros((sys.order, 1)))
-    terms = ZERO
+    terms, states = ZERO, ZERO
     for k in range(len(u)):
         drive, wanted = matrix(u[k][:, None]), matrix(y[k][:, None])
         answer = given.exact.C * x + given.exact.D * drive
         total += frobenius(wanted - answer) ** 2
         terms += (frobenius(given.exact.C * x)) ** 2
+        states += frobenius(x) ** 2
         size += frobenius(wanted) ** 2
         x = (exact.A * x + exact.B * drive).mid()
     true = (total / size).sqrt() if size > 0 else total.sqrt()
@@ -894,10 +914,108 @@ def refit_outputs(case):
     # The outputs themselves were rounded, and C is.
     allowed = arb(1e3 * case.effort * eps) * (1 + ((terms / size).sqrt() if size > 0 else 0))
     allowed += true * 1e-6 + arb(1e-300)
+    if size > 0:
+        # Outputs are computed to multiples of the smallest number, and C is rounded to them.
+        least = arb(2e-45 if case.single else 5e-324)
+        lost = arb(5e-324) * (len(u) * sys.outputs) ** 0.5 + least * states.sqrt()
+        allowed += lost * case.effort / size.sqrt()
     if abs(number(found.residual_after).real - true) > allowed:
         raise Wrong(f"residual {found.residual_after!r}, exact {short(true)}")
     if found.residual_after > found.residual_before * (1 + 1e-12):
         raise Wrong(f"residual grew from {found.residual_before} to {found.residual_after}")
+
+
+@check
+def data_gramians(case):
+    """A short random sequence or two, of several lengths, for each system of a batch."""
+    sys, rng = case.sys, case.rng
+    timing = str(rng.choice(["delayed", "current"]))
+    quadratic = sys.order <= 6 and not case.sys.batch_shape and rng.uniform() < 0.3
+    forms = _moderate_forms(case) if quadratic else None
+    # A system without forms is linear.
+    whole = sys if forms is None else lti.QuadraticOutputLTI(sys.A, sys.B, sys.C, forms)
+    sides = (
+        (True, True)
+        if forms is not None
+        else ((True, True), (True, False), (False, True))[rng.choice(3, p=[0.8, 0.1, 0.1])]
+    )
+    batches = []
+    for _ in range(int(rng.integers(1, 3))):
+        length = int(rng.choice([1, 2, 12]))
+        pair = []
+        for given, width in zip(sides, (sys.inputs, sys.outputs), strict=True):
+            x = rng.standard_normal((*sys.batch_shape, length, width))
+            if np.iscomplexobj(sys.B) and rng.uniform() < 0.5:
+                x = x + 1j * rng.standard_normal(x.shape)
+            single = np.result_type(x.dtype, np.complex64) if np.iscomplexobj(x) else np.float32
+            pair.append((x.astype(single) if case.single else x) if given else None)
+        batches.append(tuple(pair))
+    found = case.call(lti.data_gramians, whole, batches, timing=timing)
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        data = [[None if x is None else x[index] for x in pair] for pair in batches]
+        exact = _excited(entry, data, timing, forms, case.effort)
+        for name, given, X, (value, allowed) in zip("PQ", sides, found, exact, strict=True):
+            if given:
+                case.close(X[index], value, allowed, f"{name} of data")
+    if not all(sides):
+        case.error = None  # what is said of the other Gramian says nothing of this one
+
+
+def _moderate_forms(case):
+    """(p, n, n) symmetric forms in the units of the states, or None where these are too small."""
+    sys, unit = case.sys, case.draw.unit
+    M = case.rng.standard_normal((sys.outputs, sys.order, sys.order))
+    M = draws.shifted(M, -unit[:, None] - unit)
+    M = ((M + M.swapaxes(-1, -2)) / 2).astype(case.draw.recipe.dtype)
+    usable = np.all(np.isfinite(M)) and not np.any((M != 0) & (np.abs(M) < 1e-30))
+    return M if usable else None
+
+
+def _excited(entry, data, timing, forms, effort):
+    """((P, what may be off), (Q, …)): each state is off by some eps of the sum of the sizes of all
+    that it is a sum of."""
+    exact, (b, c, step) = entry.exact, transition_sizes(entry)
+    back = _transition_back(entry)
+    A, B, C = exact.A, exact.B, exact.C
+    n, count = exact.order, len(data)
+    total = [acb_mat(n, n), acb_mat(n, n)]
+    allowed = [np.full((n, n), ZERO), np.full((n, n), ZERO)]
+    for u, g in data:
+        length = len(u if u is not None else g)
+        eps = 20 * EPS * effort * (length + 4)
+        runs = [[], []]
+        x, size = acb_mat(n, 1), np.full((n, 1), ZERO)
+        for k in range(length if u is not None else 0):
+            after = (A * x + B * matrix(u[k][:, None])).mid()
+            grown = step(size) + b @ absolute(u[k][:, None])
+            runs[0].append((x, size) if timing == "delayed" else (after, grown))
+            x, size = after, grown
+        y, size = acb_mat(n, 1), np.full((n, 1), ZERO)
+        for k in reversed(range(length if g is not None else 0)):
+            y = adjoint(A) * y + adjoint(C) * matrix(g[k][:, None])
+            size = back(size) + c.T @ absolute(g[k][:, None])
+            for i in range(0 if forms is None else len(forms)):
+                gain = number(g[k][i])
+                y += matrix(forms[i]) * runs[0][k][0] * (2 * gain)
+                size = size + absolute(forms[i]) @ runs[0][k][1] * (2 * abs(gain))
+            y = y.mid()
+            runs[1].append((y, size))
+        for side, run in enumerate(runs):
+            for x, size in run:
+                total[side] += x * adjoint(x)
+                allowed[side] = allowed[side] + (size @ size.T) * eps + 1e-320
+    return [
+        (array((X * (acb(1) / count)).mid()), level / count)
+        for X, level in zip(total, allowed, strict=True)
+    ]
+
+
+def _transition_back(entry):
+    """x ↦ |A|ᵀ x for sizes, in the modes of a structured A."""
+    if entry.kind == "dense":
+        A = absolute(entry.arrays[0]).T
+        return lambda x: A @ x
+    return transition_sizes(entry)[2]
 
 
 @check
@@ -977,6 +1095,9 @@ def _conversion(case, function, **options):
     for index, entry in zip(case.indices, case.entries, strict=True):
         kappa = float(condition[index])
         real = "complex" not in case.draw.recipe.structure
+        if not case.warned:
+            # Without a word no more than eigenvectors of the condition cost that needs none.
+            kappa = min(kappa, MAX_CONDITION_SINGLE if case.single else MAX_CONDITION)
         kappa = kappa if real or function is lti.diagonalize else kappa**2
         if not math.isfinite(kappa):
             continue
@@ -1206,13 +1327,9 @@ def _same_real_part(case, sys, poles, B, C):
 def quadratic_outputs(case):
     if case.sys.batch_shape or case.sys.order > 6 or case.draw.recipe.units in ("extreme",):
         return
-    sys, rng = case.sys, case.rng
-    n, p = sys.order, sys.outputs
-    M = rng.standard_normal((p, n, n))
-    M = draws.shifted(M, -case.draw.unit[:, None] - case.draw.unit)
-    M = (M + M.swapaxes(-1, -2)) / 2
-    M = M.astype(case.draw.recipe.dtype)
-    if not np.all(np.isfinite(M)) or np.any((M != 0) & (np.abs(M) < 1e-30)):
+    sys, n = case.sys, case.sys.order
+    M = _moderate_forms(case)
+    if M is None:
         return
     quadratic = lti.QuadraticOutputLTI(sys.A, sys.B, sys.C, M)
     found = case.call(lti.h2_norm, quadratic)

@@ -17,6 +17,8 @@ from flint import acb, acb_mat, arb, ctx
 BITS = 400
 ctx.prec = BITS
 ZERO = arb(0)
+#: Local maxima of sampled gains that are followed.
+_TOPS = 6
 
 
 def number(x):
@@ -215,13 +217,22 @@ class Exact:
             phase = pole.arg().mid() if abs(pole) > 0 else ZERO
             width = max(float(abs(1 - abs(pole))), 1e-300)
             omega += [phase, *(phase + s * width for s in (-1, 1, -0.3, 0.3) if width < 1)]
-        found = sorted(((self.gain(w), arb(w)) for w in omega), key=lambda x: x[0], reverse=True)
-        best = found[0]
-        for _, start in found[:2]:
-            near = min(
-                (abs(float(abs(1 - abs(x)))) for x in self.spectrum if abs(x) > 0), default=1.0
-            )
-            best = max(best, self._climb(start, min(0.1, 2 * near)), key=lambda x: x[0])
+            # What a narrow mode adds to others, or takes, ends at some multiple of its width.
+            decades = max(0, math.ceil(math.log10(0.1 / width)))
+            omega += [phase + s * 10.0**k * width for k in range(1, decades) for s in (-1, 1)]
+        # Each once: several poles at 0 have one phase.
+        once = {arb(w).mid().str(60, radius=False): arb(w).mid() for w in omega}
+        found = [(self.gain(w), w) for w in sorted(once.values())]
+        best = max(found, key=lambda x: x[0])
+        # Neighbours of the highest gain say nothing of other peaks: from local maxima only.
+        pairs = zip(found, found[-1:] + found[:-1], found[1:] + found[:1], strict=True)
+        tops = [one for one, left, right in pairs if not (left[0] > one[0] or right[0] > one[0])]
+        near = min((abs(float(abs(1 - abs(x)))) for x in self.spectrum if abs(x) > 0), default=1.0)
+        # A broad peak may stand beside poles as near to the circle as one likes.
+        steps = (0.1, *([2 * near] if near < 0.05 else []))
+        for _, start in sorted(tops, key=lambda x: x[0], reverse=True)[:_TOPS]:
+            found = [self._climb(start, step) for step in steps]
+            best = max(best, *found, key=lambda x: x[0])
         return best[1], best[0]
 
     def _climb(self, omega, step, shrinking=24):

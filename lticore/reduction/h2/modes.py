@@ -9,7 +9,8 @@ import numpy as np
 import scipy.linalg
 
 from ...arrays.checks import is_single, like_precision, to_double
-from ...arrays.linalg import adjoint
+from ...arrays.linalg import EPSILON, adjoint
+from ...convert.change import warn_of_modes
 from ...convert.diagonal import MAX_CONDITION, eigenvectors
 from ...equations.modal import series_factors
 from ...equations.stability import is_stable
@@ -71,7 +72,10 @@ def make_target(sys: System, horizon: int | None) -> Target:
     full = mapped(to_double, sys)
     real = is_real(full.A) and not any(map(np.iscomplexobj, (full.B, *quadratic_arrays(full))))
     if not is_structured(full.A):
-        full = in_eigenbasis(full, *eigenvectors(full, MAX_CONDITION))
+        poles, V, condition = eigenvectors(full)
+        if condition > MAX_CONDITION:
+            warn_of_modes(condition, condition * EPSILON)
+        full = in_eigenbasis(full, poles, V)
     A, T = full.A, from_modes(full.A, np.eye(full.order, dtype=complex))
     b, c = to_modes(A, full.B).astype(complex), full.C @ T
     M = transformed(forms_of(full), T)
