@@ -216,7 +216,7 @@ def _residue_side(B: Array, C: Array) -> Array:
     return xp.where(clear, imaginary, xp.zeros_like(imaginary))
 
 
-def real_system(poles: Array, b: Array, c: Array) -> tuple[Rotation[Array], Array, Array]:
+def real_system(poles: Array, b: Array, c: Array) -> tuple[Rotation, Array, Array]:
     """(A, B, C) of y = Re(c z), z' = λ z + b u, in the real states Re z and Im z."""
     A = Rotation(modulus(poles), -phase(poles))
     return A, real_rows(b), real_columns(c)

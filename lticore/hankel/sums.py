@@ -169,7 +169,7 @@ class _Work(Generic[Array]):
     c: Array
 
 
-def _prepare(sys: LTI[Array], horizon: int | None) -> _Work[Array]:
+def _prepare(sys: LTI, horizon: int | None) -> _Work:
     """Structured systems with balanced states, dense ones in the best units of theirs.
 
     Raises

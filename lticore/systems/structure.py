@@ -256,7 +256,7 @@ def same_in_blocks(
     return same_in_pairs(combine, x, A.blocks) if isinstance(A, Rotation) else x
 
 
-def states_of(A: Structure[Array], chosen: Array) -> Structure[Array]:
+def states_of(A: Structure, chosen: Any) -> Structure:
     """The structure of the states ``chosen``, (n,) Booleans, both of a block or none; no batch."""
     if isinstance(A, Diagonal):
         return Diagonal(A.poles[chosen])
