@@ -163,7 +163,7 @@ def test_the_core_is_entered_through_its_doors(path):
 
 #: Private names of several modules: of what a decorator registers and nobody calls, and of the two
 #: ways to balance in lticore_torch.compression.
-SHARED = {"_", "_balanced"}
+SHARED = {"_"}
 
 
 def test_a_private_name_means_one_thing():

@@ -146,10 +146,10 @@ def refit_outputs(
     whole = factors[0]
     ridge = zeros_like_shape(real_part(sys.B), sys.batch_shape)
     if every:
-        fitted, held = (_split(x, columns) for x in factors)
+        fitted, held = (_regressors_and_errors(x, columns) for x in factors)
         ridge = _best_ridge(fitted, held, rtol)
         whole = _fold_in(*factors)
-    fitted = _split(whole, columns)
+    fitted = _regressors_and_errors(whole, columns)
     change, rank = _least_change(*fitted, rtol, ridge)
     system, before, after = _refitted(reduced, sys, fitted, change)
     xp = namespace(before)
@@ -205,7 +205,7 @@ def _fold_in(factor: Any, rows: Any) -> Any:
     return xp.linalg.qr(stacked, mode="reduced")[1]
 
 
-def _split(factor: Any, columns: int) -> tuple[Any, Any]:
+def _regressors_and_errors(factor: Any, columns: int) -> tuple[Any, Any]:
     """Regressors and errors."""
     return factor[..., :columns], factor[..., columns:]
 

@@ -65,10 +65,10 @@ def output_error_bound(
         )
     blocks: Any = zip(model.blocks, small.blocks, strict=True)
     systems = [_Systems(full, cut) for full, cut in blocks]
-    return np.concatenate([_bound(model, small, systems, x) for x in batches_of(inputs)])
+    return np.concatenate([_bound_on_batch(model, small, systems, x) for x in batches_of(inputs)])
 
 
-def _bound(
+def _bound_on_batch(
     model: SequenceClassifier, small: SequenceClassifier, systems: list[_Systems], batch: Batch
 ) -> np.ndarray:
     blocks: list[list[Any]] = [list(m.blocks) for m in (model, small)]

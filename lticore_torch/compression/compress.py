@@ -175,13 +175,13 @@ def compress(
         check_plain_parameters(layer)
     if calibration is None:
         systems = [_judged(name, layer) for name, layer in originals.items()]
-        small, reports = _reduced(model, systems, chosen, criteria)
+        small, reports = _with_reduced_layers(model, systems, chosen, criteria)
         return small, _report(method, model, small, reports)
     with _random_state_kept():
         batches = batches_of(calibration)
         target = _choose_loss(loss, model, batches, seed)
         systems = _judged_on_data(model, originals, chosen, batches, target)
-        small, reports = _reduced(model, systems, chosen, criteria)
+        small, reports = _with_reduced_layers(model, systems, chosen, criteria)
         layers = state_space_layers(small)
         predicted = None
         if chosen.on_data:
@@ -243,7 +243,7 @@ def _judged_on_data(
     return [found.get(name) or _judged(name, layer) for name, layer in layers.items()]
 
 
-def _reduced(
+def _with_reduced_layers(
     model: Model, systems: list[Any], method: Method, criteria: Criteria
 ) -> tuple[Model, list[LayerReport]]:
     orders = choose_orders(method, systems, criteria)

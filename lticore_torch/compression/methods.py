@@ -170,7 +170,7 @@ def _by_scores(
     return lticore.allocate_modal_orders(systems, ratio=criteria.ratio, rule=rule)
 
 
-def _balanced(sys: Any, order: int, criteria: Criteria) -> lticore.Reduction:
+def _truncated_balanced(sys: Any, order: int, criteria: Criteria) -> lticore.Reduction:
     return lticore.balanced_truncation(sys, order=order, horizon=criteria.horizon)
 
 
@@ -193,11 +193,13 @@ def _h2(sys: Any, order: int, criteria: Criteria) -> lticore.Reduction:
 
 _ENERGY = ("ratio", "energy")
 METHODS = {
-    "balanced": Method(_by_energy, _balanced, (*_ENERGY, "error"), quadratic=True, selective=True),
+    "balanced": Method(
+        _by_energy, _truncated_balanced, (*_ENERGY, "error"), quadratic=True, selective=True
+    ),
     "balanced-complex": Method(_by_complex_energy, _complex, (*_ENERGY, "error")),
     "data": Method(_by_loss, _on_data, _ENERGY, quadratic=True, selective=True, on_data=True),
     "h2": Method(_by_energy, _h2, _ENERGY, quadratic=True),
-    "tlbt": Method(_by_energy, _balanced, _ENERGY, timed=True, quadratic=True),
+    "tlbt": Method(_by_energy, _truncated_balanced, _ENERGY, timed=True, quadratic=True),
     "tlh2": Method(_by_energy, _h2, _ENERGY, timed=True, quadratic=True),
     "last": Method(partial(_by_scores, "last"), _modal, ("ratio",)),
     "global": Method(partial(_by_scores, "global"), _modal, ("ratio",)),

@@ -116,7 +116,7 @@ def calls_of(
         output = model(*batch.inputs, **batch.keywords)
     capture.check_called(layers.values(), {layers[call.name] for call in calls})
     losses = loss.along(output, number)(output, batch)
-    for call, g in zip(calls, _cotangents(losses.sum(), calls), strict=True):
+    for call, g in zip(calls, _cotangents_of_calls(losses.sum(), calls), strict=True):
         call.cotangent = g
     return calls
 
@@ -129,7 +129,7 @@ def _check_rest(options: dict[str, Any]) -> None:
         )
 
 
-def _cotangents(loss: Tensor, calls: list[Call]) -> list[Tensor]:
+def _cotangents_of_calls(loss: Tensor, calls: list[Call]) -> list[Tensor]:
     if not loss.requires_grad:
         raise ArgumentError(
             "the loss does not depend on any layer through which gradients pass: the model runs "
