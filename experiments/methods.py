@@ -17,16 +17,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lticore_torch import compress
 
 from .config import ReductionConfig, RegularizerConfig, RunConfig
+from .data import Split
 from .loading import load_data
 from .runs import read_json, write_json
 from .train import load_trained
-from .training import evaluate
+from .training import evaluate, total_steps
 
 #: Methods of :func:`lticore_torch.compress` that count steps; they take the data's length.
 _TIMED = ("tlbt", "tlh2")
+#: Options of method "data" by name. Steps and rate were chosen on validation data of the digits.
+ON_DATA: dict[str, dict[str, Any]] = {
+    "data": {},
+    "data-refit": {"refit": True},
+    "data-distilled": {"refit": True, "fine_tune_steps": 400, "learning_rate": 4e-3},
+}
+#: Unlabelled training sequences that these see, and how many at once.
+_CALIBRATION, _AT_ONCE = 1024, 64
 
 
 # ---- variants of a run -------------------------------------------------------------------------
@@ -61,8 +72,16 @@ def after_of(folder: Path) -> dict[str, Any]:
     return read_json(path) if path.exists() else {}
 
 
+def calibration(split: Split) -> list[tuple[tuple[Any, ...], None]]:
+    """Batches of unlabelled sequences, the same for every model."""
+    chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:_CALIBRATION]
+    batches = [split.batch(indices) for indices in chosen.split(_AT_ONCE)]
+    return [(b[:1] if b.lengths is None else (b.inputs, b.lengths), None) for b in batches]
+
+
 def truncate(folder: Path, config: RunConfig, method: str, ratios: Sequence[float]) -> None:
-    """Compress the trained model at each ratio, nothing retrained, and test it.
+    """Compress the trained model at each ratio, nothing retrained but by the methods ``ON_DATA``
+    that say so, and test it.
 
     What after.json holds already is not done again.
     """
@@ -72,10 +91,17 @@ def truncate(folder: Path, config: RunConfig, method: str, ratios: Sequence[floa
     if not missing:
         return
     model, data = load_trained(folder, config), load_data(config.data)
-    horizon = data.length if method in _TIMED else None
+    options: dict[str, Any] = {"method": method}
+    if method in _TIMED:
+        options["horizon"] = data.length
+    if method in ON_DATA:
+        options = {"method": "data", "calibration": calibration(data.train), **ON_DATA[method]}
+        if "fine_tune_steps" in options:  # never more than training had
+            steps = total_steps(config.budget, len(data.train))
+            options["fine_tune_steps"] = min(options["fine_tune_steps"], steps)
     held_out = len(data.validation) > 0
     for ratio in missing:
-        small, report = compress(model, ratio=ratio, method=method, horizon=horizon)
+        small, report = compress(model, ratio=ratio, **options)
         done[f"{ratio:g}"] = {
             "accuracy": evaluate(small, data.test)[1],
             "validation_accuracy": evaluate(small, data.validation)[1] if held_out else None,

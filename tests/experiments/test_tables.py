@@ -6,12 +6,15 @@ import pytest
 import torch
 
 from experiments import methods, sweep
+from experiments.config import Runtime
+from experiments.loading import load_data
 from experiments.methods import after_of, truncate
 from experiments.papers import tables
 from experiments.results import Result
 from experiments.runs import read_lines
 from experiments.sweep import SweepConfig
-from lticore_torch import RotationSSM
+from experiments.train import train
+from lticore_torch import RotationSSM, compress
 
 
 @pytest.fixture
@@ -82,6 +85,30 @@ def test_truncations_are_tested_on_both_splits(tiny, tmp_path, monkeypatch):
     assert [done[ratio]["orders"] for ratio in ("0.5", "0.25")] == [[4], [6]]
     assert done["0.5"]["accuracy"] == 0.25
     assert done["0.5"]["validation_accuracy"] == 0.75
+
+
+def test_truncations_on_data_see_training_sequences_without_labels(tiny, tmp_path, monkeypatch):
+    seen = []
+
+    def compressed(model, *, ratio, **options):
+        seen.append(options)
+        return compress(model, ratio=ratio)
+
+    train(tiny, Runtime(progress=False), tmp_path)
+    monkeypatch.setattr(methods, "compress", compressed)
+    for method in methods.ON_DATA:
+        truncate(tmp_path, tiny, method, [0.5])
+    assert set(after_of(tmp_path)["truncations"]) == set(methods.ON_DATA)
+    assert [options["method"] for options in seen] == ["data"] * 3
+    assert [options.get("refit", False) for options in seen] == [False, True, True]
+    # As many steps as training had, at most.
+    assert seen[2]["fine_tune_steps"] == tiny.budget.steps
+    wanted = load_data(tiny.data).train
+    (inputs,), labels = seen[0]["calibration"][0]
+    assert labels is None
+    assert len(inputs) == min(64, len(wanted))
+    found = wanted.batch(torch.arange(len(wanted))).inputs
+    assert all((found == x).flatten(1).all(dim=1).any() for x in inputs)
 
 
 def test_lines_that_a_kill_cut_are_left_out(tmp_path):
