@@ -508,7 +508,7 @@ def _fixed_point(M: Array, X: Array) -> Array:
         ) from None
 
 
-def _with_dc_gain_of(sys: LTI, reduced: LTI) -> LTI:
+def _with_dc_gain_of(sys: LTI, reduced: Any) -> LTI:
     """What the directions without a value would have added to H(1) goes to D."""
     xp = namespace(sys.B)
     full, small = (frequency_response(x, xp.zeros(1))[..., 0, :, :] for x in (sys, reduced))
