@@ -179,7 +179,7 @@ def compress(
         return small, _report(method, model, small, reports)
     with _random_state_kept():
         batches = batches_of(calibration)
-        target = _choose_loss(loss, model, batches, seed)
+        target = _choose_loss(loss, model, originals, batches, seed)
         systems = _judged_on_data(model, originals, chosen, batches, target)
         small, reports = _with_reduced_layers(model, systems, chosen, criteria)
         layers = state_space_layers(small)
@@ -220,9 +220,11 @@ def _random_state_kept() -> Iterator[None]:
         yield
 
 
-def _choose_loss(loss: Any, model: nn.Module, batches: Batches, seed: int) -> Loss:
+def _choose_loss(
+    loss: Any, model: nn.Module, layers: dict[str, StateSpaceLayer], batches: Batches, seed: int
+) -> Loss:
     first = next(iter(batches))
-    output, _ = capture.run(model, first)
+    output, _ = capture.run(model, first, layers.values())
     return choose_loss(loss, model, output, first.labels, seed)
 
 
