@@ -31,6 +31,7 @@ from ..matrices.factors import directions_of_factors
 from ..systems.doors import LinearLike, SystemLike, as_system
 from ..systems.lti import LTI, replaced
 from ..systems.modes import multiply
+from ..systems.pairs import split_pairs
 from ..systems.quadratic import (
     QuadraticOutputLTI,
     System,
@@ -374,7 +375,7 @@ def _balancing(
     = (t, b, e); ``sizes`` are the diagonals of both Gramians."""
     xp, (t, b, e) = namespace(sigma), units
     count, sigma = sigma.shape[-1], pad_values(sigma, order_of(A))
-    level = rounding * _whole(A, *sizes)  # the same for all scales t
+    level = rounding * _sum_of_sizes(A, *sizes)  # the same for all scales t
     clear = sigma > level
     rank = int(xp.max(xp.sum(xp.astype(clear, xp.int64), axis=-1)))
 
@@ -513,7 +514,7 @@ def _with_dc_gain_of(sys: LTI, reduced: Any) -> LTI:
     xp = namespace(sys.B)
     full, small = (frequency_response(x, xp.zeros(1))[..., 0, :, :] for x in (sys, reduced))
     missing = full - small
-    missing = missing if is_complex(sys.B) else real_part(missing)
+    missing = missing if is_complex(reduced.B) else real_part(missing)
     return replace(reduced, D=missing if reduced.D is None else reduced.D + missing)
 
 
@@ -634,7 +635,7 @@ def _choose_order(
     return check_order(order, sigma.shape[-1])
 
 
-def _whole(A: StateMatrix[Array], p: Array, q: Array) -> Array:
+def _sum_of_sizes(A: StateMatrix[Array], p: Array, q: Array) -> Array:
     """(..., 1) Σ_i ‖R_i‖‖S_i‖ over the states i, for the diagonals p and q of P = R Rᴴ and
     Q = S Sᴴ: eps times this is the size of the rounding errors in SᴴR.
 
@@ -643,9 +644,6 @@ def _whole(A: StateMatrix[Array], p: Array, q: Array) -> Array:
     """
     xp = namespace(p, q)
     if isinstance(A, Rotation):
-        pairs, rest = 2 * A.blocks, slice(2 * A.blocks, None)
-        p, q = (
-            xp.concat([x[..., 0:pairs:2] + x[..., 1:pairs:2], x[..., rest]], axis=-1)
-            for x in (p, q)
-        )
+        parts = (split_pairs(x, A.blocks) for x in (p, q))
+        p, q = (xp.concat([first + second, rest], axis=-1) for first, second, rest in parts)
     return xp.sum(xp.sqrt(p) * xp.sqrt(q), axis=-1, keepdims=True)

@@ -155,6 +155,17 @@ def test_dc_gain_of_directions_without_a_value():
     assert np.isrealobj(found.system.D)
 
 
+def test_dc_gain_by_complex_gramians():
+    """The reduction of a real system by complex Gramians is complex, but for its gain at z = 1."""
+    rng = np.random.default_rng(17)
+    sys, (_, Q) = rotation(rng), pair_of(rng, 8, True)
+    X = rng.standard_normal((8, 2)) + 1j * rng.standard_normal((8, 2))
+    found = lti.balanced_truncation(sys, gramians=(X @ adjoint(X), Q), order=1, match_dc=True)
+    assert np.iscomplexobj(found.system.B)
+    gains = [lti.frequency_response(x, [0.0])[0] for x in (found.system, sys)]
+    np.testing.assert_allclose(*gains, rtol=0, atol=1e-11 * np.abs(gains[1]).max())
+
+
 def test_never_unstable():
     rng = np.random.default_rng(8)
     reflected = 0
