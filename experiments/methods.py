@@ -30,7 +30,8 @@ from .training import evaluate, total_steps
 
 #: Methods of :func:`lticore_torch.compress` that count steps; they take the data's length.
 _TIMED = ("tlbt", "tlh2")
-#: Options of method "data" by name. Steps and rate were chosen on validation data of the digits.
+#: Options of method "data" by name. Of rates 3e-4, 1e-3 and 4e-3 the last did best on sequences
+#: held out, on the digits with seed 0 and 200 steps.
 ON_DATA: dict[str, dict[str, Any]] = {
     "data": {},
     "data-refit": {"refit": True},

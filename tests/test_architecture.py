@@ -161,8 +161,7 @@ def test_the_core_is_entered_through_its_doors(path):
             assert name in getattr(declared, "__all__", lticore.__all__), f"{name} of {module}"
 
 
-#: Private names of several modules: of what a decorator registers and nobody calls, and of the two
-#: ways to balance in lticore_torch.compression.
+#: Private names of several modules: of what a decorator registers and nobody calls.
 SHARED = {"_"}
 
 

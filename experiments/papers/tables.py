@@ -51,7 +51,7 @@ def _truncated(result: Result, method: str, ratio: float) -> dict[str, Any] | No
 
 @dataclass(frozen=True)
 class Truncated:
-    """Accuracy in per cent after truncation, nothing retrained."""
+    """Accuracy in per cent after :func:`experiments.methods.truncate`."""
 
     method: str
     ratio: float

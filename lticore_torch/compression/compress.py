@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
@@ -177,7 +176,7 @@ def compress(
         systems = [_judged(name, layer) for name, layer in originals.items()]
         small, reports = _with_reduced_layers(model, systems, chosen, criteria)
         return small, _report(method, model, small, reports)
-    with _random_state_kept():
+    with torch.random.fork_rng():  # for loaders of data, which shuffle by torch's generator
         batches = batches_of(calibration)
         target = _choose_loss(loss, model, originals, batches, seed)
         systems = _judged_on_data(model, originals, chosen, batches, target)
@@ -211,13 +210,6 @@ def _warn_if_unforeseen(measured: float, predicted: float) -> None:
             PrecisionWarning,
             stacklevel=3,
         )
-
-
-@contextmanager
-def _random_state_kept() -> Iterator[None]:
-    """For loaders of data, which shuffle by torch's generator."""
-    with torch.random.fork_rng():
-        yield
 
 
 def _choose_loss(

@@ -61,7 +61,7 @@ def choose_orders(method: Method, systems: list[Any], criteria: Criteria) -> lis
     """One order per layer, after the checks common to all methods.
 
     ``systems`` holds, for each layer, an LTI (with a batch axis for one per channel), a
-    QuadraticOutputLTI, or the StateGramians of a selective layer.
+    QuadraticOutputLTI, one of both OnData, or the StateGramians of a selective layer.
     """
     if method.timed != (criteria.horizon is not None):
         raise ArgumentError(

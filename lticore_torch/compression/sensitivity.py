@@ -18,10 +18,12 @@ from .losses import Loss
 
 @dataclass
 class Call:
-    """One call of a layer: its input, its keyword arguments, and the cotangent of its output."""
+    """One call of a layer: its input and output, its keyword arguments, and the cotangent of the
+    output."""
 
     name: str
     u: Tensor
+    y: Tensor
     options: dict[str, Any]
     cotangent: Tensor
 
@@ -85,8 +87,8 @@ def first_order_change(
         by_sequence = torch.zeros(batch.count, dtype=torch.float64)
         for call in calls_of(model, layers, number, batch, loss):
             with torch.no_grad():
-                y, z = (x[call.name](call.u, **call.options) for x in (layers, changed))
-            products = call.cotangent.double() * (z.double() - y.double())
+                z = capture.without_state(changed[call.name](call.u, **call.options))
+            products = call.cotangent.double() * (z.double() - call.y.double())
             by_sequence += products.reshape(batch.count, -1).sum(dim=1).cpu()
         total, count = total + float(by_sequence.square().sum()), count + batch.count
     return (total / max(count, 1)) ** 0.5
@@ -109,7 +111,7 @@ def calls_of(
         _check_rest(options)
         # What is added to the output has the cotangent of the output, and is a leaf.
         added = torch.zeros_like(y, requires_grad=True)
-        calls.append(Call(names[module], u.detach(), options, added))
+        calls.append(Call(names[module], u.detach(), y.detach(), options, added))
         return y + added
 
     with capture.evaluating(model), capture.watching(layers.values(), tap):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -66,12 +65,13 @@ def _answers(
     """(inputs of the compressed layer, outputs of the original one, weights), batch by batch."""
     original, layer = pair
     for number, batch in enumerate(batches):
-        wanted = capture.run(model, batch, [original])[1][original]
         given = capture.run(small, batch, [layer])[1][layer]
-        signals = [given.inputs, wanted.outputs]
-        if loss is not None:
+        signals = [given.inputs]
+        if loss is None:
+            signals.append(capture.run(model, batch, [original])[1][original].outputs)
+        else:
             calls = calls_of(model, {"": original}, number, batch, loss)
-            signals.append([call.cotangent for call in calls])
+            signals += [[call.y for call in calls], [call.cotangent for call in calls]]
         for *parts, options in zip(*signals, given.options, strict=True):
             if options.get("state") is not None:
                 raise ArgumentError(
@@ -122,7 +122,7 @@ def distil(
                 break
             _, batch = next(x for x in stream if not _whole_held_out(x[0], count))
             each = _distances(small, model, batch, distance)
-            rows = _rows_held_out(each, count)
+            rows = _rows_held_out(each)
             each = each[~rows] if count < HELD_OUT and not bool(rows.all()) else each
             optimizer.zero_grad()
             each.mean().backward()
@@ -142,7 +142,7 @@ def _rate(step: int, steps: int) -> float:
 
 
 def _cycle(batches: Batches) -> Iterator[tuple[int, Batch]]:
-    for _ in itertools.count():
+    while True:
         yield from enumerate(batches)
 
 
@@ -150,7 +150,7 @@ def _whole_held_out(number: int, count: int) -> bool:
     return count >= HELD_OUT and number % HELD_OUT == HELD_OUT - 1
 
 
-def _rows_held_out(each: Tensor, count: int) -> Tensor:
+def _rows_held_out(each: Tensor) -> Tensor:
     rows = torch.arange(len(each), device=each.device) % HELD_OUT == HELD_OUT - 1
     # Of a few sequences none can be spared.
     return rows if bool(rows.any()) else ~rows
@@ -165,7 +165,7 @@ def _held_out(
         if count >= HELD_OUT and not _whole_held_out(number, count):
             continue
         each = _distances(small, model, batch, distance)
-        each = each if count >= HELD_OUT else each[_rows_held_out(each, count)]
+        each = each if count >= HELD_OUT else each[_rows_held_out(each)]
         total, rows = total + float(each.double().sum()), rows + len(each)
     return total / max(rows, 1)
 

@@ -86,8 +86,7 @@ def watching(
     that it returns takes the place of the output, beside whatever state comes with it."""
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
-        y = output[0] if isinstance(output, tuple) else output  # beside the state
-        changed = look(module, args[0], y, kwargs)
+        changed = look(module, args[0], without_state(output), kwargs)
         if changed is None:
             return None
         return (changed, *output[1:]) if isinstance(output, tuple) else changed
@@ -98,6 +97,11 @@ def watching(
     finally:
         for handle in handles:
             handle.remove()
+
+
+def without_state(output: Any) -> Tensor:
+    """What a layer answers, beside whatever state comes with it."""
+    return output[0] if isinstance(output, tuple) else output
 
 
 def tensor_of(output: Any) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lticore.internal import mapped, to_numpy, truncate
+from lticore.internal import truncate
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +37,6 @@ class OnData:
 
     @cached_property
     def singular_values(self) -> np.ndarray:
-        """(n,) √ of Σ σ_i² over the channels, in units of the loss: what the loss changes by, to
-        first order, without the i-th state of each channel."""
-        whole = mapped(to_numpy, self.sys)
-        sigma = truncate(whole, order=1, gramians=(self.P, self.Q)).reduction.singular_values
+        """(n,) √ of Σ σ_i² over the channels, in units of the loss."""
+        sigma = truncate(self.sys, order=1, gramians=(self.P, self.Q)).reduction.singular_values
         return np.linalg.norm(sigma.reshape(-1, sigma.shape[-1]), axis=0)

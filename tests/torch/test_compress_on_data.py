@@ -210,6 +210,24 @@ def test_the_prediction_is_right_to_first_order(bidirectional):
     assert shares[1] < 0.2 * shares[0]
 
 
+def test_layers_that_return_their_state_are_the_same():
+    class Returning(nn.Module):
+        def __init__(self, layer):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, u):
+            return self.layer(u, return_state=True)[0]
+
+    u, w = signals()
+    layer = make("rotation", 3, 8)
+    options = {"ratio": 0.5, "method": "data", "calibration": u, "loss": weighted(w)}
+    small, report = compress(layer, **options, refit=True)
+    other, again = compress(Returning(layer), **options, refit=True)
+    assert again.predicted_loss_change == pytest.approx(report.predicted_loss_change, rel=1e-12)
+    torch.testing.assert_close(other(u), small(u))
+
+
 def test_cuts_that_first_order_cannot_see_are_reported():
     """At its minimum a square has no slope: with 1e-9 of one, the prediction is far too small."""
     u, _ = signals()
