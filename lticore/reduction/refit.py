@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, Literal
 
 import numpy as np
@@ -29,11 +30,11 @@ from ..systems.sequences import by_system, check_pair, check_signals
 class Refit(Generic[Array]):
     """A system with refitted outputs, and what the data say of it.
 
-    system : LTI with new C, and new D where asked for
+    system : LTI with new C, and new D or diagonal of D where asked for
     residual_before, residual_after : (...) ‖Y − Ŷ‖/‖Y‖, weighted, over all steps of all
         sequences, with the given and with the new outputs (absolute where Y = 0); after ≤ before
-    rank : (...) number of directions of (x̂, u) that the data excite; what lies outside stays as
-        it was
+    rank : (...) number of directions of (x̂, u), or of x̂ where D stays or is diagonal, that the
+        data excite; what lies outside stays as it was
     ridge : (...) the μ that was chosen, 0 without ``held_out``
     samples : number of time steps seen, per system of a batch
     """
@@ -55,7 +56,7 @@ def refit_outputs(
     reduced: LinearLike[Array],
     batches: Iterable[tuple[Array, Array] | tuple[Array, Array, Array]],
     *,
-    feedthrough: bool = False,
+    feedthrough: bool | Literal["diagonal"] = False,
     timing: Literal["delayed", "current"] = "delayed",
     rtol: float = 1e-12,
     held_out: float = 0.0,
@@ -77,8 +78,9 @@ def refit_outputs(
         Outputs of the full system, or measured ones, under these inputs. Each sequence starts from
         x̂ = 0. L and the batch axes may differ from pair to pair; their last axes are those of the
         system's batch, if it has one, and axes before them count as further data.
-    feedthrough : bool
-        Fit D too. A layer whose error bounds are to hold for its timing keeps D.
+    feedthrough : bool or "diagonal"
+        Fit D too, or only its diagonal where there are as many outputs as inputs. A layer whose
+        error bounds are to hold for its timing keeps D.
     timing : "delayed" or "current"
         As in `simulate`.
     rtol : float in [0, 1)
@@ -88,7 +90,7 @@ def refit_outputs(
         Share of the sequences on which a ridge μ is chosen: the correction W of the outputs then
         minimises, of 0, 1e-12 … 100, for the μ that leaves least on sequences it was not fitted to,
 
-            ‖Y − Ŷ − X W‖² + μ ‖W‖²      in the units in which states have norm 1 over the data
+            ‖Y − Ŷ − X W‖² + μ ‖W‖²      in the units in which x̂ and u have norm 1 over the data
 
         and is fitted to all of them in the end. Every ⌊1/held_out⌋-th sequence is held out.
 
@@ -108,7 +110,8 @@ def refit_outputs(
     ------
     ArgumentError
         For no batches or no samples, something else than pairs, rtol or held_out outside [0, 1),
-        fewer sequences than it takes to hold one out.
+        fewer sequences than it takes to hold one out; for feedthrough="diagonal" where inputs and
+        outputs are not as many, or D is not diagonal.
     ShapeError, DtypeError, NonFiniteError, ArrayLibraryError
 
     Source: Golub & Van Loan, Matrix Computations, §5.3, §6.1.4 and §6.5; Demmel, Grigori, Hoemmen &
@@ -120,13 +123,14 @@ def refit_outputs(
         raise ArgumentError(f"held_out must lie in [0, 1), but is {held_out!r}")
     reduced = as_linear(reduced, "reduced")
     sys = in_double(reduced)
+    diagonal = _check_feedthrough(sys, feedthrough)
     every = math.floor(1 / held_out) if held_out else 0
     factors: list[Any] = [None, None]  # of the sequences to fit, of those held out
     sequences = samples = 0
     size: Array | float = 0.0
     for number, batch in enumerate(batches):
         inputs, outputs, weights = _check_batch(sys, number, batch)
-        rows = _rows(sys, inputs, outputs, weights, feedthrough, timing)
+        rows = _rows(sys, inputs, outputs, weights, bool(feedthrough), timing)
         norm = _frobenius_norm(by_system(sys, outputs if weights is None else outputs * weights))
         size = namespace(norm).hypot(norm, size + 0 * norm)
         samples += rows.shape[-2]
@@ -143,20 +147,40 @@ def refit_outputs(
         )
 
     columns = sys.order + (sys.inputs if feedthrough else 0)
+    least_change = partial(_least_change_by_output, order=sys.order) if diagonal else _least_change
     whole = factors[0]
     ridge = zeros_like_shape(real_part(sys.B), sys.batch_shape)
     if every:
         fitted, held = (_regressors_and_errors(x, columns) for x in factors)
-        ridge = _best_ridge(fitted, held, rtol)
+        ridge = _best_ridge(least_change, fitted, held, rtol)
         whole = _fold_in(*factors)
     fitted = _regressors_and_errors(whole, columns)
-    change, rank = _least_change(*fitted, rtol, ridge)
+    change, rank = least_change(*fitted, rtol, ridge)
     system, before, after = _refitted(reduced, sys, fitted, change)
     xp = namespace(before)
     size = xp.where(size > 0, size, xp.ones_like(size))
     single = is_single(reduced.B)
     before, after = (like_precision(x / size, single) for x in (before, after))
     return Refit(system, before, after, rank, ridge, samples)
+
+
+def _check_feedthrough(sys: LTI[Array], feedthrough: bool | str) -> bool:
+    """Whether only the diagonal of D is asked for."""
+    if isinstance(feedthrough, bool):
+        return False
+    if feedthrough != "diagonal":
+        raise ArgumentError(f"feedthrough={feedthrough!r} is not True, False or 'diagonal'")
+    if sys.inputs != sys.outputs:
+        raise ArgumentError(
+            f"feedthrough='diagonal' needs as many outputs as inputs, but there are {sys.outputs} "
+            f"and {sys.inputs}"
+        )
+    if sys.D is not None:
+        xp = namespace(sys.D)
+        off = sys.D * (1 - xp.eye(sys.inputs, dtype=sys.D.dtype))
+        if not holds(off == 0):
+            raise ArgumentError("feedthrough='diagonal' needs a system whose D is diagonal")
+    return True
 
 
 def _check_batch(sys: LTI[Array], number: int, batch: Any) -> list[Any]:
@@ -225,13 +249,18 @@ def _divided(rows: Array, length: int, before: int, every: int) -> tuple[Array, 
     return samples[0], samples[1]
 
 
-def _best_ridge(fitted: tuple[Any, Any], held: tuple[Any, Any], rtol: float) -> Any:
+def _best_ridge(
+    least_change: Callable[..., tuple[Any, Any]],
+    fitted: tuple[Any, Any],
+    held: tuple[Any, Any],
+    rtol: float,
+) -> Any:
     """(...) The μ whose correction, fitted to the one part, leaves least in the other."""
     X, E = held
     xp = namespace(X)
     candidates = zeros_like_shape(real_part(X), (*X.shape[:-2], len(RIDGES))) + xp.asarray(RIDGES)
     left = [
-        _frobenius_norm(E - X @ _least_change(*fitted, rtol, candidates[..., i])[0])
+        _frobenius_norm(E - X @ least_change(*fitted, rtol, candidates[..., i])[0])
         for i in range(len(RIDGES))
     ]
     best = xp.argmin(xp.stack(left, axis=-1), axis=-1, keepdims=True)
@@ -243,15 +272,62 @@ def _least_change(
 ) -> tuple[Array, Array]:
     """(W, rank): the smallest W, in units of the regressors' norms, that minimises
     ‖E − X W‖² + μ ‖W‖²."""
-    xp = namespace(regressors)
-    norms = row_norms(xp.matrix_transpose(regressors))
+    X, norms = _unit_columns(regressors)
+    W, rank = _ridge_solution(X, errors, rtol, ridge)
+    return W / norms[..., None], rank
+
+
+def _least_change_by_output(
+    regressors: Array, errors: Array, rtol: float, ridge: Array, order: int
+) -> tuple[Array, Array]:
+    """(W over a diagonal, rank of the states): output i sees the states and its own input u.
+
+        min over w, d of  ‖e − X w − u d‖² + μ (‖w‖² + |d|²)
+
+    For given d the best w is K (e − u d), K = (XᴴX + μ)⁻¹ Xᴴ. What is left is a parabola in d: with
+    P = 1 − X K = Pᴴ, and uᴴ P u = ‖P u‖² + μ ‖K u‖², which has no cancellation,
+
+        d = (P u)ᴴ e / (uᴴ P u + μ)
+    """
+    (X, norms), (U, sizes) = (
+        _unit_columns(x) for x in (regressors[..., :order], regressors[..., order:])
+    )
+    xp = namespace(X)
+    KU, rank = _ridge_solution(X, U, rtol, ridge)
+    PU = U - X @ KU
+    mu = ridge[..., None]
+    left = _squares(PU) + mu * _squares(KU)
+    # An input that the states tell already is left to them.
+    kept = left > rtol**2
+    d = xp.sum(xp.conj(PU) * errors, axis=-2) / xp.where(kept, left + mu, 1.0)
+    d = xp.where(kept, d, 0.0)
+    W, _ = _ridge_solution(X, errors - U * d[..., None, :], rtol, ridge)
+    diagonal = xp.eye(d.shape[-1], dtype=d.dtype) * (d / sizes)[..., None, :]
+    return xp.concat([W / norms[..., None], diagonal], axis=-2), rank
+
+
+def _squares(X: Array) -> Array:
+    """Of the norms of the columns."""
+    return namespace(X).sum(real_part(namespace(X).conj(X) * X), axis=-2)
+
+
+def _unit_columns(X: Array) -> tuple[Array, Array]:
+    """(X with columns of norm 1, their norms; 1 where a column is zero)."""
+    xp = namespace(X)
+    norms = row_norms(xp.matrix_transpose(X))
     norms = xp.where(norms > 0, norms, xp.ones_like(norms))
-    U, sigma, Vh = xp.linalg.svd(regressors / norms[..., None, :], full_matrices=False)
+    return X / norms[..., None, :], norms
+
+
+def _ridge_solution(X: Array, E: Array, rtol: float, ridge: Array) -> tuple[Array, Array]:
+    """((XᴴX + μ)⁻¹ Xᴴ E on the singular values of X above rtol of the largest, their number)."""
+    xp = namespace(X)
+    U, sigma, Vh = xp.linalg.svd(X, full_matrices=False)
     kept = (sigma > rtol * pad_values(sigma, 1)) & (sigma > 0)
     sigma = xp.where(kept, sigma, xp.ones_like(sigma))
     inverse = xp.where(kept, 1 / (sigma + ridge[..., None] / sigma), 0.0)
-    W = adjoint(Vh) @ (inverse[..., None] * (adjoint(U) @ errors))
-    return W / norms[..., None], xp.sum(xp.astype(kept, xp.int64), axis=-1)
+    rank = xp.sum(xp.astype(kept, xp.int64), axis=-1)
+    return adjoint(Vh) @ (inverse[..., None] * (adjoint(U) @ E)), rank
 
 
 def _refitted(

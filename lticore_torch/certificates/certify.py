@@ -111,7 +111,8 @@ class _Systems:
 
     @cached_property
     def error(self) -> float:
-        return sum(_gain(_difference(a, b)) for a, b in self._pairs)
+        changes = [_difference(a, b) for a, b in self._pairs]
+        return sum(_gain(x) + _feedthrough(x) for x in changes)
 
 
 def certifiable(model: nn.Module) -> bool:
@@ -205,7 +206,5 @@ def _feedthrough(sys: lticore.LTI) -> float:
 
 
 def _difference(first: Any, second: Any) -> lticore.LTI:
-    """first − second; D, which they share, left out."""
-    on_host = (mapped(to_numpy, sys) for sys in (first, second))
-    full, cut = (lticore.LTI(x.A, x.B, x.C, dt=x.dt) for x in on_host)
-    return full - cut
+    full: Any = mapped(to_numpy, first)
+    return full - mapped(to_numpy, second)

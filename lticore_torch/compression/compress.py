@@ -101,8 +101,8 @@ def compress(
         be compressed; no bound.
         "last", "global", "uniform": modes with the highest h∞ scores, states spread by that rule
         (:func:`lticore.allocate_modal_orders`).
-        All come back in the layer's own parameters, conjugate pairs folded. D is untouched, so
-        bounds hold for the layer, up to the rounding that the report states (a PrecisionWarning
+        All come back in the layer's own parameters, conjugate pairs folded. D stays, so bounds
+        hold for the layer, up to the rounding that the report states (a PrecisionWarning
         when it is not small). Layers with quadratic outputs are known to "balanced", "data",
         "h2", "tlbt" and "tlh2", selective ones, which are always judged on data, to "balanced" and
         "data" (:meth:`SelectiveSSM.reduce`), without bounds.
@@ -122,7 +122,7 @@ def compress(
         (Fisher) metric. Else "output", its norm. A function gets the batch as it came.
     seed : int ≥ 0, of the directions of the output that are looked at
     refit : bool
-        Fit C of each compressed layer, one after the other, to the outputs of the original one
+        Fit C and D of each compressed layer, one after the other, to the outputs of the original
         (:func:`lticore.refit_outputs`): inputs are those of the model as reduced and fitted so far.
         With "data" the steps count by the size of the gradient of the loss.
     fine_tune_steps : int ≥ 0

@@ -34,13 +34,14 @@ def refit(
     batches: Batches,
     loss: Loss | None,
 ) -> None:
-    """Outputs C of compressed layers fitted to what the original ones answered.
+    """Outputs C and D of compressed layers fitted to what the original ones answered.
 
     ``layers`` are pairs of an original layer and its compressed one. One after the other, in the
     order in which they are called: inputs are those in the model as far as it is reduced and
     fitted, targets the outputs in the original; every fourth sequence, where there are as many,
-    chooses a ridge. With ``loss`` the steps count by the size of its gradient there. Layers with
-    quadratic outputs and selective ones stay as they are, and so does D.
+    chooses a ridge. With ``loss`` the steps count by the size of its gradient there. D takes over
+    what fast modes that were cut answered at once. Layers with quadratic outputs and selective ones
+    stay as they are.
     """
     changed: dict[nn.Module, StateSpaceLayer] = dict(layers)
     _, seen = capture.run(model, next(iter(batches)), changed)
@@ -50,7 +51,7 @@ def refit(
         if isinstance(layer, SSMLayer) and not isinstance(layer, QuadraticSSM):
             answers = _answers(model, small, (original, layer), batches, loss)
             found = lticore.refit_outputs(
-                layer.to_lti(), answers, timing="current", held_out=held_out
+                layer.to_lti(), answers, feedthrough="diagonal", timing="current", held_out=held_out
             )
             layer.load_lti(found.system)
 

@@ -376,6 +376,94 @@ def test_weights_count_steps():
     )
 
 
+def by_output(X, U, E, mu):
+    """(corrections of C, of the diagonal of D), output by output, by augmented least squares in
+    units of the columns' norms."""
+    found = []
+    for u, e in zip(U.T, E.T, strict=True):
+        own = np.column_stack([X, u])
+        scale = np.linalg.norm(own, axis=0)
+        stacked = np.concatenate([own / scale, np.sqrt(mu) * np.eye(len(scale))])
+        right = np.concatenate([e, np.zeros(len(scale))])
+        found.append(np.linalg.lstsq(stacked, right, rcond=1e-12)[0] / scale)
+    W = np.array(found)
+    return W[:, :-1], W[:, -1]
+
+
+@pytest.mark.parametrize("structure", ["rotation", "complex diagonal"])
+@pytest.mark.parametrize("held_out", [0.0, 0.25])
+def test_a_diagonal_feedthrough_is_fitted_output_by_output(structure, held_out):
+    """With the ridge that serves the sequences held out best, over all outputs together."""
+    rng = np.random.default_rng(22)
+    n, m = 4, 3
+    if structure == "rotation":
+        A = lti.Rotation(rng.uniform(0.5, 0.98, n // 2), rng.uniform(0.1, 3, n // 2))
+    else:
+        A = lti.Diagonal(rng.uniform(0.5, 0.98, n) * np.exp(1j * rng.uniform(0.1, 3, n)))
+    B, C, D = (rng.standard_normal(x) for x in ((n, m), (m, n), (m,)))
+    sys = lti.LTI(A, B.astype(A.dtype), C.astype(A.dtype), np.diag(D).astype(A.dtype))
+    u = white(rng, sys, (8, 9))
+    y = lti.simulate(sys, u, timing="current")
+    y = y + u @ rng.standard_normal((m, m)) + rng.standard_normal((8, 9, m))
+    fit = lti.refit_outputs(
+        sys, [(u, y)], feedthrough="diagonal", timing="current", held_out=held_out
+    )
+    X = np.stack([states_by_stepping(sys, one, "current") for one in u])
+    E = y - lti.simulate(sys, u, timing="current")
+    held = np.arange(8) % 4 == 3
+
+    def fitted(rows, mu):
+        return by_output(*(x[rows].reshape(-1, x.shape[-1]) for x in (X, u, E)), mu)
+
+    mu = 0.0
+    if held_out:
+        left = []
+        for candidate in RIDGES:
+            W, d = fitted(~held, candidate)
+            left.append(np.linalg.norm(E[held] - X[held] @ W.T - u[held] * d))
+        mu = RIDGES[int(np.argmin(left))]
+    assert fit.ridge == mu
+    W, d = fitted(slice(None), mu)
+    size = np.abs(W).max() + np.abs(d).max()
+    assert np.allclose(fit.system.C, sys.C + W, rtol=0, atol=1e-11 * size)
+    assert np.allclose(fit.system.D, sys.D + np.diag(d), rtol=0, atol=1e-11 * size)
+    assert np.count_nonzero(fit.system.D) == m
+
+
+def test_a_diagonal_feedthrough_of_one_channel_is_all_of_it():
+    """For a batch of systems with one input and one output, and where there was no D."""
+    rng = np.random.default_rng(23)
+    sys = build_system(rng, "rotation", batch=(3,), n=4, m=1, p=1)
+    u = white(rng, sys, (5, 3, 20))
+    y = lti.simulate(sys, u) + rng.standard_normal(u.shape)
+    diagonal, whole = (
+        lti.refit_outputs(sys, [(u, y)], feedthrough=kind) for kind in ("diagonal", True)
+    )
+    assert np.allclose(diagonal.system.C, whole.system.C, rtol=0, atol=1e-10)
+    assert np.allclose(diagonal.system.D, whole.system.D, rtol=0, atol=1e-10)
+    assert np.allclose(diagonal.residual_after, whole.residual_after, rtol=1e-12, atol=0)
+    assert np.array_equal(diagonal.rank, np.full(3, 4))
+    assert np.array_equal(whole.rank, np.full(3, 5))
+
+
+def test_inputs_that_the_states_tell_already_keep_their_feedthrough():
+    """A state that is the input itself, and an input that is silent."""
+    rng = np.random.default_rng(24)
+    sys = lti.LTI(lti.Diagonal([0.0, 0.5]), [[1.0, 0], [1, 1]], np.ones((2, 2)), np.eye(2))
+    u = rng.standard_normal((50, 2))
+    silent = u * [1, 0]
+    y = rng.standard_normal((50, 2))
+    fit = lti.refit_outputs(sys, [(silent, y)], feedthrough="diagonal", timing="current")
+    assert np.array_equal(fit.system.D, np.eye(2))
+    X = states_by_stepping(sys, silent, "current")
+    W = np.linalg.lstsq(X, y - silent)[0]
+    assert np.allclose(fit.system.C, W.T, rtol=0, atol=1e-13)
+    # The other output may use its own input, which no state is.
+    fit = lti.refit_outputs(sys, [(u, y)], feedthrough="diagonal", timing="current")
+    assert fit.system.D[0, 0] == 1
+    assert fit.system.D[1, 1] != 1
+
+
 @pytest.mark.parametrize("noise", [0.0, 3.0])
 def test_the_ridge_is_the_one_that_serves_the_sequences_held_out(noise):
     """Each μ by augmented least squares on three of four sequences, tried on the fourth; then on
@@ -433,12 +521,21 @@ NAN = np.full((10, 3), np.nan)
         ([(np.ones((2, 10, 2)), np.ones((3, 10, 3)))], {}, lti.ShapeError, "do not broadcast"),
         ([(U, Y)], {"rtol": 1.0}, lti.ArgumentError, "rtol"),
         ([(U, Y)], {"timing": "late"}, lti.ArgumentError, "timing"),
+        ([(U, Y)], {"feedthrough": "diagonal"}, lti.ArgumentError, "outputs as inputs, but .* 3"),
+        ([(U, Y)], {"feedthrough": "some"}, lti.ArgumentError, "is not True, False or 'diagonal'"),
     ],
 )
 def test_arguments_are_checked(batches, options, error, message):
     reduced = truncated(np.random.default_rng(0))[1]
     with pytest.raises(error, match=message):
         lti.refit_outputs(reduced, batches, **options)
+
+
+def test_a_full_feedthrough_is_not_fitted_by_its_diagonal():
+    sys = build_system(np.random.default_rng(0), "rotation", n=4, feedthrough=True)
+    u = np.ones((10, 2))
+    with pytest.raises(lti.ArgumentError, match="whose D is diagonal"):
+        lti.refit_outputs(sys, [(u, u)], feedthrough="diagonal")
 
 
 def test_data_for_more_systems_than_there_are_is_refused():

@@ -1,5 +1,6 @@
 """compress: every kind of layer by every method, mixtures, calibration, certificates, reports."""
 
+import copy
 import json
 
 import numpy as np
@@ -355,6 +356,23 @@ def test_certificates_hold_after_refitting_too():
     _, report = compress(model, ratio=0.6, calibration=x, refit=True)
     assert report.largest_output_change <= report.output_bound
     assert report.error_bounds == [None, None]
+
+
+@pytest.mark.parametrize("layer", ["rotation", "s4d"])
+def test_certificates_see_a_changed_feedthrough(layer):
+    """Only D differs: the bound is not below the change, and grows as D's largest change does."""
+    model, x = make_model(norm="layer", layer=layer), torch.randn(6, 20, 2)
+    bounds = []
+    for change in (1e-3, 2e-3):
+        other = copy.deepcopy(model)
+        with torch.no_grad():
+            for ssm in ssm_layers(other).values():
+                ssm.D[0] += change
+            moved = (other(x) - model(x)).norm(dim=1).numpy()
+        bounds.append(output_error_bound(model, other, x))
+        assert (moved > 0).all()
+        assert (moved <= bounds[-1]).all()
+    assert np.all(bounds[1] >= 1.9 * bounds[0])
 
 
 @pytest.mark.parametrize("layer", ["selective", "quadratic"])

@@ -366,7 +366,7 @@ def test_frozen_models_and_callers_without_gradients():
 
 def test_refitting_goes_layer_by_layer():
     """The second layer is fitted to its original's outputs, under the inputs that the reduced
-    first one leaves it: by least squares on those."""
+    first one leaves it: by least squares on those, each output on the states and its own input."""
     model = classifier(norm="layer").double()
     x, _ = signals(batch=3, features=2)  # too few sequences to hold any out
     small, _ = compress(model, ratio=0.5, calibration=x, refit=True)
@@ -381,9 +381,10 @@ def test_refitting_goes_layer_by_layer():
     sys = layer.to_lti()
     states = lti.LTI(sys.A, sys.B, np.eye(sys.order))
     X = lti.simulate(states, u.detach().numpy(), timing="current").reshape(-1, sys.order)
-    target = (y - u * layer.D).detach().numpy().reshape(-1, 4)
-    C = np.linalg.lstsq(X, target)[0].T
-    np.testing.assert_allclose(sys.C, C, rtol=0, atol=1e-8 * np.abs(C).max())
+    u, y = (x.detach().numpy().reshape(-1, 4) for x in (u, y))
+    for i, (c, d) in enumerate(zip(sys.C, layer.D.tolist(), strict=True)):
+        expected = np.linalg.lstsq(np.column_stack([X, u[:, i]]), y[:, i])[0]
+        np.testing.assert_allclose([*c, d], expected, rtol=0, atol=1e-8 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("count", [3, 12, 64])
