@@ -1,5 +1,6 @@
 """Sampling of continuous-time systems, against SciPy and against what sampling must keep."""
 
+import mpmath
 import numpy as np
 import pytest
 import scipy.linalg
@@ -168,3 +169,111 @@ def test_triangular_matrices_with_poles_next_to_each_other(apart, lower):
     expected = np.array([[np.exp(first), quotient], [0.0, np.exp(second)]])
     expected = expected.T if lower else expected
     np.testing.assert_allclose(found.A, expected, rtol=1e-14, atol=1e-17)
+
+
+def sampled_by_mpmath(A, B, C, step, method):
+    """((Ā, B̄, C̄), what each entry may be off by in units of eps) as float arrays, in 60 digits.
+
+    The series is one of sums of products only, which are right to n eps of the sums of their sizes,
+    and each doubling of the step doubles that: 1 + ‖A‖Δ times. An elimination that is refined once
+    is right to n eps |M||M⁻¹||X| (Skeel). Both hold for each entry, in all units of the states.
+    """
+    n, m = B.shape
+
+    def plain(X):
+        return np.array(X.tolist(), dtype=object).reshape(X.rows, X.cols)
+
+    def absolute(X):
+        return X.apply(abs)
+
+    with mpmath.workdps(60):
+        A, B, C = (mpmath.matrix(X.tolist()) for X in (A, B, C))
+        one = mpmath.eye(n)
+        if method == "bilinear":
+            pencil = one - A * step / 2
+            M = pencil**-1
+            exact = [M * (one + A * step / 2), M * B * step, C * M]
+            size = absolute(M) * absolute(pencil)
+            sizes = [size * absolute(X) for X in exact[:2]]
+            sizes[0] += absolute(M) * (one + absolute(A) * step / 2)
+            sizes.append(absolute(exact[2]) * absolute(pencil) * absolute(M))
+            factor = 10 * n
+        else:
+
+            def both(A, B):
+                whole = mpmath.zeros(n + m)
+                whole[:n, :n], whole[:n, n:] = A * step, B * step
+                E = mpmath.expm(whole, method="taylor")
+                return E[:n, :n], E[:n, n:]
+
+            exact = [*both(A, B), C]
+            sizes = [*both(absolute(A), absolute(B)), absolute(C) * 0]
+            factor = 40 * n * (1 + float(mpmath.mnorm(A, 1)) * step)
+        return [plain(X) for X in exact], [plain(X) * factor for X in sizes]
+
+
+#: Of chains whose states have even inputs and faint couplings.
+CHAIN = np.array([[0.02, 0.01, 0], [0, -0.6766, 0.01], [0, 0, -1.64]])
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "A",
+    [CHAIN, CHAIN.T, CHAIN + 1e-3 * np.random.default_rng(0).standard_normal((3, 3))],
+    ids=["upper", "lower", "full"],
+)
+@pytest.mark.parametrize("units", [(0, 0, 0), (-100, 60, 7), (140, -160, 30)])
+def test_each_entry_has_its_own_digits(method, A, units):
+    """What evens out A makes B uneven by 2^15 here, whose small rows are right all the same."""
+    up, down = np.ldexp(1.0, units)[:, None], np.ldexp(1.0, np.negative(units))
+    B = np.array([[1, 0.3], [0.5, 1], [1, 2]]) * up
+    A, C = up * A * down, np.array([[1.0, -0.7, 0.4]]) * down
+    sys = lti.discretize(A, B, C, None, 2.0, method)
+    plain = up * 0 + A / up / down
+    exact, sizes = sampled_by_mpmath(plain, B / up, C / down, 2.0, method)
+    found = sys.A / up / down, sys.B / up, sys.C / down
+    for X, value, size in zip(found, exact, sizes, strict=True):
+        assert np.all(np.abs(X - value) <= EPS * size)
+
+
+@pytest.mark.parametrize("step", [1.0, 1e-4])
+def test_slow_states_beside_fast_ones(step):
+    """Poles at −1e8 and −1e-3: 1 − e^{−1e-3} keeps its digits, though eps ‖A‖ is 2e-8."""
+    A = np.array([[-1e8, 3.0], [1e-6, -1e-3]])
+    B, C = np.ones((2, 1)), np.ones((1, 2))
+    sys = lti.discretize(A, B, C, None, step)
+    (A_exact, B_exact, _), _ = sampled_by_mpmath(A, B, C, step, "zoh")
+    # e^{−1e8 Δ} itself is 0, and what is off by eps of the unit matrix is next to it.
+    assert abs(sys.A[1, 1] - A_exact[1, 1]) <= 4 * EPS
+    np.testing.assert_allclose(sys.B, B_exact.astype(float), rtol=100 * EPS)
+    np.testing.assert_allclose(sys.A[0, 1], float(A_exact[0, 1]), rtol=100 * EPS)
+
+
+def test_all_that_is_left_of_fast_states():
+    """e^{−40} is no difference of 1 and 1 − e^{−40}."""
+    sys = lti.discretize([[-40.0, 1.0], [0.0, -41.0]], np.eye(2), np.eye(2))
+    exact = np.exp(-40) * np.array([[1, 1 - np.exp(-1)], [0, np.exp(-1)]])
+    # Each of six doublings doubles what is off, and eps |λ| Δ is what the pole itself may be.
+    np.testing.assert_allclose(sys.A, exact, rtol=100 * 64 * EPS)
+    held = np.diag(-np.expm1([-40, -41]) / [40, 41])
+    held[0, 1] = 1 / (40 * 41)
+    np.testing.assert_allclose(sys.B, held, rtol=100 * EPS, atol=np.exp(-40))
+
+
+@pytest.mark.parametrize("pole", [-1e-310, -1e-320, 1e-320j, 0.0])
+def test_poles_whose_product_with_the_step_underflows(pole):
+    sys = lti.discretize(lti.Diagonal([pole]), [[1.0]], [[1.0]], step=1e-6)
+    assert sys.B[0, 0] == 1e-6
+    assert sys.A.poles[0] == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("structured", [False, True])
+def test_signals_as_large_and_small_as_numbers_go(method, structured):
+    """B̄ C̄ is as large as B C, but B Δ alone is not."""
+    A = lti.Diagonal([-1e12, -2e12]) if structured else np.diag([-1e12, -2e12])
+    B, C = np.full((2, 1), 1e300), np.full((1, 2), 1e-270)
+    plain = lti.discretize(A, np.ones((2, 1)), np.ones((1, 2)), None, 1e10, method)
+    sys = lti.discretize(A, B, C, None, 1e10, method)
+    np.testing.assert_allclose(sys.B / 1e300, plain.B, rtol=10 * EPS)
+    np.testing.assert_allclose(sys.C * 1e270, plain.C, rtol=10 * EPS)
