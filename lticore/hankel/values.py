@@ -65,14 +65,14 @@ def hankel_singular_values(
     size.
 
     Accuracy, "relative": relative errors of 3e-14 to 5e-11 in the smallest values were measured;
-    with several inputs or outputs add the cancellation between them. All is computed a second time,
-    in other coordinates or from factors whose last digits differ, and a PrecisionWarning counts the
-    values that differ by more than 1 %. Cases and methods: docs/accuracy.md.
+    with several inputs or outputs add the cancellation between them. All is computed twice more, in
+    other coordinates or from factors whose last digits differ, and a PrecisionWarning counts the
+    values that differ by more than 0.1 %. Cases and methods: docs/accuracy.md.
 
     Cost: for structured A with n ≥ 1024 and n ≥ 32 max(m, p) O(n r (m + p + r)), linear in n, with
     r the numerical rank (or ``max_rank``), and no n × n matrix; else O(n² (m + p) + n³), the cubic
     part one SVD of the numerical rank. "relative": O(n² (m + p) + n³) with the constant of a Jacobi
-    SVD of order 2n, one batch entry at a time, twice.
+    SVD of order 2n, one batch entry at a time, three times.
 
     Raises
     ------
