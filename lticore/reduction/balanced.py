@@ -299,6 +299,8 @@ class _Balancing(Generic[Array]):
 
     sigma : (..., n) padded with zeros,   clear : which of them stand clear of rounding
     level : (...) size of the rounding errors in σ
+    lost : (...) size √eps Σ ‖R_i‖‖S_i‖ of values that formed Gramians, which hold squares, do not
+        tell from 0; 0 of factors
     count : how many values the factors have, each with such an error; the others are zeros
     rank : largest number of clear values in the batch
     exact : whether these are the Gramians of the system over all time, so that truncation keeps
@@ -310,6 +312,7 @@ class _Balancing(Generic[Array]):
     sigma: Array
     clear: Array
     level: Array
+    lost: Array
     count: int
     rank: int
     exact: bool
@@ -327,7 +330,8 @@ def _balance(
         P, Q, t = formed
         sizes = real_part(diagonal(P)), real_part(diagonal(Q))
         sigma, leading = leading_directions(P, Q)
-        found = _balancing(sys.A, sigma, leading, sizes, (t, b, e), exact=horizon is None)
+        exact = horizon is None
+        found = _balancing(sys.A, sigma, leading, sizes, (t, b, e), exact=exact, formed=True)
         if not has_factors(sys, horizon):
             return found
         order = wanted(found.sigma)
@@ -348,16 +352,18 @@ def _balance_given(sys: System[Array], given: GivenGramians[Array]) -> _Balancin
     sigma, leading = leading_directions(given.P, given.Q)
     sizes = real_part(diagonal(given.P)), real_part(diagonal(given.Q))
     units = given.t, given.b, given.e
-    return _balancing(sys.A, sigma, leading, sizes, units, exact=False, rounding=given.rounding)
+    return _balancing(
+        sys.A, sigma, leading, sizes, units, exact=False, formed=True, rounding=given.rounding
+    )
 
 
 def _tail_is_lost(found: _Balancing, order: int) -> bool:
     """Whether the values that an ``order`` drops are so small that formed Gramians may have lost
-    what they add to the bound: these tell nothing below √eps Σ ‖R_i‖‖S_i‖."""
+    what they add to the bound, √n times what they tell of one value."""
     xp = namespace(found.sigma)
     kept = found.clear & (xp.arange(found.sigma.shape[-1]) < order)
     tail = xp.sum(xp.where(kept, 0.0, found.sigma), axis=-1)
-    told = xp.all(kept, axis=-1) | (tail >= 10 * found.level / EPSILON**0.5)
+    told = xp.all(kept, axis=-1) | (tail >= 10 * kept.shape[-1] ** 0.5 * found.lost)
     return not holds(told)
 
 
@@ -369,6 +375,7 @@ def _balancing(
     units: tuple[Array, Array, Array],
     *,
     exact: bool,
+    formed: bool = False,
     rounding: float = EPSILON,
 ) -> _Balancing[Array]:
     """From directions in states scaled by t and the units (b, e) of :func:`unit_outputs`, ``units``
@@ -395,7 +402,9 @@ def _balancing(
     with np.errstate(over="ignore"):
         whole, level = (scaled(x, e[..., None]) for x in (sigma, level))
     _require_finite(whole)
-    return _Balancing(whole, clear, level[..., 0], count, rank, exact, projections)
+    level = level[..., 0]
+    lost = level / rounding**0.5 if formed else 0 * level
+    return _Balancing(whole, clear, level, lost, count, rank, exact, projections)
 
 
 def _biorthogonal(left: Array, right: Array, kept: Array) -> Array:
@@ -450,10 +459,18 @@ def _truncated(sys: System, found: _Balancing, wanted: int, horizon: int | None)
 
 
 def _bound(found: _Balancing[Array], kept: Array, moved: Array) -> Array:
-    """2 Σ σ_i over the values that are not kept, and what rounding may have added to each; infinite
-    for entries whose poles it ``moved`` across the circle, for all that is known."""
+    """2 Σ σ_i over the values that are not kept, and what rounding may have taken from each;
+    infinite for entries whose poles it ``moved`` across the circle, for all that is known."""
+    # P and Q are right to eps of their diagonals, and σ² to the square of what is ``lost``. Below
+    # that the sum of k values, ⟨S', R'⟩ with R'R'ᴴ and S'S'ᴴ within eps of nothing, is right to √k
+    # times it.
     xp = namespace(found.sigma)
-    dropped = xp.sum(xp.where(kept, 0.0, found.sigma), axis=-1)
+    lost = found.lost[..., None]
+    above = found.sigma > lost
+    whole = xp.where(above, xp.hypot(found.sigma, lost + 0 * found.sigma), found.sigma)
+    dropped = xp.sum(xp.where(kept, 0.0, whole), axis=-1)
+    below = xp.where(kept | above, 0.0, xp.ones_like(whole))
+    dropped = dropped + xp.sqrt(xp.sum(below, axis=-1)) * found.lost
     bound = 2 * (dropped + found.count * found.level)
     return xp.where(moved, xp.full_like(bound, xp.inf), bound)
 
@@ -550,6 +567,7 @@ def _without(stable: LTI, rest: LTI, found: _Balancing, match_dc: bool) -> Reduc
     """The unstable part alone; of the stable one D remains, or its DC gain."""
     xp = namespace(stable.B)
     D, error = stable.D, replaced(stable, D=None)
+    none = xp.zeros_like(found.clear)
     if match_dc:
         gain = frequency_response(stable, xp.zeros(1))[0]
         D = gain if is_complex(stable.B) else real_part(gain)
@@ -558,7 +576,7 @@ def _without(stable: LTI, rest: LTI, found: _Balancing, match_dc: bool) -> Reduc
         system=replace(rest.to_dense(), D=D),
         order=rest.order,
         singular_values=found.sigma,
-        error_bound=2 * (xp.sum(found.sigma, axis=-1) + found.count * found.level),
+        error_bound=_bound(found, kept=none, moved=xp.any(none, axis=-1)),
         h2_error=h2_norm(error),
     )
 

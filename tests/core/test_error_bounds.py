@@ -48,6 +48,23 @@ def test_chains_of_equal_poles(seed):
     assert error <= reduction.error_bound <= 1000 * error
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_clustered_poles_whose_second_value_is_small(seed):
+    """σ_2 is 1e-6 of σ_1: formed Gramians, which hold squares, know it to a thousandth."""
+    rng = np.random.default_rng(seed)
+    poles = (-0.34 + 0.89j) * (1 + 2e-7 * rng.standard_normal((3, 2)).view(complex)[:, 0])
+    B, C = (rng.standard_normal((*shape, 2)).view(complex)[..., 0] for shape in ((3, 1), (3, 3)))
+    sys = lti.LTI(lti.Diagonal(poles), B, C)
+    reduction = lti.balanced_truncation(sys, order=1)
+    # Both responses are sums of terms of 100, right to 1e-14 each.
+    omega = np.angle(poles[0]) + np.concatenate([-np.geomspace(1e-4, 1, 60), np.linspace(0, 1, 61)])
+    difference = sum(
+        sign * lti.frequency_response(x, omega) for sign, x in ((1, sys), (-1, reduction.system))
+    )
+    error = np.linalg.norm(difference, 2, axis=(-2, -1)).max()
+    assert error <= reduction.error_bound <= 2.1 * error
+
+
 @rounding_is_named
 def test_an_integrator_that_is_almost_one():
     """1/(z − 1 + 1e-15) next to mild poles; 2e-16 of its gap are lost in the dense A_r."""
