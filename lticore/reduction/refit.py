@@ -17,13 +17,14 @@ from ..arrays.checks import (
     like_precision,
     to_double,
 )
-from ..arrays.linalg import adjoint, pad_values, real_part
+from ..arrays.linalg import adjoint, log2, pad_values, real_part
 from ..arrays.namespaces import Array, as_array, holds, is_numpy, namespace, zeros_like_shape
 from ..convert.diagonal import row_norms
 from ..errors import ArgumentError, NonFiniteError
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double, in_single
 from ..systems.sequences import by_system, check_pair, check_signals
+from ..systems.signals import scaled
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,8 @@ class Refit(Generic[Array]):
 
     system : LTI with new C, and new D or diagonal of D where asked for
     residual_before, residual_after : (...) ‖Y − Ŷ‖/‖Y‖, weighted, over all steps of all
-        sequences, with the given and with the new outputs (absolute where Y = 0); after ≤ before
+        sequences, with the given and with the new outputs (absolute where Y = 0); after ≤ before;
+        of Ŷ as `simulate` rounds it
     rank : (...) number of directions of (x̂, u), or of x̂ where D stays or is diagonal, that the
         data excite; what lies outside stays as it was
     ridge : (...) the μ that was chosen, 0 without ``held_out``
@@ -274,7 +276,7 @@ def _least_change(
     ‖E − X W‖² + μ ‖W‖²."""
     X, norms = _unit_columns(regressors)
     W, rank = _ridge_solution(X, errors, rtol, ridge)
-    return W / norms[..., None], rank
+    return _over_norms(W, norms[..., None]), rank
 
 
 def _least_change_by_output(
@@ -302,8 +304,8 @@ def _least_change_by_output(
     d = xp.sum(xp.conj(PU) * errors, axis=-2) / xp.where(kept, left + mu, 1.0)
     d = xp.where(kept, d, 0.0)
     W, _ = _ridge_solution(X, errors - U * d[..., None, :], rtol, ridge)
-    diagonal = xp.eye(d.shape[-1], dtype=d.dtype) * (d / sizes)[..., None, :]
-    return xp.concat([W / norms[..., None], diagonal], axis=-2), rank
+    diagonal = xp.eye(d.shape[-1], dtype=d.dtype) * _over_norms(d, sizes)[..., None, :]
+    return xp.concat([_over_norms(W, norms[..., None]), diagonal], axis=-2), rank
 
 
 def _squares(X: Array) -> Array:
@@ -316,7 +318,13 @@ def _unit_columns(X: Array) -> tuple[Array, Array]:
     xp = namespace(X)
     norms = row_norms(xp.matrix_transpose(X))
     norms = xp.where(norms > 0, norms, xp.ones_like(norms))
-    return X / norms[..., None, :], norms
+    return _over_norms(X, norms[..., None, :]), norms
+
+
+def _over_norms(X: Array, norms: Array) -> Array:
+    """X / norms: a complex number divided by a denormal one would be infinite."""
+    size = namespace(norms).round(log2(norms))
+    return scaled(X, -size) / scaled(norms, -size)
 
 
 def _ridge_solution(X: Array, E: Array, rtol: float, ridge: Array) -> tuple[Array, Array]:

@@ -551,3 +551,19 @@ def test_overflowing_states_are_named():
         pytest.raises(lti.NonFiniteError, match="overflow"),
     ):
         lti.refit_outputs(sys, [(np.ones((200, 1)), np.ones((200, 1)))])
+
+
+@pytest.mark.parametrize("turn", [1.0, 1j])
+def test_states_that_are_denormal_numbers(turn):
+    """x_1 = 1e-316: a complex number divided by such a one is infinite."""
+    rng = np.random.default_rng(0)
+    A = np.array([[0, 1e-73 * turn], [0, 0]])
+    B = np.array([[0], [1e-243 * turn]])
+    sys = lti.LTI(A, B, [[1e73, 1e73], [2e73, -1e73]])
+    u = rng.standard_normal((30, 1))
+    y = lti.simulate(sys, u)
+    start = lti.LTI(sys.A, sys.B, 0.7 * sys.C)
+    refit = lti.refit_outputs(start, [(u, y)])
+    assert refit.residual_before == pytest.approx(0.3, rel=1e-12)
+    assert refit.residual_after <= 100 * EPS
+    np.testing.assert_allclose(refit.system.C[:, 1], sys.C[:, 1], rtol=100 * EPS)
