@@ -64,6 +64,8 @@ _CHUNK = 1 << 22
 _MANY = 32
 #: Binary exponents of B and C together up to which states fit beside faint ones.
 _LARGE = 500
+#: Binary exponents of states from which on room is left for terms that cancel, and how much.
+_NEARLY_TOO_LARGE, _ROOM = 900, 200
 #: States that a triangular solve takes one by one.
 _BLOCK = 32
 
@@ -212,9 +214,13 @@ def _row_exponents(A: StateMatrix[Array], X: Array) -> Array:
 
 def _product(C: Array, X: Array, exponent: Array) -> Array:
     """C (2^exponent X), for exponents of rows of about size one that are too large for numbers."""
-    exponent = namespace(X).minimum(exponent, 2000.0 + 0 * exponent)
-    half = namespace(X).floor(exponent / 2)
-    return scaled(C, namespace(X).matrix_transpose(half)) @ scaled(X, exponent - half)
+    xp = namespace(X)
+    exponent = xp.minimum(exponent, 2000.0 + 0 * exponent)
+    half = xp.floor(exponent / 2)
+    # Terms beyond the largest number may cancel.
+    room = xp.clip(xp.max(exponent, axis=-2, keepdims=True) - _NEARLY_TOO_LARGE, 0.0, _ROOM)
+    left, right = scaled(C, xp.matrix_transpose(half)), scaled(X, exponent - half - room)
+    return scaled(left @ right, room)
 
 
 def frequency_response(sys: LinearLike[Array], frequencies: Array) -> Array:

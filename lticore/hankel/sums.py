@@ -241,8 +241,10 @@ def _function_in_units(
     if phi.name == "nuclear":
         return phi, exponent
     xp, unit = namespace(exponent), exponent[..., None]
-    like = xp.broadcast_to(scaled(xp.ones_like(unit), unit), (*exponent.shape, order))
-    e = size_exponent(phi.derivative(like) * like, axes=1)
+    # Values of this size may be too large for φ; those that there are need not be of this size.
+    with np.errstate(over="ignore"):
+        like = xp.broadcast_to(scaled(xp.ones_like(unit), unit), (*exponent.shape, order))
+        e = size_exponent(phi.derivative(like), axes=1) + exponent
     size = e[..., None]
 
     def derivative(sigma: Array) -> Array:

@@ -3,7 +3,7 @@
 import mpmath
 import numpy as np
 import pytest
-from oracles import hankel_values_by_mpmath, inner
+from oracles import EPS, hankel_values_by_mpmath, inner
 
 import lticore as lti
 from lticore.systems.structure import parameters
@@ -126,3 +126,18 @@ def test_badly_scaled_states():
     sys = clustered_rotation()
     t = 10.0 ** np.array([6, 6, -3, -3, 0, 0, 8, -7])
     assert_exact(lti.LTI(sys.A, sys.B * t[:, None], sys.C / t), "nuclear", tolerance=1e-8)
+
+
+def test_squares_of_values_that_fit_though_those_of_the_signals_do_not():
+    """A = 0: σ = |C B| = 1e152 and φ = σ² = 1e304, where ‖B‖‖C‖ is 2e155, whose square is infinite:
+    as many digits are lost as σ is smaller, in a formed Gramian twice."""
+    b, c = 1e77, np.array([1e78, -0.999e78])
+    sys = lti.LTI(lti.Diagonal([0.0, 0.0]), [[b], [b]], [c])
+    value, gradient = lti.hankel_sum_and_gradient(sys, lti.schatten(2))
+    sigma = float(mpmath.mpf(b) * (mpmath.mpf(c[0]) + mpmath.mpf(c[1])))
+    rounding = 100 * EPS * (b * abs(c).sum() / sigma) ** 2
+    assert value == pytest.approx(sigma**2, rel=rounding)
+    np.testing.assert_allclose(gradient.B, 2 * sigma * c[:, None], rtol=rounding)
+    np.testing.assert_allclose(gradient.C, [[2 * sigma * b] * 2], rtol=rounding)
+    # Of |C A B|², and so on, to second order only.
+    np.testing.assert_allclose(gradient.A[0], 0, atol=rounding * sigma**2)

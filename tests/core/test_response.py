@@ -211,3 +211,14 @@ def test_sharp_peaks_of_companion_forms(form, count):
 def test_single_precision(sys):
     assert lti.frequency_response(sys, [0.1]).dtype == np.complex64
     assert lti.impulse_response(sys, 2).dtype == sys.dtype
+
+
+@pytest.mark.parametrize("structured", [False, True])
+def test_terms_beyond_the_largest_number_cancel(structured):
+    """h_k = (3 · 0.5^{k−1} − 2.9 · 0.6^{k−1}) 1e308, of which h_1 = 1e307 and h_4 = −2.5e307."""
+    A = lti.Diagonal([0.5, 0.6]) if structured else np.diag([0.5, 0.6])
+    sys = lti.LTI(A, [[3e200], [-2.9e200]], [[1e108, 1e108]])
+    k = np.arange(5)
+    exact = (3 * 0.5**k - 2.9 * 0.6**k) * 1e308
+    found = lti.impulse_response(sys, 6)[1:, 0, 0]
+    np.testing.assert_allclose(found, exact, rtol=0, atol=10 * EPS * 3 * 1e308)
