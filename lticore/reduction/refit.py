@@ -125,7 +125,7 @@ def refit_outputs(
         raise ArgumentError(f"held_out must lie in [0, 1), but is {held_out!r}")
     reduced = as_linear(reduced, "reduced")
     sys = in_double(reduced)
-    diagonal = _check_feedthrough(sys, feedthrough)
+    diagonal = _asks_for_diagonal(sys, feedthrough)
     every = math.floor(1 / held_out) if held_out else 0
     factors: list[Any] = [None, None]  # of the sequences to fit, of those held out
     sequences = samples = 0
@@ -166,7 +166,7 @@ def refit_outputs(
     return Refit(system, before, after, rank, ridge, samples)
 
 
-def _check_feedthrough(sys: LTI[Array], feedthrough: bool | str) -> bool:
+def _asks_for_diagonal(sys: LTI[Array], feedthrough: bool | str) -> bool:
     """Whether only the diagonal of D is asked for."""
     if isinstance(feedthrough, bool):
         return False
@@ -298,7 +298,7 @@ def _least_change_by_output(
     KU, rank = _ridge_solution(X, U, rtol, ridge)
     PU = U - X @ KU
     mu = ridge[..., None]
-    left = _squares(PU) + mu * _squares(KU)
+    left = _column_squares(PU) + mu * _column_squares(KU)
     # An input that the states tell already is left to them.
     kept = left > rtol**2
     d = xp.sum(xp.conj(PU) * errors, axis=-2) / xp.where(kept, left + mu, 1.0)
@@ -308,7 +308,7 @@ def _least_change_by_output(
     return xp.concat([_over_norms(W, norms[..., None]), diagonal], axis=-2), rank
 
 
-def _squares(X: Array) -> Array:
+def _column_squares(X: Array) -> Array:
     """Of the norms of the columns."""
     return namespace(X).sum(real_part(namespace(X).conj(X) * X), axis=-2)
 
