@@ -178,6 +178,8 @@ class ReductionConfig:
     """After which steps a reduction is attempted."""
     selection: Literal["largest", "smallest", "random", "random-modes"] = "largest"
     """Which balanced states (or modes as they stand) stay; all but "largest" are ablations."""
+    criterion: Literal["balanced", "data"] = "balanced"
+    """Judged by the systems alone, or by what the training steps before excite and notice."""
     moments: Literal["transform", "reset"] = "transform"
     """What becomes of Adam's moments."""
     max_drop: float = 0.0

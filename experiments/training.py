@@ -184,6 +184,7 @@ def build_compressor(
         tolerance=config.amount if config.mode == "tolerance" else None,
         fraction=None if config.mode == "tolerance" else config.amount,
         selection=config.selection,
+        criterion=config.criterion,
         moments=config.moments,
         validate=validate if rollback else None,
         max_drop=config.max_drop,

@@ -308,7 +308,7 @@ _SMOKE = RunConfig(
 )
 
 #: Runs per cell.
-SEEDS: dict[Preset, int] = {"smoke": 2, "small": 2, "paper-short": 1, "paper": 3}
+SEEDS: dict[Preset, int] = {"smoke": 2, "small": 3, "paper-short": 1, "paper": 3}
 
 _SPOKEN = {
     "data": "data",

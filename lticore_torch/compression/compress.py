@@ -124,7 +124,8 @@ def compress(
     refit : bool
         Fit C and D of each compressed layer, one after the other, to the outputs of the original
         (:func:`lticore.refit_outputs`): inputs are those of the model as reduced and fitted so far.
-        With "data" the steps count by the size of the gradient of the loss.
+        With "data" the steps count by the size of the gradient of the loss. Of each layer the fit
+        stays only where it lowers the change of the loss on every fourth batch.
     fine_tune_steps : int ≥ 0
         Adam steps of ``learning_rate`` towards the outputs of the original, in all parameters that
         are trainable: :func:`lticore_torch.compression.tuning.distil`.
@@ -187,7 +188,7 @@ def compress(
             predicted = first_order_change(model, originals, layers, batches, target)
         if refit:
             pairs = list(zip(originals.values(), layers.values(), strict=True))
-            tuning.refit(model, small, pairs, batches, target if chosen.on_data else None)
+            tuning.refit(model, small, pairs, batches, target, weighted=chosen.on_data)
         if fine_tune_steps:
             tuning.distil(
                 small, model, batches, target, steps=fine_tune_steps, learning_rate=learning_rate

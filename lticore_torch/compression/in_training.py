@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -26,8 +27,13 @@ from lticore.internal import (
 
 from ..layers import QuadraticSSM, SSMLayer, ssm_layers, time_invariant_layers
 from ..layers.base import channels, check_plain_parameters
+from ..layers.on_data import OnData
+from .methods import orders_by_loss
 from .moments import change_of_layer, transferred
+from .running import RunningGramians
 
+#: Training steps before a reduction that "data" looks at.
+_LOOKED_AT = 16
 #: A layer is left alone when it would keep more than this share of its states.
 _WORTHWHILE = 0.95
 #: Entries of an optimizer's state that average gradients (1), and squares of gradients (2).
@@ -45,7 +51,7 @@ class ReductionEvent:
 
     step : count of :meth:`InTrainingCompressor.step`
     orders_before, orders : stored real states by layer name
-    energies : share of Σσ that each layer kept
+    energies : share of Σσ that each layer kept, with criterion "data" of Σσ²
     seconds : time it took
     rolled_back : whether an earlier reduction was undone instead; orders are then the old ones
     score : value of ``validate`` at this step
@@ -69,11 +75,13 @@ class InTrainingCompressor:
     event = compressor.step()        # None, or what was reduced
 
     At the given steps every time-invariant layer is balanced, and states that together hold a share
-    τ of the Hankel energy Σσ are cut. A layer that would keep more than 95 % of its states stays as
-    it is. Parameters are new objects afterwards, in the optimizer too, in the same groups with the
-    same settings and step counts: learning-rate schedules, gradient clipping, gradient scalers and
-    checkpoints go on; what else holds on to parameters must be made anew. A model wrapped in
-    ``DistributedDataParallel`` is wrapped again after every event:
+    τ of the Hankel energy Σσ are cut; with ``criterion="data"`` by the Gramians of what the layers
+    met in the training steps before, where all layers together give up a share τ of Σσ². A layer
+    that would keep more than 95 % of its states stays as it is. Parameters are new objects
+    afterwards, in the optimizer too, in the same groups with the same settings and step counts:
+    learning-rate schedules, gradient clipping, gradient scalers and checkpoints go on; what else
+    holds on to parameters must be made anew. A model wrapped in ``DistributedDataParallel`` is
+    wrapped again after every event:
 
         if compressor.step():
             model = DistributedDataParallel(model.module)
@@ -88,8 +96,14 @@ class InTrainingCompressor:
     tolerance : float in [0, 1)
         τ. CompreSSM writes its rule for the share kept, 1 − τ.
     fraction : float in (0, 1)
-        Instead: share of its states that every layer loses at every reduction.
+        Instead: share of its states that every layer loses at every reduction, or with "data" the
+        model, by one threshold on σ² over the layers.
     steps : step numbers at which it may act, counted from 1
+    criterion : "balanced" or "data"
+        Gramians of the systems alone, or of data (:func:`lticore.data_gramians`): states that the
+        inputs excite and the loss notices, in the forward and backward passes of the 16 training
+        steps before each of ``steps``, at the cost of about a forward pass more in these. Layers
+        there must start from rest.
     selection : "largest", or for ablation "smallest", "random" or "random-modes"
         Which balanced states are kept, by their Hankel singular values; with "random-modes" the
         layer is not balanced, and modes as they stand are kept (as in the authors' code), a
@@ -109,9 +123,9 @@ class InTrainingCompressor:
     ------
     ArgumentError
         Also for layers of whose parameters some are made of others, by a parametrisation or by
-        pruning.
+        pruning, and in a reduction by data of layers that no gradient came through.
 
-    Source: Chahine, Nazari, Rus & Rusch, CompreSSM, §3.1.
+    Source: Chahine, Nazari, Rus & Rusch, CompreSSM, §3.1; Otto, Padovan & Rowley (2023) for "data".
     """
 
     def __init__(
@@ -122,6 +136,7 @@ class InTrainingCompressor:
         steps: Iterable[int],
         tolerance: float | None = None,
         fraction: float | None = None,
+        criterion: Literal["balanced", "data"] = "balanced",
         selection: Selection = "largest",
         validate: Callable[[], float] | None = None,
         max_drop: float = 0.0,
@@ -135,6 +150,10 @@ class InTrainingCompressor:
             raise ArgumentError(f"fraction must lie in (0, 1), but is {fraction}")
         if selection not in get_args(Selection):
             raise ArgumentError(f"selection={selection!r} is not one of {get_args(Selection)}")
+        if criterion not in ("balanced", "data"):
+            raise ArgumentError(f"criterion={criterion!r} is not 'balanced' or 'data'")
+        if criterion == "data" and selection != "largest":
+            raise ArgumentError(f"selection={selection!r} is for criterion='balanced'")
         quadratic = any(isinstance(x, QuadraticSSM) for x in ssm_layers(model).values())
         if selection == "random-modes" and quadratic:
             raise ArgumentError("modes of a quadratic layer cannot be kept as they stand")
@@ -154,9 +173,11 @@ class InTrainingCompressor:
         self.validate, self.max_drop, self.moments = validate, max_drop, moments
         self.events: list[ReductionEvent] = []
         self.count = 0
+        self._running = RunningGramians(ssm_layers(model)) if criterion == "data" else None
         self._random = np.random.default_rng(seed)
         self._undo: dict[str, Any] | None = None
         self._finished = False
+        self._look(anew=True)
 
     def step(self) -> ReductionEvent | None:
         """Count a training step and reduce if it is one of ``steps``; call after the optimizer's.
@@ -164,8 +185,11 @@ class InTrainingCompressor:
         Returns the event, or None where nothing changed.
         """
         self.count += 1
-        if self.count not in self.steps or self._finished:
-            return None
+        event = self._reduced() if self.count in self.steps and not self._finished else None
+        self._look(anew=self.count in self.steps)
+        return event
+
+    def _reduced(self) -> ReductionEvent | None:
         start = time.perf_counter()
         score = None if self.validate is None else _of_first_process(float(self.validate()))
         undo = self._undo
@@ -200,6 +224,7 @@ class InTrainingCompressor:
             "random": self._random.bit_generator.state,
             "undo": self._undo,
             "finished": self._finished,
+            "sums": None if self._running is None else self._running.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -208,15 +233,29 @@ class InTrainingCompressor:
         self.events = [ReductionEvent(**event) for event in state["events"]]
         self._random.bit_generator.state = state["random"]
         self._undo = state["undo"]
+        if self._running is not None:
+            self._running.load_state_dict(state["sums"])
 
     # --- choosing ---------------------------------------------------------------------------
 
+    def _look(self, *, anew: bool) -> None:
+        """Look at the next training step if a reduction is near, at what it may be judged by."""
+        if self._running is None:
+            return
+        following = min((s for s in self.steps if s > self.count), default=math.inf)
+        if self._finished or self.count < following - _LOOKED_AT:
+            self._running.stop()
+        elif anew or not self._running.looking:
+            self._running.start()
+
     def _plan(self) -> dict[str, tuple[SSMLayer, list[Any], float]]:
         """(layer, reduced systems of its channels, share of Σσ kept or, of modes as they stand,
-        left) of those worth reducing."""
+        left; with data the share of Σσ²) of those worth reducing."""
         layers = ssm_layers(self.model)
         for layer in layers.values():  # all, before the first is replaced
             check_plain_parameters(layer)
+        if self._running is not None:
+            return self._plan_on_data(layers, self._running.judged())
         balanced = {name: _balanced(layer) for name, layer in layers.items()}
         values = {
             name: np.sum([_padded(x.singular_values, layers[name].order) for x in found], axis=0)
@@ -236,6 +275,25 @@ class InTrainingCompressor:
                 left = values[name][kept].sum()
             total = values[name].sum()
             plan[name] = layer, systems, float(left / total) if total > 0 else 1.0
+        return plan
+
+    def _plan_on_data(
+        self, layers: dict[str, SSMLayer], judged: dict[str, OnData]
+    ) -> dict[str, tuple[SSMLayer, list[Any], float]]:
+        systems = list(judged.values())
+        if self.fraction is None:
+            orders = orders_by_loss(systems, energy=1 - (self.tolerance or 0.0))
+        else:
+            fullest = 1 - len(systems) / sum(sys.order for sys in systems)
+            orders = orders_by_loss(systems, ratio=min(self.fraction, fullest))
+        orders = _of_first_process(orders)
+        plan = {}
+        for (name, layer), sys, order in zip(layers.items(), systems, orders, strict=True):
+            if order < _WORTHWHILE * layer.order:
+                parts = [truncate(x.sys, order=order, gramians=(x.P, x.Q)) for x in channels(sys)]
+                squares = sys.singular_values**2
+                kept = float(squares[:order].sum() / squares.sum())
+                plan[name] = layer, [part.reduction.system for part in parts], kept
         return plan
 
     def _order(self, sigma: np.ndarray) -> int:

@@ -126,11 +126,16 @@ def _by_energy(systems: list[Any], criteria: Criteria) -> list[int]:
 
 
 def _by_loss(systems: list[Any], criteria: Criteria) -> list[int]:
+    return orders_by_loss(systems, ratio=criteria.ratio, energy=criteria.energy)
+
+
+def orders_by_loss(
+    systems: list[Any], *, ratio: float | None = None, energy: float | None = None
+) -> list[int]:
     """One threshold on σ², in units of the loss, over all layers: with ``energy``, that share of
     Σσ² is kept in all."""
     squares = [sys.singular_values**2 for sys in systems]
     left = [np.append(np.cumsum(x[:0:-1])[::-1], 0.0) for x in squares]  # Σ_{i>r} σ_i², r ≥ 1
-    ratio, energy = criteria.ratio, criteria.energy
     if energy is None:
         return lticore.allocate_orders_by_error(left, ratio=ratio)
     if not 0 < energy <= 1:

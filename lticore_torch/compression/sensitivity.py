@@ -30,17 +30,20 @@ class Call:
     @property
     def in_time(self) -> tuple[Tensor, Tensor]:
         """Input and cotangent as the recurrence meets them."""
-        u, g = self.u, self.cotangent
-        return (u.flip(-2), g.flip(-2)) if self.options.get("reverse", False) else (u, g)
+        return in_time(self.u, self.cotangent, self.options)
 
 
 @dataclass
-class _Sums:
+class Sums:
     """P and Q so far, of one layer; whether any cotangent was not zero."""
 
     P: Any = 0.0
     Q: Any = 0.0
     noticed: bool = False
+
+    def add(self, pair: tuple[Any, Any], cotangent: Tensor) -> None:
+        self.P, self.Q = self.P + pair[0], self.Q + pair[1]
+        self.noticed = self.noticed or bool(cotangent.any())
 
 
 def gramians_on_data(
@@ -57,13 +60,10 @@ def gramians_on_data(
     ArgumentError
         Where gradients do not reach a layer, or are all zero.
     """
-    sums, count = {name: _Sums() for name in layers}, 0
+    sums, count = {name: Sums() for name in layers}, 0
     for number, batch in enumerate(batches):
         for call in calls_of(model, layers, number, batch, loss):
-            P, Q = layers[call.name].sums_on(*call.in_time)
-            one = sums[call.name]
-            one.P, one.Q = one.P + P, one.Q + Q
-            one.noticed = one.noticed or bool(call.cotangent.any())
+            sums[call.name].add(layers[call.name].sums_on(*call.in_time), call.cotangent)
         count += batch.count
     for name, one in sums.items():
         if not one.noticed:
@@ -108,7 +108,7 @@ def calls_of(
     calls: list[Call] = []
 
     def tap(module: nn.Module, u: Tensor, y: Tensor, options: dict[str, Any]) -> Tensor:
-        _check_rest(options)
+        check_rest(options)
         # What is added to the output has the cotangent of the output, and is a leaf.
         added = torch.zeros_like(y, requires_grad=True)
         calls.append(Call(names[module], u.detach(), y.detach(), options, added))
@@ -123,11 +123,17 @@ def calls_of(
     return calls
 
 
-def _check_rest(options: dict[str, Any]) -> None:
+def in_time(u: Tensor, g: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Input and cotangent of a call as the recurrence meets them."""
+    return (u.flip(-2), g.flip(-2)) if options.get("reverse", False) else (u, g)
+
+
+def check_rest(options: dict[str, Any]) -> None:
+    """Refuse a call that gives the layer a state."""
     if options.get("state") is not None:
         raise ArgumentError(
             "Gramians from data are of sequences that start from rest, but the model gives a layer "
-            "a state: give whole sequences as calibration"
+            "a state: give whole sequences"
         )
 
 

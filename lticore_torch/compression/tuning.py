@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -32,28 +33,45 @@ def refit(
     small: nn.Module,
     layers: Sequence[tuple[StateSpaceLayer, StateSpaceLayer]],
     batches: Batches,
-    loss: Loss | None,
+    loss: Loss,
+    *,
+    weighted: bool,
 ) -> None:
     """Outputs C and D of compressed layers fitted to what the original ones answered.
 
     ``layers`` are pairs of an original layer and its compressed one. One after the other, in the
     order in which they are called: inputs are those in the model as far as it is reduced and
     fitted, targets the outputs in the original; every fourth sequence, where there are as many,
-    chooses a ridge. With ``loss`` the steps count by the size of its gradient there. D takes over
-    what fast modes that were cut answered at once. Layers with quadratic outputs and selective ones
-    stay as they are.
+    chooses a ridge. Where ``weighted``, steps count by the size of the loss's gradient there. D
+    takes over what fast modes that were cut answered at once.
+
+    A fit that the loss likes less than what was there, on every fourth batch (of fewer than four on
+    every fourth sequence), is given up: least squares see every step by itself, where errors may
+    add up over the steps. Layers with quadratic outputs and selective ones stay as they are.
     """
     changed: dict[nn.Module, StateSpaceLayer] = dict(layers)
     _, seen = capture.run(model, next(iter(batches)), changed)
     held_out = 1 / HELD_OUT if sum(batch.count for batch in batches) >= HELD_OUT else 0.0
+    left = _held_out(batches, lambda batch: _changes(small, model, batch, loss))
     for original in seen:
         layer = changed[original]
         if isinstance(layer, SSMLayer) and not isinstance(layer, QuadraticSSM):
-            answers = _answers(model, small, (original, layer), batches, loss)
+            answers = _answers(model, small, (original, layer), batches, loss if weighted else None)
             found = lticore.refit_outputs(
                 layer.to_lti(), answers, feedthrough="diagonal", timing="current", held_out=held_out
             )
+            before = copy.deepcopy(layer.state_dict())
             layer.load_lti(found.system)
+            now = _held_out(batches, lambda batch: _changes(small, model, batch, loss))
+            if now < left:
+                left = now
+            else:
+                layer.load_state_dict(before)
+
+
+def _changes(small: nn.Module, model: nn.Module, batch: Batch, loss: Loss) -> Tensor:
+    before, after = (capture.run(m, batch)[0] for m in (model, small))
+    return loss.squared_change(before, after, batch)
 
 
 def _answers(
@@ -108,7 +126,7 @@ def distil(
     parameters = [p for p in small.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: _rate(k, steps))
-    count = sum(1 for _ in batches)
+    count = batches.number
     distance = _divergence if loss.kind == "cross-entropy" else _squares
     best, kept = math.inf, [p.detach().clone() for p in parameters]
     stream = _cycle(batches)
@@ -116,7 +134,7 @@ def distil(
     with capture.evaluating(small), capture.evaluating(model):
         for step in range(steps + 1):
             if step in looks:
-                left = _held_out(small, model, batches, count, distance)
+                left = _held_out(batches, lambda x: _distances(small, model, x, distance))
                 if left < best:
                     best, kept = left, [p.detach().clone() for p in parameters]
             if step == steps:
@@ -158,14 +176,14 @@ def _rows_held_out(each: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _held_out(
-    small: nn.Module, model: nn.Module, batches: Batches, count: int, distance: Any
-) -> float:
+def _held_out(batches: Batches, distances: Callable[[Batch], Tensor]) -> float:
+    """Mean over the sequences held out of their distances."""
+    count = batches.number
     total, rows = 0.0, 0
     for number, batch in enumerate(batches):
         if count >= HELD_OUT and not _whole_held_out(number, count):
             continue
-        each = _distances(small, model, batch, distance)
+        each = distances(batch)
         each = each if count >= HELD_OUT else each[_rows_held_out(each)]
         total, rows = total + float(each.double().sum()), rows + len(each)
     return total / max(rows, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import torch
@@ -46,6 +47,14 @@ class Batches:
     """Batches that can be gone through again and again."""
 
     source: Iterable[Any]
+
+    @cached_property
+    def number(self) -> int:
+        """How many there are; a loader that does not know is gone through."""
+        try:
+            return len(self.source)  # type: ignore[arg-type]
+        except TypeError:
+            return sum(1 for _ in self)
 
     def __iter__(self) -> Iterator[Batch]:
         number = -1

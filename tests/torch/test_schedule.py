@@ -442,16 +442,138 @@ def test_transformed_moments_point_where_the_gradient_points():
         assert a @ b / np.linalg.norm(a) / np.linalg.norm(b) > 0.9
 
 
+# --- on data ----------------------------------------------------------------------------------
+
+
+def passes(model, steps):
+    """Inputs and gradients of outputs of each layer while a model trains; its Gramians by them."""
+    seen = {name: [] for name in ssm_layers(model)}
+
+    def hook(name):
+        def record(module, args, kwargs, output):
+            back = (-2,) if kwargs.get("reverse") else ()
+            u = args[0].detach().double().flip(back).numpy()
+            output.register_hook(lambda g: seen[name].append((u, g.double().flip(back).numpy())))
+
+        return record
+
+    for name, layer in ssm_layers(model).items():
+        layer.register_forward_hook(hook(name), with_kwargs=True)
+    train(model, torch.optim.SGD(model.parameters(), lr=0.0), steps)
+    return seen
+
+
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True}], ids=["one way", "both ways"])
+def test_data_are_those_of_the_sixteen_training_steps_before(options):
+    """Layers that stand still: orders by one threshold on σ² of their Gramians, and truncation by
+    these, both from inputs and gradients recorded apart."""
+    model = make_model("rotation", **options)
+    recorded = passes(copy.deepcopy(model), 20)
+    systems = {name: layer.to_lti() for name, layer in ssm_layers(model).items()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    compressor = InTrainingCompressor(model, optimizer, fraction=0.5, steps=[20], criterion="data")
+    assert not any(layer._forward_hooks for layer in ssm_layers(model).values())
+    train(model, optimizer, 20, compressor)
+    assert not any(layer._forward_hooks for layer in ssm_layers(model).values())
+    gramians = {
+        name: lticore.data_gramians(systems[name], found[4:], timing="current")
+        for name, found in recorded.items()
+    }
+    squares = {}
+    for name, (P, Q) in gramians.items():
+        whole = lticore.balanced_truncation(systems[name], order=1, gramians=(P, Q))
+        squares[name] = whole.singular_values**2
+    kept = sorted(np.concatenate(list(squares.values())))[-sum(orders(model)) :]
+    assert sum(orders(model)) == sum(sys.order for sys in systems.values()) // 2
+    frequencies = np.linspace(0, np.pi, 50)
+    for name, layer in ssm_layers(model).items():
+        assert layer.order == sum(squares[name] >= kept[0])
+        truncated = lticore.balanced_truncation(
+            systems[name], order=layer.order, gramians=gramians[name]
+        ).system
+        G, H = (lticore.frequency_response(x, frequencies) for x in (truncated, layer.to_lti()))
+        assert np.abs(G - H).max() < 1e-4 * np.abs(G).max()  # parameters are in float32
+        event = compressor.events[0]
+        share = squares[name][: layer.order].sum() / squares[name].sum()
+        assert event.energies[name] == pytest.approx(share, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_shrinks_on_data_and_trains_on(kind):
+    model = make_model(kind)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    compressor = InTrainingCompressor(
+        model, optimizer, tolerance=0.05, steps=[3, 6], criterion="data"
+    )
+    losses = train(model, optimizer, 9, compressor)
+    assert np.isfinite(losses).all()
+    assert 2 <= sum(orders(model)) < 32
+    assert parameters_of(optimizer) == {id(p) for p in model.parameters()}
+    for event in compressor.events:
+        assert all(0 < share <= 1 for share in event.energies.values())
+
+
+def test_tolerance_on_data_is_of_all_layers_together():
+    model = make_model("rotation")
+    recorded = passes(copy.deepcopy(model), 3)
+    squares = [
+        lticore.balanced_truncation(
+            layer.to_lti(),
+            order=1,
+            gramians=lticore.data_gramians(layer.to_lti(), recorded[name], timing="current"),
+        ).singular_values
+        ** 2
+        for name, layer in ssm_layers(model).items()
+    ]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    compressor = InTrainingCompressor(model, optimizer, tolerance=0.01, steps=[3], criterion="data")
+    train(model, optimizer, 3, compressor)
+    everything = np.sort(np.concatenate(squares))
+    left = [sum(np.sort(x)[: len(x) - r]) for x, r in zip(squares, orders(model), strict=True)]
+    assert sum(left) <= 0.01 * everything.sum() * (1 + 1e-5)
+    # One state less would give up more than the tolerance.
+    assert sum(left) + min(everything[everything > max(left)]) > 0.01 * everything.sum()
+
+
+def test_evaluation_and_steps_without_gradients_do_not_count():
+    model = make_model("rotation")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    compressor = InTrainingCompressor(model, optimizer, fraction=0.5, steps=[1], criterion="data")
+    x, y = batch(torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        model(x)
+    model.eval()
+    cross_entropy(model(x), y).backward()
+    with pytest.raises(ArgumentError, match=r"layer 'blocks.0.ssm': no gradient came through"):
+        compressor.step()
+
+
+def test_layers_that_are_given_a_state_are_refused():
+    layer = RotationSSM(2, 6)
+    compressor = InTrainingCompressor(
+        layer,
+        torch.optim.SGD(layer.parameters(), lr=0.0),
+        fraction=0.5,
+        steps=[1],
+        criterion="data",
+    )
+    assert compressor.events == []
+    _, state = layer(torch.randn(1, 5, 2), return_state=True)
+    with pytest.raises(ArgumentError, match="give whole sequences"):
+        layer(torch.randn(1, 5, 2), state=state)
+
+
 # --- checkpoints and rollback -----------------------------------------------------------------
 
 
-def test_resuming_from_a_checkpoint_changes_nothing(tmp_path):
+@pytest.mark.parametrize("criterion", ["balanced", "data"])
+def test_resuming_from_a_checkpoint_changes_nothing(tmp_path, criterion):
     def start():
         model = make_model("rotation")
         optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
         return model, optimizer
 
-    settings = {"tolerance": 0.05, "steps": [4, 8, 12]}
+    settings = {"tolerance": 0.05, "steps": [4, 8, 12], "criterion": criterion}
     model, optimizer = start()
     compressor = InTrainingCompressor(model, optimizer, **settings)
     generator = torch.Generator().manual_seed(0)
@@ -604,6 +726,8 @@ def test_a_resumed_compressor_can_still_roll_back():
         ({"fraction": 0.1, "max_drop": -1.0}, "max_drop"),
         ({"tolerance": 0.1, "validate": lambda: 0.0}, "fraction"),
         ({"tolerance": 0.1, "steps": [0]}, "steps"),
+        ({"fraction": 0.1, "criterion": "loss"}, "criterion='loss' is not"),
+        ({"fraction": 0.1, "criterion": "data", "selection": "random"}, "selection='random'"),
     ],
 )
 def test_bad_arguments(options, message):
@@ -622,7 +746,7 @@ def test_models_without_linear_layers_are_refused():
 # --- processes --------------------------------------------------------------------------------
 
 
-def _process(rank, folder):
+def _process(rank, folder, criterion):
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo",
@@ -633,7 +757,9 @@ def _process(rank, folder):
     )
     model = torch.nn.parallel.DistributedDataParallel(make_model("rotation", dropout=0.1))
     optimizer = torch.optim.AdamW(model.module.parameters(), lr=3e-3)
-    compressor = InTrainingCompressor(model.module, optimizer, tolerance=0.05, steps=[3, 6])
+    compressor = InTrainingCompressor(
+        model.module, optimizer, tolerance=0.05, steps=[3, 6], criterion=criterion
+    )
     generator = torch.Generator().manual_seed(rank)
     for _ in range(8):
         x, y = batch(generator)
@@ -650,9 +776,10 @@ def _process(rank, folder):
     os._exit(0)
 
 
-def test_two_processes_stay_the_same(tmp_path):
+@pytest.mark.parametrize("criterion", ["balanced", "data"])
+def test_two_processes_stay_the_same(tmp_path, criterion):
     torch.multiprocessing.start_processes(
-        _process, args=(str(tmp_path),), nprocs=2, start_method="spawn"
+        _process, args=(str(tmp_path), criterion), nprocs=2, start_method="spawn"
     )
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     assert first["events"] == second["events"] > 0
