@@ -272,10 +272,19 @@ def _around(
 def _level_crossings(sys: LTI, level: float) -> np.ndarray:
     """Sorted phases ω at which some singular value of H(e^{iω}) equals ``level``.
 
-    They are the unit-circle eigenvalues of the extended symplectic pencil M − zN in the variables
-    (x, λ, u, y), of x⁺ = A x + B u, γ y = C x + D u, λ = Aᴴ λ⁺ + Cᴴ y, γ u = Bᴴ λ⁺ + Dᴴ y: no
-    inverse is taken and γ enters scaled.
+    They are the unit-circle eigenvalues of the pencil of :func:`_symplectic_pencil`.
     """
+    alpha, beta = scipy.linalg.eigvals(*_symplectic_pencil(sys, level), homogeneous_eigvals=True)
+    finite = np.abs(beta) > _ON_CIRCLE * np.abs(alpha)
+    z = alpha[finite] / beta[finite]
+    on_circle = np.abs(np.abs(z) - 1) < _ON_CIRCLE
+    return np.sort(np.angle(z[on_circle]))
+
+
+def _symplectic_pencil(sys: LTI, level: float) -> tuple[np.ndarray, np.ndarray]:
+    """(M, N) of the extended symplectic pencil M − zN in the variables (x, λ, u, y), of
+    x⁺ = A x + B u, γ y = C x + D u, λ = Aᴴ λ⁺ + Cᴴ y, γ u = Bᴴ λ⁺ + Dᴴ y with the level γ: no
+    inverse is taken and γ enters scaled."""
     A, B, C = sys.A, sys.B, sys.C
     n, m, p = sys.order, sys.inputs, sys.outputs
     D = np.zeros((p, m)) if sys.D is None else sys.D
@@ -299,8 +308,4 @@ def _level_crossings(sys: LTI, level: float) -> np.ndarray:
     put(M, y, x, C / scale)
     put(M, y, u, D / level)
     put(M, y, y, -np.eye(p))
-    alpha, beta = scipy.linalg.eigvals(M, N, homogeneous_eigvals=True)
-    finite = np.abs(beta) > _ON_CIRCLE * np.abs(alpha)
-    z = alpha[finite] / beta[finite]
-    on_circle = np.abs(np.abs(z) - 1) < _ON_CIRCLE
-    return np.sort(np.angle(z[on_circle]))
+    return M, N

@@ -27,7 +27,7 @@ from ..hankel.directions import leading_directions
 from ..hankel.given_gramians import GivenGramians, check_gramians
 from ..hankel.gramians import scaled_factors, scaled_gramians
 from ..hankel.values import has_factors, modes_cancel
-from ..matrices.factors import directions_of_factors
+from ..matrices.factors import directions_of_factors, pivoted_cholesky
 from ..systems.doors import LinearLike, SystemLike, as_system
 from ..systems.lti import LTI, replaced
 from ..systems.modes import multiply
@@ -349,7 +349,10 @@ def _balance(
 
 
 def _balance_given(sys: System[Array], given: GivenGramians[Array]) -> _Balancing[Array]:
-    sigma, leading = leading_directions(given.P, given.Q)
+    # Of pairs of lower rank n roundings are left, which LAPACK's xPSTRF drops as well.
+    rtol = sys.order * given.rounding / 2
+    R, S = (pivoted_cholesky(X, rtol=rtol) for X in (given.P, given.Q))
+    sigma, leading = directions_of_factors(R, S)
     sizes = real_part(diagonal(given.P)), real_part(diagonal(given.Q))
     units = given.t, given.b, given.e
     return _balancing(

@@ -5,10 +5,13 @@ import warnings
 import flint
 import numpy as np
 import pytest
+import scipy.linalg
 import scipy.signal
 from oracles import EPS
 
 import lticore as lti
+from lticore.analysis import hinf as _hinf
+from lticore.analysis.hinf import _ON_CIRCLE
 
 #: (type, critical frequencies as shares of π); the last is a band of 1 %.
 BANDS = {
@@ -81,6 +84,19 @@ def _rounding(sys, omega, gain):
     return EPS * float((y @ (np.abs(sys.A) + np.eye(n)) @ x)[0, 0]) / gain
 
 
+def _rounding_of_crossings(sys, peak):
+    """What QZ, which is right to eps of the norm of its pencil, may do to the eigenvalue next to
+    the circle just below the peak, by its condition."""
+    unit, exponent = _hinf._system_of_size_one(sys)
+    dense, _ = _hinf.in_best_units(unit.to_dense())
+    M, N = _hinf._symplectic_pencil(dense, (1 - _hinf._BELOW) * peak / 2.0**exponent)
+    z, left, right = scipy.linalg.eig(M, N, left=True)
+    k = np.argmin(np.abs(np.abs(z) - 1))
+    y, x = left[:, k], right[:, k]
+    size = np.linalg.norm(M) + np.linalg.norm(N)
+    return EPS * size * np.linalg.norm(x) * np.linalg.norm(y) / abs(y.conj() @ N @ x)
+
+
 @pytest.mark.parametrize("form", ["controllable", "observable"])
 @pytest.mark.parametrize("band", BANDS)
 @pytest.mark.parametrize("family", FILTERS)
@@ -105,7 +121,9 @@ def test_filters_of_all_families_in_companion_forms(family, band, form):
         share = _rounding(sys, omega, peak)
         if caught:
             assert all(issubclass(w.category, lti.PrecisionWarning) for w in caught)
-            assert share > 1e-7, (order, share, str(caught[0].message))
+            blind = _rounding_of_crossings(sys, peak) > _ON_CIRCLE
+            said = str(caught[0].message)
+            assert share > 1e-7 or (blind and "lower bound" in said), (order, share, said)
             continue
         assert abs(found / peak - 1) <= 1e-8 + 4 * share, (order, found, peak, share)
         right += 1

@@ -291,10 +291,17 @@ def balancing_scale(P, Q, unit, blocks):
     for x in (p, q):
         for i in range(0, 2 * blocks, 2):
             x[i] = x[i + 1] = (x[i] + x[i + 1]).mid()
-    return [
-        (q[i] / p[i]).root(4).mid() if p[i] > 0 and q[i] > 0 else arb(2) ** -int(unit[i])
-        for i in range(len(p))
-    ]
+    # States that only one of both sees count as much as the largest of the others.
+    level = largest((x * y).sqrt().mid() for x, y in zip(p, q, strict=True) if x > 0 and y > 0)
+    return [_balancing_one(x, y, level, int(e)) for x, y, e in zip(p, q, unit, strict=True)]
+
+
+def _balancing_one(p, q, level, unit):
+    if p > 0 and q > 0:
+        return (q / p).root(4).mid()
+    if level > 0 and (p > 0 or q > 0):
+        return ((level / p) if p > 0 else (q / level)).sqrt().mid()
+    return arb(2) ** -unit
 
 
 def balanced_sizes(P, Q, scale):
