@@ -269,12 +269,20 @@ def _report(
 
 def _copied(model: Model) -> Model:
     try:
-        return copy.deepcopy(model)
+        small = copy.deepcopy(model)
     except RuntimeError as error:
         raise ArgumentError(
             f"{type(model).__name__} cannot be copied ({error}): pruned modules keep tensors that "
             "were computed, so call torch.nn.utils.prune.remove on each of them first"
         ) from error
+    for original, copied in zip(model.modules(), small.modules(), strict=True):
+        if "forward" in vars(copied) and copied.forward is original.forward:
+            raise ArgumentError(
+                f"the forward of a {type(original).__name__} was replaced by a function that "
+                "copies share, so that the copy would run the original: compile with "
+                "module.compile() or torch.compile(module) instead of its forward"
+            )
+    return small
 
 
 def _judged(name: str, layer: StateSpaceLayer) -> Any:

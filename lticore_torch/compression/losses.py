@@ -86,7 +86,7 @@ def choose_loss(loss: Any, model: nn.Module, output: Any, labels: Any, seed: int
     y = capture.tensor_of(output)
     integers = isinstance(labels, Tensor) and not labels.is_floating_point()
     logits = (
-        isinstance(model, SequenceClassifier)
+        isinstance(capture.unwrapped(model), SequenceClassifier)
         or isinstance(getattr(output, "logits", None), Tensor)
         or (integers and y.shape[-1] > 1 and labels.shape == y.shape[:-1])
     )

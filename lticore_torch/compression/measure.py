@@ -40,8 +40,9 @@ def measure(model: Any, small: Any, batches: Batches, loss: Loss, *, certify: bo
         change += float(each.clamp(min=0).sum())
         sequences += len(each)
     # Refitting changes systems only, which the bound compares as they are.
-    certify = certify and certifiable(model)
-    bound = float(output_error_bound(model, small, batches).max()) if certify else None
+    full, cut = capture.unwrapped(model), capture.unwrapped(small)
+    certify = certify and certifiable(full)
+    bound = float(output_error_bound(full, cut, batches).max()) if certify else None
     return Measured(
         output_change=(squares / size) ** 0.5 if size > 0 else squares**0.5,
         largest_output_change=largest,

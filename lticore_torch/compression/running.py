@@ -88,7 +88,8 @@ class RunningGramians:
                 raise ArgumentError(
                     f"layer '{name}': no gradient came through its output in the training steps "
                     "before the reduction; criterion='data' needs forward and backward passes in "
-                    "training mode"
+                    "training mode, of a model that is not compiled then: see "
+                    "torch.compiler.set_stance"
                 )
         return {
             name: layer.judged_by(everywhere[name].P, everywhere[name].Q)

@@ -60,7 +60,7 @@ def check_called(watched: Iterable[nn.Module], seen: Iterable[nn.Module]) -> Non
         if module not in found:
             raise ArgumentError(
                 f"{type(module).__name__} was not called when the model ran on the given data, or "
-                "not as a module: a compiled or exported model runs without its modules, so give "
+                "not as a module: an exported or traced model runs without its modules, so give "
                 "the one it was made of"
             )
 
@@ -83,7 +83,10 @@ def watching(
     look: Callable[[nn.Module, Tensor, Tensor, dict[str, Any]], Tensor | None],
 ) -> Iterator[None]:
     """``look``\\ (module, input, output, keyword arguments) at every call of the modules; a tensor
-    that it returns takes the place of the output, beside whatever state comes with it."""
+    that it returns takes the place of the output, beside whatever state comes with it.
+
+    What is compiled runs as written meanwhile: compiled code knows nothing of hooks.
+    """
 
     def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
         changed = look(module, args[0], without_state(output), kwargs)
@@ -93,10 +96,22 @@ def watching(
 
     handles = [module.register_forward_hook(hook, with_kwargs=True) for module in modules]
     try:
-        yield
+        with torch.compiler.set_stance("force_eager"):
+            yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def unwrapped(model: Any) -> Any:
+    """The model inside what torch.compile and data-parallel training wrap around it."""
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif isinstance(inside := getattr(model, "_orig_mod", None), nn.Module):
+            model = inside
+        else:
+            return model
 
 
 def without_state(output: Any) -> Tensor:

@@ -1,5 +1,6 @@
 """compress on data: Gramians of inputs and cotangents, calibration in every form, predictions."""
 
+import copy
 import itertools
 import warnings
 
@@ -14,6 +15,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import lticore as lti
 from lticore.errors import ArgumentError, NonFiniteError, PrecisionWarning
 from lticore_torch import (
+    LRU,
+    S4D,
     Bidirectional,
     RotationSSM,
     SequenceClassifier,
@@ -522,6 +525,92 @@ def test_bad_input(model, calibration, options, error, message):
     options = {"ratio": 0.5, "method": "data", **options}
     with pytest.raises(error, match=message):
         compress(model, calibration=calibration, **options)
+
+
+@pytest.mark.parametrize("ran", [False, True], ids=["new", "has run"])
+def test_compiled_models_are_compressed_as_they_are_written(ran):
+    """Compiled code knows nothing of hooks; the result is compiled too."""
+    model = classifier()
+    x = torch.randn(8, 20, 2)
+    expected, report = compress(model, ratio=0.5, method="data", calibration=x, refit=True)
+    for compiled in (torch.compile(model, backend="eager"), copy.deepcopy(model)):
+        if compiled is not model and not hasattr(compiled, "_orig_mod"):
+            compiled.compile(backend="eager")
+        before = compiled(x) if ran else None
+        small, again = compress(compiled, ratio=0.5, method="data", calibration=x, refit=True)
+        assert again.orders == report.orders
+        assert again.loss_change == pytest.approx(report.loss_change, rel=1e-4)
+        torch.testing.assert_close(small(x), expected(x), rtol=1e-5, atol=1e-6)
+        if ran:
+            torch.testing.assert_close(compiled(x), before, rtol=1e-5, atol=1e-6)
+
+
+def test_a_forward_that_a_copy_would_share_is_refused():
+    model = classifier()
+    model.forward = torch.compile(model.forward, backend="eager")
+    with pytest.raises(ArgumentError, match=r"SequenceClassifier was replaced .* module.compile"):
+        compress(model, ratio=0.5)
+
+
+def test_data_parallel_models_count_as_what_they_wrap():
+    model, x = classifier(norm="layer"), torch.randn(8, 20, 2)
+    _, plain = compress(model, ratio=0.5, method="data", calibration=x)
+    small, report = compress(nn.DataParallel(model), ratio=0.5, method="data", calibration=x)
+    assert isinstance(small, nn.DataParallel)
+    assert report.orders == plain.orders
+    assert report.output_bound == pytest.approx(plain.output_bound)
+    assert report.loss_change == pytest.approx(plain.loss_change)
+
+
+def test_exported_models_are_refused():
+    model = classifier().eval()
+    exported = torch.export.export(model, (torch.randn(4, 20, 2),)).module()
+    with pytest.raises(ArgumentError, match="contains no state-space layer"):
+        compress(exported, ratio=0.5, method="data", calibration=X)
+
+
+class Theirs(nn.Module):
+    """A user's own model: modules by other names, keyword arguments, layers called twice, an output
+    among others."""
+
+    def __init__(self):
+        super().__init__()
+        self.take = nn.Linear(3, 4)
+        self.mixers = nn.ModuleList([LRU(4, 8), S4D(4, 4)])
+        self.norm = nn.LayerNorm(4)
+        self.give = nn.Linear(4, 5)
+
+    def forward(self, *, tokens, scale=1.0):
+        h = self.take(tokens) * scale
+        for mixer in self.mixers:
+            h = self.norm(h + torch.tanh(mixer(h)))
+        h = h + self.mixers[0](h)  # shared
+        return {"hidden": h.mean(dim=1), "scores": self.give(h[:, -1])}
+
+
+@pytest.mark.filterwarnings("ignore::lticore.PrecisionWarning")
+def test_models_of_other_people():
+    """Predicted and measured change agree while few states go, whatever the model is made of."""
+    torch.manual_seed(1)
+    model = Theirs()
+    loader = [{"tokens": torch.randn(8, 60, 3), "scale": 0.5} for _ in range(4)]
+
+    def loss(output, batch):
+        return output["scores"].square().sum(dim=-1)
+
+    small, report = compress(
+        model,
+        orders=[6, 2],
+        method="data",
+        calibration=loader,
+        loss=loss,
+        refit=True,
+        fine_tune_steps=3,
+    )
+    assert report.orders == [6, 2]
+    assert set(small(**loader[0])) == {"hidden", "scores"}
+    _, plain = compress(model, orders=[7, 3], method="data", calibration=loader, loss=loss)
+    assert 0.5 < plain.predicted_loss_change / plain.loss_change < 2
 
 
 def test_outputs_without_a_tensor():
