@@ -65,7 +65,7 @@ _MANY = 32
 #: Binary exponents of B and C together up to which states fit beside faint ones.
 _LARGE = 500
 #: Binary exponents of states from which on room is left for terms that cancel, and how much.
-_NEARLY_TOO_LARGE, _ROOM = 900, 200
+_NEARLY_TOO_LARGE, _ROOM = 900.0, 200.0
 #: States that a triangular solve takes one by one.
 _BLOCK = 32
 
