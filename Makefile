@@ -26,7 +26,7 @@ $(INSTALLED): pyproject.toml $(PINS)
 		--constraint $(PINS) --editable '.[$(EXTRA)]'
 	touch $(INSTALLED)
 
-demo: setup  ## Train, compress and report on real digits (about 2 minutes), into runs/demo
+demo: setup  ## Train, compress and report on real digits (about 4 minutes), into runs/demo
 	$(BIN)/python -m experiments demo
 
 # One process for each core, each with one BLAS thread.

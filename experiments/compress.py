@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
+from lticore.errors import PrecisionWarning
 from lticore_torch import CompressionReport, compress
 
 from .data import SequenceData
@@ -23,16 +26,20 @@ class TruncationPoint:
 
 
 def truncation_sweep(
-    model: nn.Module, data: SequenceData, ratios: Sequence[float], method: str = "balanced"
+    model: nn.Module, data: SequenceData, ratios: Sequence[float], **how: Any
 ) -> list[TruncationPoint]:
-    """Compress the trained model at each ratio, without any retraining, and test it.
+    """Compress the trained model at each ratio, as the options of :func:`lticore_torch.compress`
+    say, and test it.
 
     At ratio 0 the accuracy is that of the model as trained; the report beside it is that of a
     compression which only drops states without energy.
     """
     points = []
     for ratio in (0.0, *ratios):
-        small, report = compress(model, ratio=ratio, method=method)
+        with warnings.catch_warnings():
+            # Cuts that are too deep show in the accuracy.
+            warnings.simplefilter("ignore", PrecisionWarning)
+            small, report = compress(model, ratio=ratio, **how)
         tested = small if ratio else model
         points.append(TruncationPoint(ratio, evaluate(tested, data.test)[1], report))
     return points

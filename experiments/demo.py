@@ -1,7 +1,9 @@
-"""The demonstration: the same classifier trained without and with Hankel regularisation.
+"""The demonstration: the same classifier trained without and with Hankel regularisation, and the
+first compressed in three ways.
 
-Expected (2 cores, about 3 minutes): 99 % and 98 % before compression; with nine tenths of the
-states removed the regularised model keeps about 90 %, the other about 20 %.
+Expected (2 cores, about 4 minutes): 99 % and 98 % before compression; with nine tenths of the
+states removed standard truncation keeps about 30 %, by data 40 %, by data and distilled 94 %, and
+the regularised model without any of it 89 %.
 Command: python -m experiments demo
 """
 
@@ -15,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from lticore.errors import ArgumentError
 
@@ -31,6 +34,7 @@ from .config import (
 )
 from .demo_report import print_table, write_report
 from .loading import load_data
+from .methods import calibration
 from .train import load_trained, train
 
 #: The demo has no use for a validation split: its settings are fixed.
@@ -65,6 +69,10 @@ class DemoConfig:
     """One training run per method and seed."""
     truncation_ratios: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
     """Shares of states to remove."""
+    calibration: int = 1024
+    """Training sequences without labels that compression by data sees."""
+    fine_tune_steps: int = 200
+    """Steps of distillation on these."""
     hankel_weight: float = 7e-3
     """Weight of the Hankel regulariser of the method "hsvr"."""
     features: int = 32
@@ -82,6 +90,9 @@ class DemoConfig:
         if not self.hankel_weight > 0:
             raise ArgumentError(f"hankel_weight must be positive, but is {self.hankel_weight}")
         _run(self, self.hankel_weight, 0)  # refuses what runs refuse, now
+        for name in ("calibration", "fine_tune_steps"):
+            if getattr(self, name) < 1:
+                raise ArgumentError(f"{name} must be positive, but is {getattr(self, name)}")
         if not self.seeds:
             raise ArgumentError("seeds is empty: there is nothing to train")
         if len(set(self.seeds)) < len(self.seeds):
@@ -101,17 +112,23 @@ def demo(config: DemoConfig) -> dict[str, Any]:
     start = time.perf_counter()
     config.output.mkdir(parents=True, exist_ok=True)  # fails now rather than after training
     data = load_data(_DATA)
-    weights = {"none": 0.0, "hsvr": config.hankel_weight}
-    methods = {}
-    for method, weight in weights.items():
-        sweeps = []
-        for seed in config.seeds:
-            run = _run(config, weight, seed)
-            folder = config.output / "runs" / run.slug
-            train(run, Runtime(tensorboard=False), folder)
-            model = load_trained(folder, run)
-            sweeps.append(truncation_sweep(model, data, config.truncation_ratios))
-        methods[method] = _summarise(sweeps)
+    on_data: dict[str, Any] = {
+        "method": "data",
+        "calibration": calibration(data.train, data.length),
+    }
+    distilled: dict[str, Any] = {
+        "refit": True,
+        "fine_tune_steps": config.fine_tune_steps,
+        "learning_rate": config.train.learning_rate,
+    }
+    methods: dict[str, Any] = {}
+    plain: dict[str, dict[str, Any]]
+    plain = {"none": {}, "data": on_data, "distilled": on_data | distilled}
+    for weight, ways in ((0.0, plain), (config.hankel_weight, {"hsvr": {}})):
+        models = [_trained(config, weight, seed) for seed in config.seeds]
+        for name, how in ways.items():
+            sweeps = [truncation_sweep(x, data, config.truncation_ratios, **how) for x in models]
+            methods[name] = _summarise(sweeps)
     summary = {
         "truncation_ratios": list(config.truncation_ratios),
         "methods": methods,
@@ -130,6 +147,13 @@ def demo(config: DemoConfig) -> dict[str, Any]:
     write_report(summary, config.output)
     print(f"\nWritten to {config.output}: report.html, summary.json and the pictures")
     return summary
+
+
+def _trained(config: DemoConfig, weight: float, seed: int) -> nn.Module:
+    run = _run(config, weight, seed)
+    folder = config.output / "runs" / run.slug
+    train(run, Runtime(tensorboard=False), folder)
+    return load_trained(folder, run)
 
 
 def _run(config: DemoConfig, weight: float, seed: int) -> RunConfig:

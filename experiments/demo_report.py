@@ -19,9 +19,16 @@ from lticore_torch.files import write_atomically
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
-#: What each method is called, and its colour (distinguishable without colour vision).
-LABELS = {"none": "no regularisation", "hsvr": "Hankel regularisation"}
-COLOURS = {"none": "#D55E00", "hsvr": "#0072B2"}
+#: What each way is called, and its colour (distinguishable without colour vision).
+LABELS = {
+    "none": "standard truncation",
+    "data": "truncation by data",
+    "distilled": "by data, refit and distilled",
+    "hsvr": "trained with Hankel regularisation",
+}
+COLOURS = {"none": "#D55E00", "data": "#E69F00", "distilled": "#009E73", "hsvr": "#0072B2"}
+#: Those that are judged by Hankel singular values, one for each kind of training.
+_HANKEL = {"none": "no regularisation", "hsvr": "Hankel regularisation"}
 
 #: Settings of matplotlib for all figures.
 STYLE: Any = {
@@ -40,10 +47,10 @@ def print_table(summary: dict[str, Any]) -> None:
     ratios = _ratios(summary)
     seeds = ", ".join(map(str, summary["seeds"]))
     print(f"\nTest accuracy (%), mean over seeds {seeds}, by share of states removed")
-    print(f"{'':<24}" + "".join(f"{float(r):>7.0%}" for r in ratios))
+    print(f"{'':<36}" + "".join(f"{float(r):>7.0%}" for r in ratios))
     for name, method in summary["methods"].items():
         cells = "".join(f"{100 * method['accuracy'][r]:>7.1f}" for r in ratios)
-        print(f"{LABELS[name]:<24}{cells}")
+        print(f"{LABELS[name]:<36}{cells}")
 
 
 def write_report(summary: dict[str, Any], folder: Path) -> None:
@@ -61,6 +68,7 @@ def write_report(summary: dict[str, Any], folder: Path) -> None:
     page = environment.get_template("demo.html.j2").render(
         summary=summary,
         labels=LABELS,
+        bounded=_HANKEL,
         colours=COLOURS,
         ratios=_ratios(summary),
         pictures={name: base64.b64encode(png).decode() for name, png in pictures.items()},
@@ -93,10 +101,12 @@ def rebuild(folder: Path) -> None:
 
 def plot_decay(summary: dict[str, Any]) -> bytes:
     """Hankel singular values relative to the largest, one panel per layer, one line per seed."""
-    methods = summary["methods"].items()
-    lines = {LABELS[name]: method["singular_values_by_seed"] for name, method in methods}
+    lines = {
+        label: summary["methods"][name]["singular_values_by_seed"]
+        for name, label in _HANKEL.items()
+    }
     with plt.rc_context(STYLE):
-        return png(decay_figure(lines, [COLOURS[name] for name, _ in methods]))
+        return png(decay_figure(lines, [COLOURS[name] for name in _HANKEL]))
 
 
 def decay_figure(

@@ -74,9 +74,11 @@ def after_of(folder: Path) -> dict[str, Any]:
     return read_json(path) if path.exists() else {}
 
 
-def calibration(split: Split, length: int) -> list[tuple[tuple[Any, ...], None]]:
-    """Batches of unlabelled sequences, the same for every model."""
-    count, at_once = (min(most, steps // length) for most, steps in (_CALIBRATION, _AT_ONCE))
+def calibration(
+    split: Split, length: int, count: int = _CALIBRATION[0]
+) -> list[tuple[tuple[Any, ...], None]]:
+    """Batches of unlabelled sequences, the same for every model: so many, or fewer long ones."""
+    count, at_once = min(count, _CALIBRATION[1] // length), min(_AT_ONCE[0], _AT_ONCE[1] // length)
     chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:count]
     batches = [split.batch(indices) for indices in chosen.split(at_once)]
     return [(b[:1] if b.lengths is None else (b.inputs, b.lengths), None) for b in batches]

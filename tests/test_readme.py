@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.demo_report import LABELS
+
 README = (Path(__file__).parent.parent / "README.md").read_text()
 SNIPPETS = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, flags=re.DOTALL)
 NUMBER = re.compile(r"-?\d[\d,]*\.?\d*(?:e[+-]?\d+)?")
@@ -43,7 +45,7 @@ def test_numbers_of_the_table_are_those_of_the_demo_run():
     header = re.search(r"\| states removed \|(.*)\|\n", README).group(1)
     ratios = [f"{float(cell.strip(' %')) / 100:g}" for cell in header.split("|")]
     ratios = [ratio if "." in ratio else f"{ratio}.0" for ratio in ratios]
-    for name, label in (("none", "no regularisation"), ("hsvr", "Hankel regularisation")):
+    for name, label in LABELS.items():
         row = re.search(rf"\| {label} \|(.*)\|\n", README).group(1)
         accuracy = summary["methods"][name]["accuracy"]
         expected = [f"{100 * accuracy[ratio]:.1f}" for ratio in ratios]

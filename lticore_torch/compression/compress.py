@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -47,7 +48,8 @@ from .sensitivity import first_order_change, gramians_on_data
 
 Model = TypeVar("Model", bound=nn.Module)
 
-#: Rounding below this share of a layer's response is what float32 parameters cost.
+#: Rounding below this share of a layer's response, or of what all states do to the loss, is what
+#: float32 parameters cost.
 _SMALL_ROUNDING = 1e-5
 #: Frequencies of each kind at which rounding is looked for.
 _SAMPLES = 16
@@ -197,12 +199,16 @@ def compress(
             reports = [replace(x, error_bound=None) for x in reports]
         measured = measure(model, small, batches, target, certify=not fine_tune_steps)
     if predicted is not None and not (refit or fine_tune_steps):
-        _warn_if_unforeseen(measured.loss_change, predicted)
+        whole = math.hypot(*(np.linalg.norm(sys.singular_values) for sys in systems))
+        _warn_if_unforeseen(measured.loss_change, predicted, whole)
     found = {**asdict(measured), "predicted_loss_change": predicted}
     return small, _report(method, model, small, reports, **found)
 
 
-def _warn_if_unforeseen(measured: float, predicted: float) -> None:
+def _warn_if_unforeseen(measured: float, predicted: float, whole: float) -> None:
+    """``whole`` is what removing all states would change to first order."""
+    if max(measured, predicted) <= _SMALL_ROUNDING * whole:
+        return
     if measured > _UNFORESEEN * predicted or predicted > _UNFORESEEN * measured:
         warnings.warn(
             f"the loss changed by {measured:.1e}, where {predicted:.1e} was predicted to first "

@@ -20,6 +20,8 @@ TOY = {
     "features": 6,
     "order": 8,
     "truncation_ratios": (0.5, 0.8),
+    "calibration": 32,
+    "fine_tune_steps": 2,
     "train": TrainConfig(epochs=1, batch_size=400),
 }
 
@@ -37,8 +39,8 @@ def test_summary_has_the_promised_form(run):
     assert summary["truncation_ratios"] == [0.5, 0.8]
     assert summary["seeds"] == [0, 1]
     assert summary["seconds"] > 0
-    assert set(summary["methods"]) == {"none", "hsvr"}
-    for method in summary["methods"].values():
+    assert list(summary["methods"]) == ["none", "data", "distilled", "hsvr"]
+    for name, method in summary["methods"].items():
         assert list(method["accuracy"]) == ["0.0", "0.5", "0.8"]
         for ratio, value in method["accuracy"].items():
             assert 0 <= value <= 1
@@ -49,6 +51,9 @@ def test_summary_has_the_promised_form(run):
         sigma = np.array(method["singular_values"])
         assert sigma.shape == (2, 8)
         assert (np.diff(sigma, axis=1) <= 0).all()
+        if name in ("data", "distilled"):
+            assert method["error_bounds"]["0.8"] == [[None, None]] * 2
+            continue
         first = np.array(method["singular_values_by_seed"])[0, 0]
         bound = 2 * first[method["orders"]["0.8"][0][0] :].sum()
         assert method["error_bounds"]["0.8"][0][0] == pytest.approx(bound)
@@ -115,6 +120,7 @@ def test_interrupted_writing_keeps_the_old_file(tmp_path, monkeypatch):
     [
         ({"seeds": ()}, "seeds is empty"),
         ({"hankel_weight": 0.0}, "hankel_weight must be positive"),
+        ({"fine_tune_steps": 0}, "fine_tune_steps must be positive"),
         ({"truncation_ratios": (1.0,)}, r"ratios must lie in \(0, 1\)"),
         ({"truncation_ratios": (0.95,), "order": 8}, "0.95 leaves fewer than one of 8 states"),
     ],
