@@ -64,6 +64,8 @@ _CHUNK = 1 << 22
 _MANY = 32
 #: Binary exponents of B and C together up to which states fit beside faint ones.
 _LARGE = 500
+#: The exponent of rows without entries, far below those of all others.
+_ABSENT = -(2.0**20)
 #: Binary exponents of states from which on room is left for terms that cancel, and how much.
 _NEARLY_TOO_LARGE, _ROOM = 900.0, 200.0
 #: States that a triangular solve takes one by one.
@@ -175,13 +177,11 @@ def impulse_response(sys: LinearLike[Array], steps: int) -> Array:
     unit, b, c = unit_signals(replaced(full, A=A, B=B, C=C))
     size = (b + c)[..., None, None]
     far = not holds(size <= _LARGE)
-    X, rest, terms = (unit.B, size, []) if far else (scaled(unit.B, size), 0 * size, [])
+    X, rest = _in_even_rows(A, unit.B, size) if far else (scaled(unit.B, size), size)
+    terms = []
     for _ in range(steps - 1):
         terms.append(_product(unit.C, X, rest) if far else unit.C @ X)
-        X = multiply(A, X)
-        if far:
-            row = _row_exponents(A, X)
-            X, rest = scaled(X, -row), rest + row
+        X, rest = _next_in_even_rows(A, X, rest) if far else (multiply(A, X), rest)
     dtype = xp.result_type(C, X)
     D = full.D
     if D is None:
@@ -200,16 +200,36 @@ def _even_states(A: Structure[Array], B: Array, C: Array) -> tuple[Array, Array]
 
 
 def _row_exponents(A: StateMatrix[Array], X: Array) -> Array:
-    """(..., n, 1) log2 of the largest entries of the rows of X that A moves together: of single
-    modes, of both states of a block, of all; 0 of zeros."""
+    """(..., n, 1) log2 of the largest entries of the rows of X, one for both states of a block;
+    0 of zeros."""
     xp = namespace(X)
     x = xp.max(xp.abs(X), axis=-1)
     if is_structured(A):
         x = same_in_blocks(xp.maximum, A, x)
-    else:
-        x = xp.broadcast_to(xp.max(x, axis=-1, keepdims=True), x.shape)
     seen = (x > 0) & (x < xp.inf)
     return xp.round(xp.log2(xp.where(seen, x, xp.ones_like(x))))[..., None]
+
+
+def _in_even_rows(A: StateMatrix[Array], X: Array, rest: Array) -> tuple[Array, Array]:
+    """(X', rest') with 2^rest' X' = 2^rest X and rows of X' of about size one."""
+    row = _row_exponents(A, X)
+    return scaled(X, -row), rest + row
+
+
+def _next_in_even_rows(A: StateMatrix[Array], X: Array, rest: Array) -> tuple[Array, Array]:
+    """The same of A (2^rest X)."""
+    if is_structured(A):
+        return _in_even_rows(A, multiply(A, X), rest)
+    # Poles that are far smaller than entries of A, as in companion forms, spread states over more
+    # than the range of numbers: each has an exponent of its own, that of its largest term.
+    xp = namespace(A, X)
+    before = xp.matrix_transpose(rest)
+    A = xp.where(xp.any(X != 0, axis=-1)[..., None, :], A, xp.zeros_like(A))
+    moved = A != 0
+    size = xp.round(xp.log2(xp.abs(xp.where(moved, A, xp.ones_like(A)))))
+    size = xp.where(moved, size + before, _ABSENT + 0 * before)
+    largest = xp.max(size, axis=-1, keepdims=True)
+    return _in_even_rows(A, scaled(A, before - largest) @ X, largest)
 
 
 def _product(C: Array, X: Array, exponent: Array) -> Array:

@@ -359,6 +359,33 @@ def test_impulse_response_of_faint_poles_in_units_of_their_own(states):
     np.testing.assert_allclose(found, expected, rtol=1e-13)
 
 
+def test_impulse_response_of_dense_states_further_apart_than_numbers():
+    """h_k = 2^900 ε^(k−5) from k = 5 on: a pole ε = 2^−300 behind four delays. The states are
+    2^900 (ε^(k−1), …, ε^(k−5)), and the first of them comes out last."""
+    A, B, C = np.eye(5, k=-1), np.zeros((5, 1)), np.zeros((1, 5))
+    A[0, 0], B[0], C[0, 4] = 2.0**-300, 2.0**500, 2.0**400
+    expected = [0.0] * 5 + [2.0 ** (900 - 300 * k) for k in range(7)]
+    assert np.array_equal(lti.impulse_response(lti.LTI(A, B, C), 12)[:, 0, 0], expected)
+
+
+def test_impulse_response_of_companion_forms_with_poles_near_zero():
+    """Poles of about 2^−280: the products of A^(k−1) B underflow where h_k = 1e-285 does not."""
+    A, n, steps = np.eye(4, k=-1), 4, 11
+    A[0] = 5.7 * 2.0**-280, -1.3 * 2.0**-557, 3.9 * 2.0**-887, 0
+    B = 2.0**850 * np.array([[2.5, -1], [-0.2, 0.03], [2.2, -1.1], [-0.1, -0.7]])
+    C = 2.0**-125 * np.array([[2.6, -1.8, -0.7, 0.3]])
+    found = lti.impulse_response(lti.LTI(A, B, C), steps)
+    with mpmath.workdps(60):
+        X, size = mpmath.matrix(B), mpmath.matrix(np.abs(B))
+        for k in range(1, steps):
+            exact, terms = mpmath.matrix(C) * X, mpmath.matrix(np.abs(C)) * size
+            for j in range(2):
+                assert abs(exact[j]) > 1e-290
+                # k products with sums of n terms each.
+                assert abs(found[k, 0, j] - exact[j]) <= k * n * EPS * terms[j]
+            X, size = mpmath.matrix(A) * X, mpmath.matrix(np.abs(A)) * size
+
+
 @pytest.mark.parametrize("structure", ["dense", "diagonal", "rotation"])
 def test_impulse_response_of_powers_below_all_numbers(structure):
     """h_k = 2^(1600 − 100 (k − 1)) (1 + 2^(k − 10) sin 0.7k): A^(k−1) ~ 2^−1900 at the end, where
