@@ -30,6 +30,8 @@ _POINTS = 20
 _DIGITS = 4
 #: What is so long in the summary and in what was done after training.
 _LONG = ("reductions", "singular_values")
+#: What timing.py measured.
+_TIMES = ("inference", "training")
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,11 @@ def committed_results() -> dict[str, Result]:
 
 def commit_results(paper: str, configs: Iterable[RunConfig]) -> int:
     """Write a line for each of these runs that has finished here, in place of the one that there
-    is, else in the file of ``paper``; returns how many."""
+    is, else in the file of ``paper``; returns how many.
+
+    Times of that line stay where none were taken here on the same kind of machine: they depend on
+    sizes alone.
+    """
     committed = committed_results()
     new = {}
     for config in configs:
@@ -92,12 +98,19 @@ def commit_results(paper: str, configs: Iterable[RunConfig]) -> int:
         if result is not None and Path(result.source).is_dir():
             old = committed.get(config.slug)
             path = old.source if old else str(COMMITTED / f"{paper}.jsonl")
-            new[config.slug] = replace(result, source=path)
+            after = (_times(old, result) if old else {}) | result.after
+            new[config.slug] = replace(result, source=path, after=after)
     committed |= new
     for path in {result.source for result in new.values()}:
         lines = [_line(r) for _, r in sorted(committed.items()) if r.source == path]
         write_atomically(Path(path), "".join(lines))
     return len(new)
+
+
+def _times(old: Result, new: Result) -> dict[str, Any]:
+    if old.summary.get("machine") != new.summary.get("machine"):
+        return {}
+    return {name: x for name, x in old.after.items() if name in _TIMES}
 
 
 # ---- lines -------------------------------------------------------------------------------------

@@ -93,6 +93,21 @@ def test_a_run_is_replaced_where_it_stands(tiny, committed):
     assert result.summary["test_accuracy"] == 0.75
 
 
+def test_times_stay_where_none_were_taken_on_the_same_kind_of_machine(tiny, committed):
+    folder = finish(tiny)
+    write_json(folder / "after.json", {"inference": {"0.5": 1.5}, "truncations": {"last": {}}})
+    commit_results("hsvr", [tiny])
+    finish(tiny)
+    commit_results("hsvr", [tiny])
+    (result,) = committed_results().values()
+    assert result.after == {"inference": {"0.5": 1.5}, "singular_values": [[3.142, 3.333e-10]]}
+    summary = json.loads((folder / "summary.json").read_text())
+    write_json(folder / "summary.json", summary | {"machine": {"cores": 64}})
+    commit_results("hsvr", [tiny])
+    (result,) = committed_results().values()
+    assert "inference" not in result.after
+
+
 def test_only_runs_that_finished_here_are_written(tiny, committed):
     assert commit_results("hsvr", [tiny]) == 0
     assert not committed.exists()
