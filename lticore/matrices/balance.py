@@ -11,6 +11,9 @@ from scipy.sparse.csgraph import connected_components
 
 from ..arrays.linalg import log2
 
+#: How far above the spectral radius of |A| the resolvent is taken: near enough for A to decide
+#: where it can, far enough for the resolvent to be computed in float64.
+_DISTANCE = 2.0**-14
 #: Power iterations towards the spectral radius of |A|; more only sharpen its upper bound.
 _STEPS = 8
 #: Rows of B, or columns of C, that differ by less than this factor can decide little.
@@ -149,9 +152,7 @@ def _nothing(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _above_radius(size: np.ndarray) -> np.ndarray:
     """(...) θ > ρ for matrices without negative entries: any x > 0 has max (|A|x)_i/x_i ≥ ρ.
 
-    At least 1, the size of z on the unit circle, which A is compared with: less gains nothing. And
-    above by 1/n: so near that paths through all states lose a factor of e only, and A decides where
-    it can; so far that cycles of |A|, which signs in A may end, raise h by some n² only.
+    At least 1, the size of z on the unit circle, which A is compared with: less gains nothing.
     """
     x = np.ones((*size.shape[:-1], 1))
     shift = 2.0**-_FAINT * size.max(axis=(-2, -1), keepdims=True) + np.finfo(float).tiny
@@ -161,7 +162,7 @@ def _above_radius(size: np.ndarray) -> np.ndarray:
         bound = np.minimum(bound, np.max(product / x, axis=(-2, -1)))
         x = product + shift * x
         x = x / x.max(axis=-2, keepdims=True)
-    return np.maximum(1, bound) * (1 + 1 / size.shape[-1])
+    return np.maximum(1, bound) * (1 + _DISTANCE)
 
 
 def _supplied(steps: np.ndarray, largest: np.ndarray, faint: np.ndarray) -> np.ndarray:
