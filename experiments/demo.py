@@ -69,8 +69,8 @@ class DemoConfig:
     """One training run per method and seed."""
     truncation_ratios: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
     """Shares of states to remove."""
-    calibration: int = 1024
-    """Training sequences without labels that compression by data sees."""
+    calibration: int = 1347
+    """Training sequences without labels, at most, that compression by data sees: all of them."""
     fine_tune_steps: int = 200
     """Steps of distillation on these."""
     hankel_weight: float = 7e-3
@@ -114,7 +114,7 @@ def demo(config: DemoConfig) -> dict[str, Any]:
     data = load_data(_DATA)
     on_data: dict[str, Any] = {
         "method": "data",
-        "calibration": calibration(data.train, data.length),
+        "calibration": calibration(data.train, data.length, config.calibration),
     }
     distilled: dict[str, Any] = {
         "refit": True,

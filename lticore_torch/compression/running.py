@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from lticore.errors import ArgumentError
 
-from ..layers import SSMLayer
+from ..layers import SSMLayer, capture
 from ..layers.on_data import OnData
 from .sensitivity import Sums, check_rest, in_time
 
@@ -98,7 +98,7 @@ class RunningGramians:
 
     def _hook(self, name: str) -> Any:
         def seen(module: nn.Module, args: Any, options: dict[str, Any], output: Any) -> None:
-            y = output[0] if isinstance(output, tuple) else output
+            y = capture.without_state(output)
             if not (module.training and y.requires_grad):
                 return
             check_rest(options)

@@ -59,6 +59,21 @@ def test_summary_has_the_promised_form(run):
         assert method["error_bounds"]["0.8"][0][0] == pytest.approx(bound)
 
 
+def test_compression_by_data_sees_as_many_sequences_as_asked_for(tmp_path, monkeypatch):
+    seen = []
+
+    monkeypatch.setattr(demo_module, "_summarise", lambda sweeps: {})
+    monkeypatch.setattr(demo_module, "_trained", lambda *_: None)
+    monkeypatch.setattr(
+        demo_module, "truncation_sweep", lambda *_, **how: seen.append(how.get("calibration"))
+    )
+    monkeypatch.setattr(demo_module, "print_table", lambda *_: None)
+    monkeypatch.setattr(demo_module, "write_report", lambda *_: None)
+    demo(DemoConfig(output=tmp_path, seeds=(0,), **TOY))
+    counts = [x and sum(len(inputs[0]) for inputs, _ in x) for x in seen]
+    assert counts == [None, 32, 32, None]
+
+
 def test_report_is_self_contained(run):
     folder, summary = run
     page = (folder / "report.html").read_text()
