@@ -52,10 +52,11 @@ from .reduction.modal import allocate_modal_orders, modal_truncation
 from .reduction.orders import allocate_orders, allocate_orders_by_error
 from .reduction.refit import Refit, refit_outputs
 from .reduction.result import Convergence, Reduction
+from .systems.diagonal import Diagonal
 from .systems.feedback import feedback
 from .systems.lti import LTI
 from .systems.quadratic import QuadraticOutputLTI
-from .systems.structure import Diagonal, Rotation
+from .systems.rotation import Rotation
 
 __version__ = "0.1.0"
 

@@ -26,7 +26,7 @@ from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import in_double
 from ..systems.modes import multiply
 from ..systems.sequences import check_timing
-from ..systems.structure import is_structured
+from ..systems.structure import adjoint_of
 from .hinf import hinf_norm
 
 #: Largest slopes, rounded up in the fourth digit. GELU: Φ(z) + z φ(z) at z = √2, 1.128905; its tanh
@@ -230,8 +230,7 @@ def system_lipschitz(sys: LinearLike[Array], *, timing: Literal["delayed", "curr
     full = in_double(as_linear(sys))
     if timing == "current":
         ahead = full.C @ full.B
-        structured = is_structured(full.A)
-        CA = adjoint(multiply(full.A.H, adjoint(full.C))) if structured else full.C @ full.A
+        CA = adjoint(multiply(adjoint_of(full.A), adjoint(full.C)))
         full = replace(full, C=CA, D=ahead if full.D is None else full.D + ahead)
     return hinf_norm(full, rtol=_HINF_RTOL) * (1 + 2 * _HINF_RTOL)
 

@@ -22,7 +22,7 @@ from ..errors import (
 from ..hankel.gramians import balance_states
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
-from ..systems.modes import polar_modes, to_modes
+from ..systems.modes import to_modes
 from ..systems.signals import in_best_units, scaled, size_exponent, unit_signals
 from ..systems.structure import is_structured
 from .response import responder
@@ -211,7 +211,7 @@ def _terms(sys: LTI) -> float:
     if not is_structured(sys.A):
         return 0.0
     b, c = (np.linalg.norm(to_modes(sys.A, X), axis=-1) for X in (sys.B, adjoint(sys.C)))
-    return float(b @ (c / (1 - polar_modes(sys.A)[0])))
+    return float(b @ (c / (1 - sys.A.polar_modes[0])))
 
 
 def _shows(crossings: np.ndarray, top: float, gain: Gain, level: float) -> bool:

@@ -38,7 +38,7 @@ from ..hankel.values import hankel_singular_values
 from ..systems.algebra import common_dt
 from ..systems.doors import LinearLike, SystemLike, as_system
 from ..systems.lti import LTI, in_double, spread
-from ..systems.modes import mode_poles, polar_modes, signals_in_modes
+from ..systems.modes import mode_poles, signals_in_modes
 from ..systems.quadratic import (
     QuadraticOutputLTI,
     System,
@@ -282,7 +282,7 @@ def _modal_parts(sys: LTI[Array], horizon: int | None = None) -> Parts[Array]:
         sys, _ = balance_states(sys)
     A = sys.A
     B, C = signals_in_modes(A, sys.B, sys.C)
-    return *polar_modes(A), as_complex(B), as_complex(C)
+    return *A.polar_modes, as_complex(B), as_complex(C)
 
 
 def _square_by_factor(sys: LTI[Array], rtol: float) -> Array:

@@ -38,7 +38,6 @@ from ..systems.modes import (
     from_modes,
     is_real,
     multiply,
-    polar_modes,
     signals_in_modes,
     to_modes,
 )
@@ -203,9 +202,7 @@ def _row_exponents(A: StateMatrix[Array], X: Array) -> Array:
     """(..., n, 1) log2 of the largest entries of the rows of X, one for both states of a block;
     0 of zeros."""
     xp = namespace(X)
-    x = xp.max(xp.abs(X), axis=-1)
-    if is_structured(A):
-        x = same_in_blocks(xp.maximum, A, x)
+    x = same_in_blocks(xp.maximum, A, xp.max(xp.abs(X), axis=-1))
     seen = (x > 0) & (x < xp.inf)
     return xp.round(xp.log2(xp.where(seen, x, xp.ones_like(x))))[..., None]
 
@@ -311,7 +308,7 @@ def responder(sys: LTI, count: int) -> Callable[[Any], Any]:
 def _respond_in_modes(A: Structure[Array], B: Array, C: Array, omega: Array) -> Array:
     # 1/(z − λ) = conj z/(1 − λ conj z): the second form keeps its digits near the unit circle.
     xp = namespace(B, omega)
-    radius, phase = (x[..., None, :] for x in polar_modes(A))
+    radius, phase = (x[..., None, :] for x in A.polar_modes)
     distance = one_minus(1 - radius, radius, phase - omega[:, None])
     met = distance == 0
     conjugate_z = complex_of(xp.cos(omega), -xp.sin(omega))[:, None]

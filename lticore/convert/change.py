@@ -10,10 +10,11 @@ from ..analysis.response import frequency_response
 from ..arrays.linalg import EPSILON
 from ..arrays.namespaces import Array, namespace
 from ..errors import warn_precision
+from ..systems.diagonal import Diagonal
 from ..systems.lti import LTI, in_double, in_single
 from ..systems.modes import mode_poles, signals_in_modes
 from ..systems.signals import scaled, unit_signals
-from ..systems.structure import Diagonal, map_parameters
+from ..systems.structure import map_parameters
 
 
 def warn_if_changed(sys: LTI, modal: LTI, condition: float, most: float, single: bool) -> None:

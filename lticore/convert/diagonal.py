@@ -11,11 +11,13 @@ from ..arrays.linalg import EPSILON, real_part
 from ..arrays.namespaces import Array, is_numpy, namespace, zeros_like_shape
 from ..errors import ArgumentError, ArrayLibraryError
 from ..matrices.balance import rescaled, state_units
+from ..systems.diagonal import Diagonal
 from ..systems.doors import LinearLike, SystemLike, as_linear, as_system
 from ..systems.lti import LTI, in_double, in_single
 from ..systems.modes import mode_poles, signals_in_modes
 from ..systems.quadratic import System, in_eigenbasis, mapped
-from ..systems.structure import Diagonal, Rotation, is_structured
+from ..systems.rotation import Rotation
+from ..systems.structure import is_structured
 from .change import warn_if_changed
 
 #: Eigenvectors worse conditioned than this cost more than six of the 16 digits of float64. Rounding

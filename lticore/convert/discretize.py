@@ -14,9 +14,9 @@ from ..arrays.linalg import adjoint
 from ..arrays.namespaces import Array, is_numpy, namespace
 from ..errors import ArgumentError, ArrayLibraryError, SingularEquationError
 from ..matrices.balance import rescaled, state_units
+from ..systems.diagonal import Diagonal
 from ..systems.lti import LTI, in_double, in_single
 from ..systems.signals import scaled, unit_signals
-from ..systems.structure import Diagonal
 
 #: Of the Taylor series of a matrix of norm at most 1: the remainder is 1/21!.
 _TERMS = 20

@@ -12,9 +12,11 @@ from ..arrays.namespaces import Array, namespace, to_numpy
 from ..errors import ArgumentError, NotRealError, ShapeError
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double, in_single
-from ..systems.modes import is_real, modulus, phase
+from ..systems.modes import is_real
 from ..systems.pairs import complex_columns, complex_rows, real_columns, real_rows
-from ..systems.structure import Rotation, is_structured
+from ..systems.polar import modulus, phase
+from ..systems.rotation import Rotation
+from ..systems.structure import is_structured
 from .change import (
     relative_difference,
     sample_frequencies,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 from .. import kernels
 from ..arrays.checks import is_complex
 from ..arrays.linalg import EPSILON, adjoint, as_complex, complex_of, one_minus
 from ..arrays.namespaces import Array, namespace
-from ..systems.modes import from_modes, phase, polar_modes, to_modes
+from ..systems.modes import from_modes, to_modes
 from ..systems.pairs import join_pairs, split_pairs
-from ..systems.structure import Rotation, Structure
+from ..systems.polar import phase
+from ..systems.rotation import Rotation
+from ..systems.structure import Structure
 from .dense import RawSolver, check_solvable
 from .stability import is_stable
 
@@ -33,7 +36,9 @@ def modal_solver(A: Structure[Array], B: Structure[Array], horizon: int | None) 
         )
 
     def general() -> RawSolver:
-        return _solver_in_modes(A, B, _quotient(diagonal_stein_reference, polar_modes, A, B))
+        return _solver_in_modes(
+            A, B, _quotient(diagonal_stein_reference, attrgetter("polar_modes"), A, B)
+        )
 
     if not (isinstance(A, Rotation) and isinstance(B, Rotation)):
         return general()
@@ -158,7 +163,7 @@ def series_factors(
 
     φ(w) = Σ_{k≥0} w^k = 1/(1 − w),      φ_T(w) = Σ_{k<T} w^k = (1 − w^T)/(1 − w),  φ_T(1) = T
     """
-    a, b = polar_modes(A), polar_modes(B)
+    a, b = A.polar_modes, B.polar_modes
     gap, modulus, angle = _products(a, b)
     xp = namespace(gap)
     denominator = one_minus(gap, modulus, angle)
@@ -191,7 +196,7 @@ def series_slopes(A: Structure[Array], B: Structure[Array], horizon: int) -> Arr
 
     Along the binary digits of T, where nothing is subtracted; relative error about T eps.
     """
-    _, modulus, angle = _products(polar_modes(A), polar_modes(B))
+    _, modulus, angle = _products(A.polar_modes, B.polar_modes)
     xp = namespace(modulus)
     w = complex_of(modulus * xp.cos(angle), modulus * xp.sin(angle))
     # After T terms: their sum, its derivative, w^{T−1} and w^T.

@@ -28,7 +28,6 @@ from ..arrays.namespaces import holds, is_numpy, namespace, to_numpy
 from ..errors import UnstableSystemError
 from ..matrices.balance import balance_matrix, rescaled, state_units
 from ..systems.lti import LTI
-from ..systems.modes import polar_modes
 from ..systems.signals import scaled, size_exponent
 from ..systems.structure import StateMatrix, is_structured, to_dense
 from .dense import schur_form, schur_form_for_powers
@@ -58,7 +57,7 @@ def stable_poles(A: StateMatrix) -> tuple[Any, Any]:
     Cost: O(n) structured; O(n³) dense, eigenvalues or a Schur form.
     """
     if is_structured(A):
-        moduli = polar_modes(A)[0]
+        moduli = A.polar_modes[0]
         return moduli, moduli < 1
     A = to_double(A)
     if not is_numpy(A):

@@ -21,7 +21,7 @@ from ..arrays.linalg import EPSILON, adjoint, real_part
 from ..arrays.namespaces import Array, holds, is_numpy, namespace
 from ..errors import NonFiniteError, ShapeError, warn_precision
 from ..matrices.balance import rescaled, state_units
-from ..systems.modes import is_real, mode_poles, multiply, polar_modes
+from ..systems.modes import is_real, mode_poles, multiply
 from ..systems.signals import scaled, size_exponent
 from ..systems.structure import (
     StateMatrix,
@@ -295,7 +295,7 @@ def _growth_and_size(A: StateMatrix) -> tuple[np.ndarray, np.ndarray]:
     """(...) a bound on Σ_k ‖A^k‖₂², infinite where none is found cheaply, and ‖A‖."""
     if not is_structured(A):
         return power_sum_bound(A), np.linalg.norm(A, axis=(-2, -1))
-    radius = np.max(polar_modes(A)[0], axis=-1)
+    radius = np.max(A.radii, axis=-1)
     inside = radius < 1
     growth = 1 / np.where(inside, (1 - radius) * (1 + radius), 1)
     return np.where(inside, growth, np.inf), radius

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from .. import kernels
 from ..arrays.checks import is_complex
-from ..arrays.linalg import adjoint, complex_of, conjugate, real_part
+from ..arrays.linalg import adjoint, conjugate, real_part
 from ..arrays.namespaces import Array, namespace
 from ..equations.dense import sum_by_doubling_gradient
 from ..equations.modal import series_slopes
 from ..equations.stein import SteinSolver
 from ..matrices.factors import weighted_gram
+from ..systems.diagonal import Diagonal
 from ..systems.lti import LTI
 from ..systems.modes import mode_poles, multiply, to_modes
 from ..systems.pairs import split_pairs
-from ..systems.structure import Diagonal, Rotation, StateMatrix, is_structured
+from ..systems.rotation import Rotation
+from ..systems.structure import StateMatrix, is_structured
 
 
 def pull_back(
@@ -113,15 +115,4 @@ def _modal_gradient(sys: LTI[Array], G_P: Array, G_Q: Array, horizon: int) -> tu
     poles = mode_poles(A)
     slopes = conjugate(series_slopes(A, A, horizon))
     g = 2 * xp.sum(slopes * together * poles[..., None, :], axis=-1)
-    if isinstance(A, Diagonal):
-        return (_like(A.poles, g),)
-    # λ = ρ e^{−iα} of the first q modes, its conjugate in the next q, then the real poles.
-    q = A.blocks
-    g_pair = g[..., :q] + conjugate(g[..., q : 2 * q])
-    pole = poles[..., :q]
-    turn = complex_of(xp.cos(A.angle), -xp.sin(A.angle))
-    return (
-        real_part(conjugate(g_pair) * turn),
-        real_part(-1j * conjugate(g_pair) * pole),
-        real_part(g[..., 2 * q :]),
-    )
+    return A.pole_gradient(g)

@@ -49,7 +49,7 @@ from ..matrices.factors import (
 )
 from ..systems.doors import LinearLike, SystemLike, as_linear, as_system
 from ..systems.lti import LTI, in_double, replaced
-from ..systems.modes import from_modes, is_real, polar_modes, radii_of, to_modes
+from ..systems.modes import from_modes, is_real, radii_of, to_modes
 from ..systems.quadratic import (
     QuadraticOutputLTI,
     System,
@@ -58,8 +58,9 @@ from ..systems.quadratic import (
     mapped,
     sandwiched,
 )
+from ..systems.rotation import Rotation
 from ..systems.signals import scaled, unit_outputs, unit_signals
-from ..systems.structure import Rotation, is_structured, same_in_blocks
+from ..systems.structure import is_structured, same_in_blocks
 
 #: Factors are computed without the Gramians from this many states on …
 _MANY = 1024
@@ -443,7 +444,7 @@ def modal_factor(
     sys: LTI[Array], which: str, rtol: float = DEFAULT_RTOL, max_rank: int | None = None
 ) -> Array:
     """One of :func:`modal_factors`, by the name of its Gramian."""
-    radius, phase = polar_modes(sys.A)
+    radius, phase = sys.A.polar_modes
     root, phase = (sys.B, phase) if which == "P" else (adjoint(sys.C), -phase)
     generator = as_complex(to_modes(sys.A, root))
     return cauchy_factor(radius, phase, generator, rtol=rtol, max_rank=max_rank)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,10 @@ from ..equations.hammarling import gramian_factors_dense
 from ..equations.stability import require_stable
 from ..errors import warn_precision
 from ..matrices.factors import graded_factor, product_singular_values
+from ..systems.diagonal import Diagonal
 from ..systems.lti import LTI
 from ..systems.signals import in_best_units
-from ..systems.structure import Diagonal, is_structured
+from ..systems.structure import is_structured
 from .gramians import balance_states, modal_factors
 
 #: Computations of a value that differ by more than this share of it call it uncertain.
@@ -39,10 +41,10 @@ def relative_values(sys: LTI, max_rank: int | None) -> Any:
     sigma = np.zeros((_WAYS, *sys.batch_shape, length))
     if length == 0:
         return sigma[0]
+    values_of = _structured_values if is_structured(sys.A) else _dense_values
     for index in np.ndindex(sys.batch_shape):
-        one = sys[index] if is_structured(sys.A) else in_best_units(sys[index])[0]
-        for way in range(_WAYS):
-            _fill(sigma[way][index], _values_in_one_way(one, max_rank, way))
+        for way, values in enumerate(values_of(sys[index], max_rank)):
+            _fill(sigma[way][index], values)
     _warn_where_different(sigma)
     return sigma[0]
 
@@ -52,18 +54,18 @@ def _fill(target: np.ndarray, values: np.ndarray) -> None:
     target[:count] = values[:count]
 
 
-def _values_in_one_way(sys: LTI, max_rank: int | None, way: int) -> np.ndarray:
-    """Way 0 is the plain one."""
-    if is_structured(sys.A) and sys.inputs == sys.outputs == 1:
-        R, S = _modal_factors(sys, max_rank)
-        if way > 0:
-            R, S = _with_other_last_digits(R, S, seed=way)
-        return product_singular_values(S, R)
-    return _values_of_one(_in_other_coordinates(sys, seed=way) if way > 0 else sys, max_rank)
-
-
-def _modal_factors(sys: LTI, max_rank: int | None) -> tuple[np.ndarray, np.ndarray]:
-    return modal_factors(balance_states(sys)[0], rtol=0.0, max_rank=max_rank)
+def _structured_values(sys: LTI, max_rank: int | None) -> Iterator[np.ndarray]:
+    """Of one system in several ways, the plain one first."""
+    balanced, _ = balance_states(sys)
+    R, S = modal_factors(balanced, rtol=0.0, max_rank=max_rank)
+    yield product_singular_values(S, R)
+    for seed in range(1, _WAYS):
+        if sys.inputs == sys.outputs == 1:
+            R, S = _with_other_last_digits(R, S, seed=seed)
+        else:
+            B, C = _turned_signals(balanced, np.random.default_rng(seed))
+            R, S = modal_factors(LTI(sys.A, B, C), rtol=0.0, max_rank=max_rank)
+        yield product_singular_values(S, R)
 
 
 def _with_other_last_digits(*factors: np.ndarray, seed: int) -> list[np.ndarray]:
@@ -72,14 +74,18 @@ def _with_other_last_digits(*factors: np.ndarray, seed: int) -> list[np.ndarray]
     return [X * (1 + 4 * EPSILON * rng.standard_normal(X.shape)) for X in factors]
 
 
-def _values_of_one(sys: LTI, max_rank: int | None) -> np.ndarray:
-    if is_structured(sys.A):
-        R, S = _modal_factors(sys, max_rank)
-        return product_singular_values(S, R)
+def _dense_values(sys: LTI, max_rank: int | None) -> Iterator[np.ndarray]:
+    """Of one system in several ways, the plain one first."""
+    best, _ = in_best_units(sys)
+    for seed in range(_WAYS):
+        yield _values_of_dense(_in_other_coordinates(best, seed) if seed else best, max_rank)
+
+
+def _values_of_dense(sys: LTI, max_rank: int | None) -> np.ndarray:
     poles, V = np.linalg.eig(sys.A)
     if np.linalg.cond(V) <= _WELL_CONDITIONED:
         modal = LTI(Diagonal(poles), np.linalg.solve(V, sys.B), sys.C @ V)
-        return _values_of_one(modal, max_rank)
+        return next(_structured_values(modal, max_rank))
     # The factors are graded by rows or by columns, as the states happen to lie. Each grading
     # spoils one of these computations, and what rounding adds makes small values larger.
     R, S = gramian_factors_dense(sys.A, sys.B, sys.C)
@@ -90,17 +96,19 @@ def _values_of_one(sys: LTI, max_rank: int | None) -> np.ndarray:
 
 
 def _in_other_coordinates(sys: LTI, seed: int) -> LTI:
-    """Inputs, outputs and the states of a dense A turned by random orthogonal matrices."""
+    """Inputs, outputs and states turned by random orthogonal matrices."""
     rng = np.random.default_rng(seed)
-
-    def turn(size: int) -> np.ndarray:
-        return np.linalg.qr(rng.standard_normal((size, size)))[0]
-
-    B, C = sys.B @ turn(sys.inputs), turn(sys.outputs) @ sys.C
-    if is_structured(sys.A):
-        return LTI(sys.A, B, C)
-    G = turn(sys.order)
+    B, C = _turned_signals(sys, rng)
+    G = _orthogonal(sys.order, rng)
     return LTI(G @ sys.A @ G.T, G @ B, C @ G.T)
+
+
+def _turned_signals(sys: LTI, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    return sys.B @ _orthogonal(sys.inputs, rng), _orthogonal(sys.outputs, rng) @ sys.C
+
+
+def _orthogonal(size: int, rng: np.random.Generator) -> np.ndarray:
+    return np.linalg.qr(rng.standard_normal((size, size)))[0]
 
 
 def _warn_where_different(sigma: np.ndarray) -> None:

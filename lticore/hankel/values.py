@@ -16,12 +16,10 @@ from .directions import leading_directions
 from .gramians import (
     DEFAULT_RTOL,
     balance_states,
+    has_factors,
     modal_factors,
     scaled_factors,
     scaled_gramians,
-)
-from .gramians import (
-    has_factors as has_factors,
 )
 from .relative import relative_values
 

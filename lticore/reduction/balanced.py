@@ -25,13 +25,12 @@ from ..equations.stability import HORIZON, KEEP, is_stable, offering, require_st
 from ..errors import ArgumentError, NonFiniteError, warn_precision
 from ..hankel.directions import leading_directions
 from ..hankel.given_gramians import GivenGramians, check_gramians
-from ..hankel.gramians import scaled_factors, scaled_gramians
-from ..hankel.values import has_factors, modes_cancel
+from ..hankel.gramians import has_factors, scaled_factors, scaled_gramians
+from ..hankel.values import modes_cancel
 from ..matrices.factors import directions_of_factors, pivoted_cholesky
 from ..systems.doors import LinearLike, SystemLike, as_system
 from ..systems.lti import LTI, replaced
 from ..systems.modes import multiply
-from ..systems.pairs import split_pairs
 from ..systems.quadratic import (
     QuadraticOutputLTI,
     System,
@@ -40,7 +39,7 @@ from ..systems.quadratic import (
     mapped,
 )
 from ..systems.signals import scaled, unit_outputs
-from ..systems.structure import Rotation, StateMatrix, order_of
+from ..systems.structure import StateMatrix, order_of, same_in_blocks
 from .orders import (
     check_not_empty,
     check_order,
@@ -664,7 +663,5 @@ def _sum_of_sizes(A: StateMatrix[Array], p: Array, q: Array) -> Array:
     of a rotation block are computed from the same two modes, so they round, and count, together.
     """
     xp = namespace(p, q)
-    if isinstance(A, Rotation):
-        parts = (split_pairs(x, A.blocks) for x in (p, q))
-        p, q = (xp.concat([first + second, rest], axis=-1) for first, second, rest in parts)
+    p, q = (same_in_blocks(lambda first, second: (first + second) / 2, A, x) for x in (p, q))
     return xp.sum(xp.sqrt(p) * xp.sqrt(q), axis=-1, keepdims=True)

@@ -12,11 +12,12 @@ from ..convert.diagonal import diagonalize
 from ..convert.rotation import real_system
 from ..equations.stability import NOTHING, offering
 from ..errors import ArgumentError, warn_precision
+from ..systems.diagonal import Diagonal
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.modes import mode_poles
 from ..systems.pairs import complex_columns, complex_rows
-from ..systems.structure import Diagonal, Rotation
+from ..systems.rotation import Rotation
 from .balanced import truncate, whole_bound
 from .orders import check_order
 from .result import Reduction

@@ -19,13 +19,15 @@ from ..errors import ArgumentError, NonFiniteError, ShapeError, warn_precision
 from ..matrices.balance import state_units
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
-from ..systems.modes import is_real, polar_modes, to_modes
+from ..systems.modes import is_real, to_modes
 from ..systems.pairs import split_pairs
+from ..systems.rotation import Rotation
 from ..systems.signals import scaled, unit_signals
-from ..systems.structure import Diagonal, Rotation, is_structured
+from ..systems.structure import is_structured
 from .orders import check_budget, check_not_empty, check_order
 from .result import Reduction, nothing_to_reduce
 from .rounding import in_precision_of
+from .split import of_states
 
 Score = Literal["hinf", "magnitude"]
 SCORES = ("hinf", "magnitude")
@@ -116,7 +118,7 @@ def keep_modes(sys: LTI, order: int, score: Score = "hinf") -> Reduction:
         )
     xp = namespace(full.B)
     states = xp.asarray(np.stack(kept).reshape(*sys.batch_shape, -1))
-    reduced = _selected(full, states, pairs.pop())
+    reduced = of_states(full, states)
     dropped = [modes.peaks[~mask].sum() for modes, mask in zip(parts, masks, strict=True)]
     selection = xp.astype(states[..., None, :] == xp.arange(full.order)[:, None], full.B.dtype)
     reduction = Reduction(
@@ -140,7 +142,7 @@ def random_modes(sys: LTI[Array], order: int, random: np.random.Generator) -> LT
     mask = _best(drawn, max(order, int(modes.sizes.min())))
     states = np.sort(modes.states[mask].ravel())
     xp = namespace(full.B)
-    return _selected(full, xp.asarray(states[states >= 0]), int(np.sum(modes.sizes[mask] == 2)))
+    return of_states(full, xp.asarray(states[states >= 0]))
 
 
 def allocate_modal_orders(
@@ -287,7 +289,7 @@ def _modes_of_entries(sys: LTI, score: str) -> list[Modes]:
     b, c = (to_modes(A, X) for X in (unit.B, adjoint(unit.C)))
     b, c, radius, phase, size = (
         to_numpy(x).reshape(-1, *x.shape[len(sys.batch_shape) :])
-        for x in (b, c, *polar_modes(A), (inputs + outputs)[..., None])
+        for x in (b, c, *A.polar_modes, (inputs + outputs)[..., None])
     )
     with np.errstate(over="ignore"):
         strength = scaled(row_norms(b) * row_norms(c), size)
@@ -350,26 +352,3 @@ def _best(modes: Modes, order: int) -> np.ndarray:
             "order is 1, but all modes are conjugate pairs of two states: ask for 2 at least"
         )
     return mask
-
-
-def _selected(sys: LTI[Array], states: Array, pairs: int) -> LTI[Array]:
-    """The system with the given states (..., r) only, of which 2 ``pairs`` are of blocks."""
-    xp, A = namespace(sys.B), sys.A
-    if isinstance(A, Rotation):
-        first, _, rest = split_pairs(states, pairs)
-        blocks, reals = first // 2, rest - 2 * A.blocks
-        kept: Diagonal | Rotation = Rotation(
-            xp.take_along_axis(A.radius, blocks, axis=-1),
-            xp.take_along_axis(A.angle, blocks, axis=-1),
-            xp.take_along_axis(A.real_poles, reals, axis=-1),
-        )
-    else:
-        kept = Diagonal(xp.take_along_axis(A.poles, states, axis=-1))
-    r = states.shape[-1]
-    rows = xp.broadcast_to(states[..., :, None], (*sys.batch_shape, r, sys.inputs))
-    columns = xp.broadcast_to(states[..., None, :], (*sys.batch_shape, sys.outputs, r))
-    B, C = (
-        xp.take_along_axis(X, where, axis=axis)
-        for X, where, axis in ((sys.B, rows, -2), (sys.C, columns, -1))
-    )
-    return replace(sys, A=kept, B=B, C=C)

@@ -12,6 +12,7 @@ from ..arrays.namespaces import Array, holds, is_numpy, namespace
 from ..equations.stability import is_stable, stable_poles
 from ..equations.stein import solve_stein
 from ..errors import ArrayLibraryError
+from ..systems.diagonal import Diagonal
 from ..systems.lti import LTI
 from ..systems.quadratic import (
     QuadraticOutputLTI,
@@ -21,7 +22,7 @@ from ..systems.quadratic import (
     linear_part,
     transformed,
 )
-from ..systems.structure import Diagonal, to_dense
+from ..systems.structure import to_dense
 from .h2.modes import Candidate, candidate_from, system_of
 from .h2.objective import inverse_where_clear
 

@@ -8,13 +8,12 @@ import numpy as np
 import scipy.linalg
 
 from ..arrays.linalg import adjoint
-from ..arrays.namespaces import Array, is_numpy
+from ..arrays.namespaces import Array, is_numpy, namespace
 from ..equations.stability import clear_of_circle
 from ..errors import ArrayLibraryError, SingularEquationError
 from ..matrices.balance import balance_dense
 from ..systems.lti import LTI
-from ..systems.modes import radii_of
-from ..systems.structure import is_structured, states_of
+from ..systems.structure import is_structured
 
 
 def split_unstable(sys: LTI[Array]) -> tuple[LTI[Array] | None, LTI[Array] | None]:
@@ -35,14 +34,25 @@ def split_unstable(sys: LTI[Array]) -> tuple[LTI[Array] | None, LTI[Array] | Non
     """
     if not is_structured(sys.A):
         return _split_dense(sys)
-    inside = radii_of(sys.A) < 1
-    return _with_states(sys, sys.D, inside), _with_states(sys, None, ~inside)
+    inside = sys.A.radii < 1
+    stable, other = (namespace(inside).nonzero(x)[0] for x in (inside, ~inside))
+    return (
+        of_states(sys, stable) if stable.shape[0] else None,
+        of_states(replace(sys, D=None), other) if other.shape[0] else None,
+    )
 
 
-def _with_states(sys: LTI[Array], D: Array | None, chosen: Array) -> LTI[Array] | None:
-    """The states ``chosen`` of a structured system with this D; None of none."""
-    B, C = sys.B[chosen, :], sys.C[:, chosen]
-    return replace(sys, A=states_of(sys.A, chosen), B=B, C=C, D=D) if B.shape[0] else None
+def of_states(sys: LTI[Array], states: Array) -> LTI[Array]:
+    """A structured system with the states at ascending positions (..., r) only, both of a block or
+    none; entries of a batch keep as many blocks each."""
+    xp, r = namespace(sys.B), states.shape[-1]
+    rows = xp.broadcast_to(states[..., :, None], (*sys.batch_shape, r, sys.inputs))
+    columns = xp.broadcast_to(states[..., None, :], (*sys.batch_shape, sys.outputs, r))
+    B, C = (
+        xp.take_along_axis(X, where, axis=axis)
+        for X, where, axis in ((sys.B, rows, -2), (sys.C, columns, -1))
+    )
+    return replace(sys, A=sys.A.of_states(states), B=B, C=C)
 
 
 def _split_dense(sys: LTI) -> tuple[LTI | None, LTI | None]:

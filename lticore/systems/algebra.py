@@ -17,12 +17,12 @@ import numpy as np
 from ..arrays.checks import broadcast_batches, check_array
 from ..arrays.namespaces import Array, namespace, zeros_like_shape
 from ..errors import ArgumentError, BatchIndexError, ShapeError
+from .diagonal import Diagonal
 from .foreign import matrices_of
 from .modes import is_real, mode_poles, signals_in_modes
+from .rotation import Rotation
 from .structure import (
-    Diagonal,
     Matrix,
-    Rotation,
     StateMatrix,
     Structure,
     axes_of,

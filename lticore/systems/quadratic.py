@@ -20,8 +20,9 @@ from ..arrays.checks import (
 from ..arrays.linalg import adjoint, as_complex, conjugate, real_part, solve_in_any_units
 from ..arrays.namespaces import Array, namespace, zeros_like_shape
 from ..errors import ShapeError
+from .diagonal import Diagonal
 from .lti import LTI, StateSpace
-from .structure import Diagonal, Matrix, NumPyStructure, StateMatrix, map_parameters
+from .structure import Matrix, NumPyStructure, StateMatrix, map_parameters
 
 #: Dense (..., p, n, n) matrices, or factors V (..., p, n, c), s (..., p, c).
 QuadraticForms: TypeAlias = Array | tuple[Array, Array]

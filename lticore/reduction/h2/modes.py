@@ -14,6 +14,7 @@ from ...convert.change import warn_of_modes
 from ...convert.diagonal import MAX_CONDITION, eigenvectors
 from ...equations.modal import series_factors
 from ...equations.stability import is_stable
+from ...systems.diagonal import Diagonal
 from ...systems.lti import LTI
 from ...systems.modes import from_modes, is_real, mode_poles, to_modes
 from ...systems.quadratic import (
@@ -26,7 +27,8 @@ from ...systems.quadratic import (
     quadratic_arrays,
     transformed,
 )
-from ...systems.structure import Diagonal, Rotation, is_structured
+from ...systems.rotation import Rotation
+from ...systems.structure import is_structured
 
 #: No pole of a reduced system comes closer to the circle that it stays in.
 LARGEST_RADIUS = 1 - 1e-12

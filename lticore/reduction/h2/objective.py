@@ -12,8 +12,8 @@ import numpy as np
 
 from ...arrays.linalg import EPSILON, adjoint
 from ...equations.modal import series_factors, series_slopes
+from ...systems.diagonal import Diagonal
 from ...systems.quadratic import QuadraticForms, cross_trace, sandwiched, transformed
-from ...systems.structure import Diagonal
 from .modes import Candidate, Target, energy_of
 
 #: Directions of the reduced Gramian below this share of the largest are not fitted.

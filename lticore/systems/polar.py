@@ -1,0 +1,45 @@
+"""Complex numbers as radius and phase, poles on the right side of the circle."""
+
+from __future__ import annotations
+
+import math
+
+from ..arrays.checks import is_complex, to_double
+from ..arrays.namespaces import Array, namespace
+
+#: 2^27 + 1, which splits the digits of a float64 into halves.
+_SPLITTER = 134217729.0
+
+
+def modulus(poles: Array) -> Array:
+    """|λ|, rounded like the exact value next to the circle: below 1 where λ lies inside it, at
+    least 1 where it does not."""
+    xp = namespace(poles)
+    radius = xp.abs(poles)
+    eps = xp.finfo(radius.dtype).eps
+    if not is_complex(poles) or not bool(xp.any(xp.abs(radius - 1) <= 2 * eps)):
+        return radius
+    # |λ|² − 1 without rounding: the squares with their errors, the larger one less 1 first.
+    squares = [_square_with_error(to_double(part(poles))) for part in (xp.real, xp.imag)]
+    (x, rest_x), (y, rest_y) = squares
+    excess = ((xp.maximum(x, y) - 1) + xp.minimum(x, y)) + (rest_x + rest_y)
+    one = xp.ones_like(radius)
+    sided = xp.where(excess < 0, xp.minimum(radius, one - eps / 2), xp.maximum(radius, one))
+    return xp.where(xp.abs(radius - 1) <= 2 * eps, sided, radius)
+
+
+def _square_with_error(x: Array) -> tuple[Array, Array]:
+    """(p, e) with p + e = x² and p = x² as rounded (Dekker, Numer. Math. 18, 1971)."""
+    large = _SPLITTER * x
+    high = large - (large - x)
+    low = x - high
+    p = x * x
+    return p, ((high * high - p) + 2 * high * low) + low * low
+
+
+def phase(x: Array) -> Array:
+    """arg x; 0 or π for real x."""
+    xp = namespace(x)
+    if is_complex(x):
+        return xp.atan2(xp.imag(x), xp.real(x))
+    return xp.where(x < 0, xp.full_like(x, math.pi), xp.zeros_like(x))
