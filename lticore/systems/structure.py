@@ -22,6 +22,7 @@ from .rotation import Rotation
 
 #: A state matrix that is known by its poles.
 Structure: TypeAlias = Diagonal[Array] | Rotation[Array]
+_STRUCTURES = (Diagonal, Rotation)
 #: A state matrix: `Diagonal`, `Rotation`, or an (..., n, n) array.
 StateMatrix: TypeAlias = Structure[Array] | Array
 
@@ -33,7 +34,7 @@ NumPyStructure = TypeVar("NumPyStructure", Diagonal[np.ndarray], Rotation[np.nda
 
 def is_structured(A: Any) -> TypeIs[Structure]:
     """Whether A is a `Diagonal` or `Rotation` rather than an array."""
-    return isinstance(A, Diagonal | Rotation)
+    return isinstance(A, _STRUCTURES)
 
 
 def structure_of(A: StateMatrix[Array]) -> Structure[Array] | Dense[Array]:
