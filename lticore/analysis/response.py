@@ -328,7 +328,9 @@ def _schur_response(
     """ω ↦ H by A = U T Uᴴ with triangular T, (..., L, p, m), and one step of refinement with A.
 
     T is that of a matrix eps ‖A‖ away from A, which shows at sharp peaks; the residual with A
-    itself takes it back. Frequencies at an eigenvalue of T, where it cannot, are solved for alone.
+    itself takes it back. Where z I − T is singular to that rounding it cannot: at eigenvalues of T,
+    and near those of several states, which rounding carries further, where solutions grow as at
+    one. These frequencies are solved for alone.
     """
     forms = schur_forms(A)
     largest = 1 + max((float(np.linalg.norm(T)) for T, _ in forms.values()), default=0)
@@ -341,7 +343,9 @@ def _schur_response(
         shifts = np.repeat(np.where(met, largest, z), B.shape[-1])
         for index, (T, U) in forms.items():
             inputs = np.tile(B[index], len(z))
-            X = U @ _solve_shifted(T, adjoint(U) @ inputs, shifts)
+            X = _solve_shifted(T, adjoint(U) @ inputs, shifts)
+            met |= _grown(X, inputs, T).reshape(len(z), B.shape[-1]).any(axis=-1)
+            X = U @ X
             rest = inputs - shifts * X + A[index] @ X
             X += U @ _solve_shifted(T, adjoint(U) @ rest, shifts)
             outputs = (C[index] @ X).reshape(C.shape[-2], len(z), B.shape[-1])
@@ -357,6 +361,13 @@ def _meets(z: np.ndarray, T: np.ndarray) -> np.ndarray:
     """Which z are eigenvalues of an upper triangular T to the rounding of a Schur form."""
     distance = np.abs(z[:, None] - np.diagonal(T)).min(axis=-1, initial=np.inf)
     return distance <= 16 * EPSILON * np.linalg.norm(T)
+
+
+def _grown(X: np.ndarray, inputs: np.ndarray, T: np.ndarray) -> np.ndarray:
+    """Which columns of X = (z I − T)⁻¹ w say that rounding of T can make z I − T singular: its
+    least singular value is at most ‖w‖/‖x‖."""
+    x, w = (np.linalg.norm(Y, axis=0) for Y in (X, inputs))
+    return w < 16 * EPSILON * len(T) * np.linalg.norm(T) * x
 
 
 def _solve_shifted(T: np.ndarray, X: np.ndarray, shifts: np.ndarray) -> np.ndarray:

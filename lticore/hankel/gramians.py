@@ -66,8 +66,14 @@ from ..systems.structure import is_structured, same_in_blocks
 _MANY = 1024
 #: … where n is at least this multiple of m and p; below, forming them is faster.
 _FEW = 32
-#: Units of the states are changed for a norm of A that is at most this share of what it was.
+#: Units of the states are changed for a norm of A that is at most this share of what it was …
 _SMALLER = 0.5
+#: … or larger by no more than this, where what rounding does …
+_LARGER = 4.0
+#: … to the states, or to products of both factors, falls to this share, worth a second Schur form.
+_WORTH = 1 / 16
+#: How often: factors in bad units are noise in part, and tell of better ones only.
+_CHANGES = 3
 _WHAT = "an infinite-horizon Gramian"
 #: Pivots below this share of the largest one are rounding noise of a float64 Gramian.
 DEFAULT_RTOL = EPSILON
@@ -267,8 +273,36 @@ def _factors_together(
     """R and S of one Schur form, as accurate as their product can be."""
     for index, one in schur_systems(sys, horizon, what=_WHAT):
         R, S = factors_in_schur_form(one.T, one.B, one.C, horizon)
+        for _ in range(_CHANGES):
+            d = _balancing_units(one, R, S)
+            if d is None:
+                break
+            ((_, one),) = schur_systems(sys[index], horizon, what=_WHAT, units=one.units * d)
+            R, S = factors_in_schur_form(one.T, one.B, one.C, horizon)
         warn_if_values_lost(one, R, S, horizon)
         yield index, (one, R), (one, S)
+
+
+def _balancing_units(one: SchurSystem, R: np.ndarray, S: np.ndarray) -> np.ndarray | None:
+    """Units (n, 1) of the states in which R and S have equally large rows, where rounding spoils
+    Sᴴ R far less in them, by some eps ‖A‖‖R‖‖S‖; None elsewhere.
+
+    Units decided by |A| let B and C decide too little where feeds of the states cancel: ρ(|A|) is
+    then that of cycles which A does not have, as in companion forms.
+    """
+    if 0 in R.shape or 0 in S.shape:
+        return None
+    r, s = (_above_noise(_row_norms(one.U @ F))[:, None] for F in (R, S))
+    d = 2.0 ** np.rint(np.log2(r / s) / 2)
+    before = np.linalg.norm(one.A) * np.linalg.norm(r) * np.linalg.norm(s)
+    after = np.linalg.norm(rescaled(one.A, d.T, d)) * np.linalg.norm(r / d) * np.linalg.norm(s * d)
+    return d if after < _WORTH * before else None
+
+
+def _above_noise(rows: np.ndarray) -> np.ndarray:
+    """Norms of rows, and where there is only rounding the least that is not."""
+    top = rows.max(initial=0)
+    return np.maximum(rows, len(rows) * EPSILON * top if top > 0 else 1.0)
 
 
 def _factors_of_their_own(
@@ -291,21 +325,15 @@ def _factor_of_its_own(
     sys: LTI, one: SchurSystem, which: str, horizon: int | None
 ) -> tuple[SchurSystem, np.ndarray]:
     """R or S of one system, and the Schur form that it belongs to, with a warning where rounding
-    spoils its Gramian, all states counting alike.
-
-    Units decided by |A| take too much from states whose feeds cancel, as in companion forms. Those
-    in which the factor has even rows are taken instead, where A is clearly smaller in them.
-    """
+    spoils its Gramian, all states counting alike."""
     reached = which == "P"
     F = _factor(one, which, horizon)
     if 0 in F.shape:
         return one, F
-    rows = _row_norms(one.U @ F)
-    seen = rows > len(rows) * EPSILON * rows.max(initial=0)
-    exponents = np.where(seen, np.rint(np.log2(np.where(seen, rows, 1))), 0.0)[:, None]
-    d = 2.0 ** (exponents if reached else -exponents)
-    moved = float(np.linalg.norm(rescaled(one.A, d.T, d)))
-    if moved < _SMALLER * float(np.linalg.norm(one.A)):
+    for _ in range(_CHANGES):
+        d = _even_units(one, F, reached)
+        if d is None:
+            break
         ((_, one),) = schur_systems(
             sys, horizon, what=_WHAT, reached=reached, observed=not reached, units=one.units * d
         )
@@ -317,6 +345,23 @@ def _factor_of_its_own(
         A, T = (adjoint(X)[::-1, ::-1] for X in (one.A, one.T))
         warn_if_lost(A, T, adjoint(one.C)[::-1], alike, F[::-1, ::-1], horizon)
     return one, F
+
+
+def _even_units(one: SchurSystem, F: np.ndarray, reached: bool) -> np.ndarray | None:
+    """Units (n, 1) of the states in which the factor has even rows r, where A is clearly smaller in
+    them, or hardly larger and the weakest states gain, r_i² changing by some eps ‖A‖‖r‖ r_i; None
+    elsewhere.
+
+    Units decided by |A| take too much from states whose feeds cancel, as in companion forms.
+    """
+    rows = _row_norms(one.U @ F)
+    seen = rows > len(rows) * EPSILON * rows.max(initial=0)
+    exponents = np.where(seen, np.rint(np.log2(np.where(seen, rows, 1))), 0.0)[:, None]
+    d = 2.0 ** (exponents if reached else -exponents)
+    before, after = (float(np.linalg.norm(X)) for X in (one.A, rescaled(one.A, d.T, d)))
+    weakest = rows[seen].min(initial=np.inf) / np.linalg.norm(rows) * len(rows) ** 0.5
+    gains = after < _LARGER * before and after * weakest < _WORTH * before
+    return d if gains or after < _SMALLER * before else None
 
 
 def _factor(sys: SchurSystem, which: str, horizon: int | None) -> np.ndarray:

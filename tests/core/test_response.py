@@ -191,6 +191,31 @@ def _exact_response(A, B, C, omega):
 
 @pytest.mark.parametrize("count", [1, 40])
 @pytest.mark.parametrize("form", ["companion", "transposed"])
+@pytest.mark.parametrize(
+    "A",
+    [
+        [[2.0, -1.0], [1.0, 0.0]],
+        [[3.0, -3.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]],
+        [[2 - 2.0**-30, 2.0**-30 - 1], [1.0, 0.0]],
+    ],
+)
+def test_poles_that_rounding_splits(A, form, count):
+    """Poles 1, 1; 1, 1, 1; 1, 1 − 2^−30: I − A is singular to the last digit, and Schur forms have
+    eigenvalues some √eps or eps^⅓ away from 1."""
+    A = np.array(A)
+    B, C = np.eye(len(A))[:, :1], np.ones((1, len(A)))
+    if form == "transposed":
+        A, B, C = A.T, C.T, B.T
+    omega = np.append(0.0, np.linspace(0.5, 3, count))
+    found = lti.frequency_response(lti.LTI(A, B, C), omega)[:, 0, 0]
+    assert found[0] == np.inf
+    for w, value in zip(omega[1:], found[1:], strict=True):
+        expected, sensitivity = _exact_response(A, B, C, w)
+        assert abs(value - expected) <= 2 * len(A) * EPS * sensitivity
+
+
+@pytest.mark.parametrize("count", [1, 40])
+@pytest.mark.parametrize("form", ["companion", "transposed"])
 def test_sharp_peaks_of_companion_forms(form, count):
     """Each entry of A is known to its last digit, and the response no better than that allows."""
     for order in (2, 4, 6):

@@ -184,6 +184,31 @@ def test_best_units_keep_their_bounds_in_any_units(n, density):
         assert np.abs(scaled[1]).max() * np.abs(scaled[2]).max() <= 200 * theta * h
 
 
+@pytest.mark.parametrize("case", ["poles near zero", "states that are not seen"])
+def test_values_of_companion_forms_whose_signs_cancel(case):
+    """ρ(|A|) > 1 is that of a cycle of |A| only, and leaves the last states units in which they
+    hardly act on A, and ‖R‖‖S‖ of 1e4 σ_1 where 4 σ_1 can be."""
+    A = np.eye(4, k=-1)
+    if case == "poles near zero":
+        A[0] = -0.9646413769519603, -0.23307763530305434, -6.3e-18, 1.5e-34
+        B = np.array([[-2.4, 4.2], [0.27, 3.5], [1.2, -2.8], [-3.2, -0.76]])
+        C = np.array([[-0.75, 1.5, -4.6, -5.3], [-1.6, 4.6, 3.6, 1.3], [-0.69, 4.2, 1.3, 0.43]])
+        unit = 2.0 ** np.array([-193, -63, 25, 70])
+    else:
+        A[0] = 1.1570773839890143, -0.33470701813471515, -1.86e-17, 0.0
+        B = np.array([[0.0, 0.0], [-0.91, -1.6], [2.0, -0.11], [0.0, 0.0]])
+        C = np.array([[0.86, 0.0, -1.0, -0.12], [-0.84, 0.0, -0.59, 0.42], [0.72, 0.0, 0.1, -1.3]])
+        unit = np.ones(4)
+    sys = lti.LTI(A * unit[:, None] / unit, B * unit[:, None], C / unit)
+    exact = hankel_values_by_mpmath(A, B, C)
+    P, Q = (f(lti.LTI(A, B, C)) for f in (lti.controllability_gramian, lti.observability_gramian))
+    # As documented, by the norms of factors in these states, for n + m + p terms.
+    allowed = 9 * 1e-15 * np.sqrt(np.trace(P) * np.trace(Q))
+    np.testing.assert_allclose(lti.hankel_singular_values(sys), exact, rtol=0, atol=allowed)
+    found = lti.balanced_truncation(sys, order=2).singular_values
+    np.testing.assert_allclose(found, exact, rtol=0, atol=allowed)
+
+
 def test_units_of_batches_are_those_of_their_entries():
     rng = np.random.default_rng(0)
     A, B, C = (rng.standard_normal((3, *s)) for s in ((4, 4), (4, 1), (1, 4)))
