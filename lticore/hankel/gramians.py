@@ -325,8 +325,8 @@ def _factor_of_its_own(
     sys: LTI, one: SchurSystem, which: str, horizon: int | None
 ) -> tuple[SchurSystem, np.ndarray]:
     """R or S of one system, and the Schur form that it belongs to, with a warning where rounding
-    spoils its Gramian, all states counting alike."""
-    reached = which == "P"
+    spoils the trace of its Gramian in the best units of the states."""
+    reached, best = which == "P", one.units
     F = _factor(one, which, horizon)
     if 0 in F.shape:
         return one, F
@@ -338,12 +338,13 @@ def _factor_of_its_own(
             sys, horizon, what=_WHAT, reached=reached, observed=not reached, units=one.units * d
         )
         F = _factor(one, which, horizon)
-    alike = np.eye(len(F))
     if reached:
-        warn_if_lost(one.A, one.T, one.B, alike, F, horizon)
+        weights = one.units / best * one.U
+        warn_if_lost(one.A, one.T, one.B, weights, F, horizon)
     else:
         A, T = (adjoint(X)[::-1, ::-1] for X in (one.A, one.T))
-        warn_if_lost(A, T, adjoint(one.C)[::-1], alike, F[::-1, ::-1], horizon)
+        weights = (best / one.units * one.U)[:, ::-1]
+        warn_if_lost(A, T, adjoint(one.C)[::-1], weights, F[::-1, ::-1], horizon)
     return one, F
 
 
