@@ -16,8 +16,8 @@ from .arrays.namespaces import (
 )
 from .convert.rotation import scaled_by_first_input
 from .equations.recurrence import (
-    adjoint_in_place_reference,
-    recur_in_place_reference,
+    adjoint_into_reference,
+    recur_into_reference,
     recurrence_adjoint_reference,
     time_varying_recurrence_reference,
 )
@@ -56,7 +56,7 @@ from .systems.quadratic import (
 __all__ = [
     "LayerConstants",
     "SpectralLike",
-    "adjoint_in_place_reference",
+    "adjoint_into_reference",
     "as_spectral_function",
     "check_budget",
     "check_integer",
@@ -80,7 +80,7 @@ __all__ = [
     "random_modes",
     "real_columns",
     "real_rows",
-    "recur_in_place_reference",
+    "recur_into_reference",
     "recurrence_adjoint_reference",
     "scaled_by_first_input",
     "split_pairs",

@@ -176,18 +176,23 @@ def recurrence_adjoint_reference(
     return back, xp.sum(products, axis=-2, keepdims=True, dtype=wide)
 
 
-def recur_in_place_reference(poles: Array, rows: Array, initial: Array, reverse: bool) -> None:
-    """The inputs of a time-varying recurrence, (..., L, n), become its states. Reference text."""
-    rows[...] = kernels.find(time_varying_recurrence_reference, rows)(poles, rows, initial, reverse)
+def recur_into_reference(
+    states: Array, poles: Array, inputs: Array, initial: Array, reverse: bool
+) -> None:
+    """The states of a time-varying recurrence into ``states``, contiguous, which may be the memory
+    of the inputs, (..., L, n). Reference text of the kernels of this name."""
+    run = kernels.find(time_varying_recurrence_reference, inputs)
+    states[...] = run(poles, inputs, initial, reverse)
 
 
-def adjoint_in_place_reference(
-    poles: Array, rows: Array, states: Array, initial: Array, reverse: bool
+def adjoint_into_reference(
+    back: Array, poles: Array, cotangents: Array, states: Array, initial: Array, reverse: bool
 ) -> Array:
-    """The cotangents of the states become those of the inputs; returns those of the poles, as
-    :func:`recurrence_adjoint_reference`. Reference text."""
-    run = kernels.find(recurrence_adjoint_reference, rows)
-    rows[...], g_poles = run(poles, rows, states, initial, reverse)
+    """The cotangents of the inputs into ``back``, contiguous, which may be the memory of those of
+    the states; returns those of the poles, as :func:`recurrence_adjoint_reference`. Reference text
+    of the kernels of this name."""
+    run = kernels.find(recurrence_adjoint_reference, cotangents)
+    back[...], g_poles = run(poles, cotangents, states, initial, reverse)
     return g_poles
 
 

@@ -34,33 +34,25 @@ def time_varying_recurrence(
     poles: np.ndarray, inputs: np.ndarray, initial: np.ndarray, reverse: bool
 ) -> np.ndarray:
     """See :func:`lticore.time_varying_recurrence`; one pole may serve all steps."""
-    *batch, length, n = inputs.shape
-    count = math.prod(batch)
-    states = np.empty((count, length, n), dtype=inputs.dtype)
-    given = np.ascontiguousarray(inputs).reshape(count, length, n)
-    _recur_into(states, poles, given, initial, reverse)
-    return states.reshape(inputs.shape)
+    states = np.empty(inputs.shape, dtype=inputs.dtype)
+    recur_into(states, poles, inputs, initial, reverse)
+    return states
 
 
-def recur_in_place(poles: np.ndarray, rows: np.ndarray, initial: np.ndarray, reverse: bool) -> None:
-    """See :func:`lticore.equations.recurrence.recur_in_place_reference`; contiguous ``rows``."""
-    *batch, length, n = rows.shape
-    rows = rows.reshape(math.prod(batch), length, n)
-    _recur_into(rows, poles, rows, initial, reverse)
-
-
-def _recur_into(
+def recur_into(
     states: np.ndarray, poles: np.ndarray, inputs: np.ndarray, initial: np.ndarray, reverse: bool
 ) -> None:
-    count, _, n = states.shape
-    many, wide = states.size >= ENOUGH, np.result_type(states.dtype, np.float64)
+    """See :func:`lticore.equations.recurrence.recur_into_reference`."""
+    *batch, length, n = states.shape
+    count, many = math.prod(batch), states.size >= ENOUGH
+    wide = np.result_type(states.dtype, np.float64)
     _recur(
         _double_if_one(poles).reshape(count, poles.shape[-2], n),
-        inputs,
+        np.ascontiguousarray(inputs).reshape(count, length, n),
         np.ascontiguousarray(initial, dtype=wide).reshape(count, n),
         reverse,
         _lanes(count, n, many),
-        states,
+        states.reshape(count, length, n),
         many=many,
     )
 
@@ -74,18 +66,10 @@ def recurrence_adjoint(
 ) -> tuple[np.ndarray, np.ndarray]:
     """See :func:`lticore.equations.recurrence.recurrence_adjoint_reference`; in one pass."""
     back = np.empty(cotangents.shape, cotangents.dtype)
-    given = np.ascontiguousarray(cotangents)
-    return back, _adjoint_into(back, poles, given, states, initial, reverse)
+    return back, adjoint_into(back, poles, cotangents, states, initial, reverse)
 
 
-def adjoint_in_place(
-    poles: np.ndarray, rows: np.ndarray, states: np.ndarray, initial: np.ndarray, reverse: bool
-) -> np.ndarray:
-    """See :func:`lticore.equations.recurrence.adjoint_in_place_reference`; contiguous ``rows``."""
-    return _adjoint_into(rows, poles, rows, states, initial, reverse)
-
-
-def _adjoint_into(
+def adjoint_into(
     back: np.ndarray,
     poles: np.ndarray,
     cotangents: np.ndarray,
@@ -93,13 +77,13 @@ def _adjoint_into(
     initial: np.ndarray,
     reverse: bool,
 ) -> np.ndarray:
-    """Fills ``back`` and returns the cotangents of the poles."""
+    """See :func:`lticore.equations.recurrence.adjoint_into_reference`."""
     *batch, length, n = back.shape
     count, steps, many = math.prod(batch), poles.shape[-2], back.size >= ENOUGH
     wide = np.result_type(back.dtype, np.float64)
     arguments = (
         _double_if_one(poles).reshape(count, steps, n),
-        cotangents.reshape(count, length, n),
+        np.ascontiguousarray(cotangents).reshape(count, length, n),
         np.ascontiguousarray(states).reshape(count, length, n),
         np.ascontiguousarray(initial, dtype=states.dtype).reshape(count, n),
         reverse,

@@ -15,11 +15,14 @@ import cupy as cp
 #: A tile of the recurrence: this many lanes, wide enough for whole lines of memory, …
 _LANES = 16
 #: … by this many runs of consecutive steps, one thread each.
-_GROUPS = 32
-#: Bytes of inputs and poles that a thread keeps in registers.
-_RUN_BYTES = 128
-#: So many lanes keep the memory busy without parallelism in time.
-_MANY_LANES = 1 << 16
+_GROUPS = 16
+#: Bytes that a run of steps reads, which a thread keeps in registers.
+_RUN_BYTES = 64
+#: So many strips of lanes keep a device busy without blocks that share the tiles of one.
+_MANY_STRIPS = 1024
+#: Blocks that find room on a multiprocessor, which limits the registers of a thread: one loads
+#: while another waits, and nothing is spilled.
+_BLOCKS = 2
 #: Threads of a block in the other kernels.
 _THREADS = 256
 #: Blocks of one elimination: enough for every device, and few candidates for a pivot.
@@ -39,60 +42,112 @@ def linear_recurrence(
     poles: cp.ndarray, inputs: cp.ndarray, initial: cp.ndarray, reverse: bool
 ) -> cp.ndarray:
     """See :func:`lticore.linear_recurrence`."""
-    return _recur_on_device(poles, inputs, initial, reverse, varying=False)
+    return time_varying_recurrence(poles[..., None, :], inputs, initial, reverse)
 
 
 def time_varying_recurrence(
     poles: cp.ndarray, inputs: cp.ndarray, initial: cp.ndarray, reverse: bool
 ) -> cp.ndarray:
     """See :func:`lticore.time_varying_recurrence`; one pole may serve all steps."""
-    if poles.shape[-2] == 1:
-        return linear_recurrence(poles[..., 0, :], inputs, initial, reverse)
-    return _recur_on_device(poles, inputs, initial, reverse, varying=True)
-
-
-def _recur_on_device(
-    poles: cp.ndarray, inputs: cp.ndarray, initial: cp.ndarray, reverse: bool, varying: bool
-) -> cp.ndarray:
-    *batch, length, n = inputs.shape
-    lanes = math.prod(batch) * n
     states = cp.empty(inputs.shape, inputs.dtype)
-    if states.size == 0:
-        return states
-    # As on the CPU what is read once is widened, and all else read as it is; poles of complex
-    # states are complex.
-    wide = cp.result_type(inputs.dtype, cp.float64)
-    pole = cp.result_type(poles.dtype, cp.complex64 if inputs.dtype.kind == "c" else cp.float32)
-    poles = cp.ascontiguousarray(*((poles, pole) if varying else (_once(poles), wide)))
-    inputs, initial = cp.ascontiguousarray(inputs), cp.ascontiguousarray(_once(initial), wide)
-    in_sequence = lanes >= _MANY_LANES
-    steps = _RUN_BYTES // (inputs.itemsize + (poles.itemsize if varying else 0))
-    if not in_sequence:
-        # No block waits for another when one tile holds all steps: runs may then be longer.
-        fitting = 1 << math.ceil(math.log2(max(1, length / _GROUPS)))
-        steps = fitting if fitting <= 2 * steps else steps
-    macros = (
+    recur_into(states, poles, inputs, initial, reverse)
+    return states
+
+
+def recur_into(
+    states: cp.ndarray, poles: cp.ndarray, inputs: cp.ndarray, initial: cp.ndarray, reverse: bool
+) -> None:
+    """See :func:`lticore.equations.recurrence.recur_into_reference`."""
+    _launch_recurrence(states, poles, inputs, initial, reverse)
+
+
+def recurrence_adjoint(
+    poles: cp.ndarray,
+    cotangents: cp.ndarray,
+    states: cp.ndarray,
+    initial: cp.ndarray,
+    reverse: bool,
+) -> tuple[cp.ndarray, cp.ndarray]:
+    """See :func:`lticore.equations.recurrence.recurrence_adjoint_reference`; in one pass."""
+    back = cp.empty(cotangents.shape, cotangents.dtype)
+    return back, adjoint_into(back, poles, cotangents, states, initial, reverse)
+
+
+def adjoint_into(
+    back: cp.ndarray,
+    poles: cp.ndarray,
+    cotangents: cp.ndarray,
+    states: cp.ndarray,
+    initial: cp.ndarray,
+    reverse: bool,
+) -> cp.ndarray:
+    """See :func:`lticore.equations.recurrence.adjoint_into_reference`."""
+    varying, slope = poles.shape[-2] != 1, cp.result_type(poles.dtype, back.dtype)
+    slopes = cp.empty(poles.shape, slope if varying else cp.result_type(back.dtype, cp.float64))
+    if back.size == 0:
+        slopes.fill(0)
+    _launch_recurrence(
+        back, poles, cotangents, initial, not reverse, cp.ascontiguousarray(states), slopes
+    )
+    return slopes
+
+
+def _launch_recurrence(
+    target: cp.ndarray,
+    poles: cp.ndarray,
+    inputs: cp.ndarray,
+    initial: cp.ndarray,
+    reverse: bool,
+    *adjoint: cp.ndarray,
+) -> None:
+    """One launch; ``adjoint`` are the states of the recurrence and the cotangents of its poles."""
+    *batch, length, n = inputs.shape
+    lanes, varying = math.prod(batch) * n, poles.shape[-2] != 1
+    if target.size == 0:
+        return
+    if not varying:
+        poles = _once(poles[..., 0, :])
+    poles, initial = (_as_kernel_argument(x, inputs.dtype) for x in (poles, _once(initial)))
+    inputs = cp.ascontiguousarray(inputs)
+    read = (2 if adjoint else 1) * inputs.itemsize + (poles.itemsize if varying else 0)
+    most = max(1, _RUN_BYTES // read)
+    steps = min(most, 1 << math.ceil(math.log2(max(1, length / _GROUPS))))
+    strips, tiles = -(-lanes // _LANES), -(-length // (_GROUPS * steps))
+    alone = tiles == 1 or strips >= _MANY_STRIPS
+    kernel = _kernel(
+        "recurrence.cu",
+        "recur",
         f"REAL={_part(inputs.dtype)}",
-        f"POLE={_part(poles.dtype)}",
         f"COMPLEX={int(inputs.dtype.kind == 'c')}",
+        f"POLE={_part(poles.dtype)}",
+        f"START={_part(initial.dtype)}",
+        f"SLOPE={_part(adjoint[1].dtype) if adjoint else 'double'}",
         f"VARYING={int(varying)}",
+        f"ADJOINT={int(bool(adjoint))}",
+        f"ALONE={int(alone)}",
         f"STEPS={steps}",
         f"LANES={_LANES}",
         f"GROUPS={_GROUPS}",
+        f"BLOCKS={_BLOCKS}",
     )
-    sizes = (lanes, n, length, int(reverse), poles.size, initial.size)
-    arguments = (poles, inputs, initial, states, *sizes)
-    if in_sequence:
-        kernel = _kernel("recurrence.cu", "recur_in_sequence", *macros)
-        kernel((-(-lanes // _THREADS),), (_THREADS,), arguments)
-    else:
-        kernel = _kernel("recurrence.cu", "recur_in_tiles", *macros)
-        strips, tiles = -(-lanes // _LANES), -(-length // (_GROUPS * steps))
-        carries = cp.empty((tiles - 1) * lanes, wide)
-        signals = (cp.zeros if tiles > 1 else cp.empty)(1 + carries.size, cp.int32)
-        scratch = (signals, signals[1:], carries)
-        kernel((strips * tiles,), (_LANES * _GROUPS,), (*arguments, *scratch))
-    return states
+    # What blocks of the same strip hand on: see Relay in recurrence.cu.
+    windows = -(-tiles // _GROUPS)
+    signals = 0 if alone else 1 + (tiles + windows) * lanes + strips
+    scratch = 0 if alone else (3 * tiles + windows) * lanes
+    arguments = (
+        *(poles, inputs, initial, target),
+        *(lanes, n, length, int(reverse), poles.size, initial.size),
+        (cp.empty if alone else cp.zeros)(signals, cp.int32),
+        cp.empty(scratch, cp.result_type(inputs.dtype, cp.float64)),
+        *(adjoint or (inputs, inputs)),
+    )
+    kernel((strips if alone else strips * tiles,), (_LANES * _GROUPS,), arguments)
+
+
+def _as_kernel_argument(x: cp.ndarray, dtype: cp.dtype) -> cp.ndarray:
+    """In its own precision, complex where the states are."""
+    part = cp.result_type(x.dtype, cp.complex64 if dtype.kind == "c" else cp.float32)
+    return cp.ascontiguousarray(x, part)
 
 
 def _part(dtype: cp.dtype) -> str:

@@ -11,11 +11,9 @@ from torch.autograd import Function
 
 from lticore.errors import DtypeError, ShapeError
 from lticore.internal import (
-    adjoint_in_place_reference,
+    adjoint_into_reference,
     kernels,
-    recur_in_place_reference,
-    recurrence_adjoint_reference,
-    time_varying_recurrence_reference,
+    recur_into_reference,
 )
 
 from .bridge import current_stream, has_arrays, to_array, to_tensor
@@ -205,9 +203,9 @@ def _recurrence(poles: Tensor, inputs: Tensor, initial: Tensor, reverse: bool) -
     """Opaque to tracing, never differentiated itself."""
     if not has_arrays(inputs.device):
         return _by_doubling(poles, inputs, initial, reverse)
-    with current_stream(inputs.device):
-        p, u, x = to_array(poles), to_array(inputs), to_array(initial)
-        return to_tensor(kernels.find(time_varying_recurrence_reference, u)(p, u, x, reverse))
+    states = inputs.new_empty(inputs.shape)
+    _recur_into(states, poles, inputs, initial, reverse)
+    return states
 
 
 @_recurrence.register_fake
@@ -235,10 +233,8 @@ def _recurrence_adjoint(
     if not has_arrays(cotangent.device):
         back, g_poles = _by_parts(_by_doubling, poles, cotangent, states, initial, reverse)
     else:
-        with current_stream(cotangent.device):
-            p, g, x, start = (to_array(t) for t in (poles, cotangent, states, initial))
-            run = kernels.find(recurrence_adjoint_reference, g)
-            back, g_poles = (to_tensor(t) for t in run(p, g, x, start, reverse))
+        back = cotangent.new_empty(cotangent.shape)
+        g_poles = _adjoint_into(back, poles, cotangent, states, initial, reverse)
     return back, g_poles.to(poles.dtype)
 
 
@@ -261,9 +257,7 @@ def recur_in_place(poles: Tensor, rows: Tensor, initial: Tensor, reverse: bool) 
     if not has_arrays(rows.device):
         rows.copy_(_by_doubling(each, rows, initial, reverse))
         return
-    with current_stream(rows.device):
-        p, u, x = to_array(each), to_array(rows), to_array(initial)
-        kernels.find(recur_in_place_reference, u)(p, u, x, reverse)
+    _recur_into(rows, each, rows, initial, reverse)
 
 
 def adjoint_in_place(
@@ -275,12 +269,25 @@ def adjoint_in_place(
         back, g_poles = _by_parts(_by_doubling, each, rows, states, initial, reverse)
         rows.copy_(back)
     else:
-        with current_stream(rows.device):
-            p, g, x, start = (to_array(t) for t in (each, rows, states, initial))
-            g_poles = to_tensor(
-                kernels.find(adjoint_in_place_reference, g)(p, g, x, start, reverse)
-            )
+        g_poles = _adjoint_into(rows, each, rows, states, initial, reverse)
     return g_poles.sum(dim=(0, 1)).to(poles.dtype)
+
+
+def _recur_into(
+    states: Tensor, poles: Tensor, inputs: Tensor, initial: Tensor, reverse: bool
+) -> None:
+    """Into memory of torch, whose allocator knows the streams that use it."""
+    with current_stream(inputs.device):
+        x, p, u, start = (to_array(t) for t in (states, poles, inputs, initial))
+        kernels.find(recur_into_reference, x)(x, p, u, start, reverse)
+
+
+def _adjoint_into(
+    back: Tensor, poles: Tensor, cotangents: Tensor, states: Tensor, initial: Tensor, reverse: bool
+) -> Tensor:
+    with current_stream(back.device):
+        v, p, g, x, start = (to_array(t) for t in (back, poles, cotangents, states, initial))
+        return to_tensor(kernels.find(adjoint_into_reference, v)(v, p, g, x, start, reverse))
 
 
 def _by_doubling(poles: Tensor, inputs: Tensor, initial: Tensor, reverse: bool) -> Tensor:

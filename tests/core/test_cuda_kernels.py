@@ -1,9 +1,6 @@
-"""The CUDA kernels without a GPU: they compile, and their arithmetic is that of the references."""
+"""The CUDA kernels on a CPU, between guard pages: their arithmetic is that of the references."""
 
 import itertools
-import platform
-import shutil
-import subprocess
 
 import emulated_cuda
 import numpy as np
@@ -17,100 +14,14 @@ from lticore.equations.recurrence import (
 )
 from lticore.kernels import cpu_recurrence
 
-ARCHITECTURES = (80, 90)
 DTYPES = (np.float32, np.float64, np.complex64, np.complex128)
-# What lticore/kernels/gpu.py asks for: every pair of options, and one of the longest runs.
-MACROS = {
-    f"recurrence-{real}-{'complex' if complex_ else 'real'}-{pole or 'constant'}-{steps}": (
-        "recurrence.cu",
-        (
-            f"REAL={real}",
-            f"POLE={pole or 'double'}",
-            f"COMPLEX={complex_}",
-            f"VARYING={int(pole is not None)}",
-            f"STEPS={steps}",
-            "LANES=16",
-            "GROUPS=32",
-        ),
-    )
-    for real, complex_, pole, steps in [
-        ("float", 0, None, 32),
-        ("float", 1, "float", 8),
-        ("double", 1, None, 8),
-        ("double", 0, "double", 8),
-        ("float", 1, "double", 5),
-        ("double", 1, "float", 5),
-        ("float", 1, None, 32),
-    ]
-}
-MACROS |= {"stein": ("stein.cu", ()), "cauchy": ("cauchy.cu", ("THREADS=256",))}
-
-
-# --- compilation ------------------------------------------------------------------------------
-
-
-def test_every_file_is_compiled_below():
-    files = {path.name for path in emulated_cuda.KERNELS.glob("*.cu")}
-    assert files == {file for file, _ in MACROS.values()}
-
-
-@pytest.fixture(scope="module")
-def compile_kernels(tmp_path_factory):
-    """A function of (file, macros, architectures) that raises where the compiler objects."""
-    folder = tmp_path_factory.mktemp("cubin")
-    if shutil.which("nvcc"):
-        return lambda *kernel: _compile_with_nvcc(folder, *kernel)
-    try:
-        from cupy.cuda import nvrtc
-
-        nvrtc.getVersion()
-    except (ImportError, RuntimeError) as error:
-        pytest.skip(f"neither nvcc nor CuPy with NVRTC is here ({error})")
-    return _compile_with_nvrtc
-
-
-def _compile_with_nvcc(folder, file, macros, architectures):
-    targets = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in architectures]
-    defines = [f"-D{macro}" for macro in macros]
-    source, output = emulated_cuda.KERNELS / file, folder / "kernel.fatbin"
-    command = ["nvcc", "-std=c++17", "-fatbin", *targets, *defines, str(source), "-o", str(output)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    assert "warning" not in result.stderr, result.stderr
-
-
-def _compile_with_nvrtc(file, macros, architectures):
-    from cupy.cuda import nvrtc
-
-    text = (emulated_cuda.KERNELS / file).read_text(encoding="utf-8")
-    for number in architectures:
-        program = nvrtc.createProgram(text, file, (), ())
-        options = ("-std=c++17", f"--gpu-architecture=sm_{number}", *(f"-D{x}" for x in macros))
-        try:
-            nvrtc.compileProgram(program, options)
-        except nvrtc.NVRTCError:
-            pytest.fail(nvrtc.getProgramLog(program))
-        assert len(nvrtc.getCUBIN(program)) > 0
-
-
-@pytest.mark.parametrize("name", MACROS)
-def test_kernels_compile(compile_kernels, name):
-    compile_kernels(*MACROS[name], ARCHITECTURES)
-
-
-def test_a_broken_kernel_does_not_compile(compile_kernels):
-    with pytest.raises((AssertionError, pytest.fail.Exception)):
-        compile_kernels("recurrence.cu", ("REAL=half_a_float",), ARCHITECTURES[:1])
-
-
-# --- arithmetic, on the CPU -------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def gpu(tmp_path_factory):
     """`lticore.kernels.gpu` with the kernels' text compiled by g++."""
-    if shutil.which("g++") is None or platform.system() != "Linux":
-        pytest.skip("the kernels run on a CPU through g++ on Linux only")
+    if reason := emulated_cuda.reason_to_skip():
+        pytest.skip(reason)
     return emulated_cuda.load(tmp_path_factory.mktemp("emulated"))
 
 
@@ -124,10 +35,10 @@ def small_tiles(gpu, monkeypatch):
 
 
 @pytest.fixture
-def in_sequence(gpu, monkeypatch):
-    monkeypatch.setattr(gpu, "_MANY_LANES", 0)
-    monkeypatch.setattr(gpu, "_RUN_BYTES", 32)
-    return gpu
+def in_one_block(small_tiles, monkeypatch):
+    """All tiles of a lane in turn."""
+    monkeypatch.setattr(small_tiles, "_MANY_STRIPS", 0)
+    return small_tiles
 
 
 def random_array(rng, shape, dtype):
@@ -154,15 +65,16 @@ def recurrences(gpu, varying):
     return gpu.linear_recurrence, linear_recurrence_reference
 
 
-def assert_close(found, expected, digits_lost=30):
+def assert_close(found, expected, digits_lost=30, precision=None):
+    """Up to so many roundings of ``precision``, by default that of what was found."""
     assert found.shape == expected.shape
     assert found.dtype == expected.dtype
     scale = np.max(np.abs(expected), initial=0)
     error = np.max(np.abs(found - expected), initial=0)
-    assert error <= digits_lost * np.finfo(expected.dtype).eps * scale
+    assert error <= digits_lost * np.finfo(precision or expected.dtype).eps * scale
 
 
-@pytest.mark.parametrize("kernel", ["small_tiles", "in_sequence"])
+@pytest.mark.parametrize("kernel", ["small_tiles", "in_one_block"])
 @pytest.mark.parametrize("varying", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_recurrence_kernels(request, kernel, dtype, varying):
@@ -177,6 +89,61 @@ def test_recurrence_kernels(request, kernel, dtype, varying):
         assert all(map(np.array_equal, arguments, copies))
 
 
+@pytest.mark.parametrize("kernel", ["small_tiles", "in_one_block"])
+@pytest.mark.parametrize("varying", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_adjoint_kernels(request, kernel, dtype, varying):
+    gpu = request.getfixturevalue(kernel)
+    rng = np.random.default_rng(10)
+    shapes = [((2,), 7, 5), ((2, 2), 131, 4), ((), 400, 1), ((), 0, 3), ((2,), 3, 0), ((0,), 3, 2)]
+    for (batch, length, n), reverse in itertools.product(shapes, (False, True)):
+        poles, states, initial = recurrence_arguments(rng, batch, length, n, dtype, varying)
+        poles = poles if varying else poles[..., None, :]
+        cotangents = random_array(rng, states.shape, dtype)
+        arguments = (poles, cotangents, states, initial)
+        copies = [x.copy() for x in arguments]
+        found = gpu.recurrence_adjoint(*arguments, reverse)
+        expected = cpu_recurrence.recurrence_adjoint(*arguments, reverse)
+        for x, y in zip(found, expected, strict=True):
+            assert_close(x, y, 100, precision=dtype)
+        assert all(map(np.array_equal, arguments, copies))
+        # In place.
+        gpu.adjoint_into(cotangents, poles, cotangents, states, initial, reverse)
+        assert np.array_equal(cotangents, found[0])
+        again = gpu.time_varying_recurrence(poles, states, initial, reverse)
+        gpu.recur_into(states, poles, states, initial, reverse)
+        assert np.array_equal(states, again)
+
+
+@pytest.mark.parametrize("kernel", ["small_tiles", "in_one_block"])
+def test_cotangents_of_poles_are_summed_in_double_precision(request, kernel):
+    """Of 1e5 steps of ones, x_k = 1 and v_k = 1 throughout: their sum is the number of steps."""
+    gpu = request.getfixturevalue(kernel)
+    ones, zero = np.ones((100_001, 2), np.float32), np.zeros((1, 2))
+    back, slopes = gpu.recurrence_adjoint(zero, ones, ones, ones[0], False)
+    assert np.array_equal(back, ones)
+    assert np.array_equal(slopes, np.full((1, 2), 100_001.0))
+
+
+@pytest.mark.parametrize("varying", [False, True])
+def test_adjoints_of_mixed_dtypes(small_tiles, varying):
+    rng = np.random.default_rng(11)
+    complexes = np.complexfloating
+    mixtures = [x for x in MIXTURES if issubclass(x[0], complexes) == issubclass(x[1], complexes)]
+    for poles, states, initial in mixtures:
+        given = recurrence_arguments(rng, (2,), 61, 4, np.complex128, varying)
+        p, x, start = (
+            (x if issubclass(dtype, np.complexfloating) else x.real).astype(dtype)
+            for x, dtype in zip(given, (poles, states, initial), strict=True)
+        )
+        g = random_array(rng, x.shape, states)
+        arguments = (p if varying else p[:, None, :], g, x, start, False)
+        found = small_tiles.recurrence_adjoint(*arguments)
+        expected = cpu_recurrence.recurrence_adjoint(*arguments)
+        for a, b in zip(found, expected, strict=True):
+            assert_close(a, b.astype(a.dtype), 100, precision=states)
+
+
 MIXTURES = [
     (poles, inputs, initial)
     for poles, inputs, initial in itertools.product(DTYPES, repeat=3)
@@ -185,11 +152,9 @@ MIXTURES = [
 ]
 
 
-@pytest.mark.parametrize("kernel", ["small_tiles", "in_sequence"])
 @pytest.mark.parametrize("varying", [False, True])
-def test_mixtures_of_dtypes(request, kernel, varying):
+def test_mixtures_of_dtypes(small_tiles, varying):
     """Poles and initial states of any dtype that the states' kind can hold, as on the CPU."""
-    gpu = request.getfixturevalue(kernel)
     rng = np.random.default_rng(9)
     for poles, inputs, initial in MIXTURES:
         # Wide numbers that single precision does not hold.
@@ -200,7 +165,7 @@ def test_mixtures_of_dtypes(request, kernel, varying):
         ]
         steps = given[0] if varying else given[0][:, None, :]
         for reverse in (False, True):
-            found = gpu.time_varying_recurrence(steps, *given[1:], reverse)
+            found = small_tiles.time_varying_recurrence(steps, *given[1:], reverse)
             expected = cpu_recurrence.time_varying_recurrence(steps, *given[1:], reverse)
             assert_close(found, expected, digits_lost=2 if found.dtype.char in "fF" else 30)
 
@@ -213,7 +178,7 @@ def test_double_poles_of_single_inputs(gpu):
     np.testing.assert_allclose(found[:, 0], [1, 1.99, 2.9701, 3.940399], rtol=1e-7)
 
 
-@pytest.mark.parametrize("kernel", ["gpu", "in_sequence"])
+@pytest.mark.parametrize("kernel", ["small_tiles", "in_one_block"])
 def test_long_single_precision_sequences_with_double_poles(request, kernel):
     """λ = e^{2πi j/L} sums to (1 − λ^k)/(1 − λ), with 1e5 steps to the digits of the result."""
     gpu = request.getfixturevalue(kernel)
@@ -228,9 +193,9 @@ def test_long_single_precision_sequences_with_double_poles(request, kernel):
 
 
 def test_recurrence_tiles_of_the_size_used(gpu):
-    """Two tiles in time, and one of longer runs, with lanes left over."""
+    """Several tiles in time, several windows, and one, with lanes left over."""
     rng = np.random.default_rng(1)
-    for length, dtype in ((600, np.complex64), (1025, np.complex64), (1, np.float64)):
+    for length, dtype in ((600, np.complex64), (2500, np.float32), (1, np.float64)):
         arguments = recurrence_arguments(rng, (3,), length, 7, dtype, varying=False)
         found = gpu.linear_recurrence(*arguments, True)
         assert_close(found, linear_recurrence_reference(*arguments, True), digits_lost=300)

@@ -2,7 +2,9 @@
 // threads of a block as fibers that take turns from barrier to barrier. The turns go up and down
 // alternately, so that a missing barrier shows in one direction or the other.
 #include <math.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <ucontext.h>
 #include <utility>
 
@@ -12,7 +14,7 @@
 #define __launch_bounds__(...)
 
 struct Index { unsigned int x; };
-static Index blockIdx, blockDim, threadIdx;
+static Index gridDim, blockIdx, blockDim, threadIdx;
 
 namespace emulation {
 const unsigned int MOST_THREADS = 1024;
@@ -61,19 +63,60 @@ static void run_block(void (*thread)())
     }
 }
 
-template <auto kernel> void launch(unsigned int grid, unsigned int block, void** values)
+static void wait_for_turn() { swapcontext(&fibers[threadIdx.x].context, &scheduler); }
+
+// Outside of its arrays, between guard pages, a kernel ends at once.
+static ucontext_t leaving;
+static volatile bool left;
+static void leave(int)
+{
+    left = true;
+    setcontext(&leaving);
+}
+
+// Blocks from `first` on; whether all stayed inside their arrays.
+template <auto kernel>
+bool launch(unsigned int grid, unsigned int block, void** values, unsigned int first)
 {
     if (block > MOST_THREADS) abort();
     arguments = values;
+    gridDim.x = grid;
     blockDim.x = block;
-    for (blockIdx.x = grid; blockIdx.x-- > 0;) run_block(Thread<kernel>::run);
+    left = false;
+    struct sigaction ours = {}, theirs;
+    ours.sa_handler = leave;
+    ours.sa_flags = SA_NODEFER;
+    sigaction(SIGSEGV, &ours, &theirs);
+    getcontext(&leaving);
+    if (!left)
+        for (blockIdx.x = grid; blockIdx.x-- > first;) run_block(Thread<kernel>::run);
+    sigaction(SIGSEGV, &theirs, nullptr);
+    return !left;
+}
+
+// What another thread of the warp, or of its part of `width` threads, has for `value`.
+template <class T> T exchange(T value, unsigned int mask, int from, int width)
+{
+    static T values[MOST_THREADS];
+    const unsigned int me = threadIdx.x, first = me - me % (unsigned int)width;
+    if (mask != 0xffffffff || width < 1 || width > 32) abort();
+    values[me] = value;
+    wait_for_turn();
+    const T other = from < 0 ? value : values[first + (unsigned int)from];
+    wait_for_turn();
+    return other;
 }
 }  // namespace emulation
 
-inline void __syncthreads()
-{
-    const unsigned int thread = threadIdx.x;
-    swapcontext(&emulation::fibers[thread].context, &emulation::scheduler);
-}
+inline void __syncthreads() { emulation::wait_for_turn(); }
 inline void __threadfence() {}
 inline int atomicAdd(int* address, int value) { return std::exchange(*address, *address + value); }
+template <class T> T __shfl_up_sync(unsigned int mask, T value, int places, int width)
+{
+    const int place = (int)(threadIdx.x % (unsigned int)width);
+    return emulation::exchange(value, mask, place - places, width);
+}
+template <class T> T __shfl_sync(unsigned int mask, T value, int place, int width)
+{
+    return emulation::exchange(value, mask, place, width);
+}
