@@ -288,7 +288,7 @@ def _modal_parts(sys: LTI[Array], horizon: int | None = None) -> Parts[Array]:
 def _square_by_factor(sys: LTI[Array], rtol: float) -> Array:
     """‖C R‖_F² with P = R Rᴴ for a structured system, by a factor without the Gramian."""
     radius, phase, B, C = _modal_parts(sys)
-    error = C @ cauchy_factor(radius, phase, B, rtol=rtol)
+    error = C @ cauchy_factor((radius, phase), B, rtol=rtol)
     return namespace(error).sum(namespace(error).abs(error) ** 2, axis=(-2, -1))
 
 
@@ -301,7 +301,7 @@ def _difference_factor(parts: Parts[Array], others: Parts[Array]) -> Array:
         xp.concat(pair, axis=axis)
         for *pair, axis in zip(parts, others, (-1, -1, -2, -1), strict=True)
     )
-    return C @ cauchy_factor(radius, phase, B, rtol=EPSILON**2)
+    return C @ cauchy_factor((radius, phase), B, rtol=EPSILON**2)
 
 
 def _squared_difference_by_schur(

@@ -82,9 +82,21 @@ def check_integer(name: str, value: Any, *, minimum: int) -> int:
     return number
 
 
-def check_horizon(horizon: Any) -> int | None:
-    """A number of steps of at least one, or None: all."""
+def check_horizon(horizon: Any, continuous: bool = False) -> Any:
+    """A number of steps of at least one, in continuous time a duration > 0, or None: all."""
+    if continuous:
+        return check_duration(horizon)
     return None if horizon is None else check_integer("horizon", horizon, minimum=1)
+
+
+def check_duration(horizon: Any) -> float | None:
+    """A time > 0, or None: all."""
+    if horizon is None:
+        return None
+    number = isinstance(horizon, Real) and not isinstance(horizon, bool | np.bool)
+    if not number or not 0 < float(horizon) < math.inf:
+        raise ArgumentError(f"horizon must be a time > 0 in continuous time, but is {horizon!r}")
+    return float(horizon)
 
 
 def check_dt(dt: Any, what: str) -> bool | float:

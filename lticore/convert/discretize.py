@@ -12,16 +12,12 @@ from numpy.typing import ArrayLike
 from ..arrays.checks import check_array, check_real, is_single, to_double
 from ..arrays.linalg import adjoint
 from ..arrays.namespaces import Array, is_numpy, namespace
+from ..equations.exponential import exponential
 from ..errors import ArgumentError, ArrayLibraryError, SingularEquationError
 from ..matrices.balance import rescaled, state_units
 from ..systems.diagonal import Diagonal
 from ..systems.lti import LTI, in_double, in_single
 from ..systems.signals import scaled, unit_signals
-
-#: Of the Taylor series of a matrix of norm at most 1: the remainder is 1/21!.
-_TERMS = 20
-#: ‖e^A‖ from which on all modes have decayed.
-_DECAYED = 0.5
 
 
 @overload
@@ -194,33 +190,8 @@ def _zoh_dense(sys: LTI[Array], delta: Array) -> LTI[Array]:
     delta = delta[..., None, None]
     A, B = sys.A * delta, sys.B * delta
     for index in np.ndindex(A.shape[:-2]):
-        A[index], B[index] = _exponential(A[index], B[index])
+        A[index], B[index] = exponential(A[index], B[index])
     return replace(sys, A=A, B=B)
-
-
-def _exponential(A: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(e^A, ∫_0^1 e^{At} dt B), by doubling the step of a Taylor series.
-
-    Sums of products only: entries are right to some eps (1 + ‖A‖) of those of e^{|A|} and
-    ∫ e^{|A|t} dt |B|, in any units of the states. Eliminations, as of a Padé approximant, are right
-    to the largest entry of a row or column only.
-    """
-    identity = np.eye(len(A), dtype=A.dtype)
-    doublings = max(0, int(np.frexp(np.abs(A).sum(axis=0).max(initial=0))[1]))
-    A, B = np.ldexp(1.0, -doublings) * A, np.ldexp(1.0, -doublings) * B
-    mean = identity  # of e^{At} over the step: Σ A^k/(k+1)!
-    for k in range(_TERMS, 1, -1):
-        mean = identity + A @ mean / k
-    change, held = A @ mean, mean @ B
-    # 1 + x would lose digits of a small change x; where all modes have decayed, what is left of
-    # them must not be the difference of 1 and −x.
-    while doublings and np.linalg.norm(identity + change, 1) > _DECAYED:
-        change, held = 2 * change + change @ change, 2 * held + change @ held
-        doublings -= 1
-    both = identity + change
-    for _ in range(doublings):
-        both, held = both @ both, held + both @ held
-    return both, held
 
 
 def _bilinear_dense(sys: LTI[Array], delta: Array) -> LTI[Array]:

@@ -146,7 +146,7 @@ def schur_solver(A_schur: SchurForms, B_schur: SchurForms, horizon: int | None =
         for index in np.ndindex(Q.shape[:-2]):
             (T, U), (S, V) = A_schur[index], B_schur[index]
             if adjoint_equation:
-                (T, U), (S, V) = _reversed_adjoint(T, U), _reversed_adjoint(S, V)
+                (T, U), (S, V) = reversed_adjoint(T, U), reversed_adjoint(S, V)
             F = adjoint(U) @ Q[index] @ V
             if horizon is None:
                 Y = _solve_triangular_stein(T, F, S)
@@ -176,7 +176,7 @@ def mixed_solver(A: Structure, B: Any, names: tuple[str, str] = ("A", "B")) -> R
         for index, (S, V) in B_schur.items():
             poles_here = poles[index]
             if adjoint_equation:
-                poles_here, (S, V) = poles_here.conj(), _reversed_adjoint(S, V)
+                poles_here, (S, V) = poles_here.conj(), reversed_adjoint(S, V)
             Y[index] = _solve_diagonal_columns(poles_here, F[index] @ V, S) @ adjoint(V)
         return from_modes(A, Y)
 
@@ -218,7 +218,7 @@ def schur_form_for_powers(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return scipy.linalg.schur(A, output="complex" if np.iscomplexobj(A) else "real")
 
 
-def _reversed_adjoint(T: np.ndarray, U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def reversed_adjoint(T: np.ndarray, U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return adjoint(T)[::-1, ::-1], U[:, ::-1]
 
 

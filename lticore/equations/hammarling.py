@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import scipy.linalg
@@ -29,7 +30,7 @@ _NOISE = 1e-14
 
 
 def gramian_factors_dense(
-    A: np.ndarray, B: np.ndarray, C: np.ndarray
+    A: np.ndarray, B: np.ndarray, C: np.ndarray, continuous: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """(R, S) with P = U R Rᴴ Uᴴ and Q = U S Sᴴ Uᴴ for the Schur form A = U T Uᴴ.
 
@@ -41,32 +42,43 @@ def gramian_factors_dense(
     discrete equation.
     """
     T, U = schur_form(A)
-    return factors_in_schur_form(T, adjoint(U) @ B, C @ U)
+    return factors_in_schur_form(T, adjoint(U) @ B, C @ U, continuous=continuous)
 
 
 def factors_in_schur_form(
-    T: np.ndarray, B: np.ndarray, C: np.ndarray, horizon: int | None = None
+    T: np.ndarray,
+    B: np.ndarray,
+    C: np.ndarray,
+    horizon: int | None = None,
+    continuous: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(R, S) with T R Rᴴ Tᴴ − R Rᴴ + B Bᴴ = 0 and Tᴴ S Sᴴ T − S Sᴴ + Cᴴ C = 0, T triangular, or
-    factors of the sums over a horizon.
+    factors of the sums over a horizon; in continuous time T R Rᴴ + R Rᴴ Tᴴ + B Bᴴ = 0 and so on.
 
     Raises
     ------
     UnstableSystemError
     """
-    return factor_in_schur_form(T, B, horizon), adjoint_factor(T, C, horizon)
+    R = factor_in_schur_form(T, B, horizon, continuous)
+    return R, adjoint_factor(T, C, horizon, continuous)
 
 
-def factor_in_schur_form(T: np.ndarray, B: np.ndarray, horizon: int | None = None) -> np.ndarray:
+def factor_in_schur_form(
+    T: np.ndarray, B: np.ndarray, horizon: int | None = None, continuous: bool = False
+) -> np.ndarray:
     """R alone."""
-    return solve_stein_factor(T, B) if horizon is None else factor_by_doubling(T, B, horizon)
+    if horizon is not None:
+        return factor_by_doubling(T, B, horizon)
+    return solve_lyapunov_factor(T, B) if continuous else solve_stein_factor(T, B)
 
 
-def adjoint_factor(T: np.ndarray, C: np.ndarray, horizon: int | None = None) -> np.ndarray:
+def adjoint_factor(
+    T: np.ndarray, C: np.ndarray, horizon: int | None = None, continuous: bool = False
+) -> np.ndarray:
     """S alone, lower triangular over the infinite horizon."""
     # Tᴴ is lower triangular; with the states in reverse order it is upper triangular again.
     flipped = adjoint(T)[::-1, ::-1], adjoint(C)[::-1]
-    return factor_in_schur_form(*flipped, horizon)[::-1, ::-1]
+    return factor_in_schur_form(*flipped, horizon, continuous)[::-1, ::-1]
 
 
 def in_states(U: np.ndarray, factor: np.ndarray, real: bool) -> np.ndarray:
@@ -85,37 +97,53 @@ def warn_if_lost(
     C: np.ndarray,
     R: np.ndarray,
     horizon: int | None = None,
+    continuous: bool = False,
 ) -> None:
     """Warn where rounding changes tr C P Cᴴ = tr Bᴴ Q B, P = R Rᴴ, by more than 1e-6 of itself,
     unless it is zero. A is T in other orthogonal coordinates.
 
     To first order δ tr C P Cᴴ = 2 Re tr (Q T P δTᴴ + Q B δBᴴ + P Cᴴ δC), Q = S Sᴴ, for δT of the
     size ½ eps ‖T‖_F that the Schur form of A leaves, not quite in the worst direction; of sums
-    over a horizon 2 Q T P is their gradient in T. S is computed only where a bound on it by the
-    powers of A does not do.
+    over a horizon 2 Q T P is their gradient in T, and in continuous time Q P takes its place. S is
+    computed only where a bound on it by the powers of A does not do.
     """
     r, t, b, c, y = (np.linalg.norm(X) for X in (R, T, B, C, C @ R))
     if y == 0 or len(T) == 1:
         return
     if y <= _NOISE * c * r:
-        _warn_of_noise(A, T)
+        _warn_of_noise(A, T, continuous)
         return
     with np.errstate(over="ignore", invalid="ignore"):
-        grown = power_sum_bound(A) * (c / y) ** 2
-        bound = grown * ((r * t) ** 2 + b**2) + (r * c / y) ** 2
+        grown = _growth(A, continuous) * (c / y) ** 2
+        through = r**2 * t if continuous else (r * t) ** 2
+        bound = grown * (through + b**2) + (r * c / y) ** 2
         if EPSILON * bound <= ACCURACY:
             return
-        S = adjoint_factor(T, C, horizon)
+        S = adjoint_factor(T, C, horizon, continuous)
         s = np.linalg.norm(S)
         R, S = R / r, S / s
         if horizon is None:
-            by_T = (r * s / y) ** 2 * np.linalg.norm(S @ ((adjoint(S) @ (T @ R)) @ adjoint(R)))
+            by_T = (r * s / y) ** 2 * _joint(S, R if continuous else T @ R, R)
         else:
             by_T = (b * c / y) ** 2 * _slope(T, B / b, adjoint(C / c), horizon)
         share = t * by_T + (s / y) ** 2 * b * np.linalg.norm(S @ (adjoint(S) @ B))
         share += (r / y) ** 2 * c * np.linalg.norm((C @ R) @ adjoint(R))
     if not EPSILON * share <= ACCURACY:
-        _warn_of_rounding(float(EPSILON * share), T)
+        _warn_of_rounding(float(EPSILON * share), T, continuous)
+
+
+def _growth(A: np.ndarray, continuous: bool, exponent: int = 2) -> Any:
+    """A cheap bound on Σ_k ‖A^k‖^exponent, or on ∫ ‖e^{At}‖^exponent dt by ‖e^{At}‖ ≤ e^{μt} for
+    the largest eigenvalue μ of (A + Aᴴ)/2; infinite where none is found."""
+    if not continuous:
+        return power_sum_bound(A, exponent)
+    rate = -float(np.linalg.eigvalsh((A + adjoint(A)) / 2).max())
+    return 1 / (exponent * rate) if rate > 0 else math.inf
+
+
+def _joint(S: np.ndarray, X: np.ndarray, R: np.ndarray) -> np.floating[Any]:
+    """‖S Sᴴ X Rᴴ‖_F"""
+    return np.linalg.norm(S @ ((adjoint(S) @ X) @ adjoint(R)))
 
 
 def _slope(T: np.ndarray, B: np.ndarray, F: np.ndarray, horizon: int) -> np.floating[Any]:
@@ -134,28 +162,30 @@ def warn_if_values_lost(
     tr Sᴴ δP S = 2 Re tr (W T P δTᴴ) and tr Rᴴ δQ R = 2 Re tr (Q T V δTᴴ), with
     Tᴴ W T − W + S Sᴴ = 0 and T V Tᴴ − V + R Rᴴ = 0, for δT and sums over a horizon as above.
     """
-    T, B, C = sys.T, sys.B, sys.C
+    T, B, C, continuous = sys.T, sys.B, sys.C, sys.continuous
     r, s, t, both = (np.linalg.norm(X) for X in (R, S, T, adjoint(S) @ R))
     if both == 0 or len(T) == 1:
         return
     if both <= _NOISE * r * s:
-        _warn_of_noise(sys.A, T)
+        _warn_of_noise(sys.A, T, continuous)
         return
     with np.errstate(over="ignore", invalid="ignore"):
         # σ_1² ≥ ‖Sᴴ R‖_F²/n.
         weight = EPSILON / 2 * (r * s / both) ** 2 * t
-        if 2 * len(T) * weight * t * power_sum_bound(sys.A) <= ACCURACY:
+        size = 1.0 if continuous else t
+        if 2 * len(T) * weight * size * _growth(sys.A, continuous) <= ACCURACY:
             return
         R, S = R / r, S / s
         if horizon is None:
-            V, W = solve_stein_factor(T, R), adjoint_factor(T, adjoint(S))
-            share = np.linalg.norm(W @ ((adjoint(W) @ (T @ R)) @ adjoint(R)))
-            share += np.linalg.norm(S @ ((adjoint(S) @ (T @ V)) @ adjoint(V)))
+            V = factor_in_schur_form(T, R, None, continuous)
+            W = adjoint_factor(T, adjoint(S), None, continuous)
+            share = _joint(W, R if continuous else T @ R, R)
+            share += _joint(S, V if continuous else T @ V, V)
         else:
             share = _slope(T, B / r, S, horizon) + _slope(adjoint(T), adjoint(C) / s, R, horizon)
         share *= weight * (both / (r * s) / np.linalg.norm(adjoint(S) @ R, 2)) ** 2
     if not share <= ACCURACY:
-        _warn_of_rounding(float(share), T)
+        _warn_of_rounding(float(share), T, continuous)
 
 
 def warn_if_moved(
@@ -165,6 +195,7 @@ def warn_if_moved(
     R: np.ndarray,
     size: float,
     horizon: int | None = None,
+    continuous: bool = False,
 ) -> None:
     """Warn where rounding moves the system (T, B, C) by more than 1e-6 ``size`` in the h2 norm.
 
@@ -174,31 +205,37 @@ def warn_if_moved(
     t, c, r = (np.linalg.norm(X) for X in (T, C, R))
     with np.errstate(over="ignore", invalid="ignore"):
         # ‖C (z − T)⁻¹‖ ≤ ‖C‖ Σ ‖T^k‖ on the circle, and R Rᴴ adds up the squares of all x.
-        if EPSILON * c * power_sum_bound(T, 1) * t * r <= ACCURACY * size:
+        if EPSILON * c * _growth(T, continuous, 1) * t * r <= ACCURACY * size:
             return
         moved = t * np.random.default_rng(0).standard_normal(T.shape)
         whole = np.block([[T, moved], [np.zeros_like(T), T]])
-        both = factor_in_schur_form(whole, np.concatenate([0 * B, B]), horizon)
+        both = factor_in_schur_form(whole, np.concatenate([0 * B, B]), horizon, continuous)
         share = EPSILON * np.linalg.norm(C @ both[: len(T)]) / size
     if not share <= ACCURACY:
-        _warn_of_rounding(float(share), T)
+        _warn_of_rounding(float(share), T, continuous)
 
 
-def _warn_of_noise(A: np.ndarray, T: np.ndarray) -> None:
+def _warn_of_noise(A: np.ndarray, T: np.ndarray, continuous: bool) -> None:
     """Warn that a result is nothing but rounding, unless A is triangular but for the order of its
     states, as T is then: small products of its factors are right, for nothing was turned."""
     given, turned = (np.sort(np.abs(X), axis=None) for X in (A, T))
     if not np.array_equal(given, turned):
-        _warn_of_rounding(math.inf, T)
+        _warn_of_rounding(math.inf, T, continuous)
 
 
-def _warn_of_rounding(share: float, T: np.ndarray) -> None:
+def _warn_of_rounding(share: float, T: np.ndarray, continuous: bool) -> None:
     """Warn that rounding may change a result by that share."""
+    poles = np.linalg.eigvals(T)
+    if continuous:
+        least = f"−Re λ of its poles is {-poles.real.max():.1e}"
+        units, kept = "the states and of time", "Oscillation structures keep poles near the axis"
+    else:
+        least = f"1 − |λ| of its poles is {1 - np.abs(poles).max():.1e}"
+        units, kept = "the states", "Rotation structures keep poles near the unit circle"
     warn_precision(
         f"rounding of the dense A may carry a relative error of {share:.0e} into the result, in "
-        f"the best units of the states: the least 1 − |λ| of its poles is "
-        f"{1 - np.abs(np.linalg.eigvals(T)).max():.1e}, and its norm is {np.linalg.norm(T):.1e}. "
-        "Diagonal and Rotation structures keep poles near the unit circle exactly"
+        f"the best units of {units}: the least {least}, and its norm is "
+        f"{np.linalg.norm(T):.1e}. Diagonal and {kept} exactly"
     )
 
 
@@ -227,32 +264,80 @@ def solve_stein_factor(T: np.ndarray, B: np.ndarray) -> np.ndarray:
     # B1 B1ᴴ + y yᴴ − r rᴴ, is B1 B1ᴴ with its part w along v replaced by z = β y − τ w: the
     # vectors (r, z) are (y, w) turned by a unitary matrix. R1 solves the same problem for T1 and
     # B1 + (z − w) vᴴ, and nothing is squared or subtracted.
-    n = len(T)
-    T = np.asfortranarray(T)  # as LAPACK takes it
-    B = np.array(B, dtype=np.complex128, order="C")
-    R = np.zeros((n, n), dtype=np.complex128)
     gap = 1 - np.abs(np.diagonal(T))
     if np.any(gap <= 0):
         raise UnstableSystemError(
             f"the Schur form of A has an eigenvalue of modulus {1 - gap.min():.17g}: an infinite-"
             "horizon Gramian needs all poles inside the unit circle"
         )
+
+    def column(
+        T1: np.ndarray, tau: complex, t: np.ndarray, w: np.ndarray, beta: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        shifted = -tau.conjugate() * T1
+        shifted.flat[:: len(T1) + 1] += 1
+        r, _ = _trtrs(shifted, tau.conjugate() * t + beta * w)
+        return r, beta * (T1 @ r + t) - tau * w
+
+    return _factor_by_columns(T, B, np.sqrt(gap * (2 - gap)), column)
+
+
+def solve_lyapunov_factor(T: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """Upper triangular R with X = R Rᴴ, T X + X Tᴴ + B Bᴴ = 0, for upper triangular T.
+
+    Raises
+    ------
+    UnstableSystemError
+        When a diagonal entry of T is not left of the imaginary axis.
+    """
+    # As above with β = √(−2 Re τ):
+    #   ρ = |b|/β,      −(T1 + conj τ I) r = ρ t + β w.
+    # Then T1 r + ρ t = −conj τ r − β w, so that what is left of r and t in the equation for R1,
+    # (T1 r + ρ t) rᴴ + r (T1 r + ρ t)ᴴ = β² r rᴴ − β (w rᴴ + r wᴴ), is z zᴴ − w wᴴ for
+    # z = β r − w.
+    gap = -np.diagonal(T).real
+    if np.any(gap <= 0):
+        raise UnstableSystemError(
+            f"the Schur form of A has an eigenvalue with real part {-gap.min():.17g}: an infinite-"
+            "horizon Gramian needs all poles left of the imaginary axis"
+        )
+
+    def column(
+        T1: np.ndarray, tau: complex, t: np.ndarray, w: np.ndarray, beta: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        shifted = np.array(-T1, order="F")
+        shifted.flat[:: len(T1) + 1] -= tau.conjugate()
+        r, _ = _trtrs(shifted, t + beta * w)
+        return r, beta * r - w
+
+    return _factor_by_columns(T, B, np.sqrt(2 * gap), column)
+
+
+#: (T1, τ, ρ t, w, β) ↦ (r, z) of the derivations above.
+Column: TypeAlias = Callable[
+    [np.ndarray, complex, np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray]
+]
+
+
+def _factor_by_columns(
+    T: np.ndarray, B: np.ndarray, betas: np.ndarray, column: Column
+) -> np.ndarray:
+    """R, the last column first."""
+    n = len(T)
+    T = np.asfortranarray(T)  # as LAPACK takes it
+    B = np.array(B, dtype=np.complex128, order="C")
+    R = np.zeros((n, n), dtype=np.complex128)
     for k in range(n - 1, -1, -1):
-        tau = T[k, k]
         size, direction = _polar(B[k])
         if size == 0:
             continue
-        beta = np.sqrt(gap[k] * (2 - gap[k]))
-        rho, v = size / beta, direction.conj()
+        rho, v = size / betas[k], direction.conj()
         R[k, k] = rho
         if k == 0:
             break
-        T1, t, w = T[:k, :k], rho * T[:k, k], B[:k] @ v
-        shifted = -tau.conj() * T1
-        shifted.flat[:: k + 1] += 1
-        r, _ = _trtrs(shifted, tau.conj() * t + beta * w)
-        R[:k, k] = r
-        B[:k] += np.outer(beta * (T1 @ r + t) - (tau + 1) * w, v.conj())
+        w = B[:k] @ v
+        R[:k, k], z = column(T[:k, :k], T[k, k], rho * T[:k, k], w, betas[k])
+        B[:k] += np.outer(z - w, v.conj())
     return R
 
 

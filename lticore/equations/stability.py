@@ -1,15 +1,16 @@
 """Which poles count as unstable: the one notion of stability in the library.
 
-A `Diagonal` or `Rotation` holds its poles exactly, so |λ| < 1 decides. A dense matrix is known up
-to rounding only. Its pole λ counts as unstable when a perturbation of that size can carry it to the
-circle, that is when
+A structured A holds its poles exactly, so |λ| < 1 decides, in continuous time Re λ < 0. A dense
+matrix is known up to rounding only. Its pole λ counts as unstable when a perturbation of that size
+can carry it to the circle, that is when
 
     σ_min(z I − A) ≤ 16 eps ‖A‖_F      on the way from λ to the nearest point λ/|λ| of the circle.
 
 For a simple pole of condition κ the left side grows to (1 − |λ|)/κ: a threshold of 16 eps κ ‖A‖_F
 for its distance to the circle. Poles that rounding splits, as double integrators into 1 ± 1e-8,
 have a small left side together: clusters stay together. The middle of the way tells such a pole
-from one that only has another pole before it on the circle.
+from one that only has another pole before it on the circle. In continuous time the same holds for
+the imaginary axis and its nearest point i Im λ, in a unit of time in which A has about size one.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ import numpy as np
 import scipy.linalg
 
 from ..arrays.checks import to_double
-from ..arrays.linalg import EPSILON, adjoint, eigenvalues, has_eigenvalues
-from ..arrays.namespaces import holds, is_numpy, namespace, to_numpy
+from ..arrays.linalg import EPSILON, adjoint, as_complex, eigenvalues, has_eigenvalues
+from ..arrays.namespaces import Array, holds, is_numpy, namespace, to_numpy
 from ..errors import UnstableSystemError
-from ..matrices.balance import balance_matrix, rescaled, state_units
-from ..systems.lti import LTI
+from ..matrices.balance import balance_matrix, radius_exponent, rescaled, state_units
+from ..systems.lti import LTI, replaced
 from ..systems.signals import scaled, size_exponent
 from ..systems.structure import StateMatrix, is_structured, to_dense
 from .dense import schur_form, schur_form_for_powers
@@ -49,41 +50,49 @@ Result = TypeVar("Result")
 (_trtrs,) = scipy.linalg.get_lapack_funcs(("trtrs",), dtype=np.complex128)
 
 
-def stable_poles(A: StateMatrix) -> tuple[Any, Any]:
-    """(|λ|, whether λ counts as stable), (..., n) each.
+def stable_poles(A: StateMatrix, continuous: bool = False) -> tuple[Any, Any]:
+    """(1 − |λ|, or −Re λ in continuous time, whether λ counts as stable), (..., n) each.
 
-    Dense arrays of libraries other than NumPy: by |λ| ≥ 1.
+    Dense arrays of libraries other than NumPy: by the sign.
 
     Cost: O(n) structured; O(n³) dense, eigenvalues or a Schur form.
     """
     if is_structured(A):
-        moduli = A.polar_modes[0]
-        return moduli, moduli < 1
+        gaps = A.decay_modes[0] if continuous else 1 - A.polar_modes[0]
+        return gaps, gaps > 0
     A = to_double(A)
     if not is_numpy(A):
-        moduli = namespace(A).abs(eigenvalues(to_dense(A)))
-        return moduli, moduli < 1
-    n = A.shape[-1]
+        gaps = _gaps(eigenvalues(to_dense(A)), continuous)
+        return gaps, gaps > 0
+    unit = 2.0 ** radius_exponent(A) if continuous else np.ones(A.shape[:-2])
+    A, n = A / unit[..., None, None], A.shape[-1]
     if n <= _FEW:
-        moduli = np.abs(eigenvalues(A))
-        clear = _out_of_reach(A, moduli)
+        gaps = _gaps(eigenvalues(A), continuous)
+        clear = _out_of_reach(A, gaps)
     else:
-        moduli, clear = np.empty(A.shape[:-1]), np.zeros(A.shape[:-2], dtype=bool)
+        gaps, clear = np.empty(A.shape[:-1]), np.zeros(A.shape[:-2], dtype=bool)
     stable = np.ones(A.shape[:-1], dtype=bool)
     for index in np.ndindex(A.shape[:-2]):
         if not clear[index]:
             T, _ = schur_form(balance_matrix(A[index]))
-            moduli[index], stable[index] = np.abs(np.diagonal(T)), clear_of_circle(T)
-    return moduli, stable
+            gaps[index] = _gaps(np.diagonal(T), continuous)
+            stable[index] = counted_stable(T, continuous)
+    return gaps * unit[..., None], stable
 
 
-def is_stable(A: StateMatrix) -> bool:
+def _gaps(poles: Array, continuous: bool) -> Array:
+    """Distances to the boundary of the stable poles, negative beyond it."""
+    xp = namespace(poles)
+    return -xp.real(as_complex(poles)) if continuous else 1 - xp.abs(poles)
+
+
+def is_stable(A: StateMatrix, continuous: bool = False) -> bool:
     """Whether all poles count as stable, in the whole batch."""
-    return holds(stable_poles(A)[1])
+    return holds(stable_poles(A, continuous)[1])
 
 
-def _out_of_reach(A: np.ndarray, moduli: np.ndarray) -> np.ndarray:
-    """Whether no pole can be carried to the circle: a sufficient condition, cheap.
+def _out_of_reach(A: np.ndarray, gaps: np.ndarray) -> np.ndarray:
+    """Whether no pole can be carried to the boundary: a sufficient condition, cheap.
 
     Elsner's bound, Linear Algebra Appl. 71 (1985): under A + E no eigenvalue moves by more than
     (‖A‖ + ‖A + E‖)^{1−1/n} ‖E‖^{1/n}.
@@ -92,24 +101,25 @@ def _out_of_reach(A: np.ndarray, moduli: np.ndarray) -> np.ndarray:
     # Where the norm overflows nothing is known.
     with np.errstate(over="ignore", invalid="ignore"):
         reach = 2 * np.linalg.norm(A, axis=(-2, -1)) * (_ROUNDING / 2) ** (1 / max(n, 1))
-    return moduli.max(axis=-1, initial=0) + reach < 1
+    return gaps.min(axis=-1, initial=np.inf) > reach
 
 
-def clear_of_circle(T: np.ndarray) -> np.ndarray:
-    """(n,) which diagonal entries of an upper triangular T count as stable.
+def counted_stable(T: np.ndarray, continuous: bool = False) -> np.ndarray:
+    """(n,) which diagonal entries of an upper triangular T count as stable; in continuous time T
+    has about size one.
 
-    Cost: O(n²) for each pole within 0.1 of the circle. Further inside, the eigenvalues that were
+    Cost: O(n²) for each pole within 0.1 of the boundary. Further inside, the eigenvalues that were
     computed would lie apart from each other by as much before rounding could carry one so far.
     """
     poles = np.diagonal(T)
-    moduli = np.abs(poles)
-    stable = moduli < 1
+    gaps = _gaps(poles, continuous)
+    stable = gaps > 0
     level = _ROUNDING * float(np.linalg.norm(T))
     rng = np.random.default_rng(0)
     start = rng.standard_normal(len(T)) + 1j * rng.standard_normal(len(T))
     shifted = np.asfortranarray(-T, dtype=np.complex128)
-    for i in np.flatnonzero(stable & (moduli >= 1 - _RING)):
-        end = poles[i] / moduli[i]
+    for i in np.flatnonzero(stable & (gaps <= _RING)):
+        end = 1j * poles[i].imag if continuous else poles[i] / abs(poles[i])
         for z in (end, (end + poles[i]) / 2):
             np.fill_diagonal(shifted, z - poles)
             if _smallest_singular_value(shifted, start, level) > level:
@@ -140,6 +150,9 @@ class SchurSystem:
     the largest entries of B and C having been about 1.
 
     A : D⁻¹ A D,   units : (n, 1), the diagonal of D
+
+    In continuous time the system is in a unit of time in which A has about size one: A stands for
+    A/4^time, B for B/2^time, C for C/2^time, which leave the Gramians as they are.
     """
 
     T: np.ndarray
@@ -150,6 +163,8 @@ class SchurSystem:
     units: np.ndarray
     b: int
     c: int
+    continuous: bool
+    time: int
 
 
 def schur_systems(
@@ -173,21 +188,34 @@ def schur_systems(
     ------
     UnstableSystemError
     """
+    timed, time = in_unit_time(sys)
     d = units
     if d is None:
-        d = state_units(sys.A, sys.B if reached else None, sys.C if observed else None)[..., None]
+        given = timed.B if reached else None, timed.C if observed else None
+        d = state_units(timed.A, *given)[..., None]
     row = np.swapaxes(d, -1, -2)
     # What is not asked for may overflow in units that suit the other.
-    A, B = rescaled(sys.A, row, d), sys.B / d if reached else 0 * sys.B
-    C = sys.C * row if observed else 0 * sys.C
+    A, B = rescaled(timed.A, row, d), timed.B / d if reached else 0 * timed.B
+    C = timed.C * row if observed else 0 * timed.C
     for index in np.ndindex(sys.batch_shape):
         T, U = schur_form(A[index]) if horizon is None else schur_form_for_powers(A[index])
-        if horizon is None and not clear_of_circle(T).all():
+        if horizon is None and not counted_stable(T, sys.is_continuous).all():
             # Names the mode by its place in the whole batch.
             require_stable(sys, what=what)
         (inputs, b), (outputs, c) = _matrix_of_size_one(B[index]), _matrix_of_size_one(C[index])
         inputs, outputs = adjoint(U) @ inputs, outputs @ U
-        yield index, SchurSystem(T, inputs, outputs, A[index], U, d[index], b, c)
+        sizes = d[index], b, c, sys.is_continuous, int(time[index])
+        yield index, SchurSystem(T, inputs, outputs, A[index], U, *sizes)
+
+
+def in_unit_time(sys: LTI) -> tuple[LTI, np.ndarray]:
+    """(Σ', k) for a dense system on NumPy: in continuous time A/4^k, B/2^k and C/2^k with A of
+    about size one; else as it is."""
+    if not sys.is_continuous:
+        return sys, np.zeros(sys.batch_shape)
+    k = np.rint(radius_exponent(sys.A) / 2)
+    half = 2.0 ** -k[..., None, None]
+    return replaced(sys, A=sys.A * half**2, B=sys.B * half, C=sys.C * half), k
 
 
 def _matrix_of_size_one(X: np.ndarray) -> tuple[np.ndarray, int]:
@@ -200,19 +228,25 @@ def require_stable(sys: LTI, *, what: str) -> None:
     if not is_structured(sys.A) and not has_eigenvalues(sys.B):
         # The series that solves dense equations there stops with an error of its own.
         return
-    moduli, stable = stable_poles(sys.A)
+    gaps, stable = stable_poles(sys.A, sys.is_continuous)
     if holds(stable):
         return
-    xp = namespace(moduli)
-    moduli = xp.where(stable, -xp.ones_like(moduli), moduli)
-    worst = int(xp.argmax(xp.reshape(moduli, (-1,))))
+    xp = namespace(gaps)
+    gaps = xp.where(stable, xp.inf + xp.zeros_like(gaps), gaps)
+    worst = int(xp.argmin(xp.reshape(gaps, (-1,))))
     where = f"mode {worst % sys.order}" + (
         f" of batch entry {worst // sys.order}" if sys.batch_shape else ""
     )
-    modulus = float(xp.max(moduli))
+    gap = float(xp.min(gaps))
+    if sys.is_continuous:
+        doubt = ", which the rounding of A does not tell from 0" if gap > 0 else ""
+        raise UnstableSystemError(
+            f"{what} needs all poles left of the imaginary axis, but {where} has real part "
+            f"{-gap:.17g}{doubt}"
+        )
     raise UnstableSystemError(
-        f"{what} needs all poles inside the unit circle, but {where} has modulus {modulus:.17g}"
-        + _cause(sys, modulus)
+        f"{what} needs all poles inside the unit circle, but {where} has modulus {1 - gap:.17g}"
+        + _cause(sys, 1 - gap)
     )
 
 

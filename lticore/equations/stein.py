@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias, overload
+from functools import partial
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..arrays.checks import (
-    broadcast_batches,
-    check_array,
     check_horizon,
     is_complex,
-    is_single,
     like_precision,
-    to_double,
 )
 from ..arrays.linalg import EPSILON, adjoint, real_part
 from ..arrays.namespaces import Array, holds, is_numpy, namespace
-from ..errors import NonFiniteError, ShapeError, warn_precision
-from ..matrices.balance import rescaled, state_units
+from ..errors import NonFiniteError, warn_precision
 from ..systems.modes import is_real, mode_poles, multiply
-from ..systems.signals import scaled, size_exponent
 from ..systems.structure import (
     StateMatrix,
     Structure,
-    batch_shape_of,
-    broadcast_state_matrix,
-    check_state_matrix,
     is_structured,
-    map_parameters,
     order_of,
     parameters,
     to_dense,
@@ -49,9 +39,17 @@ from .dense import (
     sum_to_convergence,
 )
 from .modal import modal_solver
+from .two_sided import (
+    ROUNDING,
+    SteinSolver,
+    checked_equation,
+    nothing_to_solve,
+    random_rounding,
+    random_rounding_of,
+    solve_in_units,
+    swapped,
+)
 
-#: Rounding of a Schur form, in units of eps times the norm.
-_SIZE = 4
 #: Changes tried: one alone may leave the pole that matters where it is.
 _PROBES = 3
 
@@ -124,31 +122,19 @@ def solve_stein(A: Any, Q: Any, B: Any = None, *, horizon: int | None = None) ->
     Source: Kitagawa, Int. J. Control 25 (1977) for dense matrices; Smith, SIAM J. Appl. Math. 16
     (1968) for the squaring.
     """
-    A = check_state_matrix("A", A)
-    B = A if B is None else check_state_matrix("B", B)
-    Q = check_array("Q", Q, ndim=2)
-    n, l = order_of(A), order_of(B)
-    if tuple(Q.shape[-2:]) != (n, l):
-        raise ShapeError(f"Q has shape {tuple(Q.shape)}, but A and B need (..., {n}, {l})")
     horizon = check_horizon(horizon)
-    arrays = (*parameters(A), *parameters(B), Q)
-    xp = namespace(*arrays)
-    batch = broadcast_batches(A=batch_shape_of(A), B=batch_shape_of(B), Q=tuple(Q.shape[:-2]))
-    same = B is A
-    A = broadcast_state_matrix(map_parameters(to_double, A), batch)
-    B = A if same else broadcast_state_matrix(map_parameters(to_double, B), batch)
-    Q = xp.broadcast_to(to_double(Q), (*batch, n, l))
-    dense = is_numpy(Q) and not (is_structured(A) and is_structured(B)) and 0 not in (n, l)
-    X = _solve_in_units(A, Q, B, horizon) if dense else stein_solver(A, B, horizon)(Q)
-    if horizon is not None and not holds(xp.isfinite(X)):
+    A, Q, B, single = checked_equation(A, Q, B)
+    dense = is_numpy(Q) and not (is_structured(A) and is_structured(B)) and 0 not in Q.shape[-2:]
+    X = (
+        solve_in_units(A, Q, B, partial(stein_solver, horizon=horizon), _warn_if_sensitive, horizon)
+        if dense
+        else stein_solver(A, B, horizon)(Q)
+    )
+    if horizon is not None and not holds(namespace(X).isfinite(X)):
         raise NonFiniteError(
             "the sum over the horizon overflows: Q or the powers of A and B over it are too large"
         )
-    return like_precision(X, all(is_single(x) for x in arrays))
-
-
-#: Q ↦ X, or with ``adjoint=True`` the solution of the adjoint equation.
-SteinSolver: TypeAlias = Callable[..., Array]
+    return like_precision(X, single)
 
 
 def stein_solver(A: StateMatrix, B: Any = None, horizon: int | None = None) -> SteinSolver:
@@ -165,7 +151,7 @@ def stein_solver(A: StateMatrix, B: Any = None, horizon: int | None = None) -> S
     B = A if B is None else B
     solve: RawSolver
     if 0 in (order_of(A), order_of(B)):
-        solve = _nothing_to_solve(A, B)
+        solve = nothing_to_solve(A, B)
     elif is_structured(A) and is_structured(B):
         solve = modal_solver(A, B, horizon)
     elif not all(is_numpy(x) for x in (*parameters(A), *parameters(B))):
@@ -176,7 +162,7 @@ def stein_solver(A: StateMatrix, B: Any = None, horizon: int | None = None) -> S
     elif is_structured(A):
         solve = mixed_solver(A, B)
     elif is_structured(B):
-        solve = _swapped(mixed_solver(B, A, names=("B", "A")))
+        solve = swapped(mixed_solver(B, A, names=("B", "A")))
     else:
         A_schur = schur_forms(A)
         solve = schur_solver(A_schur, A_schur if B is A else schur_forms(B))
@@ -189,13 +175,6 @@ def stein_solver(A: StateMatrix, B: Any = None, horizon: int | None = None) -> S
     return solve_keeping_real
 
 
-def _nothing_to_solve(A: StateMatrix[Array], B: StateMatrix[Array]) -> RawSolver[Array]:
-    """X = Q, without entries."""
-    arrays = (*parameters(A), *parameters(B))
-    xp = namespace(*arrays)
-    return lambda Q, adjoint_equation: xp.astype(Q, xp.result_type(*arrays, Q))
-
-
 def _forms_for_powers(A: StateMatrix) -> SchurForms:
     """Of a structured A its blocks, in the states given."""
     if not is_structured(A):
@@ -203,38 +182,6 @@ def _forms_for_powers(A: StateMatrix) -> SchurForms:
     T = to_dense(A)
     U = np.eye(order_of(A))
     return {index: (T[index], U) for index in np.ndindex(T.shape[:-2])}
-
-
-def _solve_in_units(A: StateMatrix, Q: Any, B: StateMatrix, horizon: int | None) -> Any:
-    """X of an equation with a dense matrix on NumPy, in units d of its rows and e of its columns
-    that rounding likes: (D⁻¹ A D) (D⁻¹ X E⁻¹) (E⁻¹ B E)ᴴ − D⁻¹ X E⁻¹ + D⁻¹ Q E⁻¹ = 0 … with a
-    warning where rounding counts."""
-    same = B is A
-    d = _units(A, Q)
-    e = d if same else _units(B, adjoint(Q / d))
-    if not same or np.any(d != 1):
-        d = _units(A, Q / np.swapaxes(e, -1, -2))
-        e = d if same else e
-    A = _in_units(A, d)
-    B = A if same else _in_units(B, e)
-    row = np.swapaxes(e, -1, -2)
-    Q = Q / d / row
-    exponent = size_exponent(Q)[..., None, None]
-    Q, solve = scaled(Q, -exponent), stein_solver(A, B, horizon)
-    X = solve(Q)
-    _warn_if_sensitive(A, Q, B, X, solve, horizon)
-    return scaled(X * d, exponent) * row
-
-
-def _units(A: StateMatrix, Q: np.ndarray) -> np.ndarray:
-    """(..., n, 1) units of the rows of Q that suit a dense A; those of a structured A stay."""
-    if is_structured(A):
-        return np.ones((*Q.shape[:-1], 1))
-    return state_units(A, Q)[..., None]
-
-
-def _in_units(A: StateMatrix, d: np.ndarray) -> StateMatrix:
-    return A if np.all(d == 1) else rescaled(A, np.swapaxes(d, -1, -2), d)
 
 
 def _warn_if_sensitive(
@@ -255,7 +202,7 @@ def _warn_if_sensitive(
     (growth_A, size_A), (growth_B, size_B) = _growth_and_size(A), _growth_and_size(B)
     grown = np.sqrt(growth_A) * np.sqrt(growth_B)
     known = np.isfinite(grown)
-    bound = 2 * _SIZE * EPSILON * size_A * size_B * np.where(known, grown, 0)
+    bound = 2 * ROUNDING * EPSILON * size_A * size_B * np.where(known, grown, 0)
     if np.all(known & (bound <= ACCURACY)):
         return
     rng = np.random.default_rng(0)
@@ -263,9 +210,9 @@ def _warn_if_sensitive(
     size, share = np.linalg.norm(X, axis=(-2, -1)), 0.0
     for _ in range(_PROBES):
         of_A, of_B, of_Q = (
-            _random_rounding(A, rng),
-            _random_rounding(B, rng),
-            _random_rounding_of(Q, rng),
+            random_rounding(A, rng),
+            random_rounding(B, rng),
+            random_rounding_of(Q, rng),
         )
         if horizon is None:
             change = solve(of_A @ XB + AX @ adjoint(of_B) + of_Q)
@@ -299,25 +246,6 @@ def _growth_and_size(A: StateMatrix) -> tuple[np.ndarray, np.ndarray]:
     inside = radius < 1
     growth = 1 / np.where(inside, (1 - radius) * (1 + radius), 1)
     return np.where(inside, growth, np.inf), radius
-
-
-def _random_rounding(A: StateMatrix, rng: np.random.Generator) -> np.ndarray:
-    """Random (..., n, n) with ‖δA‖_F about eps ‖A‖_F; of a structured A none of its poles moves by
-    more than eps of its modulus."""
-    if is_structured(A):
-        return np.diag(EPSILON * rng.standard_normal(order_of(A)))
-    return _random_rounding_of(A, rng)
-
-
-def _random_rounding_of(X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    size = _SIZE * EPSILON * np.linalg.norm(X, axis=(-2, -1), keepdims=True)
-    noise = rng.standard_normal(X.shape[-2:])
-    return noise * size / np.sqrt(noise.size)
-
-
-def _swapped(solve: RawSolver[Array]) -> RawSolver[Array]:
-    """The solver with A and B exchanged: (A X Bᴴ − X + Q)ᴴ = B Xᴴ Aᴴ − Xᴴ + Qᴴ."""
-    return lambda Q, adjoint_equation: adjoint(solve(adjoint(Q), adjoint_equation))
 
 
 def doubling_solver(A: Array, horizon: int) -> SteinSolver:

@@ -8,7 +8,7 @@ from ..arrays.linalg import adjoint, conjugate, real_part
 from ..arrays.namespaces import Array, namespace
 from ..equations.dense import sum_by_doubling_gradient
 from ..equations.modal import series_slopes
-from ..equations.stein import SteinSolver
+from ..equations.two_sided import SteinSolver
 from ..matrices.factors import weighted_gram
 from ..systems.diagonal import Diagonal
 from ..systems.lti import LTI

@@ -21,7 +21,7 @@ from ..arrays.checks import (
 from ..arrays.linalg import EPSILON, adjoint, as_complex, diagonal, log2, real_part
 from ..arrays.namespaces import Array, holds, is_numpy, namespace, zeros_like_shape
 from ..equations.cauchy import cauchy_factor
-from ..equations.dense import schur_solver
+from ..equations.dense import RawSolver, schur_solver
 from ..equations.hammarling import (
     adjoint_factor,
     factor_in_schur_form,
@@ -31,6 +31,7 @@ from ..equations.hammarling import (
     warn_if_lost,
     warn_if_values_lost,
 )
+from ..equations.lyapunov import lyapunov_solver, solve_lyapunov, triangular_lyapunov_solver
 from ..equations.stability import (
     HORIZON,
     SchurSystem,
@@ -38,7 +39,8 @@ from ..equations.stability import (
     require_stable,
     schur_systems,
 )
-from ..equations.stein import SteinSolver, stein_solver
+from ..equations.stein import stein_solver
+from ..equations.two_sided import SteinSolver
 from ..errors import NonFiniteError
 from ..matrices.balance import rescaled, state_units
 from ..matrices.factors import (
@@ -60,7 +62,7 @@ from ..systems.quadratic import (
 )
 from ..systems.rotation import Rotation
 from ..systems.signals import scaled, unit_outputs, unit_signals
-from ..systems.structure import is_structured, same_in_blocks
+from ..systems.structure import adjoint_of, is_structured, same_in_blocks, structure_of
 
 #: Factors are computed without the Gramians from this many states on …
 _MANY = 1024
@@ -80,7 +82,7 @@ DEFAULT_RTOL = EPSILON
 
 
 @offering(HORIZON)
-def controllability_gramian(sys: SystemLike[Array], *, horizon: int | None = None) -> Array:
+def controllability_gramian(sys: SystemLike[Array], *, horizon: float | None = None) -> Array:
     """P with A P Aᴴ − P + B Bᴴ = 0; with a horizon T the sum Σ_{k<T} A^k B Bᴴ (Aᴴ)^k.
 
     Returns
@@ -109,7 +111,7 @@ def controllability_gramian(sys: SystemLike[Array], *, horizon: int | None = Non
     PrecisionWarning
         As for :func:`gramian_factors`.
     """
-    sys = as_system(sys)
+    sys = as_system(sys, continuous=True)
     (P,) = double_gramians(sys, horizon, which="P")
     return like_precision(P, is_single(sys.B))
 
@@ -123,7 +125,7 @@ def observability_gramian(sys: SystemLike[Array], *, horizon: int | None = None)
 
     Shapes, conditions, accuracy, cost, errors as for :func:`controllability_gramian`.
     """
-    sys = as_system(sys)
+    sys = as_system(sys, continuous=True)
     (Q,) = double_gramians(sys, horizon, which="Q")
     return like_precision(Q, is_single(sys.B))
 
@@ -175,7 +177,7 @@ def gramian_factors(
 
     Source: Hammarling, Systems & Control Letters 17 (1991), for dense A.
     """
-    sys = as_linear(sys)
+    sys = as_linear(sys, continuous=True)
     rtol, max_rank = _check_truncation(rtol, max_rank)
     unit, b, c = unit_signals(in_double(sys))
     R, S, t = scaled_factors(unit, rtol, max_rank, horizon, each=True)
@@ -201,7 +203,7 @@ def scaled_factors(
     ``formed=False`` structured systems never form the Gramians. Warnings of rounding in dense ones
     concern the singular values of Sᴴ R, with ``each`` the factors themselves.
     """
-    horizon = check_horizon(horizon)
+    horizon = check_horizon(horizon, sys.is_continuous)
     if sys.order == 0:
         B, batch = to_double(sys.B), sys.batch_shape
         none, t = zeros_like_shape(B, (*batch, 0, 0)), zeros_like_shape(B, (*batch, 0, 1))
@@ -224,7 +226,7 @@ def scaled_factors(
 def scaled_gramians(sys: System, horizon: int | None = None) -> tuple[Any, Any, Any] | None:
     """(t P t, Q/t², t) in float64 with about equal diagonals; None where the factors are better
     computed without them: many structured states, and dense systems on NumPy."""
-    if low_rank_pays(sys, horizon) or (isinstance(sys, LTI) and is_dense_numpy(sys)):
+    if low_rank_pays(sys, horizon) or (isinstance(sys, LTI) and has_schur_factors(sys, horizon)):
         return None
     if has_factors(sys, horizon):
         sys, t = balance_states(sys)
@@ -272,13 +274,13 @@ def _factors_together(
 ) -> Iterator[tuple[tuple[int, ...], SchurFactor, SchurFactor]]:
     """R and S of one Schur form, as accurate as their product can be."""
     for index, one in schur_systems(sys, horizon, what=_WHAT):
-        R, S = factors_in_schur_form(one.T, one.B, one.C, horizon)
+        R, S = factors_in_schur_form(one.T, one.B, one.C, horizon, one.continuous)
         for _ in range(_CHANGES):
             d = _balancing_units(one, R, S)
             if d is None:
                 break
             ((_, one),) = schur_systems(sys[index], horizon, what=_WHAT, units=one.units * d)
-            R, S = factors_in_schur_form(one.T, one.B, one.C, horizon)
+            R, S = factors_in_schur_form(one.T, one.B, one.C, horizon, one.continuous)
         warn_if_values_lost(one, R, S, horizon)
         yield index, (one, R), (one, S)
 
@@ -340,11 +342,12 @@ def _factor_of_its_own(
         F = _factor(one, which, horizon)
     if reached:
         weights = one.units / best * one.U
-        warn_if_lost(one.A, one.T, one.B, weights, F, horizon)
+        warn_if_lost(one.A, one.T, one.B, weights, F, horizon, one.continuous)
     else:
         A, T = (adjoint(X)[::-1, ::-1] for X in (one.A, one.T))
         weights = (best / one.units * one.U)[:, ::-1]
-        warn_if_lost(A, T, adjoint(one.C)[::-1], weights, F[::-1, ::-1], horizon)
+        outputs = adjoint(one.C)[::-1]
+        warn_if_lost(A, T, outputs, weights, F[::-1, ::-1], horizon, one.continuous)
     return one, F
 
 
@@ -367,8 +370,8 @@ def _even_units(one: SchurSystem, F: np.ndarray, reached: bool) -> np.ndarray | 
 
 def _factor(sys: SchurSystem, which: str, horizon: int | None) -> np.ndarray:
     if which == "P":
-        return factor_in_schur_form(sys.T, sys.B, horizon)
-    return adjoint_factor(sys.T, sys.C, horizon)
+        return factor_in_schur_form(sys.T, sys.B, horizon, sys.continuous)
+    return adjoint_factor(sys.T, sys.C, horizon, sys.continuous)
 
 
 def _without_noise(X: np.ndarray, U: np.ndarray, F: np.ndarray) -> np.ndarray:
@@ -415,11 +418,19 @@ def balance_states(sys: LTI) -> tuple[LTI, Any]:
         return sys, real_part(sys.B[..., :1])
     b, c = _row_norms(sys.B), _row_norms(xp.matrix_transpose(sys.C))
     b, c = (same_in_blocks(_root_mean_square, sys.A, x) for x in (b, c))
-    radius = radii_of(sys.A)
-    root = xp.sqrt((1 - radius) * (1 + radius))
+    root = xp.sqrt(dissipation(sys))
     log_p, log_q = (2 * log2(x / root) for x in (b, c))
     t = _balancing_scale(log_p, log_q)[..., None]
     return replaced(sys, B=sys.B * t, C=sys.C / xp.matrix_transpose(t)), t
+
+
+def dissipation(sys: LTI[Array]) -> Array:
+    """(..., n) 1 − |λ|² of the poles in state order, −2 Re λ in continuous time: what the diagonals
+    of b bᴴ and of the Gramian in the modes have for a quotient."""
+    if sys.is_continuous:
+        return 2 * structure_of(sys.A).decays
+    radius = radii_of(sys.A)
+    return (1 - radius) * (1 + radius)
 
 
 def _row_norms(X: Array) -> Array:
@@ -490,10 +501,13 @@ def modal_factor(
     sys: LTI[Array], which: str, rtol: float = DEFAULT_RTOL, max_rank: int | None = None
 ) -> Array:
     """One of :func:`modal_factors`, by the name of its Gramian."""
-    radius, phase = sys.A.polar_modes
-    root, phase = (sys.B, phase) if which == "P" else (adjoint(sys.C), -phase)
+    continuous = sys.is_continuous
+    size, turn = sys.A.decay_modes if continuous else sys.A.polar_modes
+    root, turn = (sys.B, turn) if which == "P" else (adjoint(sys.C), -turn)
     generator = as_complex(to_modes(sys.A, root))
-    return cauchy_factor(radius, phase, generator, rtol=rtol, max_rank=max_rank)
+    return cauchy_factor(
+        (size, turn), generator, rtol=rtol, max_rank=max_rank, continuous=continuous
+    )
 
 
 def _in_states(sys: LTI[Array], factor: Array, rtol: float, max_rank: int | None) -> Array:
@@ -510,25 +524,43 @@ def _in_states(sys: LTI[Array], factor: Array, rtol: float, max_rank: int | None
     return real_rank_factor(parts, rtol=math.sqrt(rtol), max_rank=max_rank)
 
 
-def double_gramians(sys: System, horizon: int | None = None, which: str = "PQ") -> list[Any]:
+def double_gramians(sys: System, horizon: Any = None, which: str = "PQ") -> list[Any]:
     """The Gramians named in ``which``, in float64."""
     linear = in_double(linear_part(sys))
     quadratic = isinstance(sys, QuadraticOutputLTI) and "Q" in which
     names = "PQ" if quadratic else which
     solve: SteinSolver | None = None
-    horizon = check_horizon(horizon)
-    if is_dense_numpy(linear):
+    horizon = check_horizon(horizon, sys.is_continuous)
+    if has_schur_factors(linear, horizon):
         found = {name: _dense_gramian(linear, name, horizon) for name in names}
         solve = balanced_solver(linear, horizon) if quadratic else None
     else:
         if horizon is None:
             require_stable(linear, what=_WHAT)
-        solve = stein_solver(linear.A, horizon=horizon)
+        solve = gramian_solver(linear, horizon)
         found = {name: gramian(linear, solve, name) for name in names}
     if quadratic and solve is not None:
         P, M = found["P"], forms_of(sys)
         found["Q"] = found["Q"] + hermitian_part(solve(sandwiched(M, P, M), adjoint=True))
     return [found[name] for name in which]
+
+
+def gramian_solver(sys: LTI, horizon: Any = None) -> SteinSolver:
+    """The solver of the Stein or Lyapunov equations of A, by the time of the system."""
+    if not sys.is_continuous:
+        return stein_solver(sys.A, horizon=horizon)
+    if not is_dense_numpy(sys):
+        return lyapunov_solver(sys.A, horizon=horizon)
+
+    def solve(Q: Any, adjoint: bool = False) -> Any:
+        return solve_lyapunov(adjoint_of(sys.A) if adjoint else sys.A, Q, horizon=horizon)
+
+    return solve
+
+
+def has_schur_factors(sys: System, horizon: Any) -> bool:
+    """Whether a factor of the Gramian comes from a Schur form of A."""
+    return is_dense_numpy(sys) and not (sys.is_continuous and horizon is not None)
 
 
 def is_dense_numpy(sys: System) -> bool:
@@ -561,13 +593,19 @@ def balanced_solver(sys: LTI, horizon: int | None = None, *, what: str = _WHAT) 
     UnstableSystemError
     """
     forms, d = {}, np.ones((*sys.batch_shape, sys.order, 1))
+    time = np.ones((*sys.batch_shape, 1, 1))
     for index, one in schur_systems(sys, horizon, what=what):
-        forms[index], d[index] = (one.T, one.U), one.units
-    raw, row = schur_solver(forms, forms, horizon), np.swapaxes(d, -1, -2)
+        forms[index], d[index], time[index] = (one.T, one.U), one.units, 4.0**one.time
+    raw: RawSolver
+    if sys.is_continuous:
+        raw = triangular_lyapunov_solver(forms, forms)
+    else:
+        raw = schur_solver(forms, forms, horizon)
+    row = np.swapaxes(d, -1, -2)
     real = not np.iscomplexobj(sys.A)
 
     def solve(Q: Array, adjoint: bool = False) -> Array:
-        scaled = Q * d * row if adjoint else Q / d / row
+        scaled = (Q * d * row if adjoint else Q / d / row) / time
         X = raw(scaled, adjoint)
         X = real_part(X) if real and not is_complex(Q) else X
         return X / d / row if adjoint else X * d * row

@@ -9,11 +9,11 @@ import numpy as np
 
 from ..arrays.linalg import EPSILON
 from ..equations.hammarling import gramian_factors_dense
-from ..equations.stability import require_stable
+from ..equations.stability import in_unit_time, require_stable
 from ..errors import warn_precision
 from ..matrices.factors import graded_factor, product_singular_values
 from ..systems.diagonal import Diagonal
-from ..systems.lti import LTI
+from ..systems.lti import LTI, replaced
 from ..systems.signals import in_best_units
 from ..systems.structure import is_structured
 from .gramians import balance_states, modal_factors
@@ -64,7 +64,7 @@ def _structured_values(sys: LTI, max_rank: int | None) -> Iterator[np.ndarray]:
             R, S = _with_other_last_digits(R, S, seed=seed)
         else:
             B, C = _turned_signals(balanced, np.random.default_rng(seed))
-            R, S = modal_factors(LTI(sys.A, B, C), rtol=0.0, max_rank=max_rank)
+            R, S = modal_factors(replaced(balanced, B=B, C=C), rtol=0.0, max_rank=max_rank)
         yield product_singular_values(S, R)
 
 
@@ -76,7 +76,7 @@ def _with_other_last_digits(*factors: np.ndarray, seed: int) -> list[np.ndarray]
 
 def _dense_values(sys: LTI, max_rank: int | None) -> Iterator[np.ndarray]:
     """Of one system in several ways, the plain one first."""
-    best, _ = in_best_units(sys)
+    best, _ = in_best_units(in_unit_time(sys)[0])
     for seed in range(_WAYS):
         yield _values_of_dense(_in_other_coordinates(best, seed) if seed else best, max_rank)
 
@@ -84,11 +84,11 @@ def _dense_values(sys: LTI, max_rank: int | None) -> Iterator[np.ndarray]:
 def _values_of_dense(sys: LTI, max_rank: int | None) -> np.ndarray:
     poles, V = np.linalg.eig(sys.A)
     if np.linalg.cond(V) <= _WELL_CONDITIONED:
-        modal = LTI(Diagonal(poles), np.linalg.solve(V, sys.B), sys.C @ V)
+        modal = LTI(Diagonal(poles), np.linalg.solve(V, sys.B), sys.C @ V, dt=sys.dt)
         return next(_structured_values(modal, max_rank))
     # The factors are graded by rows or by columns, as the states happen to lie. Each grading
     # spoils one of these computations, and what rounding adds makes small values larger.
-    R, S = gramian_factors_dense(sys.A, sys.B, sys.C)
+    R, S = gramian_factors_dense(sys.A, sys.B, sys.C, sys.is_continuous)
     direct = product_singular_values(S, R)
     by_columns = product_singular_values(graded_factor(S), graded_factor(R))
     count = min(len(direct), len(by_columns))
@@ -100,7 +100,7 @@ def _in_other_coordinates(sys: LTI, seed: int) -> LTI:
     rng = np.random.default_rng(seed)
     B, C = _turned_signals(sys, rng)
     G = _orthogonal(sys.order, rng)
-    return LTI(G @ sys.A @ G.T, G @ B, C @ G.T)
+    return LTI(G @ sys.A @ G.T, G @ B, C @ G.T, dt=sys.dt)
 
 
 def _turned_signals(sys: LTI, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

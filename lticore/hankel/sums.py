@@ -18,7 +18,8 @@ from ..arrays.linalg import adjoint, real_part
 from ..arrays.namespaces import Array, holds, namespace
 from ..equations.dense import schur_forms_for_powers
 from ..equations.stability import HORIZON, offering, require_stable
-from ..equations.stein import SteinSolver, doubling_solver, stein_solver
+from ..equations.stein import doubling_solver, stein_solver
+from ..equations.two_sided import SteinSolver
 from ..errors import NonFiniteError, warn_precision
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double

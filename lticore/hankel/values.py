@@ -92,10 +92,10 @@ def hankel_singular_values(
     Veselić, SIAM J. Matrix Anal. Appl. 29 (2008), the Jacobi method; Hammarling, Systems &
     Control Letters 17 (1991).
     """
-    sys = as_linear(sys)
+    sys = as_linear(sys, continuous=True)
     if accuracy not in ("standard", "relative"):
         raise ArgumentError(f"accuracy={accuracy!r} is not 'standard' or 'relative'")
-    horizon = check_horizon(horizon)
+    horizon = check_horizon(horizon, sys.is_continuous)
     if max_rank is not None:
         max_rank = check_integer("max_rank", max_rank, minimum=1)
     full, b, c = unit_signals(in_double(sys))

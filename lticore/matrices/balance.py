@@ -123,6 +123,16 @@ def _rough_units(A: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return units, size, theta
 
 
+def radius_exponent(A: np.ndarray) -> np.ndarray:
+    """(...) log2 of an upper bound on ρ(|A|) that few units of the states bring down, rounded; 0
+    where A is zero. It does not change with powers of two as units of the states."""
+    if 0 in A.shape:
+        return np.zeros(A.shape[:-2])
+    _, size, _ = _rough_units(A)
+    bound = _radius_bound(size)
+    return np.rint(np.log2(np.where(bound > 0, bound, 1)))
+
+
 def _size_in_units(A: np.ndarray, d: np.ndarray) -> np.ndarray:
     return np.minimum(np.abs(rescaled(A, d[..., None, :], d[..., :, None])), 2.0**_FAR)
 
@@ -150,10 +160,15 @@ def _nothing(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _above_radius(size: np.ndarray) -> np.ndarray:
-    """(...) θ > ρ for matrices without negative entries: any x > 0 has max (|A|x)_i/x_i ≥ ρ.
+    """(...) θ > ρ for matrices without negative entries.
 
     At least 1, the size of z on the unit circle, which A is compared with: less gains nothing.
     """
+    return np.maximum(1, _radius_bound(size)) * (1 + _DISTANCE)
+
+
+def _radius_bound(size: np.ndarray) -> np.ndarray:
+    """(...) at least ρ: any x > 0 has max (|A|x)_i/x_i ≥ ρ."""
     x = np.ones((*size.shape[:-1], 1))
     shift = 2.0**-_FAINT * size.max(axis=(-2, -1), keepdims=True) + np.finfo(float).tiny
     bound = np.full(size.shape[:-2], np.inf)
@@ -162,7 +177,7 @@ def _above_radius(size: np.ndarray) -> np.ndarray:
         bound = np.minimum(bound, np.max(product / x, axis=(-2, -1)))
         x = product + shift * x
         x = x / x.max(axis=-2, keepdims=True)
-    return np.maximum(1, bound) * (1 + _DISTANCE)
+    return bound
 
 
 def _supplied(steps: np.ndarray, largest: np.ndarray, faint: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import scipy.linalg
 
 from ..arrays.linalg import adjoint
 from ..arrays.namespaces import Array, is_numpy, namespace
-from ..equations.stability import clear_of_circle
+from ..equations.stability import counted_stable
 from ..errors import ArrayLibraryError, SingularEquationError
 from ..matrices.balance import balance_dense
 from ..systems.lti import LTI
@@ -80,10 +80,10 @@ def _stable_poles_first(A: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
     """Schur form A = U T Uᴴ, real for real A, with the poles that count as stable leading."""
     if np.iscomplexobj(A):
         T, U = scipy.linalg.schur(A, output="complex")
-        stable = clear_of_circle(T)
+        stable = counted_stable(T)
     else:
         T, U = scipy.linalg.schur(A, output="real")
-        stable = clear_of_circle(scipy.linalg.rsf2csf(T, U)[0])
+        stable = counted_stable(scipy.linalg.rsf2csf(T, U)[0])
         # The two poles of a 2×2 block go together.
         first = np.flatnonzero(np.diagonal(T, -1))
         stable[first] = stable[first + 1] = stable[first] & stable[first + 1]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic
 
 from ..arrays.checks import is_complex, to_double
-from ..arrays.linalg import adjoint, as_complex, eigenvalues
+from ..arrays.linalg import adjoint, as_complex, eigenvalues, real_part
 from ..arrays.namespaces import Array, namespace
 
 
@@ -57,6 +57,11 @@ class Dense(Generic[Array]):
         return namespace(poles).abs(poles)
 
     @property
+    def decays(self) -> Array:
+        """(..., n) −Re λ in float64."""
+        return -real_part(eigenvalues(to_double(self.A)))
+
+    @property
     def mode_poles(self) -> Array:
         """(..., n) complex eigenvalues."""
         return as_complex(self.poles)
@@ -68,6 +73,10 @@ class Dense(Generic[Array]):
     def multiply(self, X: Array) -> Array:
         """A X for X (..., n, k) in O(n² k)."""
         return self.A @ X
+
+    def times(self, factor: Array) -> Array:
+        """The matrix factor · A for positive factors (...): in another unit of time."""
+        return self.A * factor[..., None, None]
 
     def to_modes(self, X: Array) -> Array:
         """X: rows stay in the states given."""

@@ -84,9 +84,24 @@ class Diagonal(Generic[Array]):
         """(radius ≥ 0, phase) of the poles in that order."""
         return modulus(self.poles), phase(self.poles)
 
+    @property
+    def decays(self) -> Array:
+        """(..., n) −Re λ in state order."""
+        return -real_part(self.poles)
+
+    @property
+    def decay_modes(self) -> tuple[Array, Array]:
+        """(δ, ω) of the poles λ = −δ + iω in that order."""
+        poles = self.mode_poles
+        return -real_part(poles), namespace(poles).imag(poles)
+
     def multiply(self, X: Array) -> Array:
         """A X for X (..., n, k) in O(n k)."""
         return self.poles[..., None] * X
+
+    def times(self, factor: Array) -> Diagonal[Array]:
+        """The matrix factor · A for positive factors (...): in another unit of time."""
+        return Diagonal(self.poles * factor[..., None])
 
     def to_modes(self, X: Array) -> Array:
         """Uᴴ X for A = U Λ Uᴴ; here U = I."""

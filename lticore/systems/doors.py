@@ -41,15 +41,16 @@ LinearLike: TypeAlias = StateSpace[Array] | TransferFunction | tuple[Any, ...] |
 SystemLike: TypeAlias = LinearLike[Array] | QuadraticOutputLTI[Array]
 
 
-def as_system(obj: SystemLike[Array], name: str = "sys") -> System[Array]:
-    """``obj`` as a discrete-time system of this library; itself where it is one.
+def as_system(obj: SystemLike[Array], name: str = "sys", continuous: bool = False) -> System[Array]:
+    """``obj`` as a system of this library; itself where it is one.
 
     Else as :func:`lticore.systems.foreign.matrices_of`.
 
     Raises
     ------
     ArgumentError
-        For what is no system, and continuous time; says what to pass instead.
+        For what is no system, and for continuous time unless that is welcome; says what to pass
+        instead.
     """
     sys: System[Array]
     if isinstance(obj, LTI | QuadraticOutputLTI):
@@ -57,7 +58,7 @@ def as_system(obj: SystemLike[Array], name: str = "sys") -> System[Array]:
     else:
         *matrices, dt = matrices_of(obj, name)
         sys = cast("LTI[Array]", LTI(*matrices, dt=dt))
-    if sys.is_continuous:
+    if sys.is_continuous and not continuous:
         raise ArgumentError(
             f"{name} ({type(obj).__name__}) is a continuous-time system: sample it first, for "
             "example lticore.discretize(A, B, C, D, step=0.01)"
@@ -65,9 +66,9 @@ def as_system(obj: SystemLike[Array], name: str = "sys") -> System[Array]:
     return sys
 
 
-def as_linear(obj: LinearLike[Array], name: str = "sys") -> LTI[Array]:
+def as_linear(obj: LinearLike[Array], name: str = "sys", continuous: bool = False) -> LTI[Array]:
     """:func:`as_system`, refused when its outputs are not linear."""
-    sys = as_system(obj, name)
+    sys = as_system(obj, name, continuous)
     if isinstance(sys, QuadraticOutputLTI):
         raise ArgumentError(
             "QuadraticOutputLTI is not a linear system: this function is for LTI. The linear part "

@@ -1,4 +1,4 @@
-"""State matrices: `Diagonal`, `Rotation`, or an (..., n, n) array.
+"""State matrices: `Diagonal`, `Rotation`, `Oscillation`, or an (..., n, n) array.
 
 All of them answer the same questions (:class:`lticore.systems.dense.Dense` those asked of an
 array): here and in :mod:`lticore.systems.modes`. What kind of matrix A is, other modules ask only
@@ -18,22 +18,25 @@ from ..arrays.namespaces import Array, StandardArray, namespace
 from ..errors import ShapeError
 from .dense import Dense
 from .diagonal import Diagonal
+from .oscillation import Oscillation
 from .rotation import Rotation
 
 #: A state matrix that is known by its poles.
-Structure: TypeAlias = Diagonal[Array] | Rotation[Array]
-_STRUCTURES = (Diagonal, Rotation)
-#: A state matrix: `Diagonal`, `Rotation`, or an (..., n, n) array.
+Structure: TypeAlias = Diagonal[Array] | Rotation[Array] | Oscillation[Array]
+_STRUCTURES = (Diagonal, Rotation, Oscillation)
+#: A state matrix: one of them, or an (..., n, n) array.
 StateMatrix: TypeAlias = Structure[Array] | Array
 
 #: The kind of state matrix that a system has.
-Matrix = TypeVar("Matrix", bound=Diagonal[Any] | Rotation[Any] | StandardArray, default=Any)
+Matrix = TypeVar("Matrix", bound=Structure[Any] | StandardArray, default=Any)
 #: The same, of those that are known by their poles, on NumPy.
-NumPyStructure = TypeVar("NumPyStructure", Diagonal[np.ndarray], Rotation[np.ndarray])
+NumPyStructure = TypeVar(
+    "NumPyStructure", Diagonal[np.ndarray], Rotation[np.ndarray], Oscillation[np.ndarray]
+)
 
 
 def is_structured(A: Any) -> TypeIs[Structure]:
-    """Whether A is a `Diagonal` or `Rotation` rather than an array."""
+    """Whether A is known by its poles rather than an array."""
     return isinstance(A, _STRUCTURES)
 
 
@@ -54,7 +57,7 @@ def map_parameters(function: Callable[[Array], Array], A: StateMatrix[Array]) ->
 
 
 def check_state_matrix(name: str, A: Any) -> StateMatrix:
-    """A `Diagonal`, a `Rotation` or a validated square array."""
+    """A structure or a validated square array."""
     if is_structured(A):
         return A
     A = check_array(name, A, ndim=2)

@@ -53,7 +53,7 @@ def formed_factors(sys):
 def test_factor_reproduces_the_closed_form(seed, spectrum, m):
     sys = build_system(np.random.default_rng(seed), "complex diagonal", spectrum, n=12, m=m)
     radius, phase = np.abs(sys.A.poles), np.angle(sys.A.poles)
-    L = cauchy_factor(radius, phase, sys.B, rtol=0.0)
+    L = cauchy_factor((radius, phase), sys.B, rtol=0.0)
     P = lti.solve_stein(sys.A, sys.B @ adjoint(sys.B))
     # Entrywise: each error is relative to the geometric mean of two diagonal entries.
     size = np.sqrt(np.outer(np.diag(P).real, np.diag(P).real))
@@ -66,7 +66,7 @@ def test_one_column_keeps_relative_accuracy():
 
     n = 24
     radius, phase = 1 - np.geomspace(1e-3, 0.03, n), np.zeros(n)
-    L = cauchy_factor(radius, phase, np.ones((n, 1), dtype=complex), rtol=0.0)
+    L = cauchy_factor((radius, phase), np.ones((n, 1), dtype=complex), rtol=0.0)
     # Complete pivoting: the largest entry of a column is its pivot.
     pivots = np.abs(L).max(axis=0) ** 2
     assert pivots[-1] / pivots[0] < 1e-17
@@ -81,7 +81,7 @@ def test_one_column_keeps_relative_accuracy():
 def test_what_is_dropped_is_small(rtol):
     sys = wide_system(0, "complex diagonal", "clustered")
     radius, phase = np.abs(sys.A.poles), np.angle(sys.A.poles)
-    L = cauchy_factor(radius, phase, sys.B, rtol=rtol)
+    L = cauchy_factor((radius, phase), sys.B, rtol=rtol)
     P = lti.controllability_gramian(sys)
     assert L.shape[-1] < sys.order
     rest = np.diag(P - L @ adjoint(L)).real
@@ -93,10 +93,10 @@ def test_rank_is_bounded_and_batches_are_padded():
     radius, phase = np.abs(sys.A.poles), np.angle(sys.A.poles)
     generator = sys.B.copy()
     generator[1] = 0
-    assert cauchy_factor(radius, phase, generator, rtol=0.0, max_rank=3).shape == (2, 16, 3)
-    L = cauchy_factor(radius, phase, generator, rtol=1e-12)
+    assert cauchy_factor((radius, phase), generator, rtol=0.0, max_rank=3).shape == (2, 16, 3)
+    L = cauchy_factor((radius, phase), generator, rtol=1e-12)
     assert np.all(L[1] == 0)
-    alone = cauchy_factor(radius[0], phase[0], generator[0], rtol=1e-12)
+    alone = cauchy_factor((radius[0], phase[0]), generator[0], rtol=1e-12)
     np.testing.assert_allclose(L[0], alone, rtol=0, atol=1e-14 * np.abs(alone).max())
 
 

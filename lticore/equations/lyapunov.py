@@ -1,0 +1,421 @@
+"""Lyapunov (continuous Sylvester) equations A X + X Bᴴ + Q = 0."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, overload
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import ArrayLike
+
+from ..arrays.checks import check_duration, is_complex, like_precision
+from ..arrays.linalg import EPSILON, adjoint, complex_of, real_part
+from ..arrays.namespaces import Array, holds, is_numpy, namespace
+from ..errors import ArrayLibraryError, NonFiniteError, SingularEquationError, warn_precision
+from ..matrices.balance import radius_exponent
+from ..systems.modes import from_modes, is_real, mode_poles, to_modes
+from ..systems.structure import (
+    StateMatrix,
+    Structure,
+    is_structured,
+    order_of,
+    parameters,
+    structure_of,
+    to_dense,
+)
+from .dense import (
+    ACCURACY,
+    RawSolver,
+    SchurForms,
+    reversed_adjoint,
+    schur_forms,
+    smallest_pair,
+    sum_to_convergence,
+)
+from .exponential import TERMS, doublings_of
+from .two_sided import (
+    ROUNDING,
+    SteinSolver,
+    checked_equation,
+    nothing_to_solve,
+    random_rounding,
+    random_rounding_of,
+    solve_in_units,
+    swapped,
+)
+
+#: Below this size a triangular equation is left to LAPACK.
+_LEAF = 64
+#: Changes tried: one alone may leave the poles that matter where they are.
+_PROBES = 3
+(_trsyl,) = scipy.linalg.get_lapack_funcs(("trsyl",), dtype=np.complex128)
+
+
+@overload
+def solve_lyapunov(
+    A: Structure[np.ndarray] | ArrayLike,
+    Q: ArrayLike,
+    B: Structure[np.ndarray] | ArrayLike | None = None,
+    *,
+    horizon: float | None = None,
+) -> np.ndarray: ...
+@overload
+def solve_lyapunov(
+    A: StateMatrix[Array],
+    Q: Array,
+    B: StateMatrix[Array] | None = None,
+    *,
+    horizon: float | None = None,
+) -> Array: ...
+def solve_lyapunov(A: Any, Q: Any, B: Any = None, *, horizon: float | None = None) -> Any:
+    """Solve A X + X Bᴴ + Q = 0, or integrate over a finite time.
+
+        horizon=None:   X with A X + X Bᴴ + Q = 0      ( = ∫_0^∞ e^{At} Q e^{Bᴴt} dt when stable)
+        horizon=T:      X = ∫_0^T e^{At} Q e^{Bᴴt} dt   (any A and B)
+
+    Parameters
+    ----------
+    A : Diagonal, Oscillation, Rotation or (..., n, n) array
+    Q : (..., n, l) array
+    B : the same kinds with l states, optional
+        Defaults to A, the Lyapunov case. The adjoint equation Aᴴ Y + Y B + G = 0 is
+        ``solve_lyapunov(A.H, G, B.H)``, for arrays with ``A.conj().mT`` and ``B.conj().mT``.
+    horizon : float > 0, optional
+        T in the unit of time of A.
+
+    Returns
+    -------
+    X : (..., n, l) array in the common precision of the arguments, real when they are.
+
+    Conditions: no sum λ_i(A) + conj λ_j(B) is 0 (always true for stable matrices); none with a
+    horizon.
+
+    Accuracy: for structured A and B, X is entrywise accurate in the basis of the modes. Dense: a
+    Schur method that leaves a residual of some n 2.2e-16 (‖A‖ + ‖B‖)‖X‖, in units of the states
+    that A, B and Q decide, so that those given do not matter.
+
+    Cost: O(n l) when both are structured; O(n l² + l³) for a structured A and a dense B, likewise
+    the other way; O(n³ + l³) when both are dense, one batch entry at a time. Dense arrays of other
+    libraries become a Stein equation of stable matrices (Cayley) and are squared. A horizon takes
+    log2(‖A‖ T) more steps of products.
+
+    Raises
+    ------
+    ShapeError, DtypeError, NonFiniteError, ArgumentError
+    SingularEquationError
+        Names the pair of poles whose sum is 0.
+
+    Warns
+    -----
+    PrecisionWarning
+        Where rounding of dense matrices, in those units, changes the solution by more than 1e-6 of
+        itself: measured by a change of that size.
+
+    Source: Bartels & Stewart, Comm. ACM 15 (1972).
+    """
+    horizon = check_duration(horizon)
+    A, Q, B, single = checked_equation(A, Q, B)
+    dense = is_numpy(Q) and not (is_structured(A) and is_structured(B)) and 0 not in Q.shape[-2:]
+    X = _solve_in_unit_time(A, Q, B, horizon) if dense else lyapunov_solver(A, B, horizon)(Q)
+    if horizon is not None and not holds(namespace(X).isfinite(X)):
+        raise NonFiniteError(
+            "the integral over the horizon overflows: Q or e^{At} over it are too large"
+        )
+    return like_precision(X, single)
+
+
+def _solve_in_unit_time(
+    A: StateMatrix, Q: np.ndarray, B: StateMatrix, horizon: float | None
+) -> np.ndarray:
+    """X in a unit of time in which the larger of A and B has about size one, and in units of the
+    states."""
+    same, exponent = B is A, np.maximum(time_exponent(A), time_exponent(B))
+    A = structure_of(A).times(2.0**-exponent)
+    B = A if same else structure_of(B).times(2.0**-exponent)
+    Q = Q * 2.0 ** -exponent[..., None, None]
+    duration = None if horizon is None else horizon * 2.0**exponent
+    return solve_in_units(
+        A, Q, B, partial(lyapunov_solver, horizon=duration), _warn_if_sensitive, duration
+    )
+
+
+def time_exponent(A: StateMatrix) -> np.ndarray:
+    """(...) log2 of the size of the fastest poles, rounded: 2 to minus this is a unit of time."""
+    if not is_structured(A):
+        return radius_exponent(A)
+    fastest = np.max(A.radii, axis=-1, initial=0)
+    return np.rint(np.log2(np.where(fastest > 0, fastest, 1)))
+
+
+def lyapunov_solver(A: StateMatrix, B: Any = None, horizon: float | None = None) -> SteinSolver:
+    """``solve(Q, adjoint=False)`` for many Q with one preparation.
+
+    For use inside the library: everything in double precision and of one batch shape.
+
+        solve(Q):                A X + X Bᴴ + Q = 0
+        solve(G, adjoint=True):  Aᴴ Y + Y B + G = 0
+    """
+    B = A if B is None else B
+    solve: RawSolver
+    if 0 in (order_of(A), order_of(B)):
+        solve = nothing_to_solve(A, B)
+    elif is_structured(A) and is_structured(B):
+        solve = _solver_in_modes(A, B, horizon)
+    elif not all(is_numpy(x) for x in (*parameters(A), *parameters(B))):
+        solve = _cayley_solver(to_dense(A), to_dense(B), horizon)
+    elif horizon is not None:
+        solve = _triangular_solver(to_dense(A), to_dense(B), partial(_integral, duration=horizon))
+    elif is_structured(A):
+        solve = _mixed_solver(A, B)
+    elif is_structured(B):
+        solve = swapped(_mixed_solver(B, A))
+    else:
+        solve = _triangular_solver(A, B, _solve_triangular)
+    real = is_real(A) and is_real(B)
+
+    def solve_keeping_real(Q: Array, adjoint: bool = False) -> Array:
+        X = solve(Q, adjoint)
+        return real_part(X) if real and not is_complex(Q) else X
+
+    return solve_keeping_real
+
+
+def _solver_in_modes(
+    A: Structure[Array], B: Structure[Array], horizon: float | None
+) -> RawSolver[Array]:
+    """In the modes X_ij = Q_ij/d_ij, d_ij = −(a_i + conj b_j); over a horizon
+    X_ij = T Q_ij expm1(z)/z, z = −d_ij T."""
+    factors = lyapunov_factors(A, B, horizon)
+    conjugates = namespace(factors).conj(factors)
+
+    def solve(Q: Array, adjoint_equation: bool) -> Array:
+        Y = adjoint(to_modes(B, adjoint(to_modes(A, Q))))
+        Y = Y * (conjugates if adjoint_equation else factors)
+        return from_modes(A, adjoint(from_modes(B, adjoint(Y))))
+
+    return solve
+
+
+def lyapunov_factors(
+    A: Structure[Array], B: Structure[Array], horizon: float | None = None
+) -> Array:
+    """(..., n, l) factors φ(a_i + conj b_j) in mode order: −1/s, or (e^{sT} − 1)/s over a horizon.
+
+    Raises
+    ------
+    SingularEquationError
+        Where a sum is 0, without a horizon.
+    """
+    (decay, frequency), (decay_B, frequency_B) = A.decay_modes, B.decay_modes
+    turn = frequency[..., :, None] - frequency_B[..., None, :]
+    distance = complex_of(decay[..., :, None] + decay_B[..., None, :], -turn)
+    xp = namespace(distance)
+    zero = distance == 0
+    if horizon is None:
+        if not holds(~zero):
+            raise SingularEquationError(_singular(smallest_pair(xp.abs(distance), ("A", "B"))))
+        return 1 / distance
+    one = xp.ones_like(distance)
+    safe = xp.where(zero, one, distance)
+    return xp.where(zero, horizon * one, -xp.expm1(-horizon * safe) / safe)
+
+
+def _singular(pair: str) -> str:
+    return (
+        f"the Lyapunov equation is singular: the poles of modes {pair} have λ_i + conj λ_j = 0 to "
+        "working precision. A finite `horizon` always has a solution"
+    )
+
+
+def _triangular_solver(A: np.ndarray, B: np.ndarray, solve_triangular: Any) -> RawSolver:
+    """A = U T Uᴴ, B = V S Vᴴ with triangular T, S; then T Y + Y Sᴴ + Uᴴ Q V = 0, X = U Y Vᴴ."""
+    A_schur = schur_forms(A)
+    B_schur = A_schur if B is A else schur_forms(B)
+    return triangular_lyapunov_solver(A_schur, B_schur, solve_triangular)
+
+
+def triangular_lyapunov_solver(
+    A_schur: SchurForms, B_schur: SchurForms, solve_triangular: Any = None
+) -> RawSolver:
+    """The same for Schur forms that are known."""
+    solve_triangular = _solve_triangular if solve_triangular is None else solve_triangular
+
+    def solve(Q: Any, adjoint_equation: bool) -> Any:
+        X = np.empty(Q.shape, dtype=np.complex128)
+        for index in np.ndindex(Q.shape[:-2]):
+            (T, U), (S, V) = A_schur[index], B_schur[index]
+            if adjoint_equation:
+                (T, U), (S, V) = reversed_adjoint(T, U), reversed_adjoint(S, V)
+            Y = solve_triangular(T, adjoint(U) @ Q[index] @ V, S)
+            X[index] = U @ Y @ adjoint(V)
+        return X
+
+    return solve
+
+
+def _solve_triangular(T: np.ndarray, F: np.ndarray, S: np.ndarray) -> np.ndarray:
+    """T X + X Sᴴ + F = 0 for upper triangular T and S, by halving the larger side: with
+    T = [[T1, T12], [0, T2]] the lower rows X2 come first and enter the upper ones through T12 X2,
+    with S split alike the right columns through X S12ᴴ."""
+    n, l = F.shape
+    if max(n, l) <= _LEAF:
+        X, scale, info = _trsyl(T, S, -F, trana="N", tranb="C")
+        if info != 0 or scale != 1:
+            gap = np.abs(np.add.outer(np.diagonal(T), np.diagonal(S).conj()))
+            raise SingularEquationError(_singular(smallest_pair(gap, ("A", "B"))))
+        return X
+    if n >= l:
+        h = n // 2
+        lower = _solve_triangular(T[h:, h:], F[h:], S)
+        upper = _solve_triangular(T[:h, :h], F[:h] + T[:h, h:] @ lower, S)
+        return np.vstack([upper, lower])
+    h = l // 2
+    right = _solve_triangular(T, F[:, h:], S[h:, h:])
+    left = _solve_triangular(T, F[:, :h] + right @ S[:h, h:].conj().T, S[:h, :h])
+    return np.hstack([left, right])
+
+
+def _integral(T: np.ndarray, F: np.ndarray, S: np.ndarray, duration: float) -> np.ndarray:
+    """∫_0^T e^{Tt} F e^{Sᴴt} dt by a Taylor series over a short time, which is doubled: nothing is
+    subtracted."""
+    doublings = max(doublings_of(X * duration) for X in (T, S))
+    step = np.ldexp(duration, -doublings)
+    T, S = T * step, S * step
+    term, X = step * F, step * F
+    for k in range(2, 2 * TERMS):
+        term = (T @ term + term @ adjoint(S)) / k
+        X = X + term
+    E_T, E_S = (_short_exponential(x) for x in (T, S))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(doublings):
+            X = X + E_T @ X @ adjoint(E_S)
+            E_T, E_S = E_T @ E_T, E_S @ E_S
+    return X
+
+
+def _short_exponential(A: np.ndarray) -> np.ndarray:
+    """e^A for ‖A‖ ≤ 1."""
+    total = identity = np.eye(len(A), dtype=A.dtype)
+    for k in range(TERMS, 0, -1):
+        total = identity + A @ total / k
+    return total
+
+
+def _mixed_solver(A: Structure, B: np.ndarray) -> RawSolver:
+    """Structured A, dense B = V S Vᴴ: column j of the modes, last first, is
+    (λ + conj s_jj) ∘ x_j = −(f_j + Σ_{k>j} conj s_jk x_k)."""
+    B_schur, poles = schur_forms(B), mode_poles(A)
+
+    def solve(Q: Any, adjoint_equation: bool) -> Any:
+        F = to_modes(A, Q)
+        Y = np.empty(F.shape, dtype=np.complex128)
+        for index, (S, V) in B_schur.items():
+            here = poles[index]
+            if adjoint_equation:
+                here, (S, V) = here.conj(), reversed_adjoint(S, V)
+            X = F[index] @ V
+            for j in range(len(S) - 1, -1, -1):
+                sums = here + S[j, j].conj()
+                if np.any(sums == 0):
+                    raise SingularEquationError(_singular(f"{np.argmin(np.abs(sums))} and {j}"))
+                X[:, j] = -(X[:, j] + X[:, j + 1 :] @ S[j, j + 1 :].conj()) / sums
+            Y[index] = X @ adjoint(V)
+        return from_modes(A, Y)
+
+    return solve
+
+
+def _cayley_solver(A: Array, B: Array, horizon: float | None) -> RawSolver[Array]:
+    """For libraries without Schur forms: with M = (αI − A)⁻¹, A' = M (αI + A), B' alike with N,
+
+        A' X B'ᴴ − X + 2α M Q Nᴴ = 0
+
+    has the same solution, and stable A and B give stable A' and B'."""
+    if horizon is not None:
+        raise ArrayLibraryError(
+            "a Lyapunov equation of dense matrices over a horizon needs NumPy arrays"
+        )
+    xp = namespace(A, B)
+    alpha = float(xp.sqrt(xp.linalg.matrix_norm(A) * xp.linalg.matrix_norm(B)).max()) or 1.0
+
+    def resolvent(A: Array) -> tuple[Array, Array]:
+        identity = xp.eye(A.shape[-1], dtype=A.dtype)
+        M = xp.linalg.inv(alpha * identity - A)
+        return M, M @ (alpha * identity + A)
+
+    (M, A_discrete), (N, B_discrete) = (resolvent(X) for X in (A, B))
+
+    def solve(Q: Array, adjoint_equation: bool) -> Array:
+        left, right = (adjoint(M), N) if adjoint_equation else (M, adjoint(N))
+        pair = (A_discrete, B_discrete)
+        A, B = (adjoint(X) for X in pair) if adjoint_equation else pair
+        return sum_to_convergence(A, 2 * alpha * left @ Q @ right, B)
+
+    return solve
+
+
+def _warn_if_sensitive(
+    A: StateMatrix,
+    Q: np.ndarray,
+    B: StateMatrix,
+    X: np.ndarray,
+    solve: SteinSolver,
+    horizon: float | None,
+) -> None:
+    """Warn where rounding of A, B and Q changes X by more than 1e-6 of itself.
+
+    Measured with random δA, δB and δQ of the size that Schur forms leave; to first order
+    A δX + δX Bᴴ + δA X + X δBᴴ + δQ = 0. Integrals over a horizon are computed again.
+    """
+    if not _may_be_sensitive(A, B):
+        return
+    rng = np.random.default_rng(0)
+    size, share = np.linalg.norm(X, axis=(-2, -1)), 0.0
+    for _ in range(_PROBES):
+        of_A, of_B, of_Q = (
+            random_rounding(A, rng),
+            random_rounding(B, rng),
+            random_rounding_of(Q, rng),
+        )
+        if horizon is None:
+            change = solve(of_A @ X + X @ adjoint(of_B) + of_Q)
+        else:
+            again = lyapunov_solver(to_dense(A) + of_A, to_dense(B) + of_B, horizon)
+            change = again(Q + of_Q) - X
+        change = np.linalg.norm(change, axis=(-2, -1)) / np.where(size > 0, size, 1)
+        share = max(share, float(np.max(change, initial=0)))
+    if share <= ACCURACY:
+        return
+    if horizon is not None:
+        warn_precision(
+            f"rounding may carry a relative error of {share:.0e} into the integral over the "
+            "horizon, in the best units of the states"
+        )
+        return
+    poles = [mode_poles(x) for x in (A, B)]
+    gap = np.abs(poles[0][..., :, None] + poles[1].conj()[..., None, :])
+    warn_precision(
+        f"rounding may carry a relative error of {share:.0e} into the solution of the Lyapunov "
+        "equation, in the best units of the states and of time: |λ_i + conj λ_j| = "
+        f"{gap.min():.1e} of the fastest for the poles of modes {smallest_pair(gap, ('A', 'B'))}. "
+        "Diagonal and Oscillation structures keep poles near the imaginary axis exactly"
+    )
+
+
+def _may_be_sensitive(A: StateMatrix, B: StateMatrix) -> bool:
+    """A cheap bound first: ‖e^{At}‖ ≤ e^{μt} for the largest eigenvalue μ of (A + Aᴴ)/2, so that
+    ‖X‖ ≤ ‖Q‖/(−μ_A − μ_B)."""
+    rates, sizes = [], []
+    for one in (A, B):
+        structure = structure_of(one)
+        if is_structured(one):
+            rates.append(np.min(structure.decays, axis=-1))
+            sizes.append(np.max(structure.radii, axis=-1))
+        else:
+            rates.append(-np.linalg.eigvalsh((one + adjoint(one)) / 2).max(axis=-1))
+            sizes.append(np.linalg.norm(one, axis=(-2, -1)))
+    decay = rates[0] + rates[1]
+    known = decay > 0
+    grown = 2 * ROUNDING * EPSILON * (sizes[0] + sizes[1]) / np.where(known, decay, 1)
+    return not bool(np.all(known & (grown <= ACCURACY)))

@@ -1,0 +1,116 @@
+"""What equations with a matrix on either side of the unknown have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..arrays.checks import broadcast_batches, check_array, is_single, to_double
+from ..arrays.linalg import EPSILON, adjoint
+from ..arrays.namespaces import Array, namespace
+from ..errors import ShapeError
+from ..matrices.balance import rescaled, state_units
+from ..systems.signals import scaled, size_exponent
+from ..systems.structure import (
+    StateMatrix,
+    batch_shape_of,
+    broadcast_state_matrix,
+    check_state_matrix,
+    is_structured,
+    map_parameters,
+    order_of,
+    parameters,
+)
+from .dense import RawSolver
+
+#: Rounding of a Schur form, in units of eps times the norm.
+ROUNDING = 4
+
+#: Q ↦ X, or with ``adjoint=True`` the solution of the adjoint equation.
+SteinSolver: TypeAlias = Callable[..., Array]
+
+
+def checked_equation(A: Any, Q: Any, B: Any) -> tuple[StateMatrix, Any, StateMatrix, bool]:
+    """(A, Q, B, whether all were single) in double precision and of one batch shape; B is A where
+    None was given."""
+    A = check_state_matrix("A", A)
+    B = A if B is None else check_state_matrix("B", B)
+    Q = check_array("Q", Q, ndim=2)
+    n, l = order_of(A), order_of(B)
+    if tuple(Q.shape[-2:]) != (n, l):
+        raise ShapeError(f"Q has shape {tuple(Q.shape)}, but A and B need (..., {n}, {l})")
+    arrays = (*parameters(A), *parameters(B), Q)
+    xp = namespace(*arrays)
+    batch = broadcast_batches(A=batch_shape_of(A), B=batch_shape_of(B), Q=tuple(Q.shape[:-2]))
+    same = B is A
+    A = broadcast_state_matrix(map_parameters(to_double, A), batch)
+    B = A if same else broadcast_state_matrix(map_parameters(to_double, B), batch)
+    Q = xp.broadcast_to(to_double(Q), (*batch, n, l))
+    return A, Q, B, all(is_single(x) for x in arrays)
+
+
+def nothing_to_solve(A: StateMatrix[Array], B: StateMatrix[Array]) -> RawSolver[Array]:
+    """X = Q, without entries."""
+    arrays = (*parameters(A), *parameters(B))
+    xp = namespace(*arrays)
+    return lambda Q, adjoint_equation: xp.astype(Q, xp.result_type(*arrays, Q))
+
+
+def swapped(solve: RawSolver[Array]) -> RawSolver[Array]:
+    """The solver with A and B exchanged: (A X Bᴴ − X + Q)ᴴ = B Xᴴ Aᴴ − Xᴴ + Qᴴ."""
+    return lambda Q, adjoint_equation: adjoint(solve(adjoint(Q), adjoint_equation))
+
+
+def solve_in_units(
+    A: StateMatrix,
+    Q: Any,
+    B: StateMatrix,
+    solver_of: Callable[..., SteinSolver],
+    warn_if_sensitive: Callable[..., None],
+    horizon: Any,
+) -> Any:
+    """X of an equation with a dense matrix on NumPy, in units d of its rows and e of its columns
+    that rounding likes: (D⁻¹ A D) (D⁻¹ X E⁻¹) (E⁻¹ B E)ᴴ − D⁻¹ X E⁻¹ + D⁻¹ Q E⁻¹ = 0, and alike in
+    continuous time, with a warning where rounding counts."""
+    same = B is A
+    d = _units(A, Q)
+    e = d if same else _units(B, adjoint(Q / d))
+    if not same or np.any(d != 1):
+        d = _units(A, Q / np.swapaxes(e, -1, -2))
+        e = d if same else e
+    A = _in_units(A, d)
+    B = A if same else _in_units(B, e)
+    row = np.swapaxes(e, -1, -2)
+    Q = Q / d / row
+    exponent = size_exponent(Q)[..., None, None]
+    Q, solve = scaled(Q, -exponent), solver_of(A, B)
+    X = solve(Q)
+    warn_if_sensitive(A, Q, B, X, solve, horizon)
+    return scaled(X * d, exponent) * row
+
+
+def _units(A: StateMatrix, Q: np.ndarray) -> np.ndarray:
+    """(..., n, 1) units of the rows of Q that suit a dense A; those of a structured A stay."""
+    if is_structured(A):
+        return np.ones((*Q.shape[:-1], 1))
+    return state_units(A, Q)[..., None]
+
+
+def _in_units(A: StateMatrix, d: np.ndarray) -> StateMatrix:
+    return A if np.all(d == 1) else rescaled(A, np.swapaxes(d, -1, -2), d)
+
+
+def random_rounding(A: StateMatrix, rng: np.random.Generator) -> np.ndarray:
+    """Random (..., n, n) with ‖δA‖_F about eps ‖A‖_F; of a structured A none of its poles moves by
+    more than eps of its modulus."""
+    if is_structured(A):
+        return np.diag(EPSILON * rng.standard_normal(order_of(A)))
+    return random_rounding_of(A, rng)
+
+
+def random_rounding_of(X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    size = ROUNDING * EPSILON * np.linalg.norm(X, axis=(-2, -1), keepdims=True)
+    noise = rng.standard_normal(X.shape[-2:])
+    return noise * size / np.sqrt(noise.size)
