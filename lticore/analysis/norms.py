@@ -22,7 +22,15 @@ from ..arrays.namespaces import Array, holds, is_numpy, namespace
 from ..equations.cauchy import cauchy_factor
 from ..equations.dense import factor_by_doubling
 from ..equations.hammarling import factor_in_schur_form, warn_if_lost, warn_if_moved
-from ..equations.stability import HORIZON, NOTHING, offering, schur_systems
+from ..equations.lyapunov import solve_lyapunov
+from ..equations.stability import (
+    HORIZON,
+    NOTHING,
+    in_unit_time,
+    offering,
+    schur_systems,
+    unit_of_time,
+)
 from ..equations.stein import solve_stein
 from ..errors import ArgumentError, NonFiniteError, SingularEquationError
 from ..hankel.gramians import (
@@ -30,6 +38,7 @@ from ..hankel.gramians import (
     balance_states,
     double_gramians,
     has_factors,
+    has_schur_factors,
     in_unit_signals,
     is_dense_numpy,
     low_rank_pays,
@@ -75,7 +84,7 @@ def hankel_norm(sys: LinearLike[Array]) -> Array:
 
 
 @offering(HORIZON)
-def h2_norm(sys: SystemLike[Array], *, horizon: int | None = None) -> Array:
+def h2_norm(sys: SystemLike[Array], *, horizon: float | None = None) -> Array:
     """‖Σ‖_h2 = (Σ_k ‖h_k‖_F²)^{1/2} = (tr C P Cᴴ + ‖D‖_F²)^{1/2}, one per batch entry.
 
     Dense systems on NumPy: ‖C R‖_F with P = R Rᴴ by Hammarling's method, or by doubling over a
@@ -103,7 +112,9 @@ def h2_norm(sys: SystemLike[Array], *, horizon: int | None = None) -> Array:
         Where the rounding of a dense A, in the best units of the states, can change the square by
         more than 1e-6 of itself.
     """
-    sys, horizon = as_system(sys), check_horizon(horizon)
+    sys = as_system(sys, continuous=True)
+    horizon = check_horizon(horizon, sys.is_continuous)
+    check_strictly_proper(sys)
     unit, exponent = in_unit_signals(sys, horizon)
     square, terms, more = _square(unit, horizon)
     found = _with_feedthrough(_checked_square(square, terms, sys.order), exponent + more, sys)
@@ -115,7 +126,7 @@ def h2_error(
     sys: SystemLike[Array],
     reduced: SystemLike[Array],
     *,
-    horizon: int | None = None,
+    horizon: float | None = None,
 ) -> Array:
     """‖Σ − Σ̂‖_h2, one per batch entry.
 
@@ -149,9 +160,10 @@ def h2_error(
         Where the rounding of dense matrices, in the best units of their states, moves a system by
         more than 1e-6 · (‖Σ‖ + ‖Σ̂‖).
     """
-    sys, reduced = as_system(sys), as_system(reduced, "reduced")
-    horizon = check_horizon(horizon)
+    sys, reduced = as_system(sys, continuous=True), as_system(reduced, "reduced", continuous=True)
     _check_same_signals(sys, reduced)
+    horizon = check_horizon(horizon, sys.is_continuous)
+    check_strictly_proper(sys, reduced)
     single = is_single(sys.B) and is_single(reduced.B)
     squared, exponent = _squared_difference(sys, reduced, horizon)
     return like_precision(_with_feedthrough(squared, exponent, sys, reduced), single)
@@ -185,7 +197,20 @@ def output_shift(sys: SystemLike[Array], reduced: SystemLike[Array]) -> Array:
     return like_precision(means[0] - means[1], is_single(sys.B) and is_single(reduced.B))
 
 
-def _square(sys: System, horizon: int | None) -> tuple[Any, Any, Any]:
+def check_strictly_proper(*systems: System) -> None:
+    """In continuous time an impulse passes D as it is, and has no square."""
+    D, *other = (None if isinstance(x, QuadraticOutputLTI) else x.D for x in systems)
+    if other and other[0] is not None:
+        D = other[0] if D is None else D - other[0]
+    if systems[0].is_continuous and D is not None and not holds(D == 0):
+        raise ArgumentError(
+            "the h2 norm of a continuous-time system is infinite unless D = 0"
+            + (" for the difference" if other else "")
+            + ": leave out D, or look at hinf_norm"
+        )
+
+
+def _square(sys: System, horizon: float | None) -> tuple[Any, Any, Any]:
     """‖Σ‖² without D, the size of the terms that it is a sum of, Σ_k (Σ_i |C_ki| √P_ii)² and
     likewise for the forms, both in units of 4^e, and e; for signals of about size one."""
     xp = namespace(sys.B)
@@ -193,7 +218,7 @@ def _square(sys: System, horizon: int | None) -> tuple[Any, Any, Any]:
         if low_rank_pays(sys, horizon):
             square = _square_by_factor(sys, DEFAULT_RTOL)
             return square, square, xp.zeros_like(square)
-        if is_dense_numpy(sys):
+        if has_schur_factors(sys, horizon):
             return _square_by_schur(sys, horizon)
     linear = linear_part(sys)
     (P,) = double_gramians(linear, horizon, which="P")
@@ -205,7 +230,7 @@ def _square(sys: System, horizon: int | None) -> tuple[Any, Any, Any]:
     if cancelled and has_factors(linear, horizon) and 0 < sys.order <= _FEW:
         # The modes cancel in the factor as well, but there before anything is squared.
         square = _square_by_factor(linear, EPSILON**2)
-    elif cancelled and horizon is not None and is_numpy(sys.B):
+    elif cancelled and horizon is not None and is_numpy(sys.B) and not sys.is_continuous:
         square = _square_by_doubling(linear, horizon)
     square = square + cross_trace(M, P, M)
     terms = terms + cross_trace(absolute(M), size @ adjoint(size), absolute(M))
@@ -219,17 +244,18 @@ def _state_sizes(A: StateMatrix[Array], P: Array) -> Array:
     return xp.sqrt(xp.where(p > 0, p, xp.zeros_like(p)))[..., None]
 
 
-def _square_by_schur(sys: LTI, horizon: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _square_by_schur(sys: LTI, horizon: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """‖C R‖_F² with P = R Rᴴ."""
     squares, exponents = np.zeros(sys.batch_shape), np.zeros(sys.batch_shape)
     for index, one in schur_systems(sys, horizon, what=_WHAT):
-        R = factor_in_schur_form(one.T, one.B, horizon)
-        warn_if_lost(one.A, one.T, one.B, one.C, R, horizon)
-        squares[index], exponents[index] = np.linalg.norm(one.C @ R) ** 2, one.b + one.c
+        R = factor_in_schur_form(one.T, one.B, horizon, one.continuous)
+        warn_if_lost(one.A, one.T, one.B, one.C, R, horizon, one.continuous)
+        squares[index] = np.linalg.norm(one.C @ R) ** 2
+        exponents[index] = one.b + one.c + one.time
     return squares, squares, exponents
 
 
-def _square_by_doubling(sys: LTI[Any], horizon: int) -> np.ndarray:
+def _square_by_doubling(sys: LTI[Any], horizon: Any) -> np.ndarray:
     """‖C F‖_F² of a structured system over a horizon with P = F Fᴴ, nothing squared before."""
     full, squares = sys.to_dense(), np.zeros(sys.batch_shape)
     for index in np.ndindex(sys.batch_shape):
@@ -238,7 +264,7 @@ def _square_by_doubling(sys: LTI[Any], horizon: int) -> np.ndarray:
     return squares
 
 
-def _squared_difference(sys: System, reduced: System, horizon: int | None) -> tuple[Any, Any]:
+def _squared_difference(sys: System, reduced: System, horizon: float | None) -> tuple[Any, Any]:
     """‖Σ − Σ̂‖² without D in units of 4^e, and e."""
     xp = namespace(sys.B, reduced.B)
     order = sys.order + reduced.order
@@ -247,7 +273,7 @@ def _squared_difference(sys: System, reduced: System, horizon: int | None) -> tu
     if is_structured(sys.A):
         reduced = _in_good_modes(reduced)
     (sys, first), (reduced, second) = (in_unit_signals(x, horizon) for x in (sys, reduced))
-    if linear and any(is_dense_numpy(x) for x in (sys, reduced)):
+    if linear and any(has_schur_factors(x, horizon) for x in (sys, reduced)):
         squares, exponent = _squared_difference_by_schur(sys, reduced, first, second, horizon)
         return _non_negative(squares), exponent
     exponent = xp.maximum(first, second)
@@ -257,24 +283,24 @@ def _squared_difference(sys: System, reduced: System, horizon: int | None) -> tu
     square, terms = scaled(square, 2 * own), scaled(terms, 2 * own)
     other, more = scaled(other, 2 * its), scaled(more, 2 * its)
     A, B, C, A_reduced, B_reduced, C_reduced = (X for x in (sys, reduced) for X in (x.A, x.B, x.C))
-    X = solve_stein(A, B @ adjoint(B_reduced), A_reduced, horizon=horizon)
+    solve: Any = solve_lyapunov if sys.is_continuous else solve_stein
+    X = solve(A, B @ adjoint(B_reduced), A_reduced, horizon=horizon)
     mixed = real_part(xp.sum((C @ X) * conjugate(C_reduced), axis=(-2, -1)))
     mixed = mixed + cross_trace(forms_of(sys), X, forms_of(reduced))
     found = square + other - 2 * mixed
     if modal and not holds(found > _CANCELLATION * (terms + more)):
         batch = np.broadcast_shapes(sys.batch_shape, reduced.batch_shape)
-        error = _difference_factor(
-            *(_modal_parts(spread(linear_part(x), batch)) for x in (sys, reduced))
-        )
+        parts, others = (_modal_parts(spread(linear_part(x), batch)) for x in (sys, reduced))
+        error = _difference_factor(parts, others, sys.is_continuous)
         return _non_negative(xp.sum(xp.abs(error) ** 2, axis=(-2, -1))), exponent
     return _checked_square(found, terms + more, order), exponent
 
 
-#: (radius, phase, B, C) of a structured system in its modes.
+#: ((radius, phase) or (decay, frequency), B, C) of a structured system in its modes.
 Parts: TypeAlias = tuple[Array, Array, Array, Array]
 
 
-def _modal_parts(sys: LTI[Array], horizon: int | None = None) -> Parts[Array]:
+def _modal_parts(sys: LTI[Array], horizon: float | None = None) -> Parts[Array]:
     """With states scaled so that both Gramians over the infinite horizon have about equal
     diagonals."""
     sys = in_double(sys)
@@ -282,35 +308,40 @@ def _modal_parts(sys: LTI[Array], horizon: int | None = None) -> Parts[Array]:
         sys, _ = balance_states(sys)
     A = sys.A
     B, C = signals_in_modes(A, sys.B, sys.C)
-    return *A.polar_modes, as_complex(B), as_complex(C)
+    poles = A.decay_modes if sys.is_continuous else A.polar_modes
+    return *poles, as_complex(B), as_complex(C)
 
 
 def _square_by_factor(sys: LTI[Array], rtol: float) -> Array:
     """‖C R‖_F² with P = R Rᴴ for a structured system, by a factor without the Gramian."""
-    radius, phase, B, C = _modal_parts(sys)
-    error = C @ cauchy_factor((radius, phase), B, rtol=rtol)
+    *poles, B, C = _modal_parts(sys)
+    error = C @ cauchy_factor((poles[0], poles[1]), B, rtol=rtol, continuous=sys.is_continuous)
     return namespace(error).sum(namespace(error).abs(error) ** 2, axis=(-2, -1))
 
 
-def _difference_factor(parts: Parts[Array], others: Parts[Array]) -> Array:
+def _difference_factor(parts: Parts[Array], others: Parts[Array], continuous: bool) -> Array:
     """C R of the difference of two systems in their modes: what they have in common cancels here,
     before it is squared, so that R keeps all that counts in a square."""
     xp = namespace(parts[0], others[0])
     others = (*others[:3], -others[3])
-    radius, phase, B, C = (
+    first, second, B, C = (
         xp.concat(pair, axis=axis)
         for *pair, axis in zip(parts, others, (-1, -1, -2, -1), strict=True)
     )
-    return C @ cauchy_factor((radius, phase), B, rtol=EPSILON**2)
+    return C @ cauchy_factor((first, second), B, rtol=EPSILON**2, continuous=continuous)
 
 
 def _squared_difference_by_schur(
-    sys: Any, reduced: Any, first: np.ndarray, second: np.ndarray, horizon: int | None
+    sys: Any, reduced: Any, first: np.ndarray, second: np.ndarray, horizon: float | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """‖[C, −Ĉ] R‖_F² with P = R Rᴴ of both systems side by side, in units of 4^e, and e: nothing is
     squared before both outputs are subtracted."""
     batch = np.broadcast_shapes(sys.batch_shape, reduced.batch_shape)
-    entries = [_schur_entries(spread(x, batch), horizon) for x in (sys, reduced)]
+    systems = [spread(x, batch) for x in (sys, reduced)]
+    time, continuous = None, sys.is_continuous
+    if continuous:
+        time = np.maximum(*map(unit_of_time, systems))
+    entries = [_schur_entries(x, horizon, time) for x in systems]
     first, second = (np.broadcast_to(x, batch) for x in (first, second))
     squares, exponents = np.zeros(batch), np.zeros(batch)
     for index, (T, B, C, own) in entries[0].items():
@@ -323,26 +354,27 @@ def _squared_difference_by_schur(
         )
         T = scipy.linalg.block_diag(T, T_reduced)
         B, C = np.concatenate([B, B_reduced]), np.concatenate([C, -C_reduced], axis=-1)
-        R = factor_in_schur_form(T, B, horizon)
+        R = factor_in_schur_form(T, B, horizon, continuous)
         squares[index] = np.linalg.norm(C @ R) ** 2
         split = len(T) - len(T_reduced)
         parts = slice(split), slice(split, None)
         size = sum(float(np.linalg.norm(C[:, x] @ R[x])) for x in parts)
         if size > 0:
             for x in parts:
-                warn_if_moved(T[x, x], B[x], C[:, x], R[x], size, horizon)
+                warn_if_moved(T[x, x], B[x], C[:, x], R[x], size, horizon, continuous)
     return squares, exponents
 
 
 def _schur_entries(
-    sys: LTI, horizon: int | None
+    sys: LTI, horizon: float | None, time: np.ndarray | None
 ) -> dict[tuple[int, ...], tuple[np.ndarray, np.ndarray, np.ndarray, int]]:
     """(T, B, C, e) of the systems 2^e Σ of a batch, T triangular; in modes of a structured A."""
     if not is_structured(sys.A):
-        systems = schur_systems(sys, horizon, what=_WHAT)
-        return {index: (one.T, one.B, one.C, one.b + one.c) for index, one in systems}
-    poles, (_, _, B, C) = mode_poles(sys.A), _modal_parts(sys, horizon)
-    return {i: (np.diag(poles[i]), B[i], C[i], 0) for i in np.ndindex(sys.batch_shape)}
+        systems = schur_systems(sys, horizon, what=_WHAT, time=time)
+        return {index: (one.T, one.B, one.C, one.b + one.c + one.time) for index, one in systems}
+    timed, time = in_unit_time(sys, time)
+    poles, (_, _, B, C) = mode_poles(timed.A), _modal_parts(timed, horizon)
+    return {i: (np.diag(poles[i]), B[i], C[i], int(time[i])) for i in np.ndindex(sys.batch_shape)}
 
 
 def _checked_square(square: Array, terms: Array, order: int) -> Array:

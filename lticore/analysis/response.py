@@ -31,7 +31,7 @@ from ..arrays.namespaces import Array, holds, is_numpy, namespace, zeros_like_sh
 from ..equations.dense import schur_forms
 from ..equations.recurrence import state_recurrence
 from ..errors import ShapeError
-from ..matrices.balance import balance_dense
+from ..matrices.balance import balance_dense, radius_exponent
 from ..systems.doors import LinearLike, SystemLike, as_linear, as_system
 from ..systems.lti import LTI, in_double, replaced
 from ..systems.modes import (
@@ -241,21 +241,21 @@ def _product(C: Array, X: Array, exponent: Array) -> Array:
 
 
 def frequency_response(sys: LinearLike[Array], frequencies: Array) -> Array:
-    """H(e^{iω}) = C (e^{iω} I − A)⁻¹ B + D.
+    """H(e^{iω}) = C (e^{iω} I − A)⁻¹ B + D, in continuous time H(iω) = C (iω I − A)⁻¹ B + D.
 
     Parameters
     ----------
     frequencies : (L,) real array
-        ω in radians per sample.
+        ω in radians per sample, in continuous time in rad/s.
 
     Returns
     -------
     (..., L, p, m) complex array, computed in float64, returned in the precision of the system.
 
-    Where e^{iω} is a pole the response is complex infinity: for structured A in the entries whose
-    residue does not vanish, the others being finite; for dense A in all entries but those of zero
-    columns of B and zero rows of C, and only if e^{iω} I − A is singular to the last digit, as for
-    an integrator that is written as 1. Other frequencies are not affected.
+    Where e^{iω}, or iω, is a pole the response is complex infinity: for structured A in the entries
+    whose residue does not vanish, the others being finite; for dense A in all entries but those of
+    zero columns of B and zero rows of C, and only if e^{iω} I − A is singular to the last digit, as
+    for an integrator that is written as 1 (or 0). Other frequencies are not affected.
 
     Accuracy: structured systems keep their digits next to poles near the unit circle; dense ones,
     in the best units of their states on NumPy, solve with an error of about
@@ -269,7 +269,7 @@ def frequency_response(sys: LinearLike[Array], frequencies: Array) -> Array:
     ------
     ShapeError, DtypeError, NonFiniteError
     """
-    sys = as_linear(sys)
+    sys = as_linear(sys, continuous=True)
     omega = check_real("frequencies", check_array("frequencies", frequencies, ndim=1))
     if omega.ndim != 1:
         raise ShapeError(f"frequencies must be one-dimensional, but has shape {omega.shape}")
@@ -281,20 +281,28 @@ def frequency_response(sys: LinearLike[Array], frequencies: Array) -> Array:
 def responder(sys: LTI, count: int) -> Callable[[Any], Any]:
     """ω ↦ H in float64, by the method of :func:`frequency_response` for ``count`` frequencies."""
     A, B, C = map_parameters(to_double, sys.A), to_double(sys.B), to_double(sys.C)
+    continuous, time = sys.is_continuous, 0.0
     respond: Callable[[Any], Any]
     if is_structured(A):
-        respond, width = partial(_respond_in_modes, A, B, C), sys.order * sys.outputs
+        modal = _respond_in_continuous_modes if continuous else _respond_in_modes
+        respond, width = partial(modal, A, B, C), sys.order * sys.outputs
     else:
         if is_numpy(B):
+            if continuous:
+                # A/4^k at ω/4^k, with B/2^k and C/2^k: the same response, and A of about size one.
+                time = float(np.max(np.rint(radius_exponent(A) / 2), initial=0))
+                A, B, C = A * 4.0**-time, B * 2.0**-time, C * 2.0**-time
             A, B, C, _ = balance_dense(A, B, C)
-        by_solving, width = partial(_respond_by_solving, A, B, C), sys.order**2
+        by_solving, width = partial(_respond_by_solving, A, B, C, continuous), sys.order**2
         respond = by_solving
         if count >= _MANY and is_numpy(B):
-            respond, width = _schur_response(A, B, C, by_solving), sys.order * sys.inputs
+            respond = _schur_response(A, B, C, continuous, by_solving)
+            width = sys.order * sys.inputs
     step = max(1, _CHUNK // max(1, width * math.prod(sys.batch_shape)))
 
     def in_chunks(omega: Array) -> Array:
         length = omega.shape[0]
+        omega = omega * 4.0**-time
         pieces = [
             respond(omega[start : min(start + step, length)])
             for start in range(0, max(1, length), step)
@@ -310,10 +318,25 @@ def _respond_in_modes(A: Structure[Array], B: Array, C: Array, omega: Array) -> 
     xp = namespace(B, omega)
     radius, phase = (x[..., None, :] for x in A.polar_modes)
     distance = one_minus(1 - radius, radius, phase - omega[:, None])
-    met = distance == 0
     conjugate_z = complex_of(xp.cos(omega), -xp.sin(omega))[:, None]
+    return _sum_of_modes(A, B, C, distance, conjugate_z)
+
+
+def _respond_in_continuous_modes(A: Structure[Array], B: Array, C: Array, omega: Array) -> Array:
+    decay, frequency = (x[..., None, :] for x in A.decay_modes)
+    distance = complex_of(decay, omega[:, None] - frequency)
+    return _sum_of_modes(A, B, C, distance, 1.0)
+
+
+def _sum_of_modes(
+    A: Structure[Array], B: Array, C: Array, distance: Array, numerator: Array | float
+) -> Array:
+    """Σ c b · numerator/distance over the modes; those met, at distance 0, make entries infinite in
+    which they have a residue."""
+    xp = namespace(distance)
+    met = distance == 0
     # Modes that are met are left out here, and looked at by themselves.
-    resolvent = xp.where(met, 0 * distance, conjugate_z / xp.where(met, 1 + distance, distance))
+    resolvent = xp.where(met, 0 * distance, numerator / xp.where(met, 1 + distance, distance))
     modal_B, modal_C = (as_complex(X)[..., None, :, :] for X in signals_in_modes(A, B, C))
     H = (modal_C * resolvent[..., None, :]) @ modal_B
     if not holds(~met):
@@ -322,8 +345,20 @@ def _respond_in_modes(A: Structure[Array], B: Array, C: Array, omega: Array) -> 
     return H
 
 
+def points_of(omega: Array, continuous: bool) -> Array:
+    """e^{iω}, or iω in continuous time."""
+    if continuous:
+        return complex_of(0 * omega, omega)
+    xp = namespace(omega)
+    return complex_of(xp.cos(omega), xp.sin(omega))
+
+
 def _schur_response(
-    A: np.ndarray, B: np.ndarray, C: np.ndarray, by_solving: Callable[[np.ndarray], np.ndarray]
+    A: np.ndarray,
+    B: np.ndarray,
+    C: np.ndarray,
+    continuous: bool,
+    by_solving: Callable[[np.ndarray], np.ndarray],
 ) -> Callable[[np.ndarray], np.ndarray]:
     """ω ↦ H by A = U T Uᴴ with triangular T, (..., L, p, m), and one step of refinement with A.
 
@@ -336,7 +371,7 @@ def _schur_response(
     largest = 1 + max((float(np.linalg.norm(T)) for T, _ in forms.values()), default=0)
 
     def respond(omega: np.ndarray) -> np.ndarray:
-        z = complex_of(np.cos(omega), np.sin(omega))
+        z = points_of(omega, continuous)
         H = np.empty((*A.shape[:-2], len(z), C.shape[-2], B.shape[-1]), dtype=np.complex128)
         met = np.any([_meets(z, T) for T, _ in forms.values()], axis=0)
         # In their place something harmless is solved for here.
@@ -382,9 +417,9 @@ def _solve_shifted(T: np.ndarray, X: np.ndarray, shifts: np.ndarray) -> np.ndarr
     return X
 
 
-def _respond_by_solving(A: Array, B: Array, C: Array, omega: Array) -> Array:
+def _respond_by_solving(A: Array, B: Array, C: Array, continuous: bool, omega: Array) -> Array:
     xp = namespace(B, omega)
-    z = complex_of(xp.cos(omega), xp.sin(omega))
+    z = points_of(omega, continuous)
     pencil = z[:, None, None] * xp.eye(A.shape[-1], dtype=z.dtype) - A[..., None, :, :]
     B, C = (as_complex(X)[..., None, :, :] for X in (B, C))
     try:

@@ -131,7 +131,7 @@ def sum_to_convergence(A: Array, Q: Array, B: Array) -> Array:
 SchurForms: TypeAlias = dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]]
 
 
-def schur_solver(A_schur: SchurForms, B_schur: SchurForms, horizon: int | None = None) -> RawSolver:
+def schur_solver(A_schur: SchurForms, B_schur: SchurForms, horizon: Any = None) -> RawSolver:
     """A = U T Uᴴ, B = V S Vᴴ with triangular T, S; then T Y Sᴴ − Y + Uᴴ Q V = 0, X = U Y Vᴴ.
 
     In the adjoint equation Tᴴ is lower triangular; reversing the order of the Schur vectors makes

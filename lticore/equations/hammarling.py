@@ -49,7 +49,7 @@ def factors_in_schur_form(
     T: np.ndarray,
     B: np.ndarray,
     C: np.ndarray,
-    horizon: int | None = None,
+    horizon: float | None = None,
     continuous: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(R, S) with T R Rᴴ Tᴴ − R Rᴴ + B Bᴴ = 0 and Tᴴ S Sᴴ T − S Sᴴ + Cᴴ C = 0, T triangular, or
@@ -64,16 +64,16 @@ def factors_in_schur_form(
 
 
 def factor_in_schur_form(
-    T: np.ndarray, B: np.ndarray, horizon: int | None = None, continuous: bool = False
+    T: np.ndarray, B: np.ndarray, horizon: float | None = None, continuous: bool = False
 ) -> np.ndarray:
     """R alone."""
     if horizon is not None:
-        return factor_by_doubling(T, B, horizon)
+        return factor_by_doubling(T, B, int(horizon))
     return solve_lyapunov_factor(T, B) if continuous else solve_stein_factor(T, B)
 
 
 def adjoint_factor(
-    T: np.ndarray, C: np.ndarray, horizon: int | None = None, continuous: bool = False
+    T: np.ndarray, C: np.ndarray, horizon: float | None = None, continuous: bool = False
 ) -> np.ndarray:
     """S alone, lower triangular over the infinite horizon."""
     # Tᴴ is lower triangular; with the states in reverse order it is upper triangular again.
@@ -96,7 +96,7 @@ def warn_if_lost(
     B: np.ndarray,
     C: np.ndarray,
     R: np.ndarray,
-    horizon: int | None = None,
+    horizon: float | None = None,
     continuous: bool = False,
 ) -> None:
     """Warn where rounding changes tr C P Cᴴ = tr Bᴴ Q B, P = R Rᴴ, by more than 1e-6 of itself,
@@ -146,14 +146,14 @@ def _joint(S: np.ndarray, X: np.ndarray, R: np.ndarray) -> np.floating[Any]:
     return np.linalg.norm(S @ ((adjoint(S) @ X) @ adjoint(R)))
 
 
-def _slope(T: np.ndarray, B: np.ndarray, F: np.ndarray, horizon: int) -> np.floating[Any]:
+def _slope(T: np.ndarray, B: np.ndarray, F: np.ndarray, horizon: Any) -> np.floating[Any]:
     """‖g‖_F with Re tr Fᴴ δP F = 2 Re⟨g, δT⟩ for P = Σ_{k<T} T^k B Bᴴ (T^k)ᴴ."""
     W, G = B @ adjoint(B), F @ adjoint(F)
-    return np.linalg.norm(sum_by_doubling_gradient(T, W, G, horizon)) / 2
+    return np.linalg.norm(sum_by_doubling_gradient(T, W, G, int(horizon))) / 2
 
 
 def warn_if_values_lost(
-    sys: SchurSystem, R: np.ndarray, S: np.ndarray, horizon: int | None = None
+    sys: SchurSystem, R: np.ndarray, S: np.ndarray, horizon: float | None = None
 ) -> None:
     """Warn where rounding changes singular values of Sᴴ R by more than 1e-6 of the largest, unless
     all are zero.
@@ -194,7 +194,7 @@ def warn_if_moved(
     C: np.ndarray,
     R: np.ndarray,
     size: float,
-    horizon: int | None = None,
+    horizon: float | None = None,
     continuous: bool = False,
 ) -> None:
     """Warn where rounding moves the system (T, B, C) by more than 1e-6 ``size`` in the h2 norm.

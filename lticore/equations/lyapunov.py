@@ -13,7 +13,6 @@ from ..arrays.checks import check_duration, is_complex, like_precision
 from ..arrays.linalg import EPSILON, adjoint, complex_of, real_part
 from ..arrays.namespaces import Array, holds, is_numpy, namespace
 from ..errors import ArrayLibraryError, NonFiniteError, SingularEquationError, warn_precision
-from ..matrices.balance import radius_exponent
 from ..systems.modes import from_modes, is_real, mode_poles, to_modes
 from ..systems.structure import (
     StateMatrix,
@@ -34,6 +33,7 @@ from .dense import (
     sum_to_convergence,
 )
 from .exponential import TERMS, doublings_of
+from .stability import time_exponent
 from .two_sided import (
     ROUNDING,
     SteinSolver,
@@ -138,14 +138,6 @@ def _solve_in_unit_time(
     return solve_in_units(
         A, Q, B, partial(lyapunov_solver, horizon=duration), _warn_if_sensitive, duration
     )
-
-
-def time_exponent(A: StateMatrix) -> np.ndarray:
-    """(...) log2 of the size of the fastest poles, rounded: 2 to minus this is a unit of time."""
-    if not is_structured(A):
-        return radius_exponent(A)
-    fastest = np.max(A.radii, axis=-1, initial=0)
-    return np.rint(np.log2(np.where(fastest > 0, fastest, 1)))
 
 
 def lyapunov_solver(A: StateMatrix, B: Any = None, horizon: float | None = None) -> SteinSolver:

@@ -30,7 +30,7 @@ from ..errors import UnstableSystemError
 from ..matrices.balance import balance_matrix, radius_exponent, rescaled, state_units
 from ..systems.lti import LTI, replaced
 from ..systems.signals import scaled, size_exponent
-from ..systems.structure import StateMatrix, is_structured, to_dense
+from ..systems.structure import StateMatrix, is_structured, structure_of, to_dense
 from .dense import schur_form, schur_form_for_powers
 
 #: Size of the perturbation by rounding, relative to the Frobenius norm.
@@ -169,18 +169,20 @@ class SchurSystem:
 
 def schur_systems(
     sys: LTI,
-    horizon: int | None = None,
+    horizon: float | None = None,
     *,
     what: str,
     reached: bool = True,
     observed: bool = True,
     units: np.ndarray | None = None,
+    time: np.ndarray | None = None,
 ) -> Iterator[tuple[tuple[int, ...], SchurSystem]]:
     """The entries of a dense batch on NumPy, in Schur form in the best units of their states; with
     a horizon in the real form for powers of A, with 2 × 2 blocks, and stable or not.
 
     reached, observed : whether B and C help to decide the units, and are not left out as zero
     units : (..., n, 1) powers of two, where they are known better
+    time : (...) of another system, to be joined with
 
     Cost: O(n³): one Schur form for the stability and all that follows.
 
@@ -188,7 +190,7 @@ def schur_systems(
     ------
     UnstableSystemError
     """
-    timed, time = in_unit_time(sys)
+    timed, time = in_unit_time(sys, time)
     d = units
     if d is None:
         given = timed.B if reached else None, timed.C if observed else None
@@ -208,14 +210,28 @@ def schur_systems(
         yield index, SchurSystem(T, inputs, outputs, A[index], U, *sizes)
 
 
-def in_unit_time(sys: LTI) -> tuple[LTI, np.ndarray]:
-    """(Σ', k) for a dense system on NumPy: in continuous time A/4^k, B/2^k and C/2^k with A of
-    about size one; else as it is."""
+def in_unit_time(sys: LTI, time: np.ndarray | None = None) -> tuple[LTI, np.ndarray]:
+    """(Σ', k) for a system on NumPy: in continuous time A/4^k, B/2^k and C/2^k with A of about size
+    one, or with the k given; else as it is."""
     if not sys.is_continuous:
         return sys, np.zeros(sys.batch_shape)
-    k = np.rint(radius_exponent(sys.A) / 2)
-    half = 2.0 ** -k[..., None, None]
-    return replaced(sys, A=sys.A * half**2, B=sys.B * half, C=sys.C * half), k
+    k = unit_of_time(sys) if time is None else time
+    half = 2.0**-k
+    A, signal = structure_of(sys.A).times(half**2), half[..., None, None]
+    return replaced(sys, A=A, B=sys.B * signal, C=sys.C * signal), k
+
+
+def unit_of_time(sys: LTI) -> np.ndarray:
+    """(...) k for which A/4^k has about size one."""
+    return np.rint(time_exponent(sys.A) / 2)
+
+
+def time_exponent(A: StateMatrix) -> np.ndarray:
+    """(...) log2 of the size of the fastest poles, rounded: 2 to minus this is a unit of time."""
+    if not is_structured(A):
+        return radius_exponent(A)
+    fastest = np.max(A.radii, axis=-1, initial=0)
+    return np.rint(np.log2(np.where(fastest > 0, fastest, 1)))
 
 
 def _matrix_of_size_one(X: np.ndarray) -> tuple[np.ndarray, int]:

@@ -117,7 +117,7 @@ def controllability_gramian(sys: SystemLike[Array], *, horizon: float | None = N
 
 
 @offering(HORIZON)
-def observability_gramian(sys: SystemLike[Array], *, horizon: int | None = None) -> Array:
+def observability_gramian(sys: SystemLike[Array], *, horizon: float | None = None) -> Array:
     """Q with Aᴴ Q A − Q + Cᴴ C = 0; with a horizon T the sum Σ_{k<T} (Aᴴ)^k Cᴴ C A^k.
 
     Quadratic outputs add Σ_i M_i P M_i to Cᴴ C, with P the controllability Gramian over the same
@@ -136,7 +136,7 @@ def gramian_factors(
     *,
     rtol: float | None = None,
     max_rank: int | None = None,
-    horizon: int | None = None,
+    horizon: float | None = None,
 ) -> tuple[Array, Array]:
     """Rank-revealing factors (R, S) of both Gramians.
 
@@ -192,7 +192,7 @@ def scaled_factors(
     sys: LTI,
     rtol: float | None = None,
     max_rank: int | None = None,
-    horizon: int | None = None,
+    horizon: float | None = None,
     formed: bool = True,
     each: bool = False,
 ) -> tuple[Any, Any, Any]:
@@ -223,7 +223,7 @@ def scaled_factors(
     return R, S, t
 
 
-def scaled_gramians(sys: System, horizon: int | None = None) -> tuple[Any, Any, Any] | None:
+def scaled_gramians(sys: System, horizon: float | None = None) -> tuple[Any, Any, Any] | None:
     """(t P t, Q/t², t) in float64 with about equal diagonals; None where the factors are better
     computed without them: many structured states, and dense systems on NumPy."""
     if low_rank_pays(sys, horizon) or (isinstance(sys, LTI) and has_schur_factors(sys, horizon)):
@@ -236,7 +236,7 @@ def scaled_gramians(sys: System, horizon: int | None = None) -> tuple[Any, Any, 
 
 
 def _dense_factors(
-    sys: LTI, rtol: float, max_rank: int | None, horizon: int | None, each: bool
+    sys: LTI, rtol: float, max_rank: int | None, horizon: float | None, each: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """:func:`scaled_factors` of dense NumPy systems from Schur forms, one at a time."""
     batch, n = sys.batch_shape, sys.order
@@ -270,7 +270,7 @@ SchurFactor: TypeAlias = tuple[SchurSystem, np.ndarray]
 
 
 def _factors_together(
-    sys: LTI, horizon: int | None
+    sys: LTI, horizon: float | None
 ) -> Iterator[tuple[tuple[int, ...], SchurFactor, SchurFactor]]:
     """R and S of one Schur form, as accurate as their product can be."""
     for index, one in schur_systems(sys, horizon, what=_WHAT):
@@ -308,7 +308,7 @@ def _above_noise(rows: np.ndarray) -> np.ndarray:
 
 
 def _factors_of_their_own(
-    sys: LTI, horizon: int | None
+    sys: LTI, horizon: float | None
 ) -> Iterator[tuple[tuple[int, ...], SchurFactor, SchurFactor]]:
     """R and S as accurate as each can be, also in states that only one of both sees."""
     sides = (
@@ -324,7 +324,7 @@ def _factors_of_their_own(
 
 
 def _factor_of_its_own(
-    sys: LTI, one: SchurSystem, which: str, horizon: int | None
+    sys: LTI, one: SchurSystem, which: str, horizon: float | None
 ) -> tuple[SchurSystem, np.ndarray]:
     """R or S of one system, and the Schur form that it belongs to, with a warning where rounding
     spoils the trace of its Gramian in the best units of the states."""
@@ -368,7 +368,7 @@ def _even_units(one: SchurSystem, F: np.ndarray, reached: bool) -> np.ndarray | 
     return d if gains or after < _SMALLER * before else None
 
 
-def _factor(sys: SchurSystem, which: str, horizon: int | None) -> np.ndarray:
+def _factor(sys: SchurSystem, which: str, horizon: float | None) -> np.ndarray:
     if which == "P":
         return factor_in_schur_form(sys.T, sys.B, horizon, sys.continuous)
     return adjoint_factor(sys.T, sys.C, horizon, sys.continuous)
@@ -395,12 +395,12 @@ def _without_weaker(p: np.ndarray, q: np.ndarray) -> list[np.ndarray]:
     return [np.where(first, -np.inf, p), np.where(weak & ~first, -np.inf, q)]
 
 
-def has_factors(sys: System, horizon: int | None) -> TypeGuard[LTI]:
+def has_factors(sys: System, horizon: float | None) -> TypeGuard[LTI]:
     """Whether factors can be computed from the poles, without the Gramians."""
     return horizon is None and isinstance(sys, LTI) and is_structured(sys.A) and sys.order > 0
 
 
-def low_rank_pays(sys: System, horizon: int | None = None) -> bool:
+def low_rank_pays(sys: System, horizon: float | None = None) -> bool:
     """Whether the factors are computed without the Gramians: few inputs and outputs."""
     least = max(_MANY, _FEW * max(sys.inputs, sys.outputs))
     return has_factors(sys, horizon) and sys.order >= least
@@ -445,7 +445,9 @@ def _root_mean_square(x: Array, y: Array) -> Array:
     return namespace(x, y).hypot(x, y) / math.sqrt(2)
 
 
-def in_unit_signals(sys: System[Array], horizon: int | None = None) -> tuple[System[Array], Array]:
+def in_unit_signals(
+    sys: System[Array], horizon: float | None = None
+) -> tuple[System[Array], Array]:
     """(Σ', e) with Σ = 2^e Σ' but for D, which is left out, in float64: B, C and forms of about
     size one, of a structured system over the infinite horizon after its states are balanced, with
     quadratic outputs after they are about equally large."""
@@ -568,7 +570,7 @@ def is_dense_numpy(sys: System) -> bool:
     return is_numpy(sys.B) and not is_structured(sys.A)
 
 
-def _dense_gramian(sys: LTI, which: str, horizon: int | None) -> np.ndarray:
+def _dense_gramian(sys: LTI, which: str, horizon: float | None) -> np.ndarray:
     """P or Q from its factor: positive semidefinite, and as accurate in each entry X_ij, relative
     to √(X_ii X_jj), as in the best units of the states."""
     reached = which == "P"
@@ -583,7 +585,7 @@ def _dense_gramian(sys: LTI, which: str, horizon: int | None) -> np.ndarray:
     return _require_finite_gramian(X, which)
 
 
-def balanced_solver(sys: LTI, horizon: int | None = None, *, what: str = _WHAT) -> SteinSolver:
+def balanced_solver(sys: LTI, horizon: float | None = None, *, what: str = _WHAT) -> SteinSolver:
     """:func:`lticore.equations.stein.stein_solver` of a dense A on NumPy, stable unless there is a
     horizon, which works in the best units of the states; one Schur form tells the stability and
     solves.

@@ -32,7 +32,7 @@ def hankel_singular_values(
     *,
     accuracy: Literal["standard", "relative"] = "standard",
     max_rank: int | None = None,
-    horizon: int | None = None,
+    horizon: float | None = None,
 ) -> Array:
     """Hankel singular values σ_1 ≥ σ_2 ≥ … of (A, B, C).
 
@@ -113,7 +113,7 @@ def hankel_singular_values(
     return like_precision(scaled(sigma, exponent), single)
 
 
-def _standard_values(sys: LTI[Array], max_rank: int | None, horizon: int | None) -> Array:
+def _standard_values(sys: LTI[Array], max_rank: int | None, horizon: float | None) -> Array:
     formed = scaled_gramians(sys, horizon) if max_rank is None else None
     if formed is not None:
         P, Q, _ = formed

@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, overload
 
 import numpy as np
 
-from ..analysis.norms import h2_error, h2_norm
+from ..analysis.norms import check_strictly_proper, h2_error
 from ..analysis.response import frequency_response
 from ..arrays.checks import check_one_given, is_complex, to_double
 from ..arrays.linalg import (
@@ -39,14 +39,14 @@ from ..systems.quadratic import (
     mapped,
 )
 from ..systems.signals import scaled, unit_outputs
-from ..systems.structure import StateMatrix, order_of, same_in_blocks
+from ..systems.structure import StateMatrix, order_of, same_in_blocks, structure_of
 from .orders import (
     check_not_empty,
     check_order,
     order_for_energy,
     order_for_error,
 )
-from .repair import off_circle, repair
+from .repair import off_axis, off_circle, repair
 from .result import Reduction, nothing_to_reduce
 from .rounding import in_precision_of, lost_in_poles
 from .split import split_unstable
@@ -62,7 +62,7 @@ def balanced_truncation(
     order: int | None = None,
     energy: float | None = None,
     error: float | None = None,
-    horizon: int | None = None,
+    horizon: float | None = None,
     gramians: tuple[Any, Any] | None = None,
     match_dc: bool = False,
     unstable: Literal["refuse", "keep"] = "refuse",
@@ -74,7 +74,7 @@ def balanced_truncation(
     order: int | None = None,
     energy: float | None = None,
     error: float | None = None,
-    horizon: int | None = None,
+    horizon: float | None = None,
     gramians: tuple[Any, Any] | None = None,
     match_dc: bool = False,
     unstable: Literal["refuse", "keep"] = "refuse",
@@ -85,7 +85,7 @@ def balanced_truncation(
     order: int | None = None,
     energy: float | None = None,
     error: float | None = None,
-    horizon: int | None = None,
+    horizon: float | None = None,
     gramians: tuple[Any, Any] | None = None,
     match_dc: bool = False,
     unstable: Literal["refuse", "keep"] = "refuse",
@@ -108,7 +108,7 @@ def balanced_truncation(
         Smallest r with Σ_{i≤r} σ_i ≥ energy · Σ σ_i.
     error : float ≥ 0
         Smallest r with 2 Σ_{i>r} σ_i ≤ error, an absolute bound on the h∞ error.
-    horizon : int ≥ 1, optional
+    horizon : int ≥ 1, in continuous time a duration, optional
         Balance the Gramians of the first T lags instead (TLBT); the system may be unstable, and the
         result is unstable with it. There is no bound, and the result may be unstable where the
         system is not: such poles are reflected, λ → 1/conj λ, and the outputs fitted again over the
@@ -121,8 +121,8 @@ def balanced_truncation(
         PrecisionWarning, as over a horizon. Pairs in float32 tell values down to their rounding.
     match_dc : bool
         Balanced singular perturbation: the states beyond r follow at once instead of being dropped,
-        so that H_r(1) = H(1), of a mode λ to 1e-16/|1 − λ|. The bound is the same. D changes, and
-        ``left``, ``right`` are None.
+        so that H_r(1) = H(1), of a mode λ to 1e-16/|1 − λ|; in continuous time H_r(0) = H(0). The
+        bound is the same. D changes, and ``left``, ``right`` are None.
     unstable : "refuse" or "keep"
         "keep" reduces the stable part of a system and keeps all other modes: ``order`` counts them,
         the other criteria, σ and the bound are those of the stable part; an ``order`` of just the
@@ -159,7 +159,7 @@ def balanced_truncation(
     Control 50 (1989); finite horizons: Gawronski & Juang (1990); quadratic outputs: Benner, Goyal &
     Pontes Duff, IEEE TAC 67 (2022).
     """
-    sys = as_system(sys)
+    sys = as_system(sys, continuous=True)
     with offering(_remedies(sys)):
         found = truncate(
             sys,
@@ -224,7 +224,7 @@ def truncate(
     order: int | None = None,
     energy: float | None = None,
     error: float | None = None,
-    horizon: int | None = None,
+    horizon: float | None = None,
     gramians: tuple[Any, Any] | None = None,
     match_dc: bool = False,
     unstable: Literal["refuse", "keep"] = "refuse",
@@ -236,20 +236,30 @@ def truncate(
         _choose_order(zeros_like_shape(real_part(sys.B), (1, 0)), order, energy, error)
         return Truncation(nothing_to_reduce(sys), 0, 0)
     full = mapped(to_double, sys)
-    if unstable == "keep" and isinstance(full, LTI) and not is_stable(full.A):
+    if unstable == "keep" and isinstance(full, LTI) and not is_stable(full.A, full.is_continuous):
         stable, rest = split_unstable(full)
         if rest is not None:
             return _reduce_stable_part(full, stable, rest, order, energy, error, match_dc)
     return _reduce(full, order, energy, error, horizon, match_dc, pair)
 
 
-def with_errors(found: Truncation, horizon: int | None = None) -> Reduction:
+def with_errors(found: Truncation, horizon: float | None = None) -> Reduction:
     """The reduction with its whole error bound and its h2 error."""
     reduction, cut = found.reduction, found.cut
     if cut is None:
         return reduction
-    measured = h2_error(cut.full, cut.reduced, horizon=horizon)
+    measured = _h2_error(cut.full, cut.reduced, horizon)
     return replace(reduction, error_bound=whole_bound(found), h2_error=measured)
+
+
+def _h2_error(full: System[Array], reduced: Any, horizon: float | None) -> Array:
+    """Infinite in continuous time where D has changed."""
+    if full.is_continuous and isinstance(full, LTI):
+        try:
+            check_strictly_proper(full, reduced)
+        except ArgumentError:
+            return namespace(full.B).full(full.batch_shape, np.inf)
+    return h2_error(full, reduced, horizon=horizon)
 
 
 def whole_bound(found: Truncation) -> Array | None:
@@ -276,7 +286,7 @@ def _reduce(
     order: int | None,
     energy: float | None,
     error: float | None,
-    horizon: int | None,
+    horizon: float | None,
     match_dc: bool,
     gramians: GivenGramians | None = None,
 ) -> Truncation:
@@ -319,7 +329,7 @@ class _Balancing(Generic[Array]):
 
 
 def _balance(
-    sys: System[Array], horizon: int | None, wanted: Callable[[Array], int]
+    sys: System[Array], horizon: float | None, wanted: Callable[[Array], int]
 ) -> _Balancing[Array]:
     """Of formed Gramians where these tell from rounding the ``wanted`` number of values and the sum
     of the others, else of factors without them."""
@@ -431,7 +441,7 @@ def _require_finite(x: Array) -> None:
         )
 
 
-def _truncated(sys: System, found: _Balancing, wanted: int, horizon: int | None) -> Truncation:
+def _truncated(sys: System, found: _Balancing, wanted: int, horizon: float | None) -> Truncation:
     xp = namespace(sys.B)
     order = min(wanted, found.rank)
     kept = found.clear & (xp.arange(sys.order) < order)
@@ -477,9 +487,9 @@ def _bound(found: _Balancing[Array], kept: Array, moved: Array) -> Array:
     return xp.where(moved, xp.full_like(bound, xp.inf), bound)
 
 
-def _perturbed(sys: Any, found: _Balancing, wanted: int, horizon: int | None) -> Truncation:
+def _perturbed(sys: Any, found: _Balancing, wanted: int, horizon: float | None) -> Truncation:
     # With balanced states split as (x_1, x_2), x_2 is set to its fixed point for the current x_1
-    # and u: x_2 = (I − A22)⁻¹ (A21 x_1 + B2 u).
+    # and u: x_2 = (I − A22)⁻¹ (A21 x_1 + B2 u), in continuous time −A22⁻¹ (A21 x_1 + B2 u).
     xp = namespace(sys.B)
     rank = max(found.rank, 1)
     order = min(wanted, rank)
@@ -489,8 +499,9 @@ def _perturbed(sys: Any, found: _Balancing, wanted: int, horizon: int | None) ->
     if order < rank:
         first, second = slice(0, order), slice(order, rank)
         identity = xp.eye(rank - order, dtype=A.dtype)
+        at_rest = 0 * identity if sys.is_continuous else identity
         fast = _fixed_point(
-            identity - A[..., second, second],
+            at_rest - A[..., second, second],
             xp.concat([A[..., second, first], B[..., second, :]], axis=-1),
         )
         by_state, by_input = fast[..., :order], fast[..., order:]
@@ -579,7 +590,7 @@ def _without(stable: LTI, rest: LTI, found: _Balancing, match_dc: bool) -> Reduc
         order=rest.order,
         singular_values=found.sigma,
         error_bound=_bound(found, kept=none, moved=xp.any(none, axis=-1)),
-        h2_error=h2_norm(error),
+        h2_error=_h2_error(error, replaced(error, D=None, C=0 * error.C), None),
     )
 
 
@@ -602,14 +613,18 @@ def _inside(reduced: Any, exact: bool) -> tuple[Any, Any, bool]:
     xp = namespace(reduced.B)
     if not exact or not has_eigenvalues(reduced.B):
         return reduced, xp.zeros(reduced.batch_shape, dtype=xp.bool), True
-    A, moved, plausible = off_circle(reduced.A)
+    A, moved, plausible = (off_axis if reduced.is_continuous else off_circle)(reduced.A)
     return replace(reduced, A=A), moved, plausible
 
 
 def _is_stable(sys: System) -> bool:
     # By the poles as they are, since those of a structured system may be next to the circle.
     # Libraries without eigenvalues of general matrices cannot tell; there we trust the theory.
-    return not has_eigenvalues(sys.B) or sys.spectral_radius < 1
+    if not has_eigenvalues(sys.B):
+        return True
+    if sys.is_continuous:
+        return holds(structure_of(sys.A).decays > 0)
+    return sys.spectral_radius < 1
 
 
 def _check_options(
@@ -617,7 +632,7 @@ def _check_options(
     order: int | None,
     energy: float | None,
     error: float | None,
-    horizon: int | None,
+    horizon: float | None,
     gramians: Any,
     match_dc: bool,
     unstable: str,

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays.linalg import EPSILON, adjoint, eigenvalues
+from ..arrays.linalg import EPSILON, adjoint, as_complex, eigenvalues
 from ..arrays.namespaces import Array, holds, is_numpy, namespace
+from ..equations.lyapunov import solve_lyapunov
 from ..equations.stability import is_stable, stable_poles
 from ..equations.stein import solve_stein
 from ..errors import ArrayLibraryError
@@ -30,9 +31,10 @@ from .h2.objective import inverse_where_clear
 _EIGENVALUES = 4
 
 
-def repair(sys: System, reduced: System, horizon: int | None) -> tuple[System, int]:
-    """``reduced`` with unstable poles reflected, λ → 1/conj λ, and outputs fitted to those of
-    ``sys`` over the horizon, or all time, again; dense, as it came. And how many poles these were.
+def repair(sys: System, reduced: System, horizon: float | None) -> tuple[System, int]:
+    """``reduced`` with unstable poles reflected, λ → 1/conj λ or −conj λ, and outputs fitted to
+    those of ``sys`` over the horizon, or all time, again; dense, as it came. And how many these
+    were.
 
     Entries of a batch that are unstable themselves stay as they are: growth over the horizon is
     theirs, and nothing that decays can stand for it.
@@ -44,24 +46,25 @@ def repair(sys: System, reduced: System, horizon: int | None) -> tuple[System, i
     batch, count, parts = sys.batch_shape, 0, []
     for index in np.ndindex(batch):
         one, small = entry_of(sys, index), entry_of(reduced, index)
-        outside = int(np.sum(~stable_poles(small.A)[1]))
-        if outside == 0 or not is_stable(one.A):
+        outside = int(np.sum(~stable_poles(small.A, sys.is_continuous)[1]))
+        if outside == 0 or not is_stable(one.A, sys.is_continuous):
             parts.append(small)
             continue
         count += outside
         linear = linear_part(small)
         real = not any(map(np.iscomplexobj, _arrays(small)))
-        candidate = candidate_from(linear.A, linear.B, real)
+        candidate = candidate_from(linear.A, linear.B, real, continuous=sys.is_continuous)
         parts.append(_dense(system_of(one, candidate, *_best_outputs(one, candidate, horizon))))
     return _stacked(parts, batch), count
 
 
-def _best_outputs(sys: System, candidate: Candidate, horizon: int | None) -> tuple[Any, Any]:
+def _best_outputs(sys: System, candidate: Candidate, horizon: float | None) -> tuple[Any, Any]:
     """(Ĉ, M̂) = (C Π, Πᴴ M Π) with Π = X P̂⁻¹, as in :func:`lticore.reduction.h2.objective.project`,
     but in the states of the system: its A need not have eigenvectors."""
     own, b = Diagonal(candidate.poles), candidate.b
-    X = solve_stein(linear_part(sys).A, sys.B @ adjoint(b), own, horizon=horizon)
-    fit = X @ inverse_where_clear(solve_stein(own, b @ adjoint(b), horizon=horizon))
+    solve: Any = solve_lyapunov if sys.is_continuous else solve_stein
+    X = solve(linear_part(sys).A, sys.B @ adjoint(b), own, horizon=horizon)
+    fit = X @ inverse_where_clear(solve(own, b @ adjoint(b), horizon=horizon))
     return sys.C @ fit, transformed(forms_of(sys), fit)
 
 
@@ -81,6 +84,19 @@ def off_circle(A: Array) -> tuple[Array, Array, bool]:
     near = radius >= 1 - error
     factor = xp.where(near, (1 - 2 * error) / xp.where(near, radius, 1.0), 1.0)
     return A * factor[..., None, None], near, holds(radius <= 1 + error)
+
+
+def off_axis(A: Array) -> tuple[Array, Array, bool]:
+    """The same in continuous time: A less a multiple of the identity, as small as the rounding of A
+    is beside ‖A‖."""
+    xp = namespace(A)
+    n = A.shape[-1]
+    error = _EIGENVALUES * n**0.5 * EPSILON * xp.linalg.matrix_norm(A)
+    growth = xp.max(xp.real(as_complex(eigenvalues(A))), axis=-1)
+    near = growth >= -error
+    shift = xp.where(near, growth + 2 * error, 0.0)
+    identity = xp.eye(n, dtype=A.dtype)
+    return A - shift[..., None, None] * identity, near, holds(growth <= error)
 
 
 def _dense(sys: System) -> System:

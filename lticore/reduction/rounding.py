@@ -3,7 +3,8 @@
     |δH| ≤ (‖δA‖ ‖C(zI − A)⁻¹‖ + ‖δC‖) (‖(zI − A)⁻¹B‖ + ‖(zI − A)⁻¹‖ ‖δB‖)/q + ‖C(zI − A)⁻¹‖ ‖δB‖,
     q = 1 − ‖δA‖ ‖(zI − A)⁻¹‖,      for A + δA, B + δB and C + δC
 
-at the points z of the circle next to the poles, where the resolvents peak, and at a few between: an
+at the points z of the circle (of the imaginary axis in continuous time) next to the poles, where
+the resolvents peak, and at a few between: an
 estimate of the largest change, exact to first order at each of these points.
 """
 
@@ -21,11 +22,11 @@ from ..arrays.checks import is_single, like_precision, to_double
 from ..arrays.linalg import EPSILON, adjoint
 from ..arrays.namespaces import is_numpy
 from ..convert.diagonal import row_norms
-from ..equations.stability import is_stable
+from ..equations.stability import in_unit_time, is_stable
 from ..errors import warn_precision
-from ..matrices.balance import balance_dense
 from ..systems.lti import LTI
 from ..systems.quadratic import System, linear_part, mapped
+from ..systems.signals import in_best_units
 from ..systems.structure import is_structured, parameters
 from .result import Reduction
 
@@ -51,11 +52,11 @@ def lost_in_poles(sys: LTI, left: Any, right: Any, reduced: LTI) -> np.ndarray |
     for index in np.ndindex(sys.batch_shape):
         full, small = sys[index], reduced[index]
         found[index] = _change_of_response(
-            small.A, small.B, small.C, *_rounding_of_projections(full, left[index], right[index])
+            small, *_rounding_of_projections(full, left[index], right[index])
         )
         if not is_structured(full.A):
-            A, B, C, _ = balance_dense(full.A, full.B, full.C)
-            found[index] += _change_of_response(A, B, C, 2 * EPSILON * float(np.linalg.norm(A)))
+            best, _ = in_best_units(in_unit_time(full)[0])
+            found[index] += _change_of_response(best, 2 * EPSILON * float(np.linalg.norm(best.A)))
     return found
 
 
@@ -78,7 +79,7 @@ def _radii(sys: LTI) -> tuple[np.ndarray, ...]:
     return (first, *rest[1:])
 
 
-def in_precision_of(sys: System, reduction: Reduction, horizon: int | None = None) -> Reduction:
+def in_precision_of(sys: System, reduction: Reduction, horizon: float | None = None) -> Reduction:
     """The reduction with its arrays in the precision of the system; its errors are those of the
     reduced system as it was rounded."""
     if not is_single(sys.B):
@@ -96,18 +97,18 @@ def in_precision_of(sys: System, reduction: Reduction, horizon: int | None = Non
 
 
 def _errors_of(
-    sys: System, reduction: Reduction, rounded: System, horizon: int | None
+    sys: System, reduction: Reduction, rounded: System, horizon: float | None
 ) -> tuple[Any, Any]:
     """(error bound, h2 error) of the rounded system, None where the reduction has none."""
     bound, h2 = reduction.error_bound, reduction.h2_error
     if not is_numpy(sys.B):
         return bound, h2
-    if horizon is None and not is_stable(linear_part(rounded).A):
-        if not is_stable(linear_part(sys).A):
+    if horizon is None and not is_stable(linear_part(rounded).A, sys.is_continuous):
+        if not is_stable(linear_part(sys).A, sys.is_continuous):
             return bound, h2  # what was kept of an unstable system
         warn_precision(
             "the reduced system is stable, but not in float32, which rounds its poles onto the "
-            "unit circle or beyond: reduce the system in float64"
+            "boundary of stability or beyond: reduce the system in float64"
         )
         return None if bound is None else np.full_like(bound, np.inf), np.full_like(h2, np.inf)
     if bound is not None:
@@ -123,29 +124,35 @@ def _lost_in_single(reduced: Any, rounded: Any) -> np.ndarray:
     for index in np.ndindex(reduced.batch_shape):
         old, new = (x[index].to_dense() for x in (reduced, rounded))
         sizes = (float(np.linalg.norm(X - Y)) for X, Y in zip(*map(_ABC, (old, new)), strict=True))
-        found[index] = _change_of_response(old.A, old.B, old.C, *sizes)
+        found[index] = _change_of_response(old, *sizes)
         if old.D is not None:
             found[index] += np.linalg.norm(old.D - new.D)
     return found
+
+
+def _looked_at(poles: np.ndarray, continuous: bool) -> np.ndarray:
+    if continuous:
+        nearest = np.argsort(-poles.real)[:_POINTS]
+        sizes = np.quantile(np.abs(poles), np.linspace(0, 1, _SPREAD // 2), method="nearest")
+        return 1j * np.concatenate([poles[nearest].imag, sizes, -sizes, [0.0]])
+    nearest = np.argsort(-np.abs(poles))[:_POINTS]
+    even = 2 * np.pi / _SPREAD * np.arange(_SPREAD)
+    return np.exp(1j * np.concatenate([np.angle(poles[nearest]), even]))
 
 
 def _ABC(sys: LTI) -> tuple[Any, Any, Any]:
     return sys.A, sys.B, sys.C
 
 
-def _change_of_response(
-    A: np.ndarray, B: np.ndarray, C: np.ndarray, in_A: float, in_B: float = 0.0, in_C: float = 0.0
-) -> float:
+def _change_of_response(sys: LTI, in_A: float, in_B: float = 0.0, in_C: float = 0.0) -> float:
     """The estimate above for ‖δA‖_F ≤ ``in_A`` and so on; infinite where A + δA may be unstable."""
+    A, B, C = sys.A, sys.B, sys.C
     if len(A) == 0:
         return 0.0
     # In units of B and C, whose squares may be too large.
     b, c = (float(np.abs(X).max(initial=0)) or 1.0 for X in (B, C))
     B, C, in_B, in_C = B / b, C / c, in_B / b, in_C / c
-    poles = np.linalg.eigvals(A)
-    nearest = np.argsort(-np.abs(poles))[:_POINTS]
-    even = 2 * np.pi / _SPREAD * np.arange(_SPREAD)
-    points = np.exp(1j * np.concatenate([np.angle(poles[nearest]), even]))
+    points = _looked_at(np.linalg.eigvals(A), sys.is_continuous)
     try:
         resolvents = np.linalg.inv(points[:, None, None] * np.eye(len(A)) - A)
     except np.linalg.LinAlgError:

@@ -9,7 +9,7 @@ import scipy.linalg
 
 from ..arrays.linalg import adjoint
 from ..arrays.namespaces import Array, is_numpy, namespace
-from ..equations.stability import counted_stable
+from ..equations.stability import counted_stable, in_unit_time
 from ..errors import ArrayLibraryError, SingularEquationError
 from ..matrices.balance import balance_dense
 from ..systems.lti import LTI
@@ -34,7 +34,7 @@ def split_unstable(sys: LTI[Array]) -> tuple[LTI[Array] | None, LTI[Array] | Non
     """
     if not is_structured(sys.A):
         return _split_dense(sys)
-    inside = sys.A.radii < 1
+    inside = sys.A.decays > 0 if sys.is_continuous else sys.A.radii < 1
     stable, other = (namespace(inside).nonzero(x)[0] for x in (inside, ~inside))
     return (
         of_states(sys, stable) if stable.shape[0] else None,
@@ -59,8 +59,9 @@ def _split_dense(sys: LTI) -> tuple[LTI | None, LTI | None]:
     if not is_numpy(sys.A):
         raise ArrayLibraryError("the stable part of a dense system needs LAPACK and NumPy arrays")
     # Both parts have states of their own, so that the scale is not undone.
-    A, B, C, _ = balance_dense(sys.A, sys.B, sys.C)
-    T, U, count = _stable_poles_first(A)
+    timed, time = in_unit_time(sys)
+    A, B, C, _ = balance_dense(timed.A, timed.B, timed.C)
+    T, U, count = _stable_poles_first(A, sys.is_continuous)
     if count == 0:
         return None, replace(sys, D=None)
     if count == sys.order:
@@ -70,20 +71,25 @@ def _split_dense(sys: LTI) -> tuple[LTI | None, LTI | None]:
     X = scipy.linalg.solve_sylvester(T[stable, stable], -T[other, other], -T[stable, other])
     B, C = adjoint(U) @ B, C @ U
     to_stable, from_other = B[stable] - X @ B[other], C[:, stable] @ X + C[:, other]
-    return (
-        replace(sys, A=T[stable, stable], B=to_stable, C=C[:, stable]),
-        replace(sys, A=T[other, other], B=B[other], C=from_other, D=None),
+    slow, signal = 4.0 ** float(time), 2.0 ** float(time)
+    parts = (
+        (T[stable, stable], to_stable, C[:, stable], sys.D),
+        (T[other, other], B[other], from_other, None),
     )
+    first, second = (
+        replace(sys, A=slow * A, B=signal * B, C=signal * C, D=D) for A, B, C, D in parts
+    )
+    return first, second
 
 
-def _stable_poles_first(A: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+def _stable_poles_first(A: np.ndarray, continuous: bool) -> tuple[np.ndarray, np.ndarray, int]:
     """Schur form A = U T Uᴴ, real for real A, with the poles that count as stable leading."""
     if np.iscomplexobj(A):
         T, U = scipy.linalg.schur(A, output="complex")
-        stable = counted_stable(T)
+        stable = counted_stable(T, continuous)
     else:
         T, U = scipy.linalg.schur(A, output="real")
-        stable = counted_stable(scipy.linalg.rsf2csf(T, U)[0])
+        stable = counted_stable(scipy.linalg.rsf2csf(T, U)[0], continuous)
         # The two poles of a 2×2 block go together.
         first = np.flatnonzero(np.diagonal(T, -1))
         stable[first] = stable[first + 1] = stable[first] & stable[first + 1]

@@ -94,15 +94,18 @@ def energy_of(c: np.ndarray, M: QuadraticForms, P: np.ndarray) -> float:
     return float(np.sum((c @ P) * c.conj()).real + cross_trace(M, P, M))
 
 
-def candidate_from(A: np.ndarray, B: np.ndarray, real: bool, circle: float = 1.0) -> Candidate:
-    """The modes of a small dense system; poles outside the circle are reflected, λ → ρ²/conj λ.
+def candidate_from(
+    A: np.ndarray, B: np.ndarray, real: bool, circle: float = 1.0, continuous: bool = False
+) -> Candidate:
+    """The modes of a small dense system; poles outside the circle are reflected, λ → ρ²/conj λ, in
+    continuous time at the imaginary axis, λ → −conj λ.
 
     Rows of b have norm 1, since only their directions count: their sizes would drift away.
     """
     poles, V = np.linalg.eig(A)
     b = scipy.linalg.lstsq(V, B.astype(complex), check_finite=False)[0]
     b = unit_rows(b)
-    poles = inside(poles, circle)
+    poles = left_of_axis(poles) if continuous else inside(poles, circle)
     if not real:
         return Candidate(poles, b, None)
     above, on_axis = poles.imag > 0, poles.imag == 0
@@ -127,6 +130,12 @@ def inside(poles: np.ndarray, circle: float = 1.0) -> np.ndarray:
     modulus = np.abs(poles)
     poles = np.where(modulus > 1, 1 / np.where(modulus > 1, poles, 1).conj(), poles)
     return circle * poles * np.minimum(1, LARGEST_RADIUS / np.maximum(np.abs(poles), 0.5))
+
+
+def left_of_axis(poles: np.ndarray) -> np.ndarray:
+    """Poles right of the imaginary axis reflected at it, those next to it moved left a little."""
+    least = (1 - LARGEST_RADIUS) * np.abs(poles)
+    return -np.maximum(np.abs(poles.real), least) + 1j * poles.imag
 
 
 def real_states(candidate: Candidate) -> np.ndarray:
