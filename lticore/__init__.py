@@ -20,6 +20,7 @@ from .convert.nearby import NearbySystem, well_conditioned
 from .convert.published_layers import from_lru, from_s4d, from_s5
 from .convert.rotation import to_rotation
 from .convert.statespace import from_statespace, to_statespace
+from .equations.lyapunov import solve_lyapunov
 from .equations.recurrence import linear_recurrence, time_varying_recurrence
 from .equations.stein import solve_stein
 from .errors import (
@@ -55,6 +56,7 @@ from .reduction.result import Convergence, Reduction
 from .systems.diagonal import Diagonal
 from .systems.feedback import feedback
 from .systems.lti import LTI
+from .systems.oscillation import Oscillation
 from .systems.quadratic import QuadraticOutputLTI
 from .systems.rotation import Rotation
 
@@ -64,11 +66,13 @@ __all__ = [
     # systems
     "Diagonal",
     "Rotation",
+    "Oscillation",
     "LTI",
     "QuadraticOutputLTI",
     "feedback",
     # equations and Gramians
     "solve_stein",
+    "solve_lyapunov",
     "controllability_gramian",
     "observability_gramian",
     "gramian_factors",

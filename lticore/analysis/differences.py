@@ -25,8 +25,8 @@ def hinf_error(sys: LinearLike[Array], reduced: LinearLike[Array]) -> Array:
     ArgumentError
         When sampling times differ.
     """
-    sys = as_linear(sys)
-    return peak_gains(sys - as_linear(reduced, "reduced"), split=sys.order)
+    sys = as_linear(sys, continuous=True)
+    return peak_gains(sys - as_linear(reduced, "reduced", continuous=True), split=sys.order)
 
 
 def hankel_error(sys: LinearLike[Array], reduced: LinearLike[Array]) -> Array:
@@ -47,4 +47,6 @@ def hankel_error(sys: LinearLike[Array], reduced: LinearLike[Array]) -> Array:
 
     Source: Glover, Int. J. Control 39 (1984), Theorem 6.1.
     """
-    return hankel_norm(as_linear(sys) - as_linear(reduced, "reduced"))
+    return hankel_norm(
+        as_linear(sys, continuous=True) - as_linear(reduced, "reduced", continuous=True)
+    )

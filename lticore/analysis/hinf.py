@@ -12,7 +12,7 @@ from ..arrays.checks import is_single, like_precision
 from ..arrays.linalg import EPSILON, adjoint
 from ..arrays.namespaces import Array, is_numpy
 from ..equations.dense import ACCURACY
-from ..equations.stability import NOTHING, offering, require_stable
+from ..equations.stability import NOTHING, in_unit_time, offering, require_stable
 from ..errors import (
     ArgumentError,
     ArrayLibraryError,
@@ -22,10 +22,10 @@ from ..errors import (
 from ..hankel.gramians import balance_states
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
-from ..systems.modes import to_modes
+from ..systems.modes import mode_poles, to_modes
 from ..systems.signals import in_best_units, scaled, size_exponent, unit_signals
 from ..systems.structure import is_structured
-from .response import responder
+from .response import points_of, responder
 
 #: An eigenvalue of the symplectic pencil this close to the circle counts as on it. One too many
 #: only adds a frequency to look at; one too few can hide a peak.
@@ -48,13 +48,14 @@ Gain = Callable[[np.ndarray], np.ndarray]
 
 
 def hinf_norm(sys: LinearLike[Array], *, rtol: float = 1e-8) -> Array:
-    """‖Σ‖_h∞ = max_ω σ_max(H(e^{iω})), one per batch entry.
+    """‖Σ‖_h∞ = max_ω σ_max(H(e^{iω})), or of H(iω) in continuous time, one per batch entry.
 
     The largest response over samples (phases of the poles included), each local maximum followed to
     its top by a bounded search. A level γ is exceeded somewhere exactly where the symplectic pencil
     of (A, B, C, D, γ) has an eigenvalue on the unit circle: the level is raised to the largest
     response found between crossings until (1 + rtol) γ has none, so that no peak can hide between
-    samples.
+    samples. The axis of a continuous-time system is taken to the circle, iω = iα tan(θ/2), on which
+    the pencil is that of a discrete-time system of the same gains (Cayley).
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def hinf_norm(sys: LinearLike[Array], *, rtol: float = 1e-8) -> Array:
     """
     if not 1e-12 <= rtol < 1:
         raise ArgumentError(f"rtol must lie in [1e-12, 1), but is {rtol!r}")
-    return peak_gains(as_linear(sys), rtol)
+    return peak_gains(as_linear(sys, continuous=True), rtol)
 
 
 @offering(NOTHING)
@@ -104,11 +105,13 @@ def peak_gains(sys: LTI, rtol: float = 1e-8, split: int | None = None) -> Any:
 
 
 def _peak_gain(sys: LTI, rtol: float, split: int | None) -> float:
-    unit, exponent = _system_of_size_one(sys)
+    timed, time = in_unit_time(sys)
+    unit, exponent = _system_of_size_one(timed)
     top, level, certain = _peak_of_unit(unit, rtol)
     if not is_structured(sys.A):
         _warn_if_lost(unit, top, level, split)
     norm = float(scaled(np.asarray(level), np.asarray(exponent)))
+    top = top * 4.0 ** float(time)
     if not certain:
         warn_precision(
             f"the h-infinity norm {norm:.17g}, the gain at frequency {top:.17g}, is a lower bound: "
@@ -122,7 +125,7 @@ def _warn_if_lost(sys: LTI, omega: float, gain: float, split: int | None) -> Non
     """Warn where rounding of a dense A changes the gain by more than 1e-6 of itself, or of the
     gains of both systems of a difference: by δH = C (z − A)⁻¹ δA (z − A)⁻¹ B for
     |δA| ≤ eps (|A| + I)."""
-    pencil = np.exp(1j * omega) * np.eye(sys.order) - sys.A
+    pencil = points_of(np.asarray(omega), sys.is_continuous) * np.eye(sys.order) - sys.A
     try:
         reached = np.linalg.solve(pencil, sys.B.astype(complex))
         seen = adjoint(np.linalg.solve(adjoint(pencil), adjoint(sys.C).astype(complex)))
@@ -159,26 +162,36 @@ def _system_of_size_one(sys: LTI) -> tuple[LTI, float]:
     if sys.D is None or not np.any(sys.D):
         return unit, exponent
     common = max(exponent, size_exponent(sys.D))
-    return LTI(unit.A, unit.B, scaled(unit.C, exponent - common), scaled(sys.D, -common)), common
+    C, D = scaled(unit.C, exponent - common), scaled(sys.D, -common)
+    return LTI(unit.A, unit.B, C, D, dt=sys.dt), common
 
 
 def _peak_of_unit(sys: LTI, rtol: float) -> tuple[float, float, bool]:
     """(ω, largest gain, whether rounding lets one see that there is no larger one)."""
     # Gains come from the structured system, whose poles near the circle keep their digits.
     respond = responder(sys, _SAMPLES)
+    poles = mode_poles(sys.A)
+    if sys.is_continuous:
+        alpha = _middle(poles)
+        circular, phases = _on_circle(sys.to_dense(), alpha), 2 * np.arctan2(poles.imag, alpha)
+    else:
+        circular, phases = sys.to_dense(), np.angle(poles)
 
-    def gain(omega: np.ndarray) -> np.ndarray:
-        H = respond(omega)
+    def frequency(phase: np.ndarray) -> np.ndarray:
+        return alpha * np.tan(phase / 2) if sys.is_continuous else phase
+
+    def gain(phase: np.ndarray) -> np.ndarray:
+        H = respond(frequency(phase))
         # The norm of one row or column needs no singular values.
         return np.linalg.norm(H, "fro" if 1 in H.shape[-2:] else 2, axis=(-2, -1))
 
-    dense, _ = in_best_units(sys.to_dense())
+    dense, _ = in_best_units(circular)
     samples = np.linspace(-np.pi, np.pi, _SAMPLES)
-    samples = np.unique(np.concatenate([samples, np.angle(sys.poles)]))
+    samples = np.unique(np.concatenate([samples, phases]))
     gains = gain(samples)
     top, level = _highest(gain, samples, gains)
     if level <= _INVISIBLE * max(_product_of_norms(dense), _terms(sys)):
-        return top, level, True
+        return float(frequency(np.asarray(top))), level, True
     trusted = False
     for _ in range(_MAX_LEVELS):
         # First below the level, where the pencil has to show the peak that is known.
@@ -192,18 +205,43 @@ def _peak_of_unit(sys: LTI, rtol: float) -> tuple[float, float, bool]:
             if not trusted:
                 break
         elif len(crossings) == 0:
-            return top, level, True
+            return float(frequency(np.asarray(top))), level, True
         # Between two neighbouring crossings the gain stays above the level, or below it.
         following = np.append(crossings[1:], crossings[:1] + 2 * np.pi)
         middles = (crossings + following) / 2
         if not np.any(gain(middles) > max(level, tested)):
             if tested > level:
-                return top, level, True
+                return float(frequency(np.asarray(top))), level, True
             continue
         points = np.concatenate([crossings, middles, [top]])
         points = np.unique(np.mod(points + np.pi, 2 * np.pi) - np.pi)
         top, level = max(_highest(gain, points, gain(points)), (top, level), key=lambda x: x[1])
-    return top, level, False
+    return float(frequency(np.asarray(top))), level, False
+
+
+def _middle(poles: np.ndarray) -> float:
+    """α > 0 in the middle of the frequencies of a system, by the sizes of its poles."""
+    sizes = np.abs(poles[poles != 0])
+    return float(np.exp(np.log(sizes).mean())) if sizes.size else 1.0
+
+
+def _on_circle(sys: LTI, alpha: float) -> LTI:
+    """The discrete-time system with H'(e^{iθ}) = H(iα tan(θ/2)): with M = (αI − A)⁻¹
+
+    A' = M (αI + A),  B' = √(2α) M B,  C' = √(2α) C M,  D' = D + C M B.
+    """
+    sys, _ = in_best_units(sys)
+    identity = np.eye(sys.order)
+    MA, MB = np.split(
+        np.linalg.solve(
+            alpha * identity - sys.A, np.concatenate([alpha * identity + sys.A, sys.B], axis=1)
+        ),
+        [sys.order],
+        axis=1,
+    )
+    C = adjoint(np.linalg.solve(adjoint(alpha * identity - sys.A), adjoint(sys.C)))
+    root, added = np.sqrt(2 * alpha), sys.C @ MB
+    return LTI(MA, root * MB, root * C, added if sys.D is None else sys.D + added)
 
 
 def _terms(sys: LTI) -> float:
@@ -211,7 +249,8 @@ def _terms(sys: LTI) -> float:
     if not is_structured(sys.A):
         return 0.0
     b, c = (np.linalg.norm(to_modes(sys.A, X), axis=-1) for X in (sys.B, adjoint(sys.C)))
-    return float(b @ (c / (1 - sys.A.polar_modes[0])))
+    gaps = sys.A.decay_modes[0] if sys.is_continuous else 1 - sys.A.polar_modes[0]
+    return float(b @ (c / gaps))
 
 
 def _shows(crossings: np.ndarray, top: float, gain: Gain, level: float) -> bool:

@@ -9,14 +9,15 @@ import numpy as np
 from ..arrays.checks import is_single, like_precision, to_double
 from ..arrays.linalg import EPSILON, real_part
 from ..arrays.namespaces import Array, is_numpy, namespace, zeros_like_shape
+from ..equations.stability import time_exponent
 from ..errors import ArgumentError, ArrayLibraryError
 from ..matrices.balance import rescaled, state_units
+from ..systems.blocks import PairBlocks
 from ..systems.diagonal import Diagonal
 from ..systems.doors import LinearLike, SystemLike, as_linear, as_system
 from ..systems.lti import LTI, in_double, in_single
 from ..systems.modes import mode_poles, signals_in_modes
 from ..systems.quadratic import System, in_eigenbasis, mapped
-from ..systems.rotation import Rotation
 from ..systems.structure import is_structured
 from .change import warn_if_changed
 
@@ -52,7 +53,7 @@ def eigenvector_condition(sys: SystemLike[Array]) -> Array:
 
     Source: Bauer & Fike, Numer. Math. 2 (1960); Demmel, Numer. Math. 41 (1983).
     """
-    sys = as_system(sys)
+    sys = as_system(sys, continuous=True)
     if is_structured(sys.A):
         return 1 + zeros_like_shape(real_part(sys.B), sys.batch_shape)
     _require_lapack(sys.A)
@@ -68,7 +69,8 @@ def condition_of(sys: System) -> np.ndarray:
 def balanced_eigenvectors(sys: System) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(Λ, V, d) with A D V = D V Λ and columns of V of norm 1, for the units d, (..., n, 1), of the
     states in which rounding costs least."""
-    d = state_units(sys.A, sys.B, sys.C)[..., None]
+    unit = 2.0 ** -time_exponent(sys.A)[..., None, None] if sys.is_continuous else 1.0
+    d = state_units(sys.A * unit, sys.B, sys.C)[..., None]
     poles, V = np.linalg.eig(rescaled(sys.A, np.swapaxes(d, -1, -2), d))
     return poles, V, d
 
@@ -119,7 +121,7 @@ def diagonalize(
     :func:`lticore.eigenvector_condition`. Near a defective A (chains of equal poles) it has no
     bound; :func:`lticore.well_conditioned` gives a nearby system with a small one.
 
-    Cost: O(n³) dense; O(n (m + p)) for Rotation.
+    Cost: O(n³) dense; O(n (m + p)) for Rotation and Oscillation.
 
     Raises
     ------
@@ -128,12 +130,12 @@ def diagonalize(
     ArgumentError
         When A is defective to working precision, κ(V) ≥ 1/2.2e-16, or max_condition < 1.
     """
-    sys = as_linear(sys)
+    sys = as_linear(sys, continuous=True)
     single, full = is_single(sys.B), in_double(sys)
     max_condition = check_max_condition(max_condition, single)
     if isinstance(sys.A, Diagonal):
         return sys
-    if isinstance(full.A, Rotation):
+    if isinstance(full.A, PairBlocks):
         modal = _diagonalize_rotation(full)
     else:
         modal = _diagonalize_dense(full, max_condition, single)

@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from ..arrays.checks import is_complex, is_single
-from ..arrays.linalg import real_part, solve_in_any_units
+from ..arrays.linalg import as_complex, real_part, solve_in_any_units
 from ..arrays.namespaces import Array, namespace, to_numpy
 from ..errors import ArgumentError, NotRealError, ShapeError
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double, in_single
 from ..systems.modes import is_real
+from ..systems.oscillation import Oscillation
 from ..systems.pairs import complex_columns, complex_rows, real_columns, real_rows
 from ..systems.polar import modulus, phase
 from ..systems.rotation import Rotation
@@ -42,9 +43,10 @@ _REACHED_TOLERANCE = 1e-12
 def to_rotation(
     sys: LinearLike[Array], canonical: bool = False, *, max_condition: float | None = None
 ) -> LTI[Array, Rotation[Array]]:
-    """The same real system with one rotation block per conjugate pair of poles.
+    """The same real system with one 2×2 block per conjugate pair of poles.
 
         x = V z:  a pair λ = ρ e^{∓iα} becomes ρ R(α), a real pole a 1×1 block
+        continuous:  a pair −δ ∓ iω becomes [[−δ, ω], [−ω, −δ]]
 
     Parameters
     ----------
@@ -56,9 +58,9 @@ def to_rotation(
 
     Returns
     -------
-    LTI with a real `Rotation`; its order is n, or up to 2n when ``canonical`` pads. Without
-    ``canonical`` each block is scaled so that its parts of B and C have the same norm, and a
-    `Rotation` system comes back as it is.
+    LTI with a real `Rotation`, in continuous time an `Oscillation`; its order is n, or up to 2n
+    when ``canonical`` pads. Without ``canonical`` each block is scaled so that its parts of B and C
+    have the same norm, and a system of this kind comes back as it is.
 
     Conditions: the transfer function is that of a real system. In a batch, all entries have the
     same number of real poles.
@@ -80,10 +82,11 @@ def to_rotation(
 
     Source: Schwerdtner et al., HSVR, Proposition 1 and Appendix A.1.
     """
-    sys = as_linear(sys)
+    sys = as_linear(sys, continuous=True)
     single, full = is_single(sys.B), in_double(sys)
     max_condition = check_max_condition(max_condition, single)
-    is_rotation = isinstance(full.A, Rotation) and not is_complex(full.B)
+    kind = Oscillation if sys.is_continuous else Rotation
+    is_rotation = isinstance(full.A, kind) and not is_complex(full.B)
     rotation = full if is_rotation else _fold(full, max_condition, single)
     if canonical and rotation.order:
         rotation = _canonical(rotation)
@@ -107,7 +110,8 @@ def _fold(sys: LTI[Array], max_condition: float, single: bool) -> LTI[Array]:
     poles, B, C = modal.A.poles, modal.B, modal.C
     side = _side(poles)
     if not given_real:
-        side = xp.where(xp.abs(side) > _REAL_POLE_TOLERANCE, side, _residue_side(B, C))
+        size = xp.abs(poles) if sys.is_continuous else 1.0
+        side = xp.where(xp.abs(side) > _REAL_POLE_TOLERANCE * size, side, _residue_side(B, C))
     order, q = _lower_half_first(side)
     poles = xp.take_along_axis(poles, order, axis=-1)
     B = xp.take_along_axis(B, xp.broadcast_to(order[..., :, None], B.shape), axis=-2)
@@ -161,11 +165,20 @@ def _from_blocks(
     b_real, c_real = equal_norms(b_real, c_real)
     return replace(
         sys,
-        A=Rotation(modulus(pole), -phase(pole), real_poles),
+        A=_blocks_of(pole, real_poles, sys.is_continuous),
         B=xp.concat([b_pair, b_real], axis=-2),
         C=xp.concat([c_pair, c_real], axis=-1),
         D=None if sys.D is None else real_part(sys.D),
     )
+
+
+def _blocks_of(poles: Array, real_poles: Array, continuous: bool) -> Rotation | Oscillation:
+    """Blocks that multiply x_1 + i x_2 by these poles."""
+    if not continuous:
+        return Rotation(modulus(poles), -phase(poles), real_poles)
+    poles = as_complex(poles)
+    xp = namespace(poles)
+    return Oscillation(-xp.real(poles), -xp.imag(poles), real_poles)
 
 
 def _side(poles: Array) -> Array:
@@ -248,10 +261,12 @@ def _canonical(sys: LTI[Array]) -> LTI[Array]:
     # Roundings of β/β must not leave a trace in the fixed column.
     unit = (xp.arange(B.shape[-2]) % 2 == 0)[:, None]
     column = xp.where(unit, xp.ones_like(B[..., :, :1]), xp.zeros_like(B[..., :, :1]))
-    A = Rotation(
-        xp.concat([A.radius, xp.abs(A.real_poles)], axis=-1),
-        xp.concat([A.angle, phase(A.real_poles)], axis=-1),
-    )
+    real = A.real_poles
+    if isinstance(A, Oscillation):
+        second: tuple[Array, Array] = -real, xp.zeros_like(real)
+    else:
+        second = xp.abs(real), phase(real)
+    A = type(A)(*(xp.concat(x, axis=-1) for x in zip(A.parameters[:2], second, strict=True)))
     return replace(sys, A=A, B=xp.concat([column, B[..., :, 1:]], axis=-1), C=C)
 
 

@@ -10,6 +10,7 @@ from ..equations.dense import sum_by_doubling_gradient
 from ..equations.modal import series_slopes
 from ..equations.two_sided import SteinSolver
 from ..matrices.factors import weighted_gram
+from ..systems.blocks import PairBlocks
 from ..systems.diagonal import Diagonal
 from ..systems.lti import LTI
 from ..systems.modes import mode_poles, multiply, to_modes
@@ -32,20 +33,24 @@ def pull_back(
         Aᴴ Y A − Y + G_P = 0,   A Z Aᴴ − Z + G_Q = 0
         g_A = 2 (Y A P + Q A Z),   g_B = 2 Y B,   g_C = 2 C Z
 
+    and in continuous time Aᴴ Y + Y A + G_P = 0, A Z + Z Aᴴ + G_Q = 0, g_A = 2 (Y P + Q Z).
     ``solve`` is the solver of A over the horizon. With a horizon g_A is the derivative of the
     finite sums instead; g_B and g_C are as above.
 
     Cost: O(n² (m + p)) structured, O(n³) dense.
     """
     # P solves a Stein equation, so ⟨G_P, dP⟩ = ⟨Y, dA P Aᴴ + A P dAᴴ + dB Bᴴ + B dBᴴ⟩ with Y
-    # the solution of the adjoint equation: Hermitian Y gives 2 Re⟨Y A P, dA⟩ + 2 Re⟨Y B, dB⟩.
+    # the solution of the adjoint equation: Hermitian Y gives 2 Re⟨Y A P, dA⟩ + 2 Re⟨Y B, dB⟩. Of
+    # A P + P Aᴴ + B Bᴴ = 0 it is ⟨Y, dA P + P dAᴴ + dB Bᴴ + B dBᴴ⟩.
     A, B, C = sys.A, sys.B, sys.C
     Y, Z = solve(G_P, adjoint=True), solve(G_Q)
     if horizon is None:
         g_A = tuple(
             2 * (left + right)
             for left, right in zip(
-                _parameter_gradient(A, Y, P), _parameter_gradient(A, Q, Z), strict=True
+                _parameter_gradient(A, Y, P, sys.is_continuous),
+                _parameter_gradient(A, Q, Z, sys.is_continuous),
+                strict=True,
             )
         )
     elif is_structured(A):
@@ -58,12 +63,16 @@ def pull_back(
     return g_A, (2 * Y) @ B, C @ (2 * Z)
 
 
-def _parameter_gradient(A: StateMatrix[Array], X: Array, Y: Array) -> tuple[Array, ...]:
-    """The gradient X A Y of a dense A on the parameters of A's structure; Hermitian X and Y."""
+def _parameter_gradient(
+    A: StateMatrix[Array], X: Array, Y: Array, continuous: bool
+) -> tuple[Array, ...]:
+    """The gradient X A Y of a dense A, or X Y in continuous time, on the parameters of A's
+    structure; Hermitian X and Y."""
     if isinstance(A, Diagonal):
-        products = namespace(X, Y).vecdot(conjugate(X), A.poles[..., None, :] * conjugate(Y))
+        poles = 1.0 if continuous else A.poles[..., None, :]
+        products = namespace(X, Y).vecdot(conjugate(X), poles * conjugate(Y))
         return (_like(A.poles, products),)
-    if isinstance(A, Rotation):
+    if isinstance(A, Rotation) and not continuous:
         products = (
             rotation_products_reference
             if is_complex(X)
@@ -71,7 +80,23 @@ def _parameter_gradient(A: StateMatrix[Array], X: Array, Y: Array) -> tuple[Arra
         )
         radial, tangential, real = products(A.radius, A.angle, A.real_poles, X, Y)
         return radial, A.radius * tangential, real
-    return (_like(A, X @ A @ Y),)
+    if isinstance(A, PairBlocks):
+        return A.entry_gradient(*_entry_products(X, Y if continuous else multiply(A, Y), A.blocks))
+    return (_like(A, X @ Y if continuous else X @ A @ Y),)
+
+
+def _entry_products(X: Array, Y: Array, blocks: int) -> tuple[Array, Array, Array]:
+    """Of G = X Y the derivatives by the entries of blocks [[c, s], [−s, c]] and by real poles:
+    G_11 + G_22, G_12 − G_21 and G_ii, real parts."""
+    X_1, X_2, X_r = split_pairs(X, blocks, axis=-2)
+    Y_1, Y_2, Y_r = split_pairs(adjoint(Y), blocks, axis=-2)
+
+    def entries(X: Array, Y: Array) -> Array:
+        """G_ij for i, j running together through two sets of rows."""
+        return real_part(namespace(X).sum(X * conjugate(Y), axis=-1))
+
+    along = entries(X_1, Y_1) + entries(X_2, Y_2)
+    return along, entries(X_1, Y_2) - entries(X_2, Y_1), entries(X_r, Y_r)
 
 
 def _like(x: Array, gradient: Array) -> Array:
@@ -89,18 +114,10 @@ def rotation_products_reference(
     for real ones.
     """
     xp = namespace(X, P)
-    AP = adjoint(multiply(Rotation(radius, angle, real_poles), P))
-    X_1, X_2, X_r = split_pairs(X, radius.shape[-1], axis=-2)
-    AP_1, AP_2, AP_r = split_pairs(AP, radius.shape[-1], axis=-2)
-
-    def entries(X: Array, AP: Array) -> Array:
-        """G_ij for i, j running together through two sets of rows."""
-        return real_part(xp.sum(X * conjugate(AP), axis=-1))
-
-    along = entries(X_1, AP_1) + entries(X_2, AP_2)
-    across = entries(X_1, AP_2) - entries(X_2, AP_1)
+    AP = multiply(Rotation(radius, angle, real_poles), P)
+    along, across, real = _entry_products(X, AP, radius.shape[-1])
     cosine, sine = xp.cos(angle), xp.sin(angle)
-    return along * cosine + across * sine, across * cosine - along * sine, entries(X_r, AP_r)
+    return along * cosine + across * sine, across * cosine - along * sine, real
 
 
 def _modal_gradient(sys: LTI[Array], G_P: Array, G_Q: Array, horizon: int) -> tuple[Array, ...]:

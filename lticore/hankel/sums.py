@@ -18,9 +18,9 @@ from ..arrays.linalg import adjoint, real_part
 from ..arrays.namespaces import Array, holds, namespace
 from ..equations.dense import schur_forms_for_powers
 from ..equations.stability import HORIZON, offering, require_stable
-from ..equations.stein import doubling_solver, stein_solver
+from ..equations.stein import doubling_solver
 from ..equations.two_sided import SteinSolver
-from ..errors import NonFiniteError, warn_precision
+from ..errors import ArgumentError, NonFiniteError, warn_precision
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.signals import in_best_units, scaled, size_exponent, unit_signals
@@ -33,6 +33,7 @@ from .gramians import (
     balance_states,
     balanced_solver,
     gramian,
+    gramian_solver,
     has_factors,
     is_dense_numpy,
 )
@@ -55,7 +56,7 @@ def hankel_sum(
 
     Cost and errors as for :func:`hankel_singular_values`.
     """
-    sys, phi = as_linear(sys), as_spectral_function(function)
+    sys, phi = as_linear(sys, continuous=True), as_spectral_function(function)
     sigma = to_double(hankel_singular_values(in_double(sys), horizon=horizon))
     return like_precision(namespace(sigma).sum(phi.value(sigma), axis=-1), is_single(sys.B))
 
@@ -93,7 +94,9 @@ def hankel_sum_and_gradient(
         g_A = 2 (Y A P + Q A Z),   g_B = 2 Y B,   g_C = 2 C Z,
 
     g_A read off on the parameters of the structure only, in O(n²). With a horizon T, P, Q, Y and Z
-    are sums of T terms, and g_A is the derivative of those.
+    are sums of T terms, and g_A is the derivative of those. In continuous time, without a horizon,
+
+        Aᴴ Y + Y A + G_P = 0,  A Z + Z Aᴴ + G_Q = 0,   g_A = 2 (Y P + Q Z).
 
     Parameters
     ----------
@@ -131,9 +134,14 @@ def hankel_sum_and_gradient(
 
     Source: derivations above the code; the sum for φ = σ is eq. (11) of Schwerdtner et al., HSVR.
     """
-    sys, phi = as_linear(sys), as_spectral_function(function)
+    sys, phi = as_linear(sys, continuous=True), as_spectral_function(function)
     rtol = None if rtol is None else check_rtol(rtol)
-    horizon = check_horizon(horizon)
+    horizon = check_horizon(horizon, sys.is_continuous)
+    if sys.is_continuous and horizon is not None:
+        raise ArgumentError(
+            "the gradient over a finite horizon exists in discrete time: leave out horizon=, or "
+            "sample the system (lticore.discretize)"
+        )
     single, work = is_single(sys.B), _prepare(in_double(sys), horizon)
     phi, e = _function_in_units(phi, work.b + work.c, sys.order)
     P, Q = (gramian(work.sys, work.solve, name) for name in "PQ")
@@ -195,7 +203,7 @@ def _prepare(sys: LTI, horizon: int | None) -> _Work:
     elif dense:
         solve = balanced_solver(sys, what=what)
     else:
-        solve = stein_solver(sys.A, horizon=horizon)
+        solve = gramian_solver(sys, horizon)
     return _Work(sys, solve, u, U, b, c)
 
 

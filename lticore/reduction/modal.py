@@ -14,14 +14,14 @@ from ..arrays.linalg import adjoint
 from ..arrays.namespaces import Array, is_numpy, namespace, to_numpy
 from ..convert.diagonal import diagonalize, row_norms
 from ..convert.rotation import to_rotation
-from ..equations.stability import require_stable
+from ..equations.stability import in_unit_time, require_stable
 from ..errors import ArgumentError, NonFiniteError, ShapeError, warn_precision
 from ..matrices.balance import state_units
+from ..systems.blocks import PairBlocks
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.modes import is_real, to_modes
 from ..systems.pairs import split_pairs
-from ..systems.rotation import Rotation
 from ..systems.signals import scaled, unit_signals
 from ..systems.structure import is_structured
 from .orders import check_budget, check_not_empty, check_order
@@ -62,6 +62,8 @@ def modal_truncation(
         "hinf":  ‖c_i‖‖b_i‖/(1 − |λ_i|),      "magnitude":  ‖c_i‖‖b_i‖
         ‖H − H_r‖_h∞ ≤ Σ_{i dropped} ‖c_i‖‖b_i‖/(1 − |λ_i|)
 
+    with −Re λ_i in place of 1 − |λ_i| in continuous time.
+
     A conjugate pair of a real system is scored and kept as one, also in a complex Diagonal whose
     modes are conjugate to each other.
 
@@ -74,7 +76,7 @@ def modal_truncation(
 
     Returns
     -------
-    Reduction : the system in its modes (a Rotation for real systems, else a Diagonal), with D; its
+    Reduction : the system in its modes (as of `to_rotation` or `diagonalize`), with D; its
         poles are poles of the full system. ``left`` and ``right`` select states, of dense systems
         eigenvectors; no ``singular_values``. In a batch every entry keeps its own modes; entries of
         real systems that keep different numbers of pairs have to be reduced one by one.
@@ -89,7 +91,7 @@ def modal_truncation(
 
     Source: Forgione, Mejari & Piga, CDC 2024; Gwak et al., LAST, for the h∞ score.
     """
-    sys = as_linear(sys)
+    sys = as_linear(sys, continuous=True)
     reduction = keep_modes(sys, order, score)
     if reduction.order < order:
         warn_precision(
@@ -178,7 +180,7 @@ def allocate_modal_orders(
     """
     if rule not in ("last", "global", "uniform"):
         raise ArgumentError(f"rule={rule!r} is not 'last', 'global' or 'uniform'")
-    systems = [as_linear(sys, f"systems[{i}]") for i, sys in enumerate(systems)]
+    systems = [as_linear(sys, f"systems[{i}]", continuous=True) for i, sys in enumerate(systems)]
     sizes = [sys.order for sys in systems]
     budget = check_budget(sizes, budget, ratio)
     layers = [_modes_of_layer(sys) for sys in systems]
@@ -264,11 +266,13 @@ def _with_projections(sys: LTI) -> tuple[LTI, Any, Any]:
         return _modal_form(sys), None, None
     xp = namespace(sys.B)
     identity = xp.broadcast_to(xp.eye(sys.order, dtype=sys.B.dtype), sys.A.shape)
-    best = state_units(sys.A, sys.B, sys.C) if is_numpy(sys.B) else xp.ones(sys.A.shape[:-1])
+    best = xp.ones(sys.A.shape[:-1])
+    if is_numpy(sys.B):
+        best = state_units(in_unit_time(sys)[0].A, sys.B, sys.C)
     column, row = best[..., :, None], best[..., None, :]
     # The states driven and read one by one, in their best units: inputs and outputs of the modes
     # are W and V.
-    modes = _modal_form(LTI(sys.A, identity * column, identity / row))
+    modes = _modal_form(LTI(sys.A, identity * column, identity / row, dt=sys.dt))
     left, right = modes.B / row, modes.C * column
     return replace(sys, A=modes.A, B=left @ sys.B, C=sys.C @ right), adjoint(left), right
 
@@ -287,22 +291,22 @@ def _modes_of_entries(sys: LTI, score: str) -> list[Modes]:
         raise ArgumentError(f"score={score!r} is not one of {SCORES}")
     A, (unit, inputs, outputs) = sys.A, unit_signals(sys)
     b, c = (to_modes(A, X) for X in (unit.B, adjoint(unit.C)))
-    b, c, radius, phase, size = (
+    gaps = A.decay_modes[0] if sys.is_continuous else 1 - A.polar_modes[0]
+    b, c, gaps, poles, size = (
         to_numpy(x).reshape(-1, *x.shape[len(sys.batch_shape) :])
-        for x in (b, c, *A.polar_modes, (inputs + outputs)[..., None])
+        for x in (b, c, gaps, A.mode_poles, (inputs + outputs)[..., None])
     )
     with np.errstate(over="ignore"):
         strength = scaled(row_norms(b) * row_norms(c), size)
-        peak = strength / (1 - radius)
+        peak = strength / gaps
     if not np.all(np.isfinite(peak)):
         raise NonFiniteError("the scores of the modes overflow: scale B or C down")
     found = []
-    for index in range(len(radius)):
-        if isinstance(A, Rotation):
+    for index in range(len(gaps)):
+        if isinstance(A, PairBlocks):
             states, mode = _rotation_states(A)
         else:
-            poles = radius[index] * np.exp(1j * phase[index])
-            states = _conjugate_states(poles, b[index], c[index])
+            states = _conjugate_states(poles[index], b[index], c[index])
             mode = states[:, 0]
         scores = (strength if score == "magnitude" else peak)[index, mode]
         twice = 1 + (states[:, 1] >= 0)
@@ -310,7 +314,7 @@ def _modes_of_entries(sys: LTI, score: str) -> list[Modes]:
     return found
 
 
-def _rotation_states(A: Rotation) -> tuple[np.ndarray, np.ndarray]:
+def _rotation_states(A: PairBlocks) -> tuple[np.ndarray, np.ndarray]:
     """States of the blocks and real poles, and where they stand in mode order."""
     first, second, rest = split_pairs(np.arange(A.order), A.blocks)
     alone = np.full_like(rest, -1)

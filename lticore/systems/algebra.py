@@ -1,7 +1,7 @@
 """Sums, products and parts of systems: the operators of :class:`lticore.LTI`.
 
 A and what it means for states are joined in their structure wherever the result has one: sums of
-diagonal systems are diagonal, those of `Rotation`, and of it and real poles, are rotations, and a
+diagonal systems are diagonal, those of blocks, and of them and real poles, are of blocks, and a
 constant gain leaves the A of the other system as it is. Everything else is dense.
 """
 
@@ -20,6 +20,7 @@ from ..errors import ArgumentError, BatchIndexError, ShapeError
 from .diagonal import Diagonal
 from .foreign import matrices_of
 from .modes import is_real, mode_poles, signals_in_modes
+from .oscillation import Oscillation
 from .rotation import Rotation
 from .structure import (
     Matrix,
@@ -30,7 +31,6 @@ from .structure import (
     is_structured,
     map_parameters,
     order_of,
-    parameters,
     to_dense,
 )
 
@@ -254,10 +254,11 @@ def _direct_sum(
     if not (is_real(A_1) and is_real(A_2)):
         # Complex poles beside conjugate pairs: all of them on a diagonal.
         return _direct_sum(*_diagonal(A_1, B_1, C_1), *_diagonal(A_2, B_2, C_2))
-    A_1, A_2 = _as_rotation(A_1), _as_rotation(A_2)
-    pairs_1, pairs_2 = 2 * A_1.blocks, 2 * A_2.blocks
-    both = zip(parameters(A_1), parameters(A_2), strict=True)
-    A = Rotation(*(xp.concat(x, axis=-1) for x in both))
+    kind = Oscillation if Oscillation in (type(A_1), type(A_2)) else Rotation
+    first, second = _as_blocks(A_1, kind), _as_blocks(A_2, kind)
+    pairs_1, pairs_2 = 2 * first.blocks, 2 * second.blocks
+    both = zip(first.parameters, second.parameters, strict=True)
+    A = kind(*(xp.concat(x, axis=-1) for x in both))
     B = [B_1[..., :pairs_1, :], B_2[..., :pairs_2, :], B_1[..., pairs_1:, :], B_2[..., pairs_2:, :]]
     C = [C_1[..., :pairs_1], C_2[..., :pairs_2], C_1[..., pairs_1:], C_2[..., pairs_2:]]
     return A, xp.concat(B, axis=-2), xp.concat(C, axis=-1)
@@ -267,10 +268,14 @@ def _diagonal(A: Structure[Array], B: Array, C: Array) -> tuple[Diagonal[Array],
     return Diagonal(mode_poles(A)), *signals_in_modes(A, B, C)
 
 
-def _as_rotation(A: Structure[Array]) -> Rotation[Array]:
-    if isinstance(A, Rotation):
+def _as_blocks(A: Structure[Array], kind: Any) -> Any:
+    """A real structure as one of blocks."""
+    if isinstance(A, kind):
         return A
-    return Rotation(A.poles[..., :0], A.poles[..., :0], A.poles)
+    if isinstance(A, Diagonal):
+        return kind(A.poles[..., :0], A.poles[..., :0], A.poles)
+    c, s = A.entries
+    return kind(-c, s, A.real_poles)
 
 
 def same_batch(first: Any, second: Any) -> tuple[Matrices, Matrices]:

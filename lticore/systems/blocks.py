@@ -38,6 +38,11 @@ class PairBlocks(ABC, Generic[Array]):
     def entries(self) -> tuple[Array, Array]:
         """(c, s) of the blocks, (..., q) each."""
 
+    @abstractmethod
+    def entry_gradient(self, along: Array, across: Array, real: Array) -> tuple[Array, ...]:
+        """The gradient on the parameters for one on the entries, df = along dc + across ds + real
+        dr."""
+
     @property
     def blocks(self) -> int:
         """Number of 2×2 blocks q."""

@@ -83,6 +83,10 @@ class Oscillation(PairBlocks[Array]):
         """The matrix factor · A for positive factors (...): in another unit of time."""
         return Oscillation(*(x * factor[..., None] for x in self.parameters))
 
+    def entry_gradient(self, along: Array, across: Array, real: Array) -> tuple[Array, ...]:
+        """The gradient on (δ, ω, r) for one on (c, s, r) with c = −δ and s = ω."""
+        return -along, across, real
+
     def pole_gradient(self, g: Array) -> tuple[Array, ...]:
         """The gradient on the parameters for one on the poles in mode order, df = Σ Re conj(g) da,
         with a = −δ − iω of the first q modes and its conjugate in the next."""

@@ -91,6 +91,13 @@ class Rotation(PairBlocks[Array]):
         factor = factor[..., None]
         return Rotation(self.radius * factor, self.angle, self.real_poles * factor)
 
+    def entry_gradient(self, along: Array, across: Array, real: Array) -> tuple[Array, ...]:
+        """The gradient on (ρ, α, r) for one on (c, s, r) with c = ρ cos α and s = ρ sin α."""
+        xp = namespace(along)
+        cosine, sine = xp.cos(self.angle), xp.sin(self.angle)
+        tangential = across * cosine - along * sine
+        return along * cosine + across * sine, self.radius * tangential, real
+
     def pole_gradient(self, g: Array) -> tuple[Array, ...]:
         """The gradient on the parameters for one on the poles in mode order, df = Σ Re conj(g) dλ,
         with λ = ρ e^{−iα} of the first q modes and its conjugate in the next."""
