@@ -81,6 +81,18 @@ QUADRATIC = {
     "eigenvector_condition",
 }
 
+#: Those that exist in discrete time only.
+DISCRETE = {
+    "impulse_response",
+    "simulate",
+    "complex_balanced_truncation",
+    "h2_reduction",
+    "data_gramians",
+    "refit_outputs",
+    "well_conditioned",
+    "certificate.system_lipschitz",
+}
+
 #: Functions of arrays, by the names that their errors give to these: integers that are stable where
 #: stability counts, so that all kinds of arrays hold the same numbers.
 ARRAY_ROWS = {
@@ -107,6 +119,18 @@ ARRAY_ROWS = {
     "QuadraticOutputLTI of factors": (
         lambda V, s: lti.QuadraticOutputLTI(np.zeros((2, 2)), np.ones((2, 1)), [[1, 0]], (V, s)),
         {"V of M": [[[1.0, 0.0], [2.0, 1.0]]], "s of M": [[1.0, -2.0]]},
+    ),
+    "Oscillation": (
+        lti.Oscillation,
+        {"decay": [2.0, 1.0], "frequency": [1.0, 3.0], "real_poles": [-3.0]},
+    ),
+    "solve_lyapunov": (
+        lti.solve_lyapunov,
+        {
+            "A": [[-1.0, 2.0], [0.0, -1.0]],
+            "Q": [[1.0, 2.0, 3.0], [0.0, 1.0, 4.0]],
+            "B": [[-2.0, 1.0, 2.0], [0.0, -1.0, 3.0], [0.0, 0.0, -2.0]],
+        },
     ),
     "solve_stein": (
         lti.solve_stein,

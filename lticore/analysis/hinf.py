@@ -173,7 +173,7 @@ def _peak_of_unit(sys: LTI, rtol: float) -> tuple[float, float, bool]:
     poles = mode_poles(sys.A)
     if sys.is_continuous:
         alpha = _middle(poles)
-        circular, phases = _on_circle(sys.to_dense(), alpha), 2 * np.arctan2(poles.imag, alpha)
+        circular, phases = _cayley_of(sys.to_dense(), alpha), 2 * np.arctan2(poles.imag, alpha)
     else:
         circular, phases = sys.to_dense(), np.angle(poles)
 
@@ -225,7 +225,7 @@ def _middle(poles: np.ndarray) -> float:
     return float(np.exp(np.log(sizes).mean())) if sizes.size else 1.0
 
 
-def _on_circle(sys: LTI, alpha: float) -> LTI:
+def _cayley_of(sys: LTI, alpha: float) -> LTI:
     """The discrete-time system with H'(e^{iθ}) = H(iα tan(θ/2)): with M = (αI − A)⁻¹
 
     A' = M (αI + A),  B' = √(2α) M B,  C' = √(2α) C M,  D' = D + C M B.

@@ -188,7 +188,7 @@ def output_shift(sys: SystemLike[Array], reduced: SystemLike[Array]) -> Array:
     ------
     UnstableSystemError
     """
-    sys, reduced = as_system(sys), as_system(reduced, "reduced")
+    sys, reduced = as_system(sys, continuous=True), as_system(reduced, "reduced", continuous=True)
     _check_same_signals(sys, reduced)
     means = []
     for one in (sys, reduced):

@@ -14,23 +14,23 @@ from ..systems.lti import LTI
 
 
 def from_statespace(obj: LinearLike[Array]) -> LTI[Array]:
-    """An `LTI` from a discrete-time system of another library.
+    """An `LTI` from a system of another library.
 
     All functions that take a system do this themselves.
 
     Parameters
     ----------
-    obj : control.StateSpace or control.TransferFunction, scipy.signal.dlti (any representation),
-        a tuple or list (A, B, C), (A, B, C, D) or (A, B, C, D, dt), or an `LTI`, returned as it is
+    obj : control.StateSpace or control.TransferFunction, scipy.signal.lti or dlti (any
+        representation), a tuple or list (A, B, C), (A, B, C, D) or (A, B, C, D, dt), or an `LTI`,
+        returned as it is
         dt is kept. With None, "unspecified" in python-control, only gains are taken.
 
     Raises
     ------
     ArgumentError
-        For a continuous-time system (sample it with `discretize`), time that is left open, what
-        has no state space, and unknown types.
+        For time that is left open, what has no state space, and unknown types.
     """
-    return as_linear(obj, "obj")
+    return as_linear(obj, "obj", continuous=True)
 
 
 def to_statespace(
@@ -43,10 +43,10 @@ def to_statespace(
 
     Parameters
     ----------
-    library : "scipy" (scipy.signal.dlti), "control" (control.StateSpace) or "tuple"
+    library : "scipy" (scipy.signal.dlti or lti), "control" (control.StateSpace) or "tuple"
         (A, B, C, D, dt). Dense arrays of the system's precision; D is zero where the system has
         none.
-    dt : a sampling time, or True: steps without a unit
+    dt : a sampling time, True (steps without a unit), or 0 (continuous time)
         In place of the system's own.
 
     Raises
@@ -58,7 +58,7 @@ def to_statespace(
     DtypeError
         For a complex system and "control".
     """
-    sys = as_linear(sys)
+    sys = as_linear(sys, continuous=True)
     if sys.batch_shape:
         raise ShapeError(
             f"a batch of shape {sys.batch_shape} is not one system: convert its entries one by one"
@@ -72,6 +72,8 @@ def to_statespace(
     if library == "scipy":
         import scipy.signal
 
+        if dt is not True and dt == 0:
+            return scipy.signal.lti(*arrays)
         return scipy.signal.dlti(*arrays, dt=dt)
     if library == "control":
         if any(map(is_complex, arrays)):

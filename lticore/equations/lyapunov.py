@@ -136,7 +136,7 @@ def _solve_in_unit_time(
     Q = Q * 2.0 ** -exponent[..., None, None]
     duration = None if horizon is None else horizon * 2.0**exponent
     return solve_in_units(
-        A, Q, B, partial(lyapunov_solver, horizon=duration), _warn_if_sensitive, duration
+        A, Q, B, partial(lyapunov_solver, horizon=duration), _warn_if_lyapunov_sensitive, duration
     )
 
 
@@ -153,7 +153,7 @@ def lyapunov_solver(A: StateMatrix, B: Any = None, horizon: float | None = None)
     if 0 in (order_of(A), order_of(B)):
         solve = nothing_to_solve(A, B)
     elif is_structured(A) and is_structured(B):
-        solve = _solver_in_modes(A, B, horizon)
+        solve = _lyapunov_in_modes(A, B, horizon)
     elif not all(is_numpy(x) for x in (*parameters(A), *parameters(B))):
         solve = _cayley_solver(to_dense(A), to_dense(B), horizon)
     elif horizon is not None:
@@ -173,7 +173,7 @@ def lyapunov_solver(A: StateMatrix, B: Any = None, horizon: float | None = None)
     return solve_keeping_real
 
 
-def _solver_in_modes(
+def _lyapunov_in_modes(
     A: Structure[Array], B: Structure[Array], horizon: float | None
 ) -> RawSolver[Array]:
     """In the modes X_ij = Q_ij/d_ij, d_ij = −(a_i + conj b_j); over a horizon
@@ -347,7 +347,7 @@ def _cayley_solver(A: Array, B: Array, horizon: float | None) -> RawSolver[Array
     return solve
 
 
-def _warn_if_sensitive(
+def _warn_if_lyapunov_sensitive(
     A: StateMatrix,
     Q: np.ndarray,
     B: StateMatrix,

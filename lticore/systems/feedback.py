@@ -47,7 +47,7 @@ def feedback(
     SingularEquationError
         When I − sign · D_K D is singular: the loop has no solution.
     """
-    sys = as_linear(sys)
+    sys = as_linear(sys, continuous=True)
     if sign not in (-1, 1):
         raise ArgumentError(f"sign={sign!r} is neither -1 nor 1")
     if controller is None:
@@ -59,7 +59,7 @@ def feedback(
         controller = namespace(sys.B).eye(sys.outputs, dtype=sys.B.dtype)
     if array_api_compat.is_array_api_obj(controller):
         controller = sys.operand(controller)
-    controller = as_linear(controller, "controller")  # pyright: ignore[reportArgumentType]
+    controller = as_linear(controller, "controller", True)  # pyright: ignore[reportArgumentType]
     if (controller.inputs, controller.outputs) != (sys.outputs, sys.inputs):
         raise ShapeError(
             f"the controller of {sys.outputs} outputs and {sys.inputs} inputs has as many inputs "

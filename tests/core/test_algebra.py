@@ -304,7 +304,7 @@ def test_continuous_systems_are_added_but_refused_where_time_is_discrete():
     assert (2 * sys @ sys).is_continuous
     assert "dt 0" in repr(sys)
     with pytest.raises(lti.ArgumentError, match="continuous-time system"):
-        lti.h2_norm(sys)
+        lti.simulate(sys, np.zeros((3, 1)))
 
 
 def quadratic(sys):

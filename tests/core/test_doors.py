@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 import scipy.signal
 import scipy.sparse
-from doors import OMEGA, OTHER, QUADRATIC, SYSTEM_ROWS, U, Y, arrays_of, assert_same, outcome
+from doors import (
+    DISCRETE,
+    OMEGA,
+    OTHER,
+    QUADRATIC,
+    SYSTEM_ROWS,
+    U,
+    Y,
+    arrays_of,
+    assert_same,
+    outcome,
+)
 
 import lticore as lti
 
@@ -131,12 +142,6 @@ REFUSED = {
     ),
     "two arrays": ((A, B), " is a tuple of 2, which is not a system"),
     "three systems": ([OTHER, OTHER, OTHER], " is a list of systems"),
-    "continuous, control": (control.ss(-A, B, C, D), rf" \(StateSpace\) {CONTINUOUS}"),
-    "continuous, scipy": (
-        scipy.signal.lti(-A, B, C, D),
-        rf" \(StateSpaceContinuous\) {CONTINUOUS}",
-    ),
-    "continuous, tuple": ((-A, B, C, D, 0), rf" \(tuple\) {CONTINUOUS}"),
     "open, control": (control.ss(A, B, C, D, None), r" \(StateSpace\) leaves open .*dt=True"),
     "open, tuple": ((A, B, C, D, None), r" \(tuple\) leaves open whether its time is discrete"),
     "negative step": ((A, B, C, D, -0.1), r" \(tuple\) has dt = -0\.1, which is neither"),
@@ -156,6 +161,31 @@ def test_what_is_no_system_is_refused(row, kind):
     obj, message = REFUSED[kind]
     with pytest.raises(lti.ArgumentError, match=f"^{re.escape(name_in(row))}{message}"):
         SYSTEM_ROWS[row](obj, 2)
+
+
+#: Continuous-time systems of other libraries, and tuples.
+STABLE = A - np.eye(4)
+CONTINUOUS_SYSTEMS = {
+    "control": control.ss(STABLE, B, C, 0 * D),
+    "scipy": scipy.signal.lti(STABLE, B, C, 0 * D),
+    "tuple": (STABLE, B, C, 0 * D, 0),
+}
+
+
+@pytest.mark.parametrize("kind", CONTINUOUS_SYSTEMS)
+@pytest.mark.parametrize("row", SYSTEM_ROWS)
+def test_continuous_time_is_taken_or_refused_by_name(row, kind):
+    obj = CONTINUOUS_SYSTEMS[kind]
+    if row in DISCRETE:
+        message = rf"^{re.escape(name_in(row))} \(\w+\) {CONTINUOUS}"
+        with pytest.raises(lti.ArgumentError, match=message):
+            SYSTEM_ROWS[row](obj, 2)
+    elif "OTHER" in row or "error" in row or row.startswith("output_shift"):
+        with pytest.raises(lti.ArgumentError, match=r"dt = (True|0\.0) and dt = (True|0\.0)"):
+            SYSTEM_ROWS[row](obj, 2)
+    else:
+        found = outcome(SYSTEM_ROWS[row], obj, 2)
+        assert_same(found, outcome(SYSTEM_ROWS[row], lti.LTI(STABLE, B, C, 0 * D, dt=0), 2), RTOL)
 
 
 @pytest.mark.parametrize("row", SYSTEM_ROWS)

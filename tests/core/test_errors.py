@@ -233,7 +233,7 @@ def test_shapes_of_systems(arguments, message):
     ("build", "message"),
     [
         (lambda: lti.Diagonal(0.5), r"poles has shape \(\), but needs at least 1 dimension "),
-        (lambda: lti.Rotation([0.5], [0.1, 0.2]), "one value per rotation block each"),
+        (lambda: lti.Rotation([0.5], [0.1, 0.2]), "one value per block each"),
         (lambda: lti.Rotation([[0.5]] * 2, [[0.1]] * 3), r"radius \(2,\), angle \(3,\)"),
     ],
 )

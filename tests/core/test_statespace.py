@@ -64,7 +64,7 @@ def test_tuples_with_and_without_sampling_time():
     assert lti.from_statespace((A, B, C, None)).D is None
 
 
-def test_continuous_time_is_refused_with_the_way_out():
+def test_continuous_time_is_kept():
     A, B, C, D = -np.eye(2), np.ones((2, 1)), np.ones((1, 2)), np.zeros((1, 1))
     objects = [scipy.signal.lti(A, B, C, D), (A, B, C, D, 0)]
     try:
@@ -74,8 +74,14 @@ def test_continuous_time_is_refused_with_the_way_out():
     else:
         objects += [control.StateSpace(A, B, C, D), control.StateSpace(A, B, C, D, 0)]
     for obj in objects:
-        with pytest.raises(lti.ArgumentError, match=r"continuous-time.*lticore\.discretize"):
-            lti.from_statespace(obj)
+        sys = lti.from_statespace(obj)
+        assert sys.is_continuous
+        # 1/(s + 1) twice: ∫ (2 e^{−t})² dt = 2.
+        assert lti.h2_norm(obj) == pytest.approx(2**0.5, rel=1e-14)
+        for library in ("scipy", "tuple", *({"control"} if len(objects) > 2 else ())):
+            again = lti.from_statespace(lti.to_statespace(sys, library))
+            assert again.is_continuous
+            assert np.array_equal(again.A, sys.A)
 
 
 def test_complex_systems_are_not_cut_to_real_ones():
