@@ -25,6 +25,8 @@ def dense(A):
         return lti.Diagonal(double(A.poles)).to_dense()
     if isinstance(A, lti.Rotation):
         return lti.Rotation(double(A.radius), double(A.angle), double(A.real_poles)).to_dense()
+    if isinstance(A, lti.Oscillation):
+        return lti.Oscillation(*map(double, (A.decay, A.frequency, A.real_poles))).to_dense()
     return double(np.asarray(A))
 
 

@@ -207,7 +207,13 @@ def lyapunov_factors(
     if horizon is None:
         if not holds(~zero):
             raise SingularEquationError(_singular(smallest_pair(xp.abs(distance), ("A", "B"))))
-        return 1 / distance
+        with np.errstate(over="ignore", invalid="ignore"):
+            factors = 1 / distance
+        if not holds(xp.isfinite(factors)):
+            raise NonFiniteError(
+                "the solution overflows: poles are within 1e-308 of the imaginary axis"
+            )
+        return factors
     one = xp.ones_like(distance)
     safe = xp.where(zero, one, distance)
     return xp.where(zero, horizon * one, -xp.expm1(-horizon * safe) / safe)

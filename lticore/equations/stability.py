@@ -195,19 +195,24 @@ def schur_systems(
     if d is None:
         given = timed.B if reached else None, timed.C if observed else None
         d = state_units(timed.A, *given)[..., None]
-    row = np.swapaxes(d, -1, -2)
-    # What is not asked for may overflow in units that suit the other.
-    A, B = rescaled(timed.A, row, d), timed.B / d if reached else 0 * timed.B
-    C = timed.C * row if observed else 0 * timed.C
     for index in np.ndindex(sys.batch_shape):
-        T, U = schur_form(A[index]) if horizon is None else schur_form_for_powers(A[index])
+        entry = timed[index]
+        unit, A = d[index], rescaled(entry.A, d[index].T, d[index])
+        T, U = schur_form(A) if horizon is None else schur_form_for_powers(A)
         if horizon is None and not counted_stable(T, sys.is_continuous).all():
             # Names the mode by its place in the whole batch.
             require_stable(sys, what=what)
-        (inputs, b), (outputs, c) = _matrix_of_size_one(B[index]), _matrix_of_size_one(C[index])
-        inputs, outputs = adjoint(U) @ inputs, outputs @ U
-        sizes = d[index], b, c, sys.is_continuous, int(time[index])
-        yield index, SchurSystem(T, inputs, outputs, A[index], U, *sizes)
+            # Units that B and C ask for can make A so non-normal that rounding moves its poles
+            # across the boundary; in those that A alone decides it does not.
+            unit = state_units(entry.A)[:, None]
+            A = rescaled(entry.A, unit.T, unit)
+            T, U = schur_form(A)
+        # What is not asked for may overflow in units that suit the other.
+        B = entry.B / unit if reached else 0 * entry.B
+        C = entry.C * unit.T if observed else 0 * entry.C
+        (B, b), (C, c) = _matrix_of_size_one(B), _matrix_of_size_one(C)
+        sizes = unit, b, c, sys.is_continuous, int(time[index])
+        yield index, SchurSystem(T, adjoint(U) @ B, C @ U, A, U, *sizes)
 
 
 def in_unit_time(sys: LTI, time: np.ndarray | None = None) -> tuple[LTI, np.ndarray]:

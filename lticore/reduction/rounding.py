@@ -24,6 +24,7 @@ from ..arrays.namespaces import is_numpy
 from ..convert.diagonal import row_norms
 from ..equations.stability import in_unit_time, is_stable
 from ..errors import warn_precision
+from ..matrices.balance import rescaled, state_units
 from ..systems.lti import LTI
 from ..systems.quadratic import System, linear_part, mapped
 from ..systems.signals import in_best_units
@@ -55,9 +56,20 @@ def lost_in_poles(sys: LTI, left: Any, right: Any, reduced: LTI) -> np.ndarray |
             small, *_rounding_of_projections(full, left[index], right[index])
         )
         if not is_structured(full.A):
-            best, _ = in_best_units(in_unit_time(full)[0])
-            found[index] += _change_of_response(best, 2 * EPSILON * float(np.linalg.norm(best.A)))
+            found[index] += _change_by_schur_form(in_unit_time(full)[0])
     return found
+
+
+def _change_by_schur_form(sys: LTI) -> float:
+    """In the units of the states in which it is computed: the best, or where A may be unstable by
+    rounding in them, those that A alone decides."""
+    best, _ = in_best_units(sys)
+    change = _change_of_response(best, 2 * EPSILON * float(np.linalg.norm(best.A)))
+    if np.isfinite(change):
+        return change
+    d = state_units(sys.A)[:, None]
+    rough = replace(sys, A=rescaled(sys.A, d.T, d), B=sys.B / d, C=sys.C * d.T)
+    return _change_of_response(rough, 2 * EPSILON * float(np.linalg.norm(rough.A)))
 
 
 def _rounding_of_projections(sys: LTI, left: np.ndarray, right: np.ndarray) -> Iterator[float]:

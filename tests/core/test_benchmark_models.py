@@ -206,6 +206,35 @@ def test_penzl_in_dense_form():
     assert squares_agree(name, sigma, values(name))
 
 
+@real_models
+def test_values_in_continuous_time(name):
+    """Without sampling, dense, beside SLICOT's own answer in continuous time."""
+    model = continuous(name)
+    sigma = lti.hankel_singular_values(lti.LTI(model.A, model.B, model.C, dt=0))
+    assert squares_agree(name, sigma, slicot_values(name))
+
+
+@files
+def test_response_in_continuous_time_is_that_of_the_file(name):
+    data, model = slicot_data(name), continuous(name)
+    H = lti.frequency_response(lti.LTI(model.A, model.B, model.C, dt=0), data["w"].ravel())
+    gains = np.abs(H).swapaxes(1, 2).reshape(len(H), -1)
+    expected = np.abs(data["mag"])
+    assert np.abs(gains - expected).max() <= 100 * EPS * model.stiffness * expected.max()
+
+
+@real_models
+def test_truncation_in_continuous_time(name):
+    """Between σ_{r+1} and the bound, and the response at rest where it is asked for."""
+    model = continuous(name)
+    sys = lti.LTI(model.A, model.B, model.C, dt=0)
+    for match_dc in (False, True):
+        reduction = lti.balanced_truncation(sys, order=10, match_dc=match_dc)
+        error = lti.hinf_error(sys, reduction.system)
+        assert error <= reduction.error_bound + rounding(name)
+        assert error >= reduction.singular_values[10] - rounding(name)
+
+
 def test_heat_rod_with_held_inputs():
     """Zero-order hold: in the modes by lticore, in space by SciPy's matrix exponential."""
     space, modes = heat_rod(100)
