@@ -29,6 +29,7 @@ from ..hankel.gramians import (
     DEFAULT_RTOL,
     balance_states,
     double_gramians,
+    factor_in_even_units,
     has_factors,
     in_unit_signals,
     is_dense_numpy,
@@ -223,7 +224,7 @@ def _square_by_schur(sys: LTI, horizon: int | None) -> tuple[np.ndarray, np.ndar
     """‖C R‖_F² with P = R Rᴴ."""
     squares, exponents = np.zeros(sys.batch_shape), np.zeros(sys.batch_shape)
     for index, one in schur_systems(sys, horizon, what=_WHAT):
-        R = factor_in_schur_form(one.T, one.B, horizon)
+        one, R = factor_in_even_units(sys, index, one, "P", horizon, both=True)
         warn_if_lost(one.A, one.T, one.B, one.C, R, horizon)
         squares[index], exponents[index] = np.linalg.norm(one.C @ R) ** 2, one.b + one.c
     return squares, squares, exponents
@@ -339,8 +340,11 @@ def _schur_entries(
 ) -> dict[tuple[int, ...], tuple[np.ndarray, np.ndarray, np.ndarray, int]]:
     """(T, B, C, e) of the systems 2^e Σ of a batch, T triangular; in modes of a structured A."""
     if not is_structured(sys.A):
-        systems = schur_systems(sys, horizon, what=_WHAT)
-        return {index: (one.T, one.B, one.C, one.b + one.c) for index, one in systems}
+        entries = {}
+        for index, one in schur_systems(sys, horizon, what=_WHAT):
+            one, _ = factor_in_even_units(sys, index, one, "P", horizon, both=True)
+            entries[index] = one.T, one.B, one.C, one.b + one.c
+        return entries
     poles, (_, _, B, C) = mode_poles(sys.A), _modal_parts(sys, horizon)
     return {i: (np.diag(poles[i]), B[i], C[i], 0) for i in np.ndindex(sys.batch_shape)}
 

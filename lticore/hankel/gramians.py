@@ -316,35 +316,57 @@ def _factors_of_their_own(
     for (index, one), (_, other) in zip(*sides, strict=True):
         yield (
             index,
-            _factor_of_its_own(sys[index], one, "P", horizon),
-            _factor_of_its_own(sys[index], other, "Q", horizon),
+            _factor_of_its_own(sys, index, one, "P", horizon),
+            _factor_of_its_own(sys, index, other, "Q", horizon),
         )
 
 
 def _factor_of_its_own(
-    sys: LTI, one: SchurSystem, which: str, horizon: int | None
+    sys: LTI, index: tuple[int, ...], one: SchurSystem, which: str, horizon: int | None
 ) -> tuple[SchurSystem, np.ndarray]:
-    """R or S of one system, and the Schur form that it belongs to, with a warning where rounding
-    spoils the trace of its Gramian in the best units of the states."""
-    reached, best = which == "P", one.units
-    F = _factor(one, which, horizon)
+    """:func:`factor_in_even_units`, with a warning where rounding spoils the trace of the Gramian
+    in the best units of the states."""
+    best = one.units
+    one, F = factor_in_even_units(sys, index, one, which, horizon)
     if 0 in F.shape:
         return one, F
-    for _ in range(_CHANGES):
-        d = _even_units(one, F, reached)
-        if d is None:
-            break
-        ((_, one),) = schur_systems(
-            sys, horizon, what=_WHAT, reached=reached, observed=not reached, units=one.units * d
-        )
-        F = _factor(one, which, horizon)
-    if reached:
+    if which == "P":
         weights = one.units / best * one.U
         warn_if_lost(one.A, one.T, one.B, weights, F, horizon)
     else:
         A, T = (adjoint(X)[::-1, ::-1] for X in (one.A, one.T))
         weights = (best / one.units * one.U)[:, ::-1]
         warn_if_lost(A, T, adjoint(one.C)[::-1], weights, F[::-1, ::-1], horizon)
+    return one, F
+
+
+def factor_in_even_units(
+    sys: LTI,
+    index: tuple[int, ...],
+    one: SchurSystem,
+    which: str,
+    horizon: int | None,
+    *,
+    both: bool = False,
+) -> tuple[SchurSystem, np.ndarray]:
+    """R or S of one system of a batch, and the Schur form that it belongs to, in units of the
+    states in which the factor has even rows where those are better than the given ones; with
+    ``both`` that form keeps B and C."""
+    reached = which == "P"
+    F = _factor(one, which, horizon)
+    for _ in range(_CHANGES):
+        d = _even_units(one, F, reached)
+        if d is None:
+            break
+        ((_, one),) = schur_systems(
+            sys[index],
+            horizon,
+            what=_WHAT,
+            reached=both or reached,
+            observed=both or not reached,
+            units=one.units * d,
+        )
+        F = _factor(one, which, horizon)
     return one, F
 
 
@@ -355,6 +377,8 @@ def _even_units(one: SchurSystem, F: np.ndarray, reached: bool) -> np.ndarray | 
 
     Units decided by |A| take too much from states whose feeds cancel, as in companion forms.
     """
+    if 0 in F.shape:
+        return None
     rows = _row_norms(one.U @ F)
     seen = rows > len(rows) * EPSILON * rows.max(initial=0)
     exponents = np.where(seen, np.rint(np.log2(np.where(seen, rows, 1))), 0.0)[:, None]
@@ -544,7 +568,7 @@ def _dense_gramian(sys: LTI, which: str, horizon: int | None) -> np.ndarray:
     real = not np.iscomplexobj(X)
     systems = schur_systems(sys, horizon, what=_WHAT, reached=reached, observed=not reached)
     for index, one in systems:
-        one, factor = _factor_of_its_own(sys[index], one, which, horizon)
+        one, factor = _factor_of_its_own(sys, index, one, which, horizon)
         factor = in_states(one.U, factor, real)
         units = np.ldexp(one.units, one.b) if reached else np.ldexp(1 / one.units, one.c)
         X[index] = weighted_gram(factor * units)
