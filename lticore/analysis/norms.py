@@ -18,7 +18,7 @@ from ..arrays.linalg import (
     pad_values,
     real_part,
 )
-from ..arrays.namespaces import Array, holds, is_numpy, namespace
+from ..arrays.namespaces import Array, asked_together, holds, is_numpy, namespace
 from ..equations.cauchy import cauchy_factor
 from ..equations.dense import factor_by_doubling
 from ..equations.hammarling import factor_in_schur_form, warn_if_lost, warn_if_moved
@@ -76,6 +76,7 @@ def hankel_norm(sys: LinearLike[Array]) -> Array:
 
 
 @offering(HORIZON)
+@asked_together
 def h2_norm(sys: SystemLike[Array], *, horizon: int | None = None) -> Array:
     """‖Σ‖_h2 = (Σ_k ‖h_k‖_F²)^{1/2} = (tr C P Cᴴ + ‖D‖_F²)^{1/2}, one per batch entry.
 
@@ -112,6 +113,7 @@ def h2_norm(sys: SystemLike[Array], *, horizon: int | None = None) -> Array:
 
 
 @offering(HORIZON)
+@asked_together
 def h2_error(
     sys: SystemLike[Array],
     reduced: SystemLike[Array],
@@ -158,6 +160,7 @@ def h2_error(
     return like_precision(_with_feedthrough(squared, exponent, sys, reduced), single)
 
 
+@asked_together
 def output_shift(sys: SystemLike[Array], reduced: SystemLike[Array]) -> Array:
     """The constant to add to the outputs of ``reduced`` so that they have the mean of those of
     ``sys`` under white noise.

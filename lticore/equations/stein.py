@@ -18,7 +18,7 @@ from ..arrays.checks import (
     to_double,
 )
 from ..arrays.linalg import EPSILON, adjoint, real_part
-from ..arrays.namespaces import Array, holds, is_numpy, namespace
+from ..arrays.namespaces import Array, asked_together, holds, is_numpy, namespace
 from ..errors import NonFiniteError, ShapeError, warn_precision
 from ..matrices.balance import rescaled, state_units
 from ..systems.modes import is_real, mode_poles, multiply
@@ -72,6 +72,7 @@ def solve_stein(
     *,
     horizon: int | None = None,
 ) -> Array: ...
+@asked_together
 def solve_stein(A: Any, Q: Any, B: Any = None, *, horizon: int | None = None) -> Any:
     """Solve A X Bᴴ − X + Q = 0, or sum the first terms of its series.
 

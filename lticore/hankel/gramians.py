@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
@@ -19,7 +20,7 @@ from ..arrays.checks import (
     to_double,
 )
 from ..arrays.linalg import EPSILON, adjoint, as_complex, diagonal, log2, real_part
-from ..arrays.namespaces import Array, holds, is_numpy, namespace, zeros_like_shape
+from ..arrays.namespaces import Array, asked_together, holds, is_numpy, namespace, zeros_like_shape
 from ..equations.cauchy import cauchy_factor
 from ..equations.dense import schur_solver
 from ..equations.hammarling import (
@@ -50,6 +51,7 @@ from ..matrices.factors import (
 from ..systems.doors import LinearLike, SystemLike, as_linear, as_system
 from ..systems.lti import LTI, in_double, replaced
 from ..systems.modes import from_modes, is_real, radii_of, to_modes
+from ..systems.on_host import computed_on_host
 from ..systems.quadratic import (
     QuadraticOutputLTI,
     System,
@@ -79,7 +81,13 @@ _WHAT = "an infinite-horizon Gramian"
 DEFAULT_RTOL = EPSILON
 
 
+def has_many_states(sys: Any) -> bool:
+    """Whether these are factored without Gramians, which suits a device too."""
+    return isinstance(sys, LTI) and low_rank_pays(sys)
+
+
 @offering(HORIZON)
+@asked_together
 def controllability_gramian(sys: SystemLike[Array], *, horizon: int | None = None) -> Array:
     """P with A P Aᴴ − P + B Bᴴ = 0; with a horizon T the sum Σ_{k<T} A^k B Bᴴ (Aᴴ)^k.
 
@@ -115,6 +123,7 @@ def controllability_gramian(sys: SystemLike[Array], *, horizon: int | None = Non
 
 
 @offering(HORIZON)
+@asked_together
 def observability_gramian(sys: SystemLike[Array], *, horizon: int | None = None) -> Array:
     """Q with Aᴴ Q A − Q + Cᴴ C = 0; with a horizon T the sum Σ_{k<T} (Aᴴ)^k Cᴴ C A^k.
 
@@ -129,6 +138,7 @@ def observability_gramian(sys: SystemLike[Array], *, horizon: int | None = None)
 
 
 @offering(HORIZON)
+@partial(computed_on_host, unless=has_many_states)
 def gramian_factors(
     sys: LinearLike[Array],
     *,
