@@ -1,31 +1,29 @@
-"""GPU kernels beside a copy of the same bytes, whole functions, training: ``make bench-gpu``.
+"""GPU kernels beside a copy of the same bytes, whole functions, training: ``make bench-gpu``, or
+``python benchmarks/gpu.py PART …`` for some of it.
 
 Kernels are timed on the device: CUDA events around a graph of many launches, over buffers too large
 for the cache. Whole functions are timed as a caller meets them, host included; Hankel-sum gradients
-also as a graph, without the host. Medians.
+also as a graph, without the host. Medians. Every row is written as it is measured, and stays
+whatever happens after.
 """
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
 import statistics
+import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import cupy as cp
 import machine
-import torch
-from torch.nn.functional import cross_entropy
 
 import lticore as lti
 from lticore import kernels
 from lticore.equations.modal import diagonal_stein_reference, rotation_stein_reference
 from lticore.equations.recurrence import linear_recurrence_reference, recurrence_adjoint_reference
-from lticore_torch import (
-    HankelRegularizer,
-    SequenceClassifier,
-    SequenceClassifierConfig,
-)
 
 #: (batch, length, states) of sequence layers.
 FORMS = ((16, 784, 128), (16, 1024, 128), (16, 16384, 128))
@@ -40,23 +38,25 @@ ROTATED_BYTES = 1 << 29
 LAUNCHES, ROUNDS = 20, 15
 
 
-def main() -> None:
-    # Work on the default stream cannot be captured in a graph.
-    with cp.cuda.Stream(non_blocking=True):
-        result = {
-            **machine.describe("lticore", "numpy", "torch", "cupy-cuda12x", "cupy-cuda13x"),
-            "device": describe_device(),
-            "recurrence": [time_recurrence(form, dtype) for dtype in DTYPES for form in FORMS],
-            "recurrence_gradient": [
-                time_recurrence_gradient(form, dtype) for dtype in DTYPES for form in FORMS
-            ],
-            "stein": [time_stein(name, n) for name in STEIN for n in ORDERS],
-            "functions": [time_function(name, n) for name in FUNCTIONS for n in ORDERS],
-            "gradient": [time_gradient(*sizes) for sizes in LAYERS],
-        }
-    result["training"] = [time_training(*sizes) for sizes in LAYERS]
-    name = re.sub(r"[^a-z0-9]+", "-", result["device"]["name"].lower()).strip("-")
-    print(machine.write(f"gpu-{name}", result))
+def main(names: list[str]) -> None:
+    for part in names or PARTS:
+        # Work on the default stream cannot be captured in a graph.
+        with cp.cuda.Stream(non_blocking=True):
+            for row in PARTS[part]():
+                print(part, json.dumps(row), keep(part, row), flush=True)
+
+
+def keep(part: str, row: dict) -> str:
+    """Writes the row into the result of this device, which other parts may have begun."""
+    device = describe_device()
+    name = "gpu-" + re.sub(r"[^a-z0-9]+", "-", device["name"].lower()).strip("-")
+    file = machine.RESULTS / f"{name}.json"
+    described = machine.describe("lticore", "numpy", "torch", "cupy-cuda12x", "cupy-cuda13x")
+    result = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    if result.get("commit") != described["commit"]:
+        result = {}
+    rows = [*result.get(part, []), row]
+    return str(machine.write(name, {**result, **described, "device": device, part: rows}))
 
 
 def describe_device() -> dict:
@@ -80,7 +80,7 @@ def time_recurrence(form: tuple[int, int, int], dtype: str) -> dict:
     initial = cp.zeros((batch, n), dtype)
     run = kernels.find(linear_recurrence_reference, poles)
     row = beside_a_copy(lambda u: run(poles, u, initial, False), inputs)
-    return report({"form": list(form), "dtype": dtype, **row})
+    return {"form": list(form), "dtype": dtype, **row}
 
 
 def time_recurrence_gradient(form: tuple[int, int, int], dtype: str) -> dict:
@@ -93,7 +93,7 @@ def time_recurrence_gradient(form: tuple[int, int, int], dtype: str) -> dict:
     row = beside_a_copy(lambda g: run(poles, g, states, initial, False)[0], inputs)
     row["share_of_copy_bandwidth"] *= 1.5
     row["gigabytes_per_second"] *= 1.5
-    return report({"form": list(form), "dtype": dtype, **row, "bar": BAR_BANDWIDTH})
+    return {"form": list(form), "dtype": dtype, **row, "bar": BAR_BANDWIDTH}
 
 
 STEIN = {
@@ -109,7 +109,7 @@ def time_stein(name: str, n: int) -> dict:
     sides = [random_array((n, n), dtype) for _ in range(buffers((n, n), dtype))]
     run = kernels.find(reference, radius)
     row = beside_a_copy(lambda Q: run(radius, phase, radius, phase, Q), sides)
-    return report({"operation": name, "order": n, **row})
+    return {"operation": name, "order": n, **row}
 
 
 FUNCTIONS = {
@@ -123,7 +123,7 @@ def time_function(name: str, n: int) -> dict:
     B, C = (cp.random.standard_normal(shape) / n**0.5 for shape in ((n, WIDTH), (WIDTH, n)))
     sys = lti.LTI(lti.Rotation(radius, angle), B, C)
     seconds = median_seconds(lambda: FUNCTIONS[name](sys), rounds=5)
-    return report({"function": name, "order": n, "milliseconds": 1e3 * seconds})
+    return {"function": name, "order": n, "milliseconds": 1e3 * seconds}
 
 
 #: (layers, states, inputs and outputs, steps): the paper's for sequential MNIST and CIFAR.
@@ -133,31 +133,42 @@ BAR_GRADIENT, BAR_TRAINING = 5.0, 1.05
 
 
 def time_gradient(layers: int, order: int, width: int, _: int) -> dict:
-    """Σσ and gradient of all layers in one call."""
-    radius, angle = (cp.random.uniform(a, b, (layers, order // 2)) for a, b in ((0.5, 1), (0, 3)))
-    B, C = (
-        cp.random.standard_normal((layers, *shape)) / order**0.5
-        for shape in ((order, width), (width, order))
-    )
-    sys = lti.LTI(lti.Rotation(0.999 * radius, angle), B, C)
-    call = median_seconds(lambda: lti.hankel_sum_and_gradient(sys))
-    graph = graph_seconds(lambda B: lti.hankel_sum_and_gradient(sys)[0], [B])
-    discrepancy = float(lti.hankel_sum_and_gradient(sys)[1].discrepancy.max())
-    return report(
-        {
+    """Σσ and gradient of all layers in one call of lticore_torch, and as a graph."""
+    import torch
+
+    from lticore_torch.ops.spectral import spectral_sum
+
+    def uniform(low: float, high: float) -> torch.Tensor:
+        return low + (high - low) * torch.rand(layers, order // 2, device="cuda").double()
+
+    parameters = uniform(0.5, 0.999), uniform(0, 3), torch.zeros(layers, 0, device="cuda").double()
+    B = torch.randn(layers, order, width, device="cuda") / order**0.5
+    C = torch.randn(layers, width, order, device="cuda") / order**0.5
+    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+
+    def run() -> torch.Tensor:
+        return spectral_sum("rotation", parameters, B, C)
+
+    with torch.cuda.stream(stream), cp.cuda.ExternalStream(stream.cuda_stream):
+        row = {
             "layers": layers,
             "order": order,
             "width": width,
-            "call_milliseconds": 1e3 * call,
-            "graph_milliseconds": 1e3 * graph,
-            "discrepancy": discrepancy,
+            "call_milliseconds": 1e3 * median_seconds(run),
             "bar_milliseconds": BAR_GRADIENT,
         }
-    )
+        with torch.cuda.graph(graph, stream=stream):
+            run()
+        return {**row, "graph_milliseconds": 1e3 * median_seconds(graph.replay)}
 
 
 def time_training(layers: int, order: int, width: int, length: int) -> dict:
     """A training step of batch 50 with the regulariser beside one without."""
+    import torch
+    from torch.nn.functional import cross_entropy
+
+    from lticore_torch import HankelRegularizer, SequenceClassifier, SequenceClassifierConfig
+
     model = SequenceClassifier(SequenceClassifierConfig(1, 10, width, order, layers)).cuda()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     inputs = torch.rand(50, length, 1, device="cuda")
@@ -173,17 +184,15 @@ def time_training(layers: int, order: int, width: int, length: int) -> dict:
         return median_seconds(step, rounds=7)
 
     without, with_it = seconds(HankelRegularizer(0.0)), seconds(HankelRegularizer(1e-5))
-    return report(
-        {
-            "layers": layers,
-            "order": order,
-            "width": width,
-            "without_milliseconds": 1e3 * without,
-            "with_milliseconds": 1e3 * with_it,
-            "times_without": with_it / without,
-            "bar": BAR_TRAINING,
-        }
-    )
+    return {
+        "layers": layers,
+        "order": order,
+        "width": width,
+        "without_milliseconds": 1e3 * without,
+        "with_milliseconds": 1e3 * with_it,
+        "times_without": with_it / without,
+        "bar": BAR_TRAINING,
+    }
 
 
 def buffers(shape: tuple[int, ...], dtype: str) -> int:
@@ -242,10 +251,17 @@ def median_seconds(run: Callable[[], object], rounds: int = ROUNDS) -> float:
     return statistics.median(times[2:])
 
 
-def report(row: dict) -> dict:
-    print("  ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in row.items()))
-    return row
-
+#: The most telling first.
+PARTS: dict[str, Callable[[], Iterator[dict]]] = {
+    "recurrence": lambda: itertools.starmap(time_recurrence, itertools.product(FORMS, DTYPES)),
+    "recurrence_gradient": lambda: itertools.starmap(
+        time_recurrence_gradient, itertools.product(FORMS, DTYPES)
+    ),
+    "gradient": lambda: itertools.starmap(time_gradient, LAYERS),
+    "training": lambda: itertools.starmap(time_training, LAYERS),
+    "stein": lambda: itertools.starmap(time_stein, itertools.product(STEIN, ORDERS)),
+    "functions": lambda: itertools.starmap(time_function, itertools.product(FUNCTIONS, ORDERS)),
+}
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

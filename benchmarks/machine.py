@@ -12,7 +12,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("LTICORE_RESULTS", Path(__file__).parent / "results"))
 
 
 def describe(*packages: str) -> dict:

@@ -27,6 +27,7 @@ from .hankel.functions import (
     as_spectral_function,
 )
 from .kernels import one_thread
+from .kernels.products import products_by
 from .reduction.balanced import truncate
 from .reduction.complex_balanced import complex_half
 from .reduction.modal import (
@@ -77,6 +78,7 @@ __all__ = [
     "order_for_energy",
     "order_for_error",
     "pad_values",
+    "products_by",
     "random_modes",
     "real_columns",
     "real_rows",

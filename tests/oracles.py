@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import mpmath
 import numpy as np
 import scipy.linalg
@@ -149,6 +151,32 @@ def hankel_values_by_mpmath(A, B, C, digits=60, exact=False):
         squares = mpmath.eig(P * Q, left=False, right=False)
         sigma = sorted((mpmath.sqrt(abs(x)) for x in squares), reverse=True)
         return sigma if exact else np.array([float(x) for x in sigma])
+
+
+def gramian_by_mpmath(A, B, digits=60, steps=200):
+    """Σ A^k B Bᵀ (A^k)ᵀ of a real system, term by term in ``digits`` digits."""
+    with mpmath.workdps(digits):
+        A, B = (np.vectorize(mpmath.mpf, otypes=[object])(X) for X in (A, B))
+        terms = [B]
+        for _ in range(steps):
+            terms.append(A @ terms[-1])
+        states = np.hstack(terms)
+        return (states @ states.T).astype(float)
+
+
+def gramian_rounding(A, steps=400):
+    """eps ‖A‖² Σ_k ‖A^k‖²: what rounding of A by eps ‖A‖ changes a Gramian by, relative to its
+    norm, to first order."""
+    powers = np.stack([np.linalg.matrix_power(A, k) for k in range(steps)])
+    return EPS * np.linalg.norm(A) ** 2 * np.sum(np.linalg.norm(powers, 2, axis=(-2, -1)) ** 2)
+
+
+def repeated_pairs(q):
+    """The companion form of (z² + 1/8)^q, whose coefficients are exact: poles ±i/√8 of which each
+    one is the q-th copy, where |A| has a spectral radius beyond 1."""
+    A = np.eye(2 * q, k=-1)
+    A[0] = np.ravel([(0, -math.comb(q, k) / 8**k) for k in range(1, q + 1)])
+    return A
 
 
 # --- responses --------------------------------------------------------------------------------

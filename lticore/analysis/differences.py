@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from ..arrays.namespaces import Array
 from ..systems.doors import LinearLike, as_linear
+from ..systems.on_host import computed_on_host
 from .hinf import peak_gains
 from .norms import hankel_norm
 
 
+@computed_on_host
 def hinf_error(sys: LinearLike[Array], reduced: LinearLike[Array]) -> Array:
     """(...) ‖H − Ĥ‖_h∞ = max_ω σ_max(H(e^{iω}) − Ĥ(e^{iω})): the largest amplification of any
     input in the difference of the outputs. D counts.
@@ -29,6 +31,7 @@ def hinf_error(sys: LinearLike[Array], reduced: LinearLike[Array]) -> Array:
     return peak_gains(sys - as_linear(reduced, "reduced", continuous=True), split=sys.order)
 
 
+@computed_on_host
 def hankel_error(sys: LinearLike[Array], reduced: LinearLike[Array]) -> Array:
     """(...) Hankel norm of the difference, at least σ_{r+1} of the full system for every reduced
     one of order r. D does not count.

@@ -23,6 +23,7 @@ from ..hankel.gramians import balance_states
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.modes import mode_poles, to_modes
+from ..systems.on_host import computed_on_host
 from ..systems.signals import in_best_units, scaled, size_exponent, unit_signals
 from ..systems.structure import is_structured
 from .response import points_of, responder
@@ -47,6 +48,7 @@ _BELOW = 1e-2
 Gain = Callable[[np.ndarray], np.ndarray]
 
 
+@computed_on_host
 def hinf_norm(sys: LinearLike[Array], *, rtol: float = 1e-8) -> Array:
     """‖Σ‖_h∞ = max_ω σ_max(H(e^{iω})), or of H(iω) in continuous time, one per batch entry.
 

@@ -18,7 +18,7 @@ from ..arrays.linalg import (
     pad_values,
     real_part,
 )
-from ..arrays.namespaces import Array, holds, is_numpy, namespace
+from ..arrays.namespaces import Array, asked_together, holds, is_numpy, namespace
 from ..equations.cauchy import cauchy_factor
 from ..equations.dense import factor_by_doubling
 from ..equations.hammarling import factor_in_schur_form, warn_if_lost, warn_if_moved
@@ -37,6 +37,7 @@ from ..hankel.gramians import (
     DEFAULT_RTOL,
     balance_states,
     double_gramians,
+    factor_in_even_units,
     has_factors,
     has_schur_factors,
     in_unit_signals,
@@ -84,6 +85,7 @@ def hankel_norm(sys: LinearLike[Array]) -> Array:
 
 
 @offering(HORIZON)
+@asked_together
 def h2_norm(sys: SystemLike[Array], *, horizon: float | None = None) -> Array:
     """‖Σ‖_h2 = (Σ_k ‖h_k‖_F²)^{1/2} = (tr C P Cᴴ + ‖D‖_F²)^{1/2}, one per batch entry.
 
@@ -122,6 +124,7 @@ def h2_norm(sys: SystemLike[Array], *, horizon: float | None = None) -> Array:
 
 
 @offering(HORIZON)
+@asked_together
 def h2_error(
     sys: SystemLike[Array],
     reduced: SystemLike[Array],
@@ -169,6 +172,7 @@ def h2_error(
     return like_precision(_with_feedthrough(squared, exponent, sys, reduced), single)
 
 
+@asked_together
 def output_shift(sys: SystemLike[Array], reduced: SystemLike[Array]) -> Array:
     """The constant to add to the outputs of ``reduced`` so that they have the mean of those of
     ``sys`` under white noise.
@@ -248,7 +252,7 @@ def _square_by_schur(sys: LTI, horizon: float | None) -> tuple[np.ndarray, np.nd
     """‖C R‖_F² with P = R Rᴴ."""
     squares, exponents = np.zeros(sys.batch_shape), np.zeros(sys.batch_shape)
     for index, one in schur_systems(sys, horizon, what=_WHAT):
-        R = factor_in_schur_form(one.T, one.B, horizon, one.continuous)
+        one, R = factor_in_even_units(sys, index, one, "P", horizon, both=True)
         warn_if_lost(one.A, one.T, one.B, one.C, R, horizon, one.continuous)
         squares[index] = np.linalg.norm(one.C @ R) ** 2
         exponents[index] = one.b + one.c + one.time
@@ -370,8 +374,11 @@ def _schur_entries(
 ) -> dict[tuple[int, ...], tuple[np.ndarray, np.ndarray, np.ndarray, int]]:
     """(T, B, C, e) of the systems 2^e Σ of a batch, T triangular; in modes of a structured A."""
     if not is_structured(sys.A):
-        systems = schur_systems(sys, horizon, what=_WHAT, time=time)
-        return {index: (one.T, one.B, one.C, one.b + one.c + one.time) for index, one in systems}
+        entries = {}
+        for index, one in schur_systems(sys, horizon, what=_WHAT, time=time):
+            one, _ = factor_in_even_units(sys, index, one, "P", horizon, both=True)
+            entries[index] = one.T, one.B, one.C, one.b + one.c + one.time
+        return entries
     timed, time = in_unit_time(sys, time)
     poles, (_, _, B, C) = mode_poles(timed.A), _modal_parts(timed, horizon)
     return {i: (np.diag(poles[i]), B[i], C[i], int(time[i])) for i in np.ndindex(sys.batch_shape)}

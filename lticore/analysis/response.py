@@ -27,7 +27,7 @@ from ..arrays.linalg import (
     one_minus,
     real_part,
 )
-from ..arrays.namespaces import Array, holds, is_numpy, namespace, zeros_like_shape
+from ..arrays.namespaces import Array, asked_together, holds, is_numpy, namespace, zeros_like_shape
 from ..equations.dense import schur_forms
 from ..equations.recurrence import state_recurrence
 from ..errors import ShapeError
@@ -71,6 +71,7 @@ _NEARLY_TOO_LARGE, _ROOM = 900.0, 200.0
 _BLOCK = 32
 
 
+@asked_together
 def simulate(
     sys: SystemLike[Array],
     inputs: Array,
@@ -147,6 +148,7 @@ def simulate(
     return like_precision(outputs, all(is_single(x) for x in given))
 
 
+@asked_together
 def impulse_response(sys: LinearLike[Array], steps: int) -> Array:
     """Markov parameters h_0 = D, h_k = C A^{k−1} B.
 
@@ -240,6 +242,7 @@ def _product(C: Array, X: Array, exponent: Array) -> Array:
     return scaled(left @ right, room)
 
 
+@asked_together
 def frequency_response(sys: LinearLike[Array], frequencies: Array) -> Array:
     """H(e^{iω}) = C (e^{iω} I − A)⁻¹ B + D, in continuous time H(iω) = C (iω I − A)⁻¹ B + D.
 

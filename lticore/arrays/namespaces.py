@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeAlias
+import sys
+from collections.abc import Callable
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any, ParamSpec, Protocol, TypeAlias
 
 import array_api_compat
 import array_api_compat.numpy
@@ -51,6 +55,8 @@ class StandardArray(Protocol):
 #: An array of NumPy, CuPy or another library that follows the array API standard: one library in
 #: all of a signature, so that NumPy in means NumPy out.
 Array = TypeVar("Array", bound=StandardArray, default=Any)
+P = ParamSpec("P")
+Result = TypeVar("Result")
 #: The namespace of such a library: a module, which no type describes.
 Namespace: TypeAlias = Any
 
@@ -149,11 +155,42 @@ def holds(condition: Array) -> bool:
     """Whether a condition holds everywhere.
 
     Taken for granted while a CUDA graph is captured, when the host cannot look at the device: the
-    calls that warm up before a capture have looked.
+    calls that warm up before a capture have looked. Taken for granted on CUDA devices also inside
+    :func:`asked_together`, which looks at the end.
     """
-    if is_cupy(condition) and _capturing():
-        return True
+    if is_cupy(condition):
+        if _capturing():
+            return True
+        if (asked := _ASKED.get()) is not None:
+            asked.append(namespace(condition).all(condition))
+            return True
     return bool(namespace(condition).all(condition))
+
+
+#: Conditions that were taken for granted.
+_ASKED: ContextVar[list[Any] | None] = ContextVar("_ASKED", default=None)
+
+
+def asked_together(function: Callable[P, Result]) -> Callable[P, Result]:
+    """``function``, whose host waits for a CUDA device once: all that :func:`holds` asks about
+    arrays of CuPy is asked at the end, and where something does not hold, all is computed again,
+    and asked where it matters."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> Result:
+        if "cupy" not in sys.modules or _ASKED.get() is not None:
+            return function(*args, **kwargs)
+        asked: list[Any] = []
+        token = _ASKED.set(asked)
+        try:
+            result = function(*args, **kwargs)
+        finally:
+            _ASKED.reset(token)
+        if not asked or bool(namespace(*asked).stack(asked).all()):
+            return result
+        return function(*args, **kwargs)
+
+    return run
 
 
 def _capturing() -> bool:

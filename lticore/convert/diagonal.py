@@ -17,6 +17,7 @@ from ..systems.diagonal import Diagonal
 from ..systems.doors import LinearLike, SystemLike, as_linear, as_system
 from ..systems.lti import LTI, in_double, in_single
 from ..systems.modes import mode_poles, signals_in_modes
+from ..systems.on_host import computed_on_host
 from ..systems.quadratic import System, in_eigenbasis, mapped
 from ..systems.structure import is_structured
 from .change import warn_if_changed
@@ -29,6 +30,7 @@ MAX_CONDITION = 3e6
 MAX_CONDITION_SINGLE = 1e4
 
 
+@computed_on_host
 def eigenvector_condition(sys: SystemLike[Array]) -> Array:
     """κ(V) = ‖V‖₂ ‖V⁻¹‖₂ of the eigenvectors of A, one per batch entry.
 
@@ -99,6 +101,7 @@ def check_max_condition(max_condition: float | None, single: bool = False) -> fl
     return max_condition
 
 
+@computed_on_host
 def diagonalize(
     sys: LinearLike[Array], *, max_condition: float | None = None
 ) -> LTI[Array, Diagonal[Array]]:

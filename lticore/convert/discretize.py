@@ -17,6 +17,7 @@ from ..errors import ArgumentError, ArrayLibraryError, SingularEquationError
 from ..matrices.balance import rescaled, state_units
 from ..systems.diagonal import Diagonal
 from ..systems.lti import LTI, in_double, in_single
+from ..systems.on_host import computed_on_host
 from ..systems.signals import scaled, unit_signals
 
 
@@ -42,6 +43,7 @@ def discretize(
     *,
     E: Array | None = None,
 ) -> LTI[Array]: ...
+@computed_on_host
 def discretize(
     A: Any,
     B: Any,

@@ -22,6 +22,7 @@ from ..matrices.balance import rescaled, state_units
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.modes import is_real
+from ..systems.on_host import computed_on_host
 from ..systems.structure import is_structured
 from .change import sample_frequencies
 from .diagonal import (
@@ -55,6 +56,7 @@ class NearbySystem(Generic[Array]):
     response_change: Array
 
 
+@computed_on_host
 def well_conditioned(
     sys: LinearLike[Array], max_condition: float = MAX_CONDITION, *, seed: int = 0
 ) -> NearbySystem[Array]:

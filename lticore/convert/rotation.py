@@ -13,6 +13,7 @@ from ..errors import ArgumentError, NotRealError, ShapeError
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double, in_single
 from ..systems.modes import is_real
+from ..systems.on_host import computed_on_host
 from ..systems.oscillation import Oscillation
 from ..systems.pairs import complex_columns, complex_rows, real_columns, real_rows
 from ..systems.polar import modulus, phase
@@ -40,6 +41,7 @@ _REAL_POLE_TOLERANCE = 1e-12
 _REACHED_TOLERANCE = 1e-12
 
 
+@computed_on_host
 def to_rotation(
     sys: LinearLike[Array], canonical: bool = False, *, max_condition: float | None = None
 ) -> LTI[Array, Rotation[Array]]:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from ..arrays.checks import check_duration, is_complex, like_precision
 from ..arrays.linalg import EPSILON, adjoint, complex_of, real_part
-from ..arrays.namespaces import Array, holds, is_numpy, namespace
+from ..arrays.namespaces import Array, asked_together, holds, is_numpy, namespace
 from ..errors import ArrayLibraryError, NonFiniteError, SingularEquationError, warn_precision
 from ..systems.modes import from_modes, is_real, mode_poles, to_modes
 from ..systems.structure import (
@@ -68,6 +68,7 @@ def solve_lyapunov(
     *,
     horizon: float | None = None,
 ) -> Array: ...
+@asked_together
 def solve_lyapunov(A: Any, Q: Any, B: Any = None, *, horizon: float | None = None) -> Any:
     """Solve A X + X Bᴴ + Q = 0, or integrate over a finite time.
 

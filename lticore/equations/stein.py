@@ -14,7 +14,7 @@ from ..arrays.checks import (
     like_precision,
 )
 from ..arrays.linalg import EPSILON, adjoint, real_part
-from ..arrays.namespaces import Array, holds, is_numpy, namespace
+from ..arrays.namespaces import Array, asked_together, holds, is_numpy, namespace
 from ..errors import NonFiniteError, warn_precision
 from ..systems.modes import is_real, mode_poles, multiply
 from ..systems.structure import (
@@ -70,6 +70,7 @@ def solve_stein(
     *,
     horizon: int | None = None,
 ) -> Array: ...
+@asked_together
 def solve_stein(A: Any, Q: Any, B: Any = None, *, horizon: int | None = None) -> Any:
     """Solve A X Bᴴ − X + Q = 0, or sum the first terms of its series.
 

@@ -9,7 +9,7 @@ from ..arrays.namespaces import Array, namespace
 from ..equations.dense import sum_by_doubling_gradient
 from ..equations.modal import series_slopes
 from ..equations.two_sided import SteinSolver
-from ..matrices.factors import weighted_gram
+from ..matrices.factors import product, weighted_gram
 from ..systems.blocks import PairBlocks
 from ..systems.diagonal import Diagonal
 from ..systems.lti import LTI
@@ -60,7 +60,7 @@ def pull_back(
         of_P = sum_by_doubling_gradient(A, W_P, G_P, horizon)
         of_Q = adjoint(sum_by_doubling_gradient(adjoint(A), W_Q, G_Q, horizon))
         g_A = (_like(A, of_P + of_Q),)
-    return g_A, (2 * Y) @ B, C @ (2 * Z)
+    return g_A, product(2 * Y, B), product(C, 2 * Z)
 
 
 def _parameter_gradient(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
@@ -19,7 +20,7 @@ from ..arrays.checks import (
     to_double,
 )
 from ..arrays.linalg import EPSILON, adjoint, as_complex, diagonal, log2, real_part
-from ..arrays.namespaces import Array, holds, is_numpy, namespace, zeros_like_shape
+from ..arrays.namespaces import Array, asked_together, holds, is_numpy, namespace, zeros_like_shape
 from ..equations.cauchy import cauchy_factor
 from ..equations.dense import RawSolver, schur_solver
 from ..equations.hammarling import (
@@ -52,6 +53,7 @@ from ..matrices.factors import (
 from ..systems.doors import LinearLike, SystemLike, as_linear, as_system
 from ..systems.lti import LTI, in_double, replaced
 from ..systems.modes import from_modes, is_real, radii_of, to_modes
+from ..systems.on_host import computed_on_host
 from ..systems.quadratic import (
     QuadraticOutputLTI,
     System,
@@ -81,7 +83,13 @@ _WHAT = "an infinite-horizon Gramian"
 DEFAULT_RTOL = EPSILON
 
 
+def has_many_states(sys: Any) -> bool:
+    """Whether these are factored without Gramians, which suits a device too."""
+    return isinstance(sys, LTI) and low_rank_pays(sys)
+
+
 @offering(HORIZON)
+@asked_together
 def controllability_gramian(sys: SystemLike[Array], *, horizon: float | None = None) -> Array:
     """P with A P Aᴴ − P + B Bᴴ = 0; with a horizon T the sum Σ_{k<T} A^k B Bᴴ (Aᴴ)^k.
 
@@ -117,6 +125,7 @@ def controllability_gramian(sys: SystemLike[Array], *, horizon: float | None = N
 
 
 @offering(HORIZON)
+@asked_together
 def observability_gramian(sys: SystemLike[Array], *, horizon: float | None = None) -> Array:
     """Q with Aᴴ Q A − Q + Cᴴ C = 0; with a horizon T the sum Σ_{k<T} (Aᴴ)^k Cᴴ C A^k.
 
@@ -131,6 +140,7 @@ def observability_gramian(sys: SystemLike[Array], *, horizon: float | None = Non
 
 
 @offering(HORIZON)
+@partial(computed_on_host, unless=has_many_states)
 def gramian_factors(
     sys: LinearLike[Array],
     *,
@@ -279,7 +289,9 @@ def _factors_together(
             d = _balancing_units(one, R, S)
             if d is None:
                 break
-            ((_, one),) = schur_systems(sys[index], horizon, what=_WHAT, units=one.units * d)
+            ((_, one),) = schur_systems(
+                sys[index], horizon, what=_WHAT, units=one.units * d, time=np.asarray(one.time)
+            )
             R, S = factors_in_schur_form(one.T, one.B, one.C, horizon, one.continuous)
         warn_if_values_lost(one, R, S, horizon)
         yield index, (one, R), (one, S)
@@ -318,29 +330,21 @@ def _factors_of_their_own(
     for (index, one), (_, other) in zip(*sides, strict=True):
         yield (
             index,
-            _factor_of_its_own(sys[index], one, "P", horizon),
-            _factor_of_its_own(sys[index], other, "Q", horizon),
+            _factor_of_its_own(sys, index, one, "P", horizon),
+            _factor_of_its_own(sys, index, other, "Q", horizon),
         )
 
 
 def _factor_of_its_own(
-    sys: LTI, one: SchurSystem, which: str, horizon: float | None
+    sys: LTI, index: tuple[int, ...], one: SchurSystem, which: str, horizon: float | None
 ) -> tuple[SchurSystem, np.ndarray]:
-    """R or S of one system, and the Schur form that it belongs to, with a warning where rounding
-    spoils the trace of its Gramian in the best units of the states."""
-    reached, best = which == "P", one.units
-    F = _factor(one, which, horizon)
+    """:func:`factor_in_even_units`, with a warning where rounding spoils the trace of the Gramian
+    in the best units of the states."""
+    best = one.units
+    one, F = factor_in_even_units(sys, index, one, which, horizon)
     if 0 in F.shape:
         return one, F
-    for _ in range(_CHANGES):
-        d = _even_units(one, F, reached)
-        if d is None:
-            break
-        ((_, one),) = schur_systems(
-            sys, horizon, what=_WHAT, reached=reached, observed=not reached, units=one.units * d
-        )
-        F = _factor(one, which, horizon)
-    if reached:
+    if which == "P":
         weights = one.units / best * one.U
         warn_if_lost(one.A, one.T, one.B, weights, F, horizon, one.continuous)
     else:
@@ -351,6 +355,37 @@ def _factor_of_its_own(
     return one, F
 
 
+def factor_in_even_units(
+    sys: LTI,
+    index: tuple[int, ...],
+    one: SchurSystem,
+    which: str,
+    horizon: float | None,
+    *,
+    both: bool = False,
+) -> tuple[SchurSystem, np.ndarray]:
+    """R or S of one system of a batch, and the Schur form that it belongs to, in units of the
+    states in which the factor has even rows where those are better than the given ones; with
+    ``both`` that form keeps B and C."""
+    reached = which == "P"
+    F = _factor(one, which, horizon)
+    for _ in range(_CHANGES):
+        d = _even_units(one, F, reached)
+        if d is None:
+            break
+        ((_, one),) = schur_systems(
+            sys[index],
+            horizon,
+            what=_WHAT,
+            reached=both or reached,
+            observed=both or not reached,
+            units=one.units * d,
+            time=np.asarray(one.time),
+        )
+        F = _factor(one, which, horizon)
+    return one, F
+
+
 def _even_units(one: SchurSystem, F: np.ndarray, reached: bool) -> np.ndarray | None:
     """Units (n, 1) of the states in which the factor has even rows r, where A is clearly smaller in
     them, or hardly larger and the weakest states gain, r_i² changing by some eps ‖A‖‖r‖ r_i; None
@@ -358,6 +393,8 @@ def _even_units(one: SchurSystem, F: np.ndarray, reached: bool) -> np.ndarray | 
 
     Units decided by |A| take too much from states whose feeds cancel, as in companion forms.
     """
+    if 0 in F.shape:
+        return None
     rows = _row_norms(one.U @ F)
     seen = rows > len(rows) * EPSILON * rows.max(initial=0)
     exponents = np.where(seen, np.rint(np.log2(np.where(seen, rows, 1))), 0.0)[:, None]
@@ -578,7 +615,7 @@ def _dense_gramian(sys: LTI, which: str, horizon: float | None) -> np.ndarray:
     real = not np.iscomplexobj(X)
     systems = schur_systems(sys, horizon, what=_WHAT, reached=reached, observed=not reached)
     for index, one in systems:
-        one, factor = _factor_of_its_own(sys[index], one, which, horizon)
+        one, factor = _factor_of_its_own(sys, index, one, which, horizon)
         factor = in_states(one.U, factor, real)
         units = np.ldexp(one.units, one.b) if reached else np.ldexp(1 / one.units, one.c)
         X[index] = weighted_gram(factor * units)

@@ -14,8 +14,8 @@ from ..arrays.checks import (
     like_precision,
     to_double,
 )
-from ..arrays.linalg import adjoint, real_part
-from ..arrays.namespaces import Array, holds, namespace
+from ..arrays.linalg import adjoint, conjugate, real_part
+from ..arrays.namespaces import Array, asked_together, holds, namespace
 from ..equations.dense import schur_forms_for_powers
 from ..equations.stability import HORIZON, offering, require_stable
 from ..equations.stein import doubling_solver
@@ -44,6 +44,7 @@ _ACCURACY = 1e-6
 
 
 @offering(HORIZON)
+@asked_together
 def hankel_sum(
     sys: LinearLike[Array], function: SpectralLike = "nuclear", *, horizon: int | None = None
 ) -> Array:
@@ -80,6 +81,7 @@ class LTIGradient(Generic[Array]):
 
 
 @offering(HORIZON)
+@asked_together
 def hankel_sum_and_gradient(
     sys: LinearLike[Array],
     function: SpectralLike = "nuclear",
@@ -273,7 +275,7 @@ def _euler_discrepancy(sys: LTI[Array], g_B: Array, g_C: Array, slope: Array) ->
     size = xp.abs(slope)
     size = xp.where(size > 0, size, xp.ones_like(size))
     by_B, by_C = (
-        xp.abs(real_part(xp.sum(xp.vecdot(g, x), axis=-1)) - slope) / size
+        xp.abs(real_part(xp.sum(conjugate(g) * x, axis=(-2, -1))) - slope) / size
         for g, x in ((g_B, sys.B), (g_C, sys.C))
     )
     return xp.maximum(by_B, by_C)

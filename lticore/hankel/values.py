@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 from ..arrays.checks import check_horizon, check_integer, is_single, like_precision
@@ -9,14 +10,17 @@ from ..arrays.linalg import EPSILON, adjoint_product, pad_values
 from ..arrays.namespaces import Array, holds, is_numpy, namespace
 from ..equations.stability import HORIZON, offering
 from ..errors import ArgumentError, ArrayLibraryError
+from ..matrices.factors import leading_svd
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
+from ..systems.on_host import computed_on_host
 from ..systems.signals import scaled, unit_signals
 from .directions import leading_directions
 from .gramians import (
     DEFAULT_RTOL,
     balance_states,
     has_factors,
+    has_many_states,
     modal_factors,
     scaled_factors,
     scaled_gramians,
@@ -27,6 +31,7 @@ from .relative import relative_values
 _CANCELLATION = 1e6
 
 
+@partial(computed_on_host, unless=has_many_states)
 def hankel_singular_values(
     sys: LinearLike[Array],
     *,
@@ -125,7 +130,7 @@ def _standard_values(sys: LTI[Array], max_rank: int | None, horizon: float | Non
         R, S = modal_factors(balance_states(sys)[0], rtol, max_rank)
     else:
         R, S, _ = scaled_factors(sys, max_rank=max_rank, horizon=horizon)
-    return namespace(R, S).linalg.svdvals(adjoint_product(S, R))
+    return leading_svd(adjoint_product(S, R))[0]
 
 
 def modes_cancel(P: Array, Q: Array, sigma: Array) -> bool:

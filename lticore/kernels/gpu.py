@@ -12,6 +12,9 @@ from pathlib import Path
 
 import cupy as cp
 
+from ..arrays.linalg import adjoint
+from .products import MULTIPLY
+
 #: A tile of the recurrence: this many lanes, wide enough for whole lines of memory, …
 _LANES = 16
 #: … by this many runs of consecutive steps, one thread each.
@@ -25,6 +28,8 @@ _MANY_STRIPS = 1024
 _BLOCKS = 2
 #: Threads of a block in the other kernels.
 _THREADS = 256
+#: Threads of a block that shares out the modes of a system.
+_PRODUCT_THREADS = 128
 #: Blocks of one elimination: enough for every device, and few candidates for a pivot.
 _ELIMINATION_BLOCKS = 256
 #: Columns of a factor between two questions to the device whether more are needed.
@@ -239,3 +244,73 @@ def cauchy_factor(
             break
     factor = cp.concatenate(pieces, axis=1)[:, :rank]
     return factor.swapaxes(-1, -2).reshape(*batch, n, rank)
+
+
+def rotation_products(
+    radius: cp.ndarray, angle: cp.ndarray, real_poles: cp.ndarray, X: cp.ndarray, P: cp.ndarray
+) -> tuple[cp.ndarray, cp.ndarray, cp.ndarray]:
+    """See :func:`lticore.hankel.gradients.rotation_products_reference`, of real X and P."""
+    pairs, modes = radius.shape[-1], radius.shape[-1] + real_poles.shape[-1]
+    given = [cp.ascontiguousarray(x) for x in (radius, angle, real_poles, X, P)]
+    results = [cp.empty_like(x) for x in (given[0], given[0], given[2])]
+    if X.size:
+        kernel = _kernel("products.cu", "rotation_products", f"THREADS={_PRODUCT_THREADS}")
+        grid = (X.size // X.shape[-1] ** 2 * modes,)
+        kernel(grid, (_PRODUCT_THREADS,), (*given, *results, modes, pairs))
+    return results[0], results[1], results[2]
+
+
+def hermitian_part(X: cp.ndarray) -> cp.ndarray:
+    """See :func:`lticore.matrices.factors.hermitian_part`."""
+    Y = cp.empty_like(X)
+    if X.size:
+        _symmetrise(cp.ascontiguousarray(X), Y, X.size)
+    return Y
+
+
+def _symmetrise(X: cp.ndarray, Y: cp.ndarray, gap: int) -> None:
+    n, side, rows = X.shape[-1], 32, 8
+    tiles = -(-n // side)
+    kernel = _kernel("polar.cu", "symmetrise", f"COMPLEX={int(X.dtype.kind == 'c')}")
+    kernel((X.size // (n * n) * tiles * tiles,), (side * rows,), (X, Y, n, gap))
+
+
+def product(X: cp.ndarray, Y: cp.ndarray) -> cp.ndarray:
+    """See :func:`lticore.matrices.factors.product`."""
+    multiply = MULTIPLY.get()
+    return X @ Y if multiply is None else multiply(X, Y)
+
+
+def weighted_gram(X: cp.ndarray, weights: cp.ndarray | None) -> cp.ndarray:
+    """See :func:`lticore.matrices.factors.weighted_gram`."""
+    return product(X if weights is None else X * weights[..., None, :], adjoint(X))
+
+
+def polar_steps(
+    X: cp.ndarray, Y: cp.ndarray, coefficients: tuple[tuple[float, float, float], ...]
+) -> tuple[cp.ndarray, cp.ndarray, cp.ndarray]:
+    """See :func:`lticore.matrices.geometric_mean.polar_steps_reference`; five launches a step."""
+    if X.size == 0:
+        return X, Y, X
+    n, count = X.shape[-1], math.prod(X.shape[:-2])
+    dtype = cp.result_type(X.dtype, Y.dtype)
+    # X, h and Y one after the other: (h, Y) times (X, h) is one batch of products.
+    work = cp.empty((3, count, n, n), dtype)
+    work[0], work[2] = X.reshape(count, n, n), Y.reshape(count, n, n)
+    polynomial = _kernel("polar.cu", "polynomial", f"COMPLEX={int(dtype.kind == 'c')}")
+    grid, block = (-(-work[1].size // _THREADS),), (_THREADS,)
+    before = work[0]
+    for a, b, c in coefficients:
+        K = product(work[0], work[2])
+        polynomial(grid, block, (K, product(K, K), work[1], count, n, a, b, c))
+        before = work[0].copy() if (a, b, c) == coefficients[-1] else before
+        _symmetrise(product(work[1:], work[:2]), work, count)
+    return work[0].reshape(X.shape), work[2].reshape(Y.shape), before.reshape(X.shape)
+
+
+def scaled(X: cp.ndarray, exponent: cp.ndarray) -> cp.ndarray:
+    """See :func:`lticore.systems.signals.scaled`."""
+    if X.dtype.kind != "c":
+        return cp.ldexp(X, exponent.astype(cp.int32))
+    parts = cp.ascontiguousarray(X)[..., None].view(X.real.dtype)
+    return cp.ldexp(parts, exponent[..., None].astype(cp.int32)).view(X.dtype)[..., 0]

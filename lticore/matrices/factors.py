@@ -36,6 +36,16 @@ def hermitian_part_reference(X: Array) -> Array:
     return (X + adjoint(X)) / 2
 
 
+def product(X: Array, Y: Array) -> Array:
+    """X Y, also while a CUDA graph is captured."""
+    return kernels.find(product_reference, X)(X, Y)
+
+
+def product_reference(X: Array, Y: Array) -> Array:
+    """Reference text of :func:`product` for any array library."""
+    return X @ Y
+
+
 def pivoted_cholesky(X: Array, *, rtol: float, max_rank: int | None = None) -> Array:
     """Rank-revealing factor L of a Hermitian positive semidefinite matrix.
 

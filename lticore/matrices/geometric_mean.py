@@ -9,8 +9,9 @@ from functools import cache
 
 import numpy as np
 
+from .. import kernels
 from ..arrays.namespaces import Array, namespace
-from .factors import hermitian_part
+from .factors import hermitian_part, product
 
 #: Values below this share of the largest count less than once.
 _CUT = 1e-6
@@ -43,20 +44,31 @@ def nuclear_cotangents(P: Array, Q: Array) -> tuple[Array, Array, Array, Array, 
     # is formed, so singular P and Q do no harm: where σ is far below the cut, h multiplies by at
     # most p'(0) ≈ 4e6, and the rounding of P Q, eps σ_1², stays small.
     xp = namespace(P, Q)
-    K = P @ Q
+    K = product(P, Q)
     # tr(K⁴)^{1/4} is at least σ_1² and at most n^{1/4} times it.
-    fourth = xp.real(_trace_of_product(K @ K, K @ K))
+    K2 = product(K, K)
+    fourth = xp.real(_trace_of_product(K2, K2))
     size = xp.where(fourth > 0, fourth, xp.ones_like(fourth)) ** 0.125
     scale = 1.01 * size[..., None, None]
     X, Y = P / scale, Q / scale
-    value = before = xp.zeros_like(fourth)
-    for a, b, c in _coefficients():
-        K = X @ Y
-        h = b * K + c * (K @ K)
-        X, Y = hermitian_part(a * X + h @ X), hermitian_part(a * Y + Y @ h)
-        value, before = xp.real(_trace_of_product(X, Q)), value
+    steps = kernels.find(polar_steps_reference, P)
+    X, Y, last = steps(P / scale, Q / scale, _coefficients())
+    value, before = (xp.real(_trace_of_product(x, Q)) for x in (X, last))
     unconverged = xp.abs(value - before) / xp.where(value > 0, value, xp.ones_like(value))
     return value, Y / 2, X / 2, size, unconverged
+
+
+def polar_steps_reference(
+    X: Array, Y: Array, coefficients: tuple[tuple[float, float, float], ...]
+) -> tuple[Array, Array, Array]:
+    """(X, Y, X before the last step) after steps X ← h X, Y ← Y h with h = a + b K + c K², K = X Y.
+    Reference text of the kernels of this name."""
+    last = X
+    for a, b, c in coefficients:
+        last, K = X, X @ Y
+        h = b * K + c * (K @ K)
+        X, Y = hermitian_part(a * X + h @ X), hermitian_part(a * Y + Y @ h)
+    return X, Y, last
 
 
 def _trace_of_product(X: Array, Y: Array) -> Array:

@@ -31,6 +31,7 @@ from ..matrices.factors import directions_of_factors, pivoted_cholesky
 from ..systems.doors import LinearLike, SystemLike, as_system
 from ..systems.lti import LTI, replaced
 from ..systems.modes import multiply
+from ..systems.on_host import computed_on_host
 from ..systems.quadratic import (
     QuadraticOutputLTI,
     System,
@@ -79,6 +80,7 @@ def balanced_truncation(
     match_dc: bool = False,
     unstable: Literal["refuse", "keep"] = "refuse",
 ) -> Reduction[QuadraticOutputLTI[Array], Array]: ...
+@computed_on_host
 def balanced_truncation(
     sys: SystemLike,
     *,

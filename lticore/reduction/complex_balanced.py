@@ -16,6 +16,7 @@ from ..systems.diagonal import Diagonal
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.modes import mode_poles
+from ..systems.on_host import computed_on_host
 from ..systems.pairs import complex_columns, complex_rows
 from ..systems.rotation import Rotation
 from .balanced import truncate, whole_bound
@@ -25,6 +26,7 @@ from .rounding import in_precision_of
 
 
 @offering(NOTHING)
+@computed_on_host
 def complex_balanced_truncation(
     sys: LinearLike[Array],
     *,

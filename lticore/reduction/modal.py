@@ -21,6 +21,7 @@ from ..systems.blocks import PairBlocks
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.modes import is_real, to_modes
+from ..systems.on_host import computed_on_host
 from ..systems.pairs import split_pairs
 from ..systems.signals import scaled, unit_signals
 from ..systems.structure import is_structured
@@ -54,6 +55,7 @@ class Modes:
         return 1 + (self.states[:, 1] >= 0).astype(int)
 
 
+@computed_on_host
 def modal_truncation(
     sys: LinearLike[Array], order: int, *, score: Score = "hinf"
 ) -> Reduction[LTI[Array], Array]:

@@ -23,6 +23,7 @@ from ..convert.diagonal import row_norms
 from ..errors import ArgumentError, NonFiniteError
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double, in_single
+from ..systems.on_host import computed_on_host
 from ..systems.sequences import by_system, check_pair, check_signals
 from ..systems.signals import scaled
 
@@ -54,6 +55,7 @@ _NAMES = ("inputs", "outputs", "weights")
 RIDGES = (0.0, *(10.0**k for k in range(-12, 3)))
 
 
+@computed_on_host
 def refit_outputs(
     reduced: LinearLike[Array],
     batches: Iterable[tuple[Array, Array] | tuple[Array, Array, Array]],

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from .. import kernels
 from ..arrays.linalg import real_part
 from ..arrays.namespaces import Array, namespace, zeros_like_shape
 from ..matrices.balance import balance_dense
@@ -83,9 +84,15 @@ def size_exponent(X: Array, axes: int = 2) -> Array:
 
 
 def scaled(X: Array, exponent: Array | float) -> Array:
-    """2^exponent X, in two steps: 2^exponent alone may be too large for a number."""
+    """2^exponent X for whole exponents."""
+    exponent = namespace(X).asarray(exponent) if isinstance(exponent, int | float) else exponent
+    return kernels.find(scaled_reference, X)(X, exponent)
+
+
+def scaled_reference(X: Array, exponent: Array) -> Array:
+    """Reference text of :func:`scaled` for any array library. In two steps: 2^exponent alone may be
+    too large for a number."""
     xp = namespace(X, exponent)
-    exponent = xp.asarray(exponent) if isinstance(exponent, int | float) else exponent
     half = xp.clip(xp.floor(exponent / 2), -_NOTHING / 2, _NOTHING / 2)
     rest = xp.clip(exponent - half, -_NOTHING / 2, _NOTHING / 2)
     return X * 2.0**half * 2.0**rest

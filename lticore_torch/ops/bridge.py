@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -12,6 +12,13 @@ import torch
 from torch import Tensor
 
 from lticore.errors import ArrayLibraryError
+from lticore.internal import products_by
+
+#: Kind of device → the memory of its tensors as arrays.
+ARRAYS: dict[str, Callable[[Tensor], Any]] = {
+    "cpu": Tensor.numpy,
+    "cuda": lambda tensor: _cupy().from_dlpack(tensor),
+}
 
 
 def to_array(tensor: Tensor) -> Any:
@@ -22,15 +29,12 @@ def to_array(tensor: Tensor) -> Any:
     ArrayLibraryError
         For CUDA tensors without CuPy, and for other devices.
     """
-    tensor = tensor.detach().resolve_conj().resolve_neg()
-    if tensor.device.type == "cpu":
-        return tensor.numpy()
-    if tensor.device.type == "cuda":
-        return _cupy().from_dlpack(tensor)
-    raise ArrayLibraryError(
-        f"tensors on device '{tensor.device}' have no array library for lticore: move the model "
-        "to 'cpu' or 'cuda'"
-    )
+    if tensor.device.type not in ARRAYS:
+        raise ArrayLibraryError(
+            f"tensors on device '{tensor.device}' have no array library for lticore: move the "
+            "model to 'cpu' or 'cuda'"
+        )
+    return ARRAYS[tensor.device.type](tensor.detach().resolve_conj().resolve_neg())
 
 
 def has_arrays(device: torch.device) -> bool:
@@ -55,8 +59,8 @@ def to_tensor(array: Any) -> Tensor:
 
 @contextmanager
 def current_stream(device: torch.device) -> Iterator[None]:
-    """CuPy work inside runs on torch's current stream of ``device`` and in torch's memory, so that
-    CUDA graphs can be captured; nothing on the CPU."""
+    """CuPy work inside runs on torch's current stream of ``device``, in torch's memory and with
+    torch's products of matrices, so that CUDA graphs can be captured; nothing on the CPU."""
     if device.type != "cuda":
         yield
         return
@@ -65,8 +69,14 @@ def current_stream(device: torch.device) -> Iterator[None]:
         cuda.Device(device.index),
         cuda.ExternalStream(stream.cuda_stream),
         cuda.using_allocator(_torch_memory().malloc),
+        products_by(product_by_torch),
     ):
         yield
+
+
+def product_by_torch(X: Any, Y: Any) -> Any:
+    """X Y of arrays of CuPy."""
+    return _cupy().from_dlpack(torch.matmul(to_tensor(X), to_tensor(Y)))
 
 
 @cache

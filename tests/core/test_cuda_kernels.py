@@ -12,7 +12,10 @@ from lticore.equations.recurrence import (
     linear_recurrence_reference,
     time_varying_recurrence_reference,
 )
+from lticore.hankel.gradients import rotation_products_reference
 from lticore.kernels import cpu_recurrence
+from lticore.matrices.factors import hermitian_part_reference
+from lticore.matrices.geometric_mean import polar_steps_reference
 
 DTYPES = (np.float32, np.float64, np.complex64, np.complex128)
 
@@ -276,6 +279,32 @@ def test_rotation_stein(gpu, a, b, batch):
     )
     assert found.shape == expected.shape
     assert_close(found, expected, digits_lost=1e3)
+
+
+@pytest.mark.parametrize("batch", [(), (2, 3), (0,)])
+@pytest.mark.parametrize(("pairs", "reals"), [(3, 0), (0, 4), (2, 1), (140, 3)])
+def test_rotation_products(gpu, pairs, reals, batch):
+    rng = np.random.default_rng(12)
+    n = 2 * pairs + reals
+    X, P = (hermitian_part_reference(rng.standard_normal((*batch, n, n))) for _ in range(2))
+    radius, angle = rng.uniform(0, 1, (*batch, pairs)), rng.uniform(-3, 3, (*batch, pairs))
+    arguments = radius, angle, rng.uniform(-1, 1, (*batch, reals)), X, P
+    for x, y in zip(
+        gpu.rotation_products(*arguments), rotation_products_reference(*arguments), strict=True
+    ):
+        assert_close(x, y, digits_lost=100)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.complex128])
+@pytest.mark.parametrize(("n", "batch"), [(1, ()), (33, (2, 2)), (5, (0,)), (0, (2,))])
+def test_polar_steps(gpu, n, batch, dtype):
+    rng = np.random.default_rng(13)
+    roots = [random_array(rng, (*batch, n, n), dtype) for _ in range(2)]
+    X, Y = (R @ R.conj().swapaxes(-1, -2) / max(1, 9 * n) for R in roots)
+    steps = ((2.0, -1.5, 0.5), (1.5, -0.7, 0.2))
+    for x, y in zip(gpu.polar_steps(X, Y, steps), polar_steps_reference(X, Y, steps), strict=True):
+        assert_close(x, y, digits_lost=1e3)
+    assert_close(gpu.hermitian_part(roots[0]), hermitian_part_reference(roots[0]), digits_lost=1)
 
 
 @pytest.mark.parametrize("m", [1, 3])

@@ -12,6 +12,8 @@ from lticore.equations.recurrence import (
     recurrence_adjoint_reference,
     time_varying_recurrence_reference,
 )
+from lticore.hankel.gradients import rotation_products_reference
+from lticore.matrices.factors import hermitian_part_reference
 
 
 def small_tiles(gpu, strips):
@@ -52,7 +54,21 @@ def stein(gpu):
     yield gpu.rotation_stein(*poles, Q), rotation_stein_reference(*poles, Q)
 
 
+def gradient(gpu):
+    gpu._PRODUCT_THREADS = 16
+    rng = np.random.default_rng(3)
+    X, P = (R + R.swapaxes(-1, -2) for R in rng.standard_normal((2, 2, 43, 43)))
+    poles = rng.uniform(0, 1, (2, 20)), rng.uniform(0, 3, (2, 20)), rng.uniform(-1, 1, (2, 3))
+    yield from zip(
+        gpu.rotation_products(*poles, X, P),
+        rotation_products_reference(*poles, X, P),
+        strict=True,
+    )
+    yield gpu.hermitian_part(X + 1j * P), hermitian_part_reference(X + 1j * P)
+
+
 RUNS = {
+    "gradient": gradient,
     "in-one-block": lambda gpu: recurrence(gpu, strips=0),
     "shared": recurrence,
     "varying": lambda gpu: recurrence(gpu, varying=True),
@@ -133,6 +149,12 @@ RACES = {
         "i = block * THREADS + threadIdx.x; i < n; i += blocks * THREADS) {",
         "i = threadIdx.x; i < n; i += THREADS) {",
     ),
+    "sums of the block before": (
+        "gradient",
+        "    __syncthreads();\n    shared[threadIdx.x] = mine;",
+        "    shared[threadIdx.x] = mine;",
+    ),
+    "sums halved too soon": ("gradient", BARRIER, "\n"),
     "all threads take all columns": (
         "stein",
         "long long j = threadIdx.x; j < l; j += blockDim.x",
@@ -181,6 +203,7 @@ STRAYS = {
         "i < n; i += blocks * THREADS) {",
         "i <= n; i += blocks * THREADS) {",
     ),
+    "products of a mode too many": ("gradient", "k < modes; k +=", "k <= modes; k +="),
     "a column too many": ("stein", "j < l; j += blockDim.x", "j <= l; j += blockDim.x"),
     "a mode too many": ("stein", "j < modes_b; j += blockDim.x", "j <= modes_b; j += blockDim.x"),
 }

@@ -11,7 +11,10 @@ from oracles import (
     dense,
     difference,
     fine_grid,
+    gramian_by_mpmath,
+    gramian_rounding,
     peak_gain_on_grid,
+    repeated_pairs,
     squared_norm_rounding,
 )
 from strategies import MILD_SPECTRA, STRUCTURES, build_system, seeds, systems
@@ -31,6 +34,27 @@ def test_h2_norm_is_the_sum_over_the_impulse_response(sys):
     P = np.linalg.norm(lti.controllability_gramian(sys), axis=(-2, -1))
     size = P * np.linalg.norm(sys.C, axis=(-2, -1)) ** 2 + expected**2
     assert np.all(np.abs(lti.h2_norm(sys) ** 2 - expected**2) <= 1e4 * EPS * size)
+
+
+@pytest.mark.parametrize("case", ["large", "small"])
+def test_h2_norms_of_companion_forms_whose_signs_cancel(case):
+    """tr C P Cᵀ from states in units of their own, in which all of P is right to the rounding of
+    the states given: |A| has cycles that A does not have."""
+    if case == "large":
+        A, B, C = repeated_pairs(20), np.eye(40)[:, :1], np.ones((1, 40))
+    else:
+        A = np.eye(4, k=-1)
+        A[0] = 1.1570773839890143, -0.33470701813471515, -1.86e-17, 0.0
+        B = np.array([[0.0, 0.0], [-0.91, -1.6], [2.0, -0.11], [0.0, 0.0]])
+        C = np.array([[0.86, 0.0, -1.0, -0.12], [-0.84, 0.0, -0.59, 0.42], [0.72, 0.0, 0.1, -1.3]])
+    P = gramian_by_mpmath(A, B)
+    exact = np.sqrt(np.trace(C @ P @ C.T))
+    allowed = gramian_rounding(A) * np.sum((np.abs(C) @ np.sqrt(np.diag(P))) ** 2) / exact
+    sys = lti.LTI(A, B, C)
+    assert abs(lti.h2_norm(sys) - exact) <= allowed
+    # Half of the system is left.
+    half = lti.LTI(A, B / 2, C)
+    assert lti.h2_error(sys, half) == pytest.approx(exact / 2, rel=0, abs=2 * allowed)
 
 
 @given(sys=systems(), horizon=st.integers(1, 12))

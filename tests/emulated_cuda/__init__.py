@@ -188,7 +188,9 @@ def load(folder, compiler=compiler, change=("", "")):
     cupy.__dict__.update(vars(np))
     cupy.RawKernel, cupy.RawModule = object, compiler(folder, change)
     cupy.empty, cupy.empty_like = empty, lambda x: empty(x.shape, x.dtype)
-    spec = importlib.util.spec_from_file_location("emulated_gpu", KERNELS / "gpu.py")
+    spec = importlib.util.spec_from_file_location(
+        "lticore.kernels.emulated_gpu", KERNELS / "gpu.py"
+    )
     module = importlib.util.module_from_spec(spec)
     with mock.patch.dict(sys.modules, cupy=cupy):
         spec.loader.exec_module(module)

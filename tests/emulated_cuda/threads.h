@@ -37,7 +37,7 @@ extern "C" void __tsan_volatile_read4(void* flag)
 }
 
 namespace emulation {
-const unsigned int WARP = 32, VARIABLES = 8, BYTES = 1 << 14;
+const unsigned int WARP = 32, VARIABLES = 8, BYTES = 1 << 15;
 struct Block {
     pthread_barrier_t barrier;
     std::vector<pthread_barrier_t> warps;

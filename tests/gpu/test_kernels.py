@@ -8,12 +8,19 @@ from lticore.equations.cauchy import cauchy_factor_reference
 from lticore.equations.modal import diagonal_stein_reference, rotation_stein_reference
 from lticore.equations.recurrence import (
     linear_recurrence_reference,
+    recurrence_adjoint_reference,
     time_varying_recurrence_reference,
 )
 
 pytestmark = pytest.mark.gpu
 
 DTYPES = (np.float32, np.float64, np.complex64, np.complex128)
+
+
+@pytest.fixture
+def cupy(real_cupy):
+    """On devices only: tests/core/test_cuda_kernels.py has the same without one."""
+    return real_cupy
 
 
 @pytest.fixture
@@ -24,10 +31,9 @@ def run(cupy):
         given = [cupy.asarray(x) if isinstance(x, np.ndarray) else x for x in arguments]
         copies = [x.copy() if isinstance(x, cupy.ndarray) else x for x in given]
         result = kernels.find(reference, given[0])(*given)
-        assert isinstance(result, cupy.ndarray)
         for x, copy in zip(given, copies, strict=True):
             assert not isinstance(x, cupy.ndarray) or bool((x == copy).all())
-        return result.get()
+        return tuple(x.get() for x in result) if isinstance(result, tuple) else result.get()
 
     return run
 
@@ -81,6 +87,19 @@ def test_recurrences(run, batch, length, n, dtype, reverse):
     varying = np.broadcast_to(poles[..., None, :], inputs.shape)
     found = run(time_varying_recurrence_reference, varying, inputs, initial, reverse)
     assert relative_error(found, expected) <= tolerance
+
+
+@pytest.mark.parametrize("varying", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("length", "lanes"), [(784, 128), (5000, 33), (100, 17_000)])
+def test_adjoints(run, length, lanes, dtype, varying):
+    rng = np.random.default_rng(8)
+    g, states = (random_array(rng, (2, length, lanes), dtype) for _ in range(2))
+    poles = poles_on_the_circle(rng, (2, length if varying else 1, lanes), dtype)
+    arguments = poles, g, states, states[:, 0], False
+    expected = kernels.find(recurrence_adjoint_reference, g)(*arguments)
+    for found, x in zip(run(recurrence_adjoint_reference, *arguments), expected, strict=True):
+        assert relative_error(found, x) <= 1e4 * np.finfo(dtype).eps
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

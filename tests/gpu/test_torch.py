@@ -2,10 +2,8 @@
 
 import pytest
 
-pytestmark = pytest.mark.gpu
 
-
-def test_model_on_the_device(cupy):
+def test_model_on_the_device(device):
     torch = pytest.importorskip("torch")
     from lticore_torch import (
         SequenceClassifier,
@@ -21,20 +19,22 @@ def test_model_on_the_device(cupy):
     gradient = model.blocks[0].ssm.B.grad.clone()
     _, report = compress(model, ratio=0.5)
     model.zero_grad()
-    model.cuda()
+    with device() as place:
+        model.to(place)
 
-    value = hankel_sum(model)
-    value.backward()
-    assert value.device.type == "cuda"
-    assert value.item() == pytest.approx(expected.item(), rel=1e-6)
-    torch.testing.assert_close(model.blocks[0].ssm.B.grad.cpu(), gradient, rtol=1e-4, atol=1e-6)
-    small, on_device = compress(model, ratio=0.5)
-    assert on_device.orders == report.orders
-    assert next(small.parameters()).device.type == "cuda"
-    assert small(torch.randn(2, 8, 1, device="cuda")).device.type == "cuda"
+        value = hankel_sum(model)
+        value.backward()
+        assert value.device.type == place
+        assert value.item() == pytest.approx(expected.item(), rel=1e-6)
+        torch.testing.assert_close(model.blocks[0].ssm.B.grad.cpu(), gradient, rtol=1e-4, atol=1e-6)
+        small, on_device = compress(model, ratio=0.5)
+        assert on_device.orders == report.orders
+        assert next(small.parameters()).device.type == place
+        assert small(torch.randn(2, 8, 1, device=place)).device.type == place
 
 
-def test_regulariser_in_a_cuda_graph(cupy):
+@pytest.mark.gpu
+def test_regulariser_in_a_cuda_graph(real_cupy):
     """Captured once, replayed with other parameters: the gradient is that of the new ones."""
     torch = pytest.importorskip("torch")
     from lticore_torch import SequenceClassifier, SequenceClassifierConfig, hankel_sum
@@ -68,7 +68,8 @@ def test_regulariser_in_a_cuda_graph(cupy):
         torch.testing.assert_close(g, h, rtol=1e-4, atol=1e-6)
 
 
-def test_regulariser_runs_on_the_current_stream(cupy):
+@pytest.mark.gpu
+def test_regulariser_runs_on_the_current_stream(real_cupy):
     torch = pytest.importorskip("torch")
     from lticore_torch import RotationSSM, hankel_sum
 
@@ -87,7 +88,7 @@ KINDS = ("rotation", "lru", "s5", "s4d", "quadratic", "selective")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_layers_on_the_device_are_those_of_the_host(cupy, kind):
+def test_layers_on_the_device_are_those_of_the_host(device, kind):
     """Outputs, gradients, streaming and compression agree between the two."""
     torch = pytest.importorskip("torch")
     from lticore_torch import compress
@@ -96,10 +97,10 @@ def test_layers_on_the_device_are_those_of_the_host(cupy, kind):
     torch.manual_seed(0)
     layer = LAYERS[kind](6, 8)
     u = torch.randn(3, 70, 6)
-    sides = {}
-    for device in ("cpu", "cuda"):
-        layer.to(device).zero_grad()
-        x = u.to(device).requires_grad_()
+
+    def results(place):
+        layer.to(place).zero_grad()
+        x = u.to(place).requires_grad_()
         y = layer(x, reverse=True) + layer(x)
         y.square().sum().backward()
         streamed, state = [], None
@@ -109,13 +110,17 @@ def test_layers_on_the_device_are_those_of_the_host(cupy, kind):
         torch.testing.assert_close(torch.stack(streamed, 1), layer(x[:, :5]), rtol=1e-4, atol=1e-5)
         small, report = compress(layer, ratio=0.5, calibration=x.detach())
         gradients = {name: p.grad.cpu() for name, p in layer.named_parameters()}
-        sides[device] = y.detach().cpu(), x.grad.cpu(), gradients, report.orders, small(x).cpu()
-    for host, device in zip(*sides.values(), strict=True):
-        torch.testing.assert_close(device, host, rtol=1e-3, atol=1e-4)
+        return y.detach().cpu(), x.grad.cpu(), gradients, report.orders, small(x).cpu()
+
+    expected = results("cpu")
+    with device() as place:
+        found = results(place)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("keep_states", [True, False])
-def test_layers_with_and_without_their_states(cupy, keep_states):
+def test_layers_with_and_without_their_states(device, keep_states):
     torch = pytest.importorskip("torch")
     from lticore_torch import LRU
 
@@ -124,15 +129,16 @@ def test_layers_with_and_without_their_states(cupy, keep_states):
     expected = layer(u)
     expected.sum().backward()
     gradient = layer.B.grad.clone()
-    layer.cuda().zero_grad()
-    layer.keep_states = keep_states
-    found = layer(u.cuda())
-    found.sum().backward()
-    torch.testing.assert_close(found.cpu(), expected, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(layer.B.grad.cpu(), gradient, rtol=1e-3, atol=1e-4)
+    with device() as place:
+        layer.to(place).zero_grad()
+        layer.keep_states = keep_states
+        found = layer(u.to(place))
+        found.sum().backward()
+        torch.testing.assert_close(found.cpu(), expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(layer.B.grad.cpu(), gradient, rtol=1e-3, atol=1e-4)
 
 
-def test_reduction_in_training_on_the_device(cupy):
+def test_reduction_in_training_on_the_device(device):
     torch = pytest.importorskip("torch")
     from lticore_torch import (
         InTrainingCompressor,
@@ -142,15 +148,16 @@ def test_reduction_in_training_on_the_device(cupy):
 
     torch.manual_seed(0)
     config = SequenceClassifierConfig(1, 3, features=6, order=16, depth=2, layer="lru")
-    model = SequenceClassifier(config).cuda()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    compressor = InTrainingCompressor(model, optimizer, fraction=0.5, steps=[2])
-    x = torch.randn(8, 40, 1, device="cuda")
-    for _ in range(4):
-        optimizer.zero_grad()
-        model(x).square().sum().backward()
-        optimizer.step()
-        compressor.step()
-    assert [block.ssm.order for block in model.blocks] == [8, 8]
-    assert all(p.device.type == "cuda" for p in model.parameters())
-    assert all(p.isfinite().all() for p in model.parameters())
+    with device() as place:
+        model = SequenceClassifier(config).to(place)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        compressor = InTrainingCompressor(model, optimizer, fraction=0.5, steps=[2])
+        x = torch.randn(8, 40, 1, device=place)
+        for _ in range(4):
+            optimizer.zero_grad()
+            model(x).square().sum().backward()
+            optimizer.step()
+            compressor.step()
+        assert [block.ssm.order for block in model.blocks] == [8, 8]
+        assert all(p.device.type == place for p in model.parameters())
+        assert all(p.isfinite().all() for p in model.parameters())

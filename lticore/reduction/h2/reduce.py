@@ -15,6 +15,7 @@ from ...equations.stability import HORIZON, offering, require_stable
 from ...errors import ArgumentError, ArrayLibraryError, ShapeError, warn_precision
 from ...systems.doors import LinearLike, SystemLike, as_system
 from ...systems.lti import LTI, replaced
+from ...systems.on_host import computed_on_host
 from ...systems.quadratic import QuadraticOutputLTI, System, dense_forms, linear_part, mapped
 from ...systems.signals import in_signals, scaled, unit_outputs
 from ..balanced import truncate, warn_if_lowered
@@ -68,6 +69,7 @@ def h2_reduction(
     seed: int = 0,
 ) -> Reduction[QuadraticOutputLTI[Array], Array]: ...
 @offering(HORIZON)
+@computed_on_host
 def h2_reduction(
     sys: SystemLike,
     order: int,

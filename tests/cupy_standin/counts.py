@@ -1,0 +1,43 @@
+"""What the device is asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import contextmanager
+
+
+class Device:
+    """Launches by name, times that the host waits by their reason, and bytes that go each way.
+
+    While a graph is captured the host cannot wait, and CuPy's matrix products raise (14.2).
+    """
+
+    def __init__(self):
+        self.reset()
+        self.capturing = False
+
+    def reset(self):
+        self.launches, self.waits = Counter(), Counter()
+        self.bytes_to_device = self.bytes_to_host = 0
+
+    def launch(self, name, times=1):
+        if self.capturing and name in {"matmul", "dot", "tensordot", "einsum"}:
+            raise RuntimeError("cublasSetStream while a graph is captured")
+        self.launches[name] += times
+
+    def wait(self, name, size=0):
+        if self.capturing:
+            raise RuntimeError(f"{name}: cudaErrorStreamCaptureUnsupported")
+        self.waits[name] += 1
+        self.bytes_to_host += size
+
+    @contextmanager
+    def capture(self):
+        self.capturing = True
+        try:
+            yield
+        finally:
+            self.capturing = False
+
+
+DEVICE = Device()
