@@ -91,10 +91,23 @@ def response(sys):
     return lti.impulse_response(sys, 9)
 
 
+def left_of_axis(xp, A):
+    """A − 2 I, of the same kind."""
+    if isinstance(A, lti.Diagonal):
+        return lti.Diagonal(A.poles - 2)
+    if isinstance(A, lti.Rotation):
+        c, s = A.entries
+        return lti.Oscillation(2 - c, s, A.real_poles - 2)
+    return A - 2 * xp.eye(A.shape[-1], dtype=A.dtype)
+
+
 #: name → f(xp, sys); factors and coordinates that are not unique enter through what is.
 CALLS = {
     "solve_stein": lambda xp, sys: lti.solve_stein(sys.A, right_side(xp, sys)),
     "solve_stein(horizon)": lambda xp, sys: lti.solve_stein(sys.A, right_side(xp, sys), horizon=9),
+    "solve_lyapunov": lambda xp, sys: lti.solve_lyapunov(
+        left_of_axis(xp, sys.A), right_side(xp, sys)
+    ),
     "controllability_gramian": lambda xp, sys: lti.controllability_gramian(sys),
     "observability_gramian": lambda xp, sys: lti.observability_gramian(sys),
     "observability_gramian(horizon)": lambda xp, sys: lti.observability_gramian(sys, horizon=7),
