@@ -9,21 +9,35 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays.checks import check_array, check_real, is_single, to_double
-from ..arrays.linalg import adjoint
-from ..arrays.namespaces import Array, is_numpy, namespace
+from ..arrays.checks import check_array, check_real, is_complex, is_single, to_double
+from ..arrays.linalg import adjoint, as_complex, complex_of
+from ..arrays.namespaces import Array, holds, is_numpy, namespace
 from ..equations.exponential import exponential
 from ..errors import ArgumentError, ArrayLibraryError, SingularEquationError
 from ..matrices.balance import rescaled, state_units
+from ..systems.blocks import PairBlocks
 from ..systems.diagonal import Diagonal
+from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double, in_single
+from ..systems.modes import signals_in_modes
 from ..systems.on_host import computed_on_host
+from ..systems.pairs import complex_columns, complex_rows, real_columns, real_rows
+from ..systems.polar import phase
+from ..systems.rotation import Rotation
 from ..systems.signals import scaled, unit_signals
+from ..systems.structure import StateMatrix, Structure
 
 
 @overload
 def discretize(
-    A: Diagonal[np.ndarray] | ArrayLike,
+    A: LinearLike[Array],
+    *,
+    step: float | Array = 1.0,
+    method: Literal["zoh", "bilinear"] = "zoh",
+) -> LTI[Array]: ...
+@overload
+def discretize(
+    A: Structure[np.ndarray] | ArrayLike,
     B: ArrayLike,
     C: ArrayLike,
     D: ArrayLike | None = None,
@@ -34,7 +48,7 @@ def discretize(
 ) -> LTI[np.ndarray]: ...
 @overload
 def discretize(
-    A: Diagonal[Array] | Array,
+    A: StateMatrix[Array],
     B: Array,
     C: Array,
     D: Array | complex | None = None,
@@ -46,15 +60,15 @@ def discretize(
 @computed_on_host
 def discretize(
     A: Any,
-    B: Any,
-    C: Any,
+    B: Any = None,
+    C: Any = None,
     D: Any = None,
     step: Any = 1.0,
     method: Literal["zoh", "bilinear"] = "zoh",
     *,
     E: Any = None,
 ) -> LTI:
-    """Sample the continuous-time system E ẋ = A x + B u, y = C x + D u.
+    """Sample the continuous-time system E ẋ = A x + B u, y = C x + D u, or ``discretize(sys)``.
 
         zoh:       x_{k+1} = e^{AΔ} x_k + (∫_0^Δ e^{At} dt) B u_k        (u held between samples)
         bilinear:  s = (2/Δ)(z − 1)/(z + 1), Tustin, as in SciPy: with M = (I − AΔ/2)⁻¹
@@ -64,8 +78,9 @@ def discretize(
 
     Parameters
     ----------
-    A : Diagonal, or (..., n, n) array of the continuous system
-    B, C, D : as for `LTI`
+    A : Diagonal, Oscillation or (..., n, n) array of the continuous system, or that system: an
+        `LTI` with dt = 0, one of python-control or SciPy, a tuple (A, B, C, D, 0)
+    B, C, D : as for `LTI`; left out for a system
     step : float or (...) array
         Sampling time Δ > 0, in the time unit of A; one per batch entry when an array.
     method : "zoh" or "bilinear"
@@ -74,20 +89,21 @@ def discretize(
 
     Returns
     -------
-    LTI with A diagonal for `Diagonal`, else dense; in the precision of the input. Its dt is the
-    step, True when there are several.
+    LTI with A diagonal for `Diagonal`, a `Rotation` for `Oscillation`, else dense; in the precision
+    of the input. Its dt is the step, True when there are several.
 
-    Accuracy: (e^{λΔ} − 1)/λ is formed without cancellation for poles near 0. Dense, entry by entry
+    Accuracy: (e^{λΔ} − 1)/λ is formed without cancellation for poles near 0, and 1 − |e^{λΔ}| of an
+    `Oscillation` to the last digit of the radius. Dense, entry by entry
     and so in any units of the states: zoh to some n 2.2e-16 (1 + ‖A‖Δ) of e^{|A|Δ} and of
     ∫ e^{|A|t} dt |B|, bilinear of |M||M⁻¹| times the sizes of the result.
 
-    Cost: O(n (m + p)) diagonal; O(n³) dense (zoh, NumPy only: twenty products, and one or two
+    Cost: O(n (m + p)) structured; O(n³) dense (zoh, NumPy only: twenty products, and one or two
     for each doubling of a step below 1/‖A‖).
 
     Raises
     ------
     ArgumentError
-        For a step that is not positive, or an unknown method.
+        For a step that is not positive, an unknown method, and a system in discrete time.
     SingularEquationError
         When E is singular, or a pole sits at 2/Δ (bilinear).
     ArrayLibraryError
@@ -98,19 +114,33 @@ def discretize(
     """
     if method not in ("zoh", "bilinear"):
         raise ArgumentError(f"method={method!r} is not 'zoh' or 'bilinear'")
-    # LTI validates and promotes; only its dynamics are continuous for the moment.
-    given = LTI(A, B, C, D)
+    given = _given(A, B, C, D)
     if E is not None:
         given = _fold_descriptor(given, E)
     single, sys = is_single(given.B), in_double(given)
     delta = check_step(step, sys.B)
     sys = replace(sys, dt=float(delta) if delta.ndim == 0 else True)
-    if isinstance(sys.A, Diagonal):
+    if isinstance(sys.A, PairBlocks):
+        sampled = _sampled_blocks(sys, delta, method)
+    elif isinstance(sys.A, Diagonal):
         sampled = (_zoh_diagonal if method == "zoh" else _bilinear_diagonal)(sys, delta)
     else:
         sample = _zoh_dense if method == "zoh" else _bilinear_dense
         sampled = _sampled_dense(sys.to_dense(), delta, sample)
     return in_single(sampled) if single else sampled
+
+
+def _given(A: Any, B: Any, C: Any, D: Any) -> LTI:
+    """The system, whose dt says nothing for the moment."""
+    if B is not None or C is not None:
+        return LTI(A, B, C, D)
+    sys = as_linear(A, continuous=True)
+    if not sys.is_continuous:
+        raise ArgumentError(
+            f"{sys!r} is in discrete time already (dt = {sys.dt}): only systems with dt = 0 are "
+            "sampled"
+        )
+    return sys
 
 
 def check_step(step: float | Array, like: Array) -> Array:
@@ -194,6 +224,38 @@ def _zoh_dense(sys: LTI[Array], delta: Array) -> LTI[Array]:
     for index in np.ndindex(A.shape[:-2]):
         A[index], B[index] = exponential(A[index], B[index])
     return replace(sys, A=A, B=B)
+
+
+def _sampled_blocks(sys: LTI[Array], delta: Array, method: str) -> LTI[Array]:
+    """Each block as the complex number that it multiplies by."""
+    A: Any = sys.A
+    if is_complex(sys.B):
+        B, C = signals_in_modes(A, sys.B, sys.C)
+        modal = replace(sys, A=Diagonal(A.mode_poles), B=B, C=C)
+        return (_zoh_diagonal if method == "zoh" else _bilinear_diagonal)(modal, delta)
+    (c, s), r, q = A.entries, A.real_poles, A.blocks
+    xp, step = namespace(c), delta[..., None]
+    poles = xp.concat([complex_of(c, -s), as_complex(r)], axis=-1)
+    into, out = xp.ones_like(poles), xp.ones_like(poles)
+    if method == "zoh":
+        _, into = held_inputs(poles, step)
+        sampled = Rotation(xp.exp(c * step), s * step, xp.exp(r * step))
+    else:
+        half = poles * step / 2
+        gap = 1 - half
+        if not holds(gap != 0):
+            raise SingularEquationError(_AT_POLE)
+        into, out, moved = step / gap, 1 / gap, (1 + half) / gap
+        # |1 + h|² = |1 − h|² + 4 Re h: next to the circle no digit of the distance is lost.
+        square = 1 + 4 * xp.real(half[..., :q]) / xp.abs(gap[..., :q]) ** 2
+        radius = xp.sqrt(xp.where(square > 0, square, xp.zeros_like(square)))
+        sampled = Rotation(radius, -phase(moved[..., :q]), xp.real(moved[..., q:]))
+    b, c_modes = complex_rows(sys.B, q) * into[..., None], complex_columns(sys.C, q)
+    c_modes = c_modes * out[..., None, :]
+    B = xp.concat([real_rows(b[..., :q, :]), xp.real(b[..., q:, :])], axis=-2)
+    C = xp.concat([real_columns(c_modes[..., :q]), xp.real(c_modes[..., q:])], axis=-1)
+    feedthrough = sys.D if method == "zoh" else _bilinear_feedthrough(sys, B)
+    return replace(sys, A=sampled, B=B, C=C, D=feedthrough)
 
 
 def _bilinear_dense(sys: LTI[Array], delta: Array) -> LTI[Array]:

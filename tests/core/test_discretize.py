@@ -279,3 +279,52 @@ def test_signals_as_large_and_small_as_numbers_go(method, structured):
     sys = lti.discretize(A, B, C, None, 1e10, method)
     np.testing.assert_allclose(sys.B / 1e300, plain.B, rtol=10 * EPS)
     np.testing.assert_allclose(sys.C * 1e270, plain.C, rtol=10 * EPS)
+
+
+@pytest.mark.parametrize("complex_", [False, True])
+@pytest.mark.parametrize("method", METHODS)
+def test_oscillations_become_rotations(method, complex_):
+    """Beside the dense matrix, in batches, with a step for each."""
+    rng = np.random.default_rng(7)
+    A = lti.Oscillation(
+        rng.uniform(0.1, 3, (2, 3)), rng.uniform(0, 9, (2, 3)), -rng.uniform(0.1, 3, (2, 1))
+    )
+    B, C = rng.standard_normal((2, 7, 2)), rng.standard_normal((2, 3, 7))
+    B = B + 1j if complex_ else B
+    sys = lti.LTI(A, B, C, rng.standard_normal((3, 2)), dt=0)
+    steps = np.array([0.1, 0.7])
+    sampled = lti.discretize(sys, step=steps, method=method)
+    assert isinstance(sampled.A, lti.Diagonal if complex_ else lti.Rotation)
+    dense = lti.discretize(A.to_dense(), B, C, sys.D, steps, method)
+    np.testing.assert_allclose(
+        lti.impulse_response(sampled, 20), lti.impulse_response(dense, 20), rtol=0, atol=1e-13
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_radii_of_weakly_damped_oscillations(method):
+    """1 − ρ beside a decay of 1e-12: to the last digit of ρ."""
+    for frequency in (0.5, 3.0, 300.0):
+        sys = lti.LTI(lti.Oscillation([1e-12], [frequency]), np.ones((2, 1)), np.ones((1, 2)), dt=0)
+        radius = lti.discretize(sys, step=2.0, method=method).A.radius[0]
+        with mpmath.workdps(40):
+            decay, rate = mpmath.mpf(1e-12), mpmath.mpf(frequency)
+            if method == "zoh":
+                exact = mpmath.exp(-2 * decay)
+            else:
+                h = mpmath.mpc(-decay, rate)
+                exact = abs((1 + h) / (1 - h))
+            assert abs(radius - float(exact)) <= EPS
+
+
+def test_systems_are_sampled():
+    A, B, C, D = continuous(np.random.default_rng(8))
+    expected = lti.discretize(A, B, C, D, 0.25)
+    systems = [lti.LTI(A, B, C, D, dt=0), (A, B, C, D, 0), scipy.signal.lti(A, B, C, D)]
+    for sys in systems:
+        sampled = lti.discretize(sys, step=0.25)
+        assert sampled.dt == 0.25
+        np.testing.assert_array_equal(sampled.A, expected.A)
+        np.testing.assert_array_equal(sampled.B, expected.B)
+    with pytest.raises(lti.ArgumentError, match="in discrete time already"):
+        lti.discretize(expected, step=0.25)
