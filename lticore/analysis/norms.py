@@ -71,6 +71,8 @@ def hankel_norm(sys: LinearLike[Array]) -> Array:
     """Largest Hankel singular value σ_1, one per batch entry.
 
     Cost and errors as for :func:`lticore.hankel_singular_values`.
+
+    CuPy: computed on the host, see docs/cupy.md.
     """
     return pad_values(hankel_singular_values(sys), 1)[..., 0]
 
@@ -92,6 +94,8 @@ def h2_norm(sys: SystemLike[Array], *, horizon: int | None = None) -> Array:
         Count the lags k = 1 … T only (and D).
 
     Cost: O(n² (m + p)) structured, O(n³) dense.
+
+    CuPy: on the device; the host waits once, for dense A more often (docs/cupy.md).
 
     Raises
     ------
@@ -138,6 +142,8 @@ def h2_error(
     Cost: O(n r (m + p)) for the mixed term when both are structured, O(n³ + r³) otherwise.
     Quadratic outputs add O(p n r (n + r)), or O(p n c r) for factors of rank c.
 
+    CuPy: on the device; the host waits once, for dense A more often (docs/cupy.md).
+
     Raises
     ------
     UnstableSystemError
@@ -175,6 +181,8 @@ def output_shift(sys: SystemLike[Array], reduced: SystemLike[Array]) -> Array:
     (..., p) real array; zero for two linear systems.
 
     Cost: O(n² (m + p)) structured, O(n³) dense.
+
+    CuPy: on the device; the host waits once, for dense A more often (docs/cupy.md).
 
     Raises
     ------

@@ -105,6 +105,8 @@ def controllability_gramian(sys: SystemLike[Array], *, horizon: int | None = Non
     Cost: O(n² m) structured, O(n³) dense, with log2 T steps of products and a QR factorisation over
     a horizon T.
 
+    CuPy: on the device; the host waits once, for dense A more often (docs/cupy.md).
+
     Raises
     ------
     UnstableSystemError
@@ -131,6 +133,8 @@ def observability_gramian(sys: SystemLike[Array], *, horizon: int | None = None)
     horizon (Benner, Goyal & Pontes Duff, IEEE TAC 67, 2022).
 
     Shapes, conditions, accuracy, cost, errors as for :func:`controllability_gramian`.
+
+    CuPy: on the device; the host waits once, for dense A more often (docs/cupy.md).
     """
     sys = as_system(sys)
     (Q,) = double_gramians(sys, horizon, which="Q")
@@ -170,6 +174,8 @@ def gramian_factors(
 
     Cost: O(n r (m + p + r)) time and O(n (m + p + r)) memory without the Gramians; O(n² (m + p))
     for structured Gramians and O(n r²) for their factors otherwise; dense O(n³).
+
+    CuPy: computed on the host, but for the factors of many states; see docs/cupy.md.
 
     Raises
     ------
