@@ -13,7 +13,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 ONE_THREAD = OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-kernels test-oldest test-gpu gpu-check gpu-wheels soak mutants long-runs long-runs-status lint format bench bench-peers bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-warnings bench-gpu clean
+.PHONY: help setup demo test test-slow test-kernels test-oldest test-gpu gpu-check gpu-registers gpu-wheels soak mutants long-runs long-runs-status lint format bench bench-peers bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-warnings bench-gpu clean
 
 help:  ## List all targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ test-gpu:  ## Run the tests that need a CUDA device; fails without one
 
 gpu-check:  ## Ask a CUDA device all there is to ask in 8 minutes, one stage after another, into gpu-check
 	$(GPU_PYTHON) tests/gpu_check.py $(STAGES)
+
+gpu-registers:  ## Registers and spills of the CUDA kernels as ptxas has them, into benchmarks/results
+	$(GPU_PYTHON) tests/gpu_registers.py
 
 gpu-wheels:  ## What gpu-check needs and a bare CUDA machine has not, into .wheels
 	$(GPU_PYTHON) -m pip download --quiet --no-deps --only-binary :all: --dest .wheels \

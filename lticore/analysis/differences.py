@@ -20,6 +20,8 @@ def hinf_error(sys: LinearLike[Array], reduced: LinearLike[Array]) -> Array:
     accuracy, but warnings of rounding compare with the gains of both systems, not of the
     difference, which may be as small as rounding.
 
+    CuPy: computed on the host, see docs/cupy.md.
+
     Raises
     ------
     ShapeError
@@ -40,6 +42,8 @@ def hankel_error(sys: LinearLike[Array], reduced: LinearLike[Array]) -> Array:
 
     Accuracy: about 1e-8 of the Hankel norms of both, since the difference is formed with the
     states of both. Cost, conditions and errors are those of :func:`lticore.hankel_norm`.
+
+    CuPy: computed on the host, see docs/cupy.md.
 
     Raises
     ------

@@ -72,6 +72,8 @@ def hinf_norm(sys: LinearLike[Array], *, rtol: float = 1e-8) -> Array:
 
     Cost: a few QZ decompositions of order 2n + m + p, mostly two: O(n³).
 
+    CuPy: computed on the host, see docs/cupy.md.
+
     Raises
     ------
     UnstableSystemError, ArgumentError, ArrayLibraryError

@@ -80,6 +80,8 @@ def hankel_norm(sys: LinearLike[Array]) -> Array:
     """Largest Hankel singular value σ_1, one per batch entry.
 
     Cost and errors as for :func:`lticore.hankel_singular_values`.
+
+    CuPy: computed on the host, see docs/cupy.md.
     """
     return pad_values(hankel_singular_values(sys), 1)[..., 0]
 
@@ -101,6 +103,8 @@ def h2_norm(sys: SystemLike[Array], *, horizon: float | None = None) -> Array:
         Count the lags k = 1 … T only (and D).
 
     Cost: O(n² (m + p)) structured, O(n³) dense.
+
+    CuPy: on the device; the host waits once, for dense A more often (docs/cupy.md).
 
     Raises
     ------
@@ -149,6 +153,8 @@ def h2_error(
     Cost: O(n r (m + p)) for the mixed term when both are structured, O(n³ + r³) otherwise.
     Quadratic outputs add O(p n r (n + r)), or O(p n c r) for factors of rank c.
 
+    CuPy: on the device; the host waits once, for dense A more often (docs/cupy.md).
+
     Raises
     ------
     UnstableSystemError
@@ -187,6 +193,8 @@ def output_shift(sys: SystemLike[Array], reduced: SystemLike[Array]) -> Array:
     (..., p) real array; zero for two linear systems.
 
     Cost: O(n² (m + p)) structured, O(n³) dense.
+
+    CuPy: on the device; the host waits once, for dense A more often (docs/cupy.md).
 
     Raises
     ------

@@ -117,6 +117,8 @@ def as_array(name: str, value: Any) -> Any:
             f"{name} is a JAX array: lticore computes on NumPy and CuPy arrays. "
             "Pass numpy.asarray(array)"
         )
+    if is_cupy(value):
+        return _on_current_device(name, value)
     if array_api_compat.is_array_api_obj(value):
         return value
     try:
@@ -128,6 +130,19 @@ def as_array(name: str, value: Any) -> Any:
     if x.dtype == object and x.ndim == 0:
         raise ArrayLibraryError(f"{name} is a {type(value).__name__}, not an array of numbers")
     return _native(x)
+
+
+def _on_current_device(name: str, value: Any) -> Any:
+    """``value``, on the CUDA device on which CuPy allocates and launches."""
+    import cupy
+
+    current = cupy.cuda.Device()
+    if value.device != current:
+        raise ArrayLibraryError(
+            f"{name} lies on {value.device}, but CuPy works on {current}: call lticore inside "
+            "`with array.device:`"
+        )
+    return value
 
 
 def _native(x: np.ndarray) -> np.ndarray:
@@ -200,8 +215,13 @@ def _capturing() -> bool:
 
 
 def to_numpy(array: Any) -> np.ndarray:
-    """A NumPy copy, for messages and scalars only: the one place that leaves a device."""
+    """A NumPy copy: the one place that leaves a device."""
     if is_cupy(array):
+        if _capturing():
+            raise ArrayLibraryError(
+                "this function computes on the host, which cannot wait for a CUDA graph that is "
+                "being captured: call it outside"
+            )
         return np.asarray(array.get())
     return np.asarray(array)
 

@@ -48,6 +48,8 @@ def eigenvector_condition(sys: SystemLike[Array]) -> Array:
 
     Conditions: none. Cost: O(n³) dense.
 
+    CuPy: computed on the host, see docs/cupy.md.
+
     Raises
     ------
     ArrayLibraryError
@@ -125,6 +127,8 @@ def diagonalize(
     bound; :func:`lticore.well_conditioned` gives a nearby system with a small one.
 
     Cost: O(n³) dense; O(n (m + p)) for Rotation and Oscillation.
+
+    CuPy: computed on the host, see docs/cupy.md.
 
     Raises
     ------

@@ -100,6 +100,8 @@ def discretize(
     Cost: O(n (m + p)) structured; O(n³) dense (zoh, NumPy only: twenty products, and one or two
     for each doubling of a step below 1/‖A‖).
 
+    CuPy: computed on the host, see docs/cupy.md.
+
     Raises
     ------
     ArgumentError

@@ -90,6 +90,8 @@ def well_conditioned(
 
     Cost: about 30 eigenvalue decompositions, O(n³), per entry that is not well conditioned.
 
+    CuPy: computed on the host, see docs/cupy.md.
+
     Raises
     ------
     ArgumentError

@@ -73,6 +73,8 @@ def to_rotation(
 
     Cost: as :func:`diagonalize`.
 
+    CuPy: computed on the host, see docs/cupy.md.
+
     Raises
     ------
     NotRealError

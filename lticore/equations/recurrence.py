@@ -50,6 +50,8 @@ def linear_recurrence(
 
     Cost: O(L n), one pass over memory on NumPy, parallel over batch entries and blocks of states.
 
+    CuPy: one launch, besides that of a conversion or copy of what is not contiguous.
+
     Differentiability: the adjoint is the recurrence run the other way with conj λ.
 
     Raises

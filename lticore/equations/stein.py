@@ -107,6 +107,8 @@ def solve_stein(A: Any, Q: Any, B: Any = None, *, horizon: int | None = None) ->
     log2(36/(1 − |λ|)) steps of matrix products, for stable matrices only. With a horizon, dense
     matrices take at most 2 log2 T steps of products on any library, on NumPy in Schur form.
 
+    CuPy: on the device; by one kernel and with one wait for structured A and B.
+
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, ArgumentError

@@ -64,6 +64,8 @@ def data_gramians(
     Cost: O(L n (n + m + p)) per sequence in memory of one batch; of a dense system in L steps of
     the interpreter for all sequences of a batch together.
 
+    CuPy: on the device; the host waits for each sequence.
+
     Raises
     ------
     ArgumentError

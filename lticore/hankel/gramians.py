@@ -107,6 +107,8 @@ def controllability_gramian(sys: SystemLike[Array], *, horizon: float | None = N
     Cost: O(n² m) structured, O(n³) dense, with log2 T steps of products and a QR factorisation over
     a horizon T.
 
+    CuPy: on the device; the host waits once, for dense A more often (docs/cupy.md).
+
     Raises
     ------
     UnstableSystemError
@@ -133,6 +135,8 @@ def observability_gramian(sys: SystemLike[Array], *, horizon: float | None = Non
     horizon (Benner, Goyal & Pontes Duff, IEEE TAC 67, 2022).
 
     Shapes, conditions, accuracy, cost, errors as for :func:`controllability_gramian`.
+
+    CuPy: on the device; the host waits once, for dense A more often (docs/cupy.md).
     """
     sys = as_system(sys, continuous=True)
     (Q,) = double_gramians(sys, horizon, which="Q")
@@ -172,6 +176,8 @@ def gramian_factors(
 
     Cost: O(n r (m + p + r)) time and O(n (m + p + r)) memory without the Gramians; O(n² (m + p))
     for structured Gramians and O(n r²) for their factors otherwise; dense O(n³).
+
+    CuPy: computed on the host, but for the factors of many states; see docs/cupy.md.
 
     Raises
     ------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Generic
 
 import numpy as np
@@ -23,6 +24,7 @@ from ..equations.two_sided import SteinSolver
 from ..errors import ArgumentError, NonFiniteError, warn_precision
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
+from ..systems.on_host import computed_on_host, is_modal
 from ..systems.signals import in_best_units, scaled, size_exponent, unit_signals
 from ..systems.structure import is_structured
 from .directions import Cotangents, gramian_cotangents
@@ -56,6 +58,8 @@ def hankel_sum(
         `tail(r)`, or a pair (φ, φ') of functions of the (..., n) array of descending values.
 
     Cost and errors as for :func:`hankel_singular_values`.
+
+    CuPy: its values on the host; see docs/cupy.md.
     """
     sys, phi = as_linear(sys, continuous=True), as_spectral_function(function)
     sigma = to_double(hankel_singular_values(in_double(sys), horizon=horizon))
@@ -81,6 +85,7 @@ class LTIGradient(Generic[Array]):
 
 
 @offering(HORIZON)
+@partial(computed_on_host, unless=is_modal)
 @asked_together
 def hankel_sum_and_gradient(
     sys: LinearLike[Array],
@@ -124,6 +129,9 @@ def hankel_sum_and_gradient(
     eigendecomposition of the numerical rank (CuPy, φ = σ: 52 matrix products). On one CPU thread
     about three times the eigendecomposition ``scipy.linalg.eigh`` of order n for n = m = p, less
     where the system is compressible. Dense O(n³), with Schur forms.
+
+    CuPy: on the device for φ = σ and structured A, at most 350 launches for a batch of any size and
+    one wait, none while a graph is captured; else by decompositions on the host.
 
     Raises
     ------

@@ -77,6 +77,8 @@ def hankel_singular_values(
     part one SVD of the numerical rank. "relative": O(n² (m + p) + n³) with the constant of a Jacobi
     SVD of order 2n, one batch entry at a time, three times.
 
+    CuPy: computed on the host, but for the factors of many states; see docs/cupy.md.
+
     Raises
     ------
     UnstableSystemError

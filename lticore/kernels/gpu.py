@@ -13,6 +13,7 @@ from pathlib import Path
 import cupy as cp
 
 from ..arrays.linalg import adjoint
+from ..errors import ArrayLibraryError
 from .products import MULTIPLY
 
 #: A tile of the recurrence: this many lanes, wide enough for whole lines of memory, …
@@ -40,7 +41,14 @@ _COLUMNS = 32
 def _kernel(file: str, name: str, *macros: str) -> cp.RawKernel:
     text = (Path(__file__).parent / file).read_text(encoding="utf-8")
     options = ("-std=c++17", *(f"-D{macro}" for macro in macros))
-    return cp.RawModule(code=text, options=options).get_function(name)
+    try:
+        return cp.RawModule(code=text, options=options).get_function(name)
+    except Exception as error:  # of NVRTC, of the driver, or of a toolkit that is not there
+        raise ArrayLibraryError(
+            f"the CUDA kernels of lticore cannot be compiled or loaded here ({error}): update the "
+            "driver, install CuPy with its toolkit (pip install 'lticore[gpu13]'), or move the "
+            "arrays to the host"
+        ) from error
 
 
 def linear_recurrence(

@@ -14,6 +14,7 @@ from typing import Any
 import cupy as cp
 import numpy as np
 
+from ..arrays.namespaces import to_numpy
 from . import lapack
 
 
@@ -22,7 +23,7 @@ def _on_the_host(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(function)
     def run(*arguments: Any) -> Any:
-        given = (x.get() if isinstance(x, cp.ndarray) else x for x in arguments)
+        given = (to_numpy(x) if isinstance(x, cp.ndarray) else x for x in arguments)
         return _on_the_device(function(*given))
 
     return run

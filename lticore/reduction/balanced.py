@@ -144,6 +144,8 @@ def balanced_truncation(
     Cost: O(n² (m + p) + n³) structured or dense, one SVD of the numerical rank k; for structured A
     with n ≥ 1024 and n ≥ 32 max(m, p) O(n k (m + p + k)) time and O(n (m + p + k)) memory.
 
+    CuPy: computed on the host, see docs/cupy.md.
+
     Raises
     ------
     UnstableSystemError

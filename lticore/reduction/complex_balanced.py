@@ -54,6 +54,8 @@ def complex_balanced_truncation(
     Reduction : a `Rotation` system, with the D of ``sys``; ``singular_values`` (..., n/2) are those
         of the complex system; no projections.
 
+    CuPy: computed on the host, see docs/cupy.md.
+
     Raises
     ------
     ArgumentError, ShapeError, UnstableSystemError

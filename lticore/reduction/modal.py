@@ -85,6 +85,8 @@ def modal_truncation(
 
     Cost: O(n (m + p)) structured; dense systems are brought to their modes first, O(n³).
 
+    CuPy: computed on the host, see docs/cupy.md.
+
     Raises
     ------
     UnstableSystemError, ArgumentError

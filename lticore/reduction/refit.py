@@ -110,6 +110,8 @@ def refit_outputs(
     Cost: O(L r² + L (r + m)(r + m + p)) per sequence. States of a dense system are computed step by
     step in the interpreter: convert it by `to_rotation` or `diagonalize` first for long sequences.
 
+    CuPy: computed on the host, see docs/cupy.md.
+
     Raises
     ------
     ArgumentError

@@ -41,6 +41,8 @@ def feedback(
 
     Cost: O((n + n_K)²(m + p)) for each entry of a batch.
 
+    CuPy: on the device; the host waits for each check.
+
     Raises
     ------
     ShapeError, ArgumentError

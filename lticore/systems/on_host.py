@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from copy import copy
 from dataclasses import fields, is_dataclass
 from functools import wraps
+from sys import modules
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
 from ..arrays.namespaces import is_cupy, to_numpy
+from .lti import LTI
+from .structure import is_structured
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -39,6 +41,11 @@ def computed_on_host(
     return run
 
 
+def is_modal(sys: Any) -> bool:
+    """Whether these are the decoupled modes of a structured A, which suit a device."""
+    return isinstance(sys, LTI) and is_structured(sys.A)
+
+
 def over_arrays(function: Callable[[Any], Any], x: Any) -> Any:
     """``x`` with ``function`` of each array in it: in tuples, lists, dictionaries and dataclasses,
     whose new values are not looked at again."""
@@ -59,7 +66,7 @@ def over_arrays(function: Callable[[Any], Any], x: Any) -> Any:
 
 def _device_of(x: Any) -> Any:
     """The one CUDA device of all arrays in ``x``, or None."""
-    if "cupy" not in sys.modules:
+    if "cupy" not in modules:
         return None
     devices: set[Any] = set()
     over_arrays(lambda array: devices.add(array.device if is_cupy(array) else None), x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..arrays.checks import is_complex, to_double
-from ..arrays.namespaces import Array, namespace
+from ..arrays.namespaces import Array, holds, namespace
 
 #: 2^27 + 1, which splits the digits of a float64 into halves.
 _SPLITTER = 134217729.0
@@ -17,7 +17,7 @@ def modulus(poles: Array) -> Array:
     xp = namespace(poles)
     radius = xp.abs(poles)
     eps = xp.finfo(radius.dtype).eps
-    if not is_complex(poles) or not bool(xp.any(xp.abs(radius - 1) <= 2 * eps)):
+    if not is_complex(poles) or holds(xp.abs(radius - 1) > 2 * eps):
         return radius
     # |λ|² − 1 without rounding: the squares with their errors, the larger one less 1 first.
     squares = [_square_with_error(to_double(part(poles))) for part in (xp.real, xp.imag)]

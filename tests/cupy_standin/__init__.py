@@ -26,8 +26,8 @@ cuda, runtime, device = map(ModuleType, ("cupy.cuda", "cupy.cuda.runtime", "cupy
 
 
 class Device:
-    def __init__(self, device=0):
-        self.id = getattr(device, "id", device or 0)
+    def __init__(self, device=None):
+        self.id = getattr(device, "id", DEVICE.current if device is None else device)
 
     def __eq__(self, other):
         return isinstance(other, Device) and other.id == self.id
@@ -39,10 +39,11 @@ class Device:
         return f"<CUDA Device {self.id}>"
 
     def __enter__(self):
+        self._before, DEVICE.current = DEVICE.current, self.id
         return self
 
     def __exit__(self, *_):
-        pass
+        DEVICE.current = self._before
 
 
 class CUDARuntimeError(RuntimeError):

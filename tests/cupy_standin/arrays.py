@@ -33,6 +33,7 @@ class ndarray:
 
     def __init__(self, array):
         self._a = np.asarray(array)
+        self._device = DEVICE.current
 
     def __array__(self, *_, **__):
         raise TypeError(
@@ -59,7 +60,7 @@ class ndarray:
 
     @property
     def device(self):
-        return self.__array_namespace__().cuda.Device(0)
+        return self.__array_namespace__().cuda.Device(self._device)
 
     def __dlpack__(self, **options):
         return self._a.__dlpack__()

@@ -15,6 +15,7 @@ class Device:
     def __init__(self):
         self.reset()
         self.capturing = False
+        self.current = 0  # of several devices, the one that is allocated on
 
     def reset(self):
         self.launches, self.waits = Counter(), Counter()

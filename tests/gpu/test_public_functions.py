@@ -6,49 +6,13 @@ from dataclasses import fields, is_dataclass
 
 import numpy as np
 import pytest
+from device_systems import dense, diagonal, many_states, rotation
 
 import lticore as lti
 
 #: Functions without arrays, and those that leave the device by their nature.
 WITHOUT_ARRAYS = {"schatten", "tail", "from_statespace", "to_statespace"}
 WITHOUT_ARRAYS |= {"allocate_orders", "allocate_modal_orders", "allocate_orders_by_error"}
-
-
-def rotation(xp, batch=()):
-    rng = np.random.default_rng(0)
-    q, k, m, p = 5, 2, 3, 2
-    n = 2 * q + k
-    arrays = (
-        rng.uniform(0.3, 0.99, (*batch, q)),
-        rng.uniform(0, np.pi, (*batch, q)),
-        rng.uniform(-0.9, 0.9, (*batch, k)),
-        rng.normal(size=(*batch, n, m)),
-        rng.normal(size=(*batch, p, n)),
-        rng.normal(size=(*batch, p, m)),
-    )
-    radius, angle, real_poles, B, C, D = map(xp.asarray, arrays)
-    return lti.LTI(lti.Rotation(radius, angle, real_poles), B, C, D)
-
-
-def diagonal(xp, batch=()):
-    sys = lti.diagonalize(rotation(np, batch))
-    return lti.LTI(lti.Diagonal(xp.asarray(sys.A.poles)), *map(xp.asarray, (sys.B, sys.C, sys.D)))
-
-
-def dense(xp, batch=()):
-    sys = rotation(np, batch).to_dense()
-    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(sys.order, sys.order)))[0]
-    arrays = (turn @ sys.A @ turn.T, turn @ sys.B, sys.C @ turn.T, sys.D)
-    return lti.LTI(*map(xp.asarray, arrays))
-
-
-def many_states(xp, batch=()):
-    """Enough of them for the factors without Gramians."""
-    rng = np.random.default_rng(2)
-    n = 1100
-    poles = rng.uniform(0.3, 0.99, (*batch, n)) * np.exp(1j * rng.uniform(-3, 3, (*batch, n)))
-    B, C = rng.normal(size=(*batch, n, 2)), rng.normal(size=(*batch, 1, n))
-    return lti.LTI(lti.Diagonal(xp.asarray(poles)), xp.asarray(B), xp.asarray(C))
 
 
 def quadratic(xp, sys):

@@ -111,6 +111,8 @@ def h2_reduction(
     Cost: O(n r (m + p)) per evaluation plus O(r³); O(p n c r) with quadratic outputs of rank c. A
     run of "tsia" takes some tens of evaluations.
 
+    CuPy: computed on the host, see docs/cupy.md.
+
     Raises
     ------
     UnstableSystemError, ArgumentError, ShapeError, ArrayLibraryError
