@@ -151,7 +151,7 @@ def test_a_pole_that_single_precision_rounds_to_one():
 def test_the_change_of_one_state_is_that_of_its_response(moved):
     """|δH| at z = 1 of c b/(z − a), all positive, where the estimate is an equation."""
     a, b, c = 0.75, 2.0, 3.0
-    found = _rounding._change_of_response(*(np.array([[x]]) for x in (a, b, c)), *moved)
+    found = _rounding._change_of_response(lti.LTI([[a]], [[b]], [[c]]), *moved)
     in_a, in_b, in_c = moved
     exact = (c + in_c) * (b + in_b) / (1 - a - in_a) - c * b / (1 - a)
     # Both numbers are differences or sums of a few terms of the size of c b/(1 − a) = 24.
