@@ -41,7 +41,7 @@ from ..equations.stability import (
 )
 from ..equations.stein import SteinSolver, stein_solver
 from ..errors import NonFiniteError
-from ..matrices.balance import rescaled, state_units
+from ..matrices.balance import refined, rescaled, state_units
 from ..matrices.factors import (
     hermitian_part,
     pivoted_cholesky,
@@ -293,7 +293,9 @@ def _factors_together(
             d = _balancing_units(one, R, S)
             if d is None:
                 break
-            ((_, one),) = schur_systems(sys[index], horizon, what=_WHAT, units=one.units * d)
+            ((_, one),) = schur_systems(
+                sys[index], horizon, what=_WHAT, units=refined(one.units, d)
+            )
             R, S = factors_in_schur_form(one.T, one.B, one.C, horizon)
         warn_if_values_lost(one, R, S, horizon)
         yield index, (one, R), (one, S)
@@ -380,7 +382,7 @@ def factor_in_even_units(
             what=_WHAT,
             reached=both or reached,
             observed=both or not reached,
-            units=one.units * d,
+            units=refined(one.units, d),
         )
         F = _factor(one, which, horizon)
     return one, F
