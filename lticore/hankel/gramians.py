@@ -43,7 +43,7 @@ from ..equations.stability import (
 from ..equations.stein import stein_solver
 from ..equations.two_sided import SteinSolver
 from ..errors import NonFiniteError
-from ..matrices.balance import rescaled, state_units
+from ..matrices.balance import refined, rescaled, state_units
 from ..matrices.factors import (
     hermitian_part,
     pivoted_cholesky,
@@ -296,7 +296,11 @@ def _factors_together(
             if d is None:
                 break
             ((_, one),) = schur_systems(
-                sys[index], horizon, what=_WHAT, units=one.units * d, time=np.asarray(one.time)
+                sys[index],
+                horizon,
+                what=_WHAT,
+                units=refined(one.units, d),
+                time=np.asarray(one.time),
             )
             R, S = factors_in_schur_form(one.T, one.B, one.C, horizon, one.continuous)
         warn_if_values_lost(one, R, S, horizon)
@@ -385,7 +389,7 @@ def factor_in_even_units(
             what=_WHAT,
             reached=both or reached,
             observed=both or not reached,
-            units=one.units * d,
+            units=refined(one.units, d),
             time=np.asarray(one.time),
         )
         F = _factor(one, which, horizon)

@@ -45,6 +45,12 @@ def rescaled(A: Any, times: Any, over: Any) -> Any:
     return np.where(A == 0, A, A * times / over)
 
 
+def refined(units: np.ndarray, by: np.ndarray) -> np.ndarray:
+    """units · by, both powers of two, kept in the range of units."""
+    exponents = np.frexp(units)[1] + np.frexp(by)[1] - 2
+    return np.ldexp(1.0, np.clip(exponents, -_FAR, _FAR))
+
+
 def state_units(
     A: np.ndarray, B: np.ndarray | None = None, C: np.ndarray | None = None
 ) -> np.ndarray:

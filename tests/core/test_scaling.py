@@ -209,6 +209,21 @@ def test_values_of_companion_forms_whose_signs_cancel(case):
     np.testing.assert_allclose(found, exact, rtol=0, atol=allowed)
 
 
+def test_units_stay_in_the_range_of_numbers():
+    """A delay line but for terms below 1e-37, which alone show the last state, by 1e-300: no units
+    make it as large as others. Q_ij = Σ_k c_{i+k}ᵀ c_{j+k} for all states but that one."""
+    A = np.eye(8, k=-1)
+    A[0] = (-1.0) ** np.arange(1, 9) * 10.0 ** (-37.5 * np.arange(1, 9))
+    C = np.array([[0.43, 0.84, -0.1, -0.35, 0, 0, 1.2, 0], [0, 0, -1.9, 0, 0, 1.1, 0.33, 0]])
+    unit = np.array([235, 54, 56, 53, 184, -56, -37, 32])
+    scaled = np.ldexp(A, unit[:, None] - unit), np.ones((8, 1)), np.ldexp(C, -unit)
+    found = np.ldexp(lti.observability_gramian(lti.LTI(*scaled)), unit[:, None] + unit)[:7, :7]
+    H = np.vstack([C @ np.linalg.matrix_power(np.eye(8, k=-1), k) for k in range(8)])[:, :7]
+    exact = H.T @ H
+    sizes = np.sqrt(np.diag(exact))
+    assert np.max(np.abs(found - exact) / np.outer(sizes, sizes)) <= 8 * 10 * EPS
+
+
 def test_units_of_batches_are_those_of_their_entries():
     rng = np.random.default_rng(0)
     A, B, C = (rng.standard_normal((3, *s)) for s in ((4, 4), (4, 1), (1, 4)))

@@ -102,9 +102,10 @@ def solve_stein_equation(case):
             continue
         pairs = zip(a.neighbours, a.neighbours if same else b.neighbours, strict=True)
         tolerance = derivative(value, [solve(s, t) for s, t in pairs]) * (100 * (n + l))
-        # Sizes in the states of both sides.
-        sizes = a.entry_sizes(value if horizon is None else absolute(value) + absolute(Q[index]), 1)
-        sizes = b.entry_sizes(sizes.T, 1).T
+        # Sizes in the states of both sides, and in the documented units.
+        terms = value if horizon is None else absolute(value) + absolute(Q[index])
+        decided = _in_decided_units(a, b, Q[index], same)
+        sizes = np.maximum(*(_sizes_on_both_sides(terms, *pair) for pair in ((a, b), decided)))
         if horizon is None and "dense" in (a.kind, b.kind):
             # A Schur method leaves a residual of some n eps ‖X‖, for ‖A‖ and ‖B‖ of moderate size,
             # which is no change of A and B (Higham, Accuracy and Stability, §16.2).
@@ -112,6 +113,29 @@ def solve_stein_equation(case):
             moved = [solve(a.exact, b.exact, (right + matrix(x)).mid()) for x in left]
             tolerance = tolerance + derivative(value, moved) * (10 * (n + l))
         case.close(X[index], value, tolerance + sizes * (10 * (n + l) * EPS), "X", sizes)
+
+
+def _sizes_on_both_sides(X, a, b):
+    return b.entry_sizes(a.entry_sizes(X, 1).T, 1).T
+
+
+def _in_decided_units(a, b, Q, same):
+    """Both sides of a Stein equation in the units that A, B and Q decide."""
+
+    def decided(entry, Q):
+        if entry.kind != "dense" or 0 in Q.shape:
+            return entry
+        A, Q = (X.astype(np.result_type(X, float)) for X in (*entry.arrays, Q))
+        return replace(entry, unit=np.log2(state_units(A, Q)).astype(int))
+
+    def over(Q, entry):
+        return Q / 2.0 ** entry.unit[:, None] if entry.kind == "dense" else Q
+
+    left = decided(a, Q)
+    if same:
+        return left, left
+    right = decided(b, over(Q, left).conj().T)
+    return decided(a, over(Q.T, right).T), right
 
 
 def _gramian(case, which):
