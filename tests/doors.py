@@ -25,6 +25,13 @@ def _reduced(reduction):
     return reduction.system, reduction.singular_values, reduction.h2_error
 
 
+def steps_of(sys):
+    """Four steps, or times of systems in continuous time."""
+    dt = sys[4] if isinstance(sys, tuple | list) and len(sys) == 5 else getattr(sys, "dt", True)
+    continuous = dt is None or (dt is not True and dt == 0)
+    return np.array([0.0, 0.5, 0.75, 3.0]) if continuous else 4
+
+
 #: Functions of a system; r states are asked for where there is a choice.
 SYSTEM_ROWS = {
     "controllability_gramian": lambda sys, r: lti.controllability_gramian(sys),
@@ -46,7 +53,7 @@ SYSTEM_ROWS = {
     "output_shift": lambda sys, r: lti.output_shift(sys, OTHER),
     "output_shift, reduced": lambda sys, r: lti.output_shift(OTHER, sys),
     "frequency_response": lambda sys, r: lti.frequency_response(sys, OMEGA),
-    "impulse_response": lambda sys, r: lti.impulse_response(sys, 4),
+    "impulse_response": lambda sys, r: lti.impulse_response(sys, steps_of(sys)),
     "simulate": lambda sys, r: lti.simulate(sys, U),
     "balanced_truncation": lambda sys, r: _reduced(lti.balanced_truncation(sys, order=r)),
     "complex_balanced_truncation": lambda sys, r: lti.complex_balanced_truncation(sys, order=r),
@@ -83,7 +90,6 @@ QUADRATIC = {
 
 #: Those that exist in discrete time only.
 DISCRETE = {
-    "impulse_response",
     "simulate",
     "complex_balanced_truncation",
     "h2_reduction",

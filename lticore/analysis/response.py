@@ -29,8 +29,10 @@ from ..arrays.linalg import (
 )
 from ..arrays.namespaces import Array, asked_together, holds, is_numpy, namespace, zeros_like_shape
 from ..equations.dense import schur_forms
+from ..equations.exponential import exponential
 from ..equations.recurrence import state_recurrence
-from ..errors import ShapeError
+from ..equations.stability import in_unit_time
+from ..errors import ArgumentError, ArrayLibraryError, ShapeError
 from ..matrices.balance import balance_dense, radius_exponent
 from ..systems.doors import LinearLike, SystemLike, as_linear, as_system
 from ..systems.lti import LTI, in_double, replaced
@@ -151,24 +153,34 @@ def simulate(
 
 
 @asked_together
-def impulse_response(sys: LinearLike[Array], steps: int) -> Array:
-    """Markov parameters h_0 = D, h_k = C A^{k−1} B.
+def impulse_response(sys: LinearLike[Array], steps: int | Array) -> Array:
+    """Markov parameters h_0 = D, h_k = C A^{k−1} B; in continuous time h(t) = C e^{At} B.
+
+    Parameters
+    ----------
+    steps : int ≥ 1; in continuous time a (L,) real array of times t ≥ 0, in any order
+        The impulse D δ(t) that continuous systems pass on at t = 0 is left out.
 
     Returns
     -------
-    (..., steps, p, m) array: D, C B, C A B, …; computed in float64, returned in the precision of
-    the system.
+    (..., steps, p, m) array: D, C B, C A B, …, or the values at the times; computed in float64,
+    returned in the precision of the system.
 
-    Cost: O(steps · n m p), plus O(steps · n² m) when dense.
+    Cost: O(steps · n m p), plus O(steps · n² m) when dense, and in continuous time O(n³) for each
+    distinct distance between neighbouring times.
 
     CuPy: on the device; the host waits once.
 
     Raises
     ------
     ArgumentError
-        For steps < 1.
+        For steps < 1, and times before 0.
+    ArrayLibraryError
+        For dense continuous-time systems that are not NumPy arrays.
     """
-    sys = as_linear(sys)
+    sys = as_linear(sys, continuous=True)
+    if sys.is_continuous:
+        return _impulse_at(sys, steps)
     steps = check_integer("steps", steps, minimum=1)
     xp = namespace(sys.B)
     full: LTI = in_double(sys)
@@ -193,6 +205,53 @@ def impulse_response(sys: LinearLike[Array], steps: int) -> Array:
         D = zeros_like_shape(B, (*sys.batch_shape, sys.outputs, sys.inputs))
     response = xp.stack([xp.astype(term, dtype) for term in (D, *terms)], axis=-3)
     return like_precision(response, is_single(sys.B))
+
+
+def _impulse_at(sys: LTI, times: Any) -> Any:
+    """:func:`impulse_response` in continuous time."""
+    t = to_double(check_real("times", check_array("times", times, ndim=1)))
+    if t.ndim != 1 or not holds(t >= 0):
+        raise ArgumentError(
+            "the times of a continuous-time impulse response are (L,) and at least 0"
+        )
+    full = in_double(sys)
+    by_time = _impulse_in_modes if is_structured(full.A) else _impulse_by_exponentials
+    h = by_time(full, t)
+    real = is_real(full.A) and not is_complex(full.B)
+    return like_precision(real_part(h) if real else h, is_single(sys.B))
+
+
+def _impulse_in_modes(sys: LTI[Array], t: Array) -> Array:
+    xp, A = namespace(sys.B, t), sys.A
+    decay, frequency = (x[..., None, :] for x in A.decay_modes)
+    size, turn = xp.exp(-decay * t[:, None]), frequency * t[:, None]
+    modes = complex_of(size * xp.cos(turn), size * xp.sin(turn))
+    B, C = (as_complex(X)[..., None, :, :] for X in signals_in_modes(A, sys.B, sys.C))
+    return (C * modes[..., None, :]) @ B
+
+
+def _impulse_by_exponentials(sys: LTI, t: Any) -> np.ndarray:
+    """From one time to the next by e^{AΔ}, in the best units of the states."""
+    if not is_numpy(sys.B):
+        raise ArrayLibraryError(
+            "the impulse response of a dense continuous-time system needs NumPy arrays"
+        )
+    order = np.argsort(t, kind="stable")
+    distances = np.diff(t[order], prepend=0.0)
+    timed, time = in_unit_time(sys)
+    h = np.empty((*sys.batch_shape, len(t), sys.outputs, sys.inputs), np.result_type(sys.C, sys.B))
+    for index in np.ndindex(sys.batch_shape):
+        A, B, C, _ = balance_dense(timed.A[index], timed.B[index], timed.C[index])
+        # B/2^k and C/2^k are those of a unit of time 4^k as long.
+        rate, X = 4.0 ** float(time[index]), B.astype(h.dtype)
+        found: dict[float, np.ndarray] = {}
+        for place, distance in zip(order, distances, strict=True):
+            if distance > 0:
+                if distance not in found:
+                    found[distance] = exponential(A * (rate * distance), np.eye(len(A)))[0]
+                X = found[distance] @ X
+            h[index][place] = rate * (C @ X)
+    return h
 
 
 def _even_states(A: Structure[Array], B: Array, C: Array) -> tuple[Array, Array]:

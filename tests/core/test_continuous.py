@@ -595,3 +595,42 @@ def test_modal_truncation(kind):
         peaks = np.linalg.norm(sys.B, axis=1) * np.linalg.norm(sys.C, axis=0) / -poles
         dropped = np.sort(peaks)[:4].sum()
         assert reduction.error_bound == pytest.approx(dropped, rel=1e-13)
+
+
+# --- time -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("batch", [(), (2,)])
+@pytest.mark.parametrize("kind", KINDS)
+def test_impulse_responses_at_given_times(kind, batch):
+    """C e^{At} B, by SciPy's exponential; D is an impulse and left out."""
+    sys = system(np.random.default_rng(23), kind, batch=batch, D=np.ones((3, 2)))
+    times = np.array([0.5, 0.0, 2.0, 0.75, 1.0, 0.5])
+    h = lti.impulse_response(sys, times)
+    A = dense(sys.A)
+    for index in np.ndindex(batch):
+        for k, t in enumerate(times):
+            expected = sys.C[index] @ scipy.linalg.expm(A[index] * t) @ sys.B[index]
+            np.testing.assert_allclose(h[index][k], expected, rtol=0, atol=1e-12)
+    assert np.isrealobj(h) == ("complex" not in kind)
+
+
+def test_the_integral_of_the_response_is_the_gain_at_rest():
+    """Over many equal steps, in a slow unit of time."""
+    sys = system(np.random.default_rng(24), "dense")
+    slow = lti.LTI(sys.A * 2.0**-40, sys.B, sys.C, dt=0)
+    times = np.linspace(0, 80, 4001) * 2.0**40
+    h = lti.impulse_response(slow, times)
+    # Simpson's rule with steps of 0.02 beside modes of up to 5 rad/s: 1e-6.
+    weights = np.ones(4001)
+    weights[1:-1:2], weights[2:-1:2] = 4, 2
+    integral = np.tensordot(weights, h, (0, 0)) * (times[1] / 3)
+    gain = lti.frequency_response(slow, np.zeros(1))[0].real
+    np.testing.assert_allclose(integral, gain, rtol=1e-5, atol=1e-5 * np.abs(gain).max())
+
+
+def test_times_are_checked():
+    sys = system(np.random.default_rng(25), "dense")
+    for times in ([-1.0], [[1.0]], np.ones((2, 2))):
+        with pytest.raises(lti.ArgumentError, match="at least 0"):
+            lti.impulse_response(sys, times)
