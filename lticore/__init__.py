@@ -44,6 +44,7 @@ from .hankel.gramians import (
     gramian_factors,
     observability_gramian,
 )
+from .hankel.other_gramians import band_gramians, weighted_gramians
 from .hankel.sums import LTIGradient, hankel_sum, hankel_sum_and_gradient
 from .hankel.values import hankel_singular_values
 from .reduction.balanced import balanced_truncation
@@ -77,6 +78,8 @@ __all__ = [
     "observability_gramian",
     "gramian_factors",
     "data_gramians",
+    "weighted_gramians",
+    "band_gramians",
     # Hankel singular values
     "hankel_singular_values",
     "hankel_sum",

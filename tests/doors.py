@@ -60,6 +60,8 @@ SYSTEM_ROWS = {
     "modal_truncation": lambda sys, r: lti.modal_truncation(sys, r),
     "h2_reduction": lambda sys, r: _reduced(lti.h2_reduction(sys, r, starts=0)),
     "data_gramians": lambda sys, r: lti.data_gramians(sys, [(U, Y)]),
+    "weighted_gramians": lambda sys, r: lti.weighted_gramians(sys),
+    "band_gramians": lambda sys, r: lti.band_gramians(sys, [(0.5, 1.0)]),
     "refit_outputs": lambda sys, r: lti.refit_outputs(sys, [(U, Y)]),
     "allocate_modal_orders": lambda sys, r: lti.allocate_modal_orders([sys], ratio=0.5),
     "diagonalize": lambda sys, r: lti.diagonalize(sys),

@@ -226,6 +226,8 @@ def gain_values(A):
         "observability_gramian": [none(0, 0)],
         "gramian_factors": [none(0, 0)] * 2,
         "data_gramians": [none(0, 0)] * 2,
+        "weighted_gramians": [none(0, 0)] * 2,
+        "band_gramians": [none(0, 0)] * 2,
         "hankel_singular_values": [none(0)],
         "hankel_sum": [none()],
         "hankel_sum_and_gradient": [none(), *states],

@@ -75,6 +75,13 @@ CALLS = {
     "controllability_gramian": lambda xp, sys: lti.controllability_gramian(sys),
     "observability_gramian": lambda xp, sys: lti.observability_gramian(sys),
     "observability_gramian(horizon)": lambda xp, sys: lti.observability_gramian(sys, horizon=7),
+    "weighted_gramians": lambda xp, sys: lti.weighted_gramians(
+        sys,
+        input_weight=lti.LTI(
+            xp.asarray([[0.5]]), xp.ones((1, sys.inputs)), xp.ones((sys.inputs, 1))
+        ),
+    ),
+    "band_gramians": lambda xp, sys: lti.band_gramians(sys, [(0.25, 1.0)]),
     "gramian_factors": lambda xp, sys: squares(lti.gramian_factors(sys)),
     "hankel_singular_values": lambda xp, sys: lti.hankel_singular_values(sys),
     "hankel_singular_values(max_rank)": lambda xp, sys: lti.hankel_singular_values(sys, max_rank=3),

@@ -1,0 +1,304 @@
+"""Gramians of weighted signals and of bands of frequencies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+
+from ..arrays.checks import is_complex, is_single, like_precision
+from ..arrays.linalg import adjoint, as_complex, complex_of, one_minus, real_part
+from ..arrays.namespaces import Array, is_numpy, namespace
+from ..equations.lyapunov import lyapunov_factors, solve_lyapunov
+from ..equations.modal import series_factors
+from ..equations.stability import NOTHING, in_unit_time, offering, require_stable
+from ..equations.stein import solve_stein
+from ..errors import ArgumentError, ArrayLibraryError
+from ..matrices.factors import hermitian_part, weighted_gram
+from ..systems.algebra import common_dt
+from ..systems.doors import LinearLike, as_linear
+from ..systems.lti import LTI, in_double
+from ..systems.modes import from_modes, is_real, multiply, to_modes
+from ..systems.on_host import computed_on_host
+from ..systems.signals import in_best_units
+from ..systems.structure import Structure, adjoint_of, is_structured
+from .gramians import double_gramians
+
+_WHAT = "a weighted Gramian"
+
+
+@computed_on_host
+@offering(NOTHING)
+def weighted_gramians(
+    sys: LinearLike[Array],
+    *,
+    input_weight: LinearLike[Array] | None = None,
+    output_weight: LinearLike[Array] | None = None,
+) -> tuple[Array, Array]:
+    """(P, Q) of the states of a system whose inputs come from one filter and whose outputs go
+    through another, driven by white noise:
+
+        P : states of H in H W_i,    Q : states of H in W_o H
+
+    For ``balanced_truncation(sys, order, gramians=(P, Q))``, which then weighs errors as W_o and
+    W_i do: frequency-weighted balanced truncation. With one weight the reduced system is stable,
+    with two it need not be, and is made so with a warning.
+
+    Parameters
+    ----------
+    input_weight : stable system with as many outputs as ``sys`` has inputs; None for 1
+    output_weight : stable system with as many inputs as ``sys`` has outputs; None for 1
+
+    Returns
+    -------
+    P, Q : (..., n, n) Hermitian positive semidefinite arrays in the precision of the system.
+
+    Conditions: all poles stable; one time for all. Weights have no batch.
+
+    Cost: O(n² (m + p) + n n_w²) for structured A, O(n³ + n_w³) dense.
+
+    CuPy: computed on the host.
+
+    Raises
+    ------
+    UnstableSystemError, ArgumentError
+
+    Source: Enns, CDC 1984.
+    """
+    sys = as_linear(sys, continuous=True)
+    full = in_double(sys)
+    require_stable(full, what=_WHAT)
+    if input_weight is None:
+        (P,) = double_gramians(full, which="P")
+    else:
+        weight = _weight(input_weight, "input_weight", full, outputs=full.inputs)
+        P = _driven_by(full, weight)
+    if output_weight is None:
+        (Q,) = double_gramians(full, which="Q")
+    else:
+        # Of the adjoint system the outputs are inputs.
+        weight = _weight(output_weight, "output_weight", full, inputs=full.outputs)
+        Q = _driven_by(_adjoint(full), _adjoint(weight))
+    single = is_single(sys.B)
+    return like_precision(P, single), like_precision(Q, single)
+
+
+def _weight(
+    weight: Any, name: str, sys: LTI, *, inputs: int | None = None, outputs: int | None = None
+) -> LTI:
+    found = in_double(as_linear(weight, name, continuous=True))
+    common_dt(sys.dt, found.dt)
+    if found.batch_shape:
+        raise ArgumentError(f"{name} is a batch of shape {found.batch_shape}: give one system")
+    have, want, what = (
+        (found.inputs, inputs, "inputs") if outputs is None else (found.outputs, outputs, "outputs")
+    )
+    if have != want:
+        raise ArgumentError(f"{name} has {have} {what}, but the system needs {want} of it")
+    require_stable(found, what=f"{_WHAT} ({name})")
+    return found
+
+
+def _adjoint(sys: LTI[Array]) -> LTI[Array]:
+    """(Aᴴ, Cᴴ, Bᴴ, Dᴴ)"""
+    D = None if sys.D is None else adjoint(sys.D)
+    return LTI(adjoint_of(sys.A), adjoint(sys.C), adjoint(sys.B), D, dt=sys.dt)
+
+
+def _driven_by(sys: LTI[Array], weight: LTI[Array]) -> Array:
+    """The covariance of the states x of x⁺ = A x + B u, u = C_w w + D_w e, w⁺ = A_w w + B_w e, with
+    those X of x and w and P_w of w:
+
+        A X A_wᴴ − X + B U A_wᴴ + B D_w B_wᴴ = 0,         U = C_w P_w
+        A P Aᴴ − P + A X C_wᴴ Bᴴ + h.c. + B (U C_wᴴ + D_w D_wᴴ) Bᴴ = 0
+
+    in continuous time
+
+        A X + X A_wᴴ + B U + B D_w B_wᴴ = 0,    A P + P Aᴴ + X C_wᴴ Bᴴ + h.c. + B D_w D_wᴴ Bᴴ = 0
+    """
+    A, B = sys.A, sys.B
+    C_w, B_w = weight.C, weight.B
+    xp = namespace(B)
+    D_w = xp.zeros((weight.outputs, weight.inputs)) if weight.D is None else weight.D
+    (P_w,) = double_gramians(weight, which="P")
+    U, BD = C_w @ P_w, B @ D_w
+    if sys.is_continuous:
+        X = solve_lyapunov(A, B @ U + BD @ adjoint(B_w), weight.A)
+        through = X @ adjoint(C_w) @ adjoint(B)
+        return hermitian_part(solve_lyapunov(A, through + adjoint(through) + weighted_gram(BD)))
+    # U A_wᴴ as (A_w Uᴴ)ᴴ, which a structure does.
+    moved = adjoint(multiply(weight.A, adjoint(U)))
+    X = solve_stein(A, B @ moved + BD @ adjoint(B_w), weight.A)
+    through = multiply(A, X @ adjoint(C_w) @ adjoint(B))
+    direct = B @ (U @ adjoint(C_w)) @ adjoint(B) + weighted_gram(BD)
+    return hermitian_part(solve_stein(A, through + adjoint(through) + direct))
+
+
+@computed_on_host
+@offering(NOTHING)
+def band_gramians(
+    sys: LinearLike[Array], bands: Sequence[tuple[float, float]]
+) -> tuple[Array, Array]:
+    """(P, Q) of a system driven, and looked at, in some bands Ω of frequencies only.
+
+        P = (1/2π) ∫_Ω (z − A)⁻¹ B Bᴴ (z − A)⁻ᴴ dω,    Q = (1/2π) ∫_Ω (z − A)⁻ᴴ Cᴴ C (z − A)⁻¹ dω
+
+    with z = e^{iω}, in continuous time z = iω. For ``balanced_truncation(sys, order,
+    gramians=(P, Q))``: frequency-limited balanced truncation.
+
+    Parameters
+    ----------
+    bands : pairs (ω_1, ω_2) with ω_1 < ω_2, in rad per sample between −π and π, in continuous time
+        in rad/s up to infinity. Of real systems Ω is made symmetric: (1, 2) stands for (−2, −1)
+        too. Bands that overlap count once.
+
+    Returns
+    -------
+    P, Q : (..., n, n) Hermitian positive semidefinite arrays in the precision of the system, real
+        for real systems. Over all frequencies they are the Gramians.
+
+    Conditions: all poles stable.
+
+    Accuracy: structured A: each entry of P in the modes to some eps of the size of its integrand,
+    however narrow the band. Dense: that of the logarithm of a matrix (SciPy), in the best units of
+    the states.
+
+    Cost: O(n² (m + p)) structured, O(n³) dense for each band.
+
+    CuPy: computed on the host.
+
+    Raises
+    ------
+    UnstableSystemError, ArgumentError
+    ArrayLibraryError
+        For dense systems that are not NumPy arrays.
+
+    Source: Gawronski & Juang, Int. J. Systems Sci. 21 (1990).
+    """
+    sys = as_linear(sys, continuous=True)
+    full = in_double(sys)
+    require_stable(full, what="a Gramian of bands")
+    real = is_real(full.A) and not is_complex(full.B)
+    pieces = _checked_bands(bands, real, full.is_continuous)
+    if full.order == 0:
+        P, Q = double_gramians(full)
+        return P, Q
+    gramian: Any = _in_bands if is_structured(full.A) else _dense_in_bands
+    mirrored = [(-high, -low) for low, high in pieces]
+    P, Q = gramian(full, pieces), gramian(_adjoint(full), mirrored)
+    single = is_single(sys.B)
+    P, Q = (like_precision(real_part(X) if real else X, single) for X in (P, Q))
+    return P, Q
+
+
+def _checked_bands(bands: Any, real: bool, continuous: bool) -> list[tuple[float, float]]:
+    """Disjoint bands in ascending order, symmetric for real systems."""
+    most = math.inf if continuous else math.pi
+    unit = "rad/s" if continuous else "rad per sample"
+    found = []
+    for band in bands:
+        try:
+            low, high = (float(x) for x in band)
+        except (TypeError, ValueError):
+            raise ArgumentError(f"bands are pairs (ω_1, ω_2), but one is {band!r}") from None
+        if not -most <= low < high <= most:
+            raise ArgumentError(
+                f"a band (ω_1, ω_2) has −{most:.4g} ≤ ω_1 < ω_2 ≤ {most:.4g} in {unit}, but one is "
+                f"({low:g}, {high:g})"
+            )
+        found += [(low, high), (-high, -low)] if real else [(low, high)]
+    if not found:
+        raise ArgumentError("bands is empty: give pairs (ω_1, ω_2)")
+    merged: list[tuple[float, float]] = []
+    for low, high in sorted(found):
+        if merged and low <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(high, merged[-1][1])
+        else:
+            merged.append((low, high))
+    return merged
+
+
+def _in_bands(sys: LTI[Array], bands: list[tuple[float, float]]) -> Array:
+    """In the modes P_ij = (b bᴴ)_ij d_ij⁻¹ Σ_Ω (F_i + conj F_j + Δ)/2π, with Δ = ω_2 − ω_1 in
+    discrete time and 0 in continuous time, and the F of :func:`_mode_integrals`."""
+    A, xp = sys.A, namespace(sys.B)
+    continuous = sys.is_continuous
+    inverse = lyapunov_factors(A, A) if continuous else series_factors(A, A)
+    total: Any = 0.0
+    for low, high in bands:
+        F = _mode_integrals(A, low, high, continuous)
+        width = 0.0 if continuous else high - low
+        total = total + F[..., :, None] + xp.conj(F)[..., None, :] + width
+    b = as_complex(to_modes(A, sys.B))
+    X = weighted_gram(b) * inverse * total / (2 * math.pi)
+    return hermitian_part(from_modes(A, adjoint(from_modes(A, adjoint(X)))))
+
+
+def _mode_integrals(A: Structure[Array], low: float, high: float, continuous: bool) -> Array:
+    """F(ω_2) − F(ω_1) of each mode, as the logarithm of a quotient near 1 where the band is narrow:
+
+    continuous:  F = −i log(iω − λ);       discrete:  F = −i log(1 − λ e^{−iω}).
+    """
+    if continuous:
+        decay, frequency = A.decay_modes
+        xp = namespace(decay)
+        if math.isinf(low) or math.isinf(high):
+            # −i log(iω − λ) + i log |ω| tends to ±π/2, and i log |ω| cancels in F_i + conj F_j.
+            ends = [
+                complex_of(xp.full_like(decay, math.copysign(math.pi / 2, w)), 0 * decay)
+                if math.isinf(w)
+                else -1j * xp.log(complex_of(decay, w - frequency))
+                for w in (low, high)
+            ]
+            return ends[1] - ends[0]
+        change = complex_of(0 * decay, 0 * decay + (high - low))
+        return -1j * xp.log1p(change / complex_of(decay, low - frequency))
+    radius, phase = A.polar_modes
+    xp = namespace(radius)
+    turn, width = phase - low, high - low
+    # 1 − λ e^{−iω_2} = (1 − λ e^{−iω_1}) + λ e^{−iω_1} (1 − e^{−iΔ})
+    chord = complex_of(0 * turn + 2 * math.sin(width / 2) ** 2, 0 * turn + math.sin(width))
+    change = complex_of(radius * xp.cos(turn), radius * xp.sin(turn)) * chord
+    return -1j * xp.log1p(change / one_minus(1 - radius, radius, turn))
+
+
+def _dense_in_bands(sys: LTI, bands: list[tuple[float, float]]) -> np.ndarray:
+    """P of A P + P Aᴴ + F W + W Fᴴ = 0 with W = B Bᴴ and the F above of the matrix A, over 2π, and
+    alike in discrete time."""
+    if not is_numpy(sys.B):
+        raise ArrayLibraryError("Gramians of bands of a dense system need NumPy arrays")
+    timed, time = in_unit_time(sys)
+    best, d = in_best_units(timed)
+    X = np.empty((*sys.batch_shape, sys.order, sys.order), dtype=complex)
+    for index in np.ndindex(sys.batch_shape):
+        A, B = best.A[index], best.B[index]
+        rate = 4.0 ** float(time[index])
+        W, right = B @ adjoint(B), np.zeros((len(A), len(A)), dtype=complex)
+        for low, high in bands:
+            F = _matrix_integral(A, low / rate, high / rate, sys.is_continuous)
+            width = 0.0 if sys.is_continuous else high - low
+            right += F @ W + W @ adjoint(F) + width * W
+        solve: Any = solve_lyapunov if sys.is_continuous else solve_stein
+        X[index] = solve(A, right / (2 * math.pi))
+    return hermitian_part(X * d * np.swapaxes(d, -1, -2))
+
+
+def _matrix_integral(A: np.ndarray, low: float, high: float, continuous: bool) -> np.ndarray:
+    """F(ω_2) − F(ω_1) of a matrix; −i log |ω| is left out at infinite ends."""
+    one = np.eye(len(A))
+    if not continuous:
+        first, second = (one - np.exp(-1j * w) * A for w in (low, high))
+        return -1j * scipy.linalg.logm(np.linalg.solve(first, second))
+    if math.isinf(low) or math.isinf(high):
+        ends = [
+            math.copysign(math.pi / 2, w) * one
+            if math.isinf(w)
+            else -1j * scipy.linalg.logm(1j * w * one - A)
+            for w in (low, high)
+        ]
+        return ends[1] - ends[0]
+    first, second = (1j * w * one - A for w in (low, high))
+    return -1j * scipy.linalg.logm(np.linalg.solve(first, second))
