@@ -175,8 +175,8 @@ def _peak_of_unit(sys: LTI, rtol: float) -> tuple[float, float, bool]:
     # Gains come from the structured system, whose poles near the circle keep their digits.
     respond = responder(sys, _SAMPLES)
     poles = mode_poles(sys.A)
+    alpha = _middle(poles)
     if sys.is_continuous:
-        alpha = _middle(poles)
         circular, phases = _cayley_of(sys.to_dense(), alpha), 2 * np.arctan2(poles.imag, alpha)
     else:
         circular, phases = sys.to_dense(), np.angle(poles)

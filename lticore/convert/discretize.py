@@ -21,11 +21,12 @@ from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double, in_single
 from ..systems.modes import signals_in_modes
 from ..systems.on_host import computed_on_host
+from ..systems.oscillation import Oscillation
 from ..systems.pairs import complex_columns, complex_rows, real_columns, real_rows
 from ..systems.polar import phase
 from ..systems.rotation import Rotation
 from ..systems.signals import scaled, unit_signals
-from ..systems.structure import StateMatrix, Structure
+from ..systems.structure import StateMatrix
 
 
 @overload
@@ -37,7 +38,7 @@ def discretize(
 ) -> LTI[Array]: ...
 @overload
 def discretize(
-    A: Structure[np.ndarray] | ArrayLike,
+    A: Diagonal[np.ndarray] | Oscillation[np.ndarray] | ArrayLike,
     B: ArrayLike,
     C: ArrayLike,
     D: ArrayLike | None = None,

@@ -132,10 +132,14 @@ def _solve_in_unit_time(
     """X in a unit of time in which the larger of A and B has about size one, and in units of the
     states."""
     same, exponent = B is A, np.maximum(time_exponent(A), time_exponent(B))
+    duration = None
+    if horizon is not None:
+        # One time for a whole batch.
+        exponent = np.full_like(exponent, exponent.max(initial=0))
+        duration = horizon * 2.0 ** float(exponent.max(initial=0))
     A = structure_of(A).times(2.0**-exponent)
     B = A if same else structure_of(B).times(2.0**-exponent)
     Q = Q * 2.0 ** -exponent[..., None, None]
-    duration = None if horizon is None else horizon * 2.0**exponent
     return solve_in_units(
         A, Q, B, partial(lyapunov_solver, horizon=duration), _warn_if_lyapunov_sensitive, duration
     )

@@ -108,7 +108,7 @@ def _adjoint(sys: LTI[Array]) -> LTI[Array]:
     return LTI(adjoint_of(sys.A), adjoint(sys.C), adjoint(sys.B), D, dt=sys.dt)
 
 
-def _driven_by(sys: LTI[Array], weight: LTI[Array]) -> Array:
+def _driven_by(sys: LTI, weight: LTI) -> Any:
     """The covariance of the states x of x⁺ = A x + B u, u = C_w w + D_w e, w⁺ = A_w w + B_w e, with
     those X of x and w and P_w of w:
 

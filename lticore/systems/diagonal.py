@@ -101,7 +101,8 @@ class Diagonal(Generic[Array]):
 
     def times(self, factor: Array) -> Diagonal[Array]:
         """The matrix factor · A for positive factors (...): in another unit of time."""
-        return Diagonal(self.poles * factor[..., None])
+        poles: Array = self.poles * factor[..., None]
+        return Diagonal(poles)
 
     def to_modes(self, X: Array) -> Array:
         """Uᴴ X for A = U Λ Uᴴ; here U = I."""
@@ -117,7 +118,8 @@ class Diagonal(Generic[Array]):
 
     def of_states(self, states: Array) -> Diagonal[Array]:
         """The structure of the states at ascending positions (..., r)."""
-        return Diagonal(namespace(states).take_along_axis(self.poles, states, axis=-1))
+        poles: Array = namespace(states).take_along_axis(self.poles, states, axis=-1)
+        return Diagonal(poles)
 
     def pole_gradient(self, g: Array) -> tuple[Array, ...]:
         """The gradient on the parameters for one on the poles in mode order, df = Σ Re conj(g) dλ;

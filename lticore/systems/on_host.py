@@ -34,9 +34,10 @@ def computed_on_host(
         device = _device_of((args, kwargs))
         if device is None or (unless is not None and unless(args[0])):
             return function(*args, **kwargs)
+        compute: Any = function
         given, options = over_arrays(to_numpy, (args, kwargs))
         with device:
-            return over_arrays(_to_cupy, function(*given, **options))
+            return over_arrays(_to_cupy, compute(*given, **options))
 
     return run
 

@@ -81,7 +81,8 @@ class Oscillation(PairBlocks[Array]):
 
     def times(self, factor: Array) -> Oscillation[Array]:
         """The matrix factor · A for positive factors (...): in another unit of time."""
-        return Oscillation(*(x * factor[..., None] for x in self.parameters))
+        kind: Any = Oscillation
+        return kind(*(x * factor[..., None] for x in self.parameters))
 
     def entry_gradient(self, along: Array, across: Array, real: Array) -> tuple[Array, ...]:
         """The gradient on (δ, ω, r) for one on (c, s, r) with c = −δ and s = ω."""

@@ -4,6 +4,7 @@ notices. Squares over- and underflow much earlier than what they are squares of.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -85,8 +86,8 @@ def size_exponent(X: Array, axes: int = 2) -> Array:
 
 def scaled(X: Array, exponent: Array | float) -> Array:
     """2^exponent X for whole exponents."""
-    exponent = namespace(X).asarray(exponent) if isinstance(exponent, int | float) else exponent
-    return kernels.find(scaled_reference, X)(X, exponent)
+    e: Any = namespace(X).asarray(exponent) if isinstance(exponent, int | float) else exponent
+    return kernels.find(scaled_reference, X)(X, e)
 
 
 def scaled_reference(X: Array, exponent: Array) -> Array:

@@ -114,6 +114,13 @@ def test_horizons_are_integrals(kind):
     np.testing.assert_allclose(P, lti.solve_lyapunov(A, np.eye(5), horizon=T), atol=1e-13)
 
 
+def test_horizons_of_batches_of_different_speeds():
+    A = np.array([[[-1.0]], [[-1e6]], [[2.0]], [[0.0]]])
+    found = lti.solve_lyapunov(A, np.ones((4, 1, 1)), horizon=3.0)[:, 0, 0]
+    expected = [math.expm1(6 * a) / (2 * a) for a in (-1.0, -1e6, 2.0)]
+    np.testing.assert_allclose(found, [*expected, 3.0], rtol=1e-13)
+
+
 def test_horizons_of_unstable_and_of_fast_systems():
     """Scalars: (e^{2aT} − 1)/(2a)."""
     for a, T in ((0.5, 3.0), (0.0, 2.0), (-1e6, 5.0), (-1e-9, 1e3)):

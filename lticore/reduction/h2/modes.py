@@ -28,7 +28,7 @@ from ...systems.quadratic import (
     transformed,
 )
 from ...systems.rotation import Rotation
-from ...systems.structure import is_structured
+from ...systems.structure import Structure, is_structured
 
 #: No pole of a reduced system comes closer to the circle that it stays in.
 LARGEST_RADIUS = 1 - 1e-12
@@ -45,7 +45,7 @@ class Target:
         the poles of a system that is unstable, over a horizon
     """
 
-    A: Diagonal | Rotation
+    A: Structure
     poles: np.ndarray
     b: np.ndarray
     c: np.ndarray
