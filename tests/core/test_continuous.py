@@ -2,6 +2,7 @@
 digits, Kronecker products, Cayley's map, and filters whose peaks are known."""
 
 import math
+import warnings
 
 import mpmath
 import numpy as np
@@ -641,3 +642,84 @@ def test_times_are_checked():
     for times in ([-1.0], [[1.0]], np.ones((2, 2))):
         with pytest.raises(lti.ArgumentError, match="at least 0"):
             lti.impulse_response(sys, times)
+
+
+# --- random systems ---------------------------------------------------------------------------
+
+
+def gramian_in_600_digits(A, W):
+    """X of A X + X A' + W = 0 by a Kronecker product."""
+    n = A.rows
+    operator, right = mpmath.matrix(n * n), mpmath.matrix(n * n, 1)
+    for i, j in np.ndindex(n, n):
+        right[i * n + j] = -W[i, j]
+        for k in range(n):
+            operator[i * n + j, k * n + j] += A[i, k]
+            operator[i * n + j, i * n + k] += A[j, k]
+    x = mpmath.lu_solve(operator, right)
+    return mpmath.matrix([[x[i * n + j] for j in range(n)] for i in range(n)])
+
+
+def random_matrix(rng, n):
+    """Companion, turned, stiff, triangular over six decades, next to the axis, or any."""
+    kind = rng.integers(6)
+    if kind == 0:
+        A = np.diag(np.ones(n - 1), 1)
+        A[-1] = -np.poly(-(10.0 ** rng.uniform(-2, 2, n)))[1:][::-1]
+        return A
+    if kind == 1:
+        q = n // 2
+        decay, frequency = 10.0 ** rng.uniform(-6, 1, q), 10.0 ** rng.uniform(-2, 2, q)
+        A = lti.Oscillation(decay, frequency, -(10.0 ** rng.uniform(-3, 1, n - 2 * q))).to_dense()
+        Q = random_unitary(rng, (), n)
+        return Q @ A @ Q.T
+    if kind == 2:
+        T = rng.standard_normal((n, n))
+        return T @ np.diag(-(10.0 ** rng.uniform(-4, 4, n))) @ np.linalg.inv(T)
+    if kind == 3:
+        T = np.triu(rng.standard_normal((n, n)) * 10.0 ** rng.uniform(-3, 3, (n, n)), 1)
+        return T - np.diag(10.0 ** rng.uniform(-2, 2, n))
+    A = rng.standard_normal((n, n))
+    if kind == 4:
+        return A - A.T - np.diag(10.0 ** rng.uniform(-9, -2, n))
+    return A - (np.linalg.eigvals(A).real.max() + 10.0 ** rng.uniform(-5, 0)) * np.eye(n)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_results_are_right_or_come_with_a_warning(seed):
+    """In units of the states to 2^±400 and of time to 2^±100, against 600 digits."""
+    rng = np.random.default_rng(100 + seed)
+    n, m, p = rng.integers(2, 6), *rng.integers(1, 3, 2)
+    A = random_matrix(rng, n)
+    d = 2.0 ** np.rint(rng.uniform(-1, 1, n) * rng.choice([0, 1, 60, 400]))
+    time = 2.0 ** float(np.rint(rng.uniform(-1, 1) * rng.choice([0, 1, 100])))
+    B, C = rng.standard_normal((n, m)) * d[:, None], rng.standard_normal((p, n)) / d
+    sys = lti.LTI(A * d[:, None] / d * time, B, C, dt=0)
+    with mpmath.workdps(600):
+        A, B, C = (mpmath.matrix(X.tolist()) for X in (sys.A, B, C))
+        P, Q = gramian_in_600_digits(A, B * B.T), gramian_in_600_digits(A.T, C.T * C)
+        squares = mpmath.eig(P * Q, left=False, right=False)
+        sigma = np.sort([float(mpmath.sqrt(abs(x))) for x in squares])[::-1]
+        square = sum((C * P * C.T)[i, i] for i in range(p))
+        h2 = float(mpmath.sqrt(square))
+        roots = [mpmath.sqrt(P[i, i]) for i in range(n)]
+        correlations = np.array(
+            [[float(P[i, j] / roots[i] / roots[j]) for j in range(n)] for i in range(n)]
+        )
+        roots = np.array([float(x) for x in roots])
+
+    def judged(function, expected):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            try:
+                found = function()
+            except lti.UnstableSystemError:
+                # Poles within rounding of the axis count as unstable.
+                return
+        off = np.abs(found - expected).max() / np.abs(expected).max()
+        # What a warning is due from, and some eps for the states.
+        assert said or off <= 3e-6
+
+    judged(lambda: lti.hankel_singular_values(sys), sigma)
+    judged(lambda: lti.h2_norm(sys), np.array(h2))
+    judged(lambda: lti.controllability_gramian(sys) / roots[:, None] / roots, correlations)
