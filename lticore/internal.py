@@ -11,6 +11,7 @@ from .arrays.checks import (
 )
 from .arrays.linalg import pad_values
 from .arrays.namespaces import (
+    asked_together,
     namespace,
     to_numpy,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "SpectralLike",
     "adjoint_into_reference",
     "as_spectral_function",
+    "asked_together",
     "check_budget",
     "check_integer",
     "check_one_given",

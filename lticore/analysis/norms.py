@@ -427,6 +427,7 @@ def _require_finite_norm(norm: Array) -> None:
 
 
 def _check_same_signals(sys: System, reduced: System) -> None:
+    namespace(sys.B, reduced.B)  # of one library, on one device
     if (sys.inputs, sys.outputs) != (reduced.inputs, reduced.outputs):
         raise ArgumentError(
             f"the systems map {sys.inputs} inputs to {sys.outputs} outputs and {reduced.inputs} "

@@ -13,7 +13,7 @@ import array_api_compat.numpy
 import numpy as np
 from typing_extensions import TypeIs, TypeVar
 
-from ..errors import ArrayLibraryError, ShapeError
+from ..errors import ArrayLibraryError, LticoreError, ShapeError
 
 
 class StandardArray(Protocol):
@@ -199,10 +199,15 @@ def asked_together(function: Callable[P, Result]) -> Callable[P, Result]:
         token = _ASKED.set(asked)
         try:
             result = function(*args, **kwargs)
+        except LticoreError:
+            # Of what was taken for granted, perhaps: then another error says more.
+            if _all_hold(asked):
+                raise
+        else:
+            if _all_hold(asked):
+                return result
         finally:
             _ASKED.reset(token)
-        if not asked or bool(namespace(*asked).stack(asked).all()):
-            return result
         return function(*args, **kwargs)
 
     return run
@@ -212,6 +217,10 @@ def _capturing() -> bool:
     import cupy
 
     return bool(cupy.cuda.get_current_stream().is_capturing())
+
+
+def _all_hold(conditions: list[Any]) -> bool:
+    return not conditions or bool(namespace(*conditions).stack(conditions).all())
 
 
 def to_numpy(array: Any) -> np.ndarray:

@@ -15,6 +15,7 @@ from lticore.errors import ArgumentError
 from lticore.internal import (
     SpectralLike,
     as_spectral_function,
+    asked_together,
 )
 
 from .bridge import current_stream, to_array, to_tensor
@@ -74,9 +75,8 @@ def _spectral_sum(
     """[value, g_B, g_C, *g_parameters]; opaque to tracing, never differentiated itself."""
     with current_stream(B.device):
         arrays = [to_array(_at_least_single(x)) for x in (B, C, *parameters)]
-        sys = lticore.LTI(_STRUCTURES[structure](*arrays[2:]), arrays[0], arrays[1])
-        value, gradient = lticore.hankel_sum_and_gradient(sys, _SPECTRAL_FUNCTIONS[function])
-        results = [to_tensor(x) for x in (value, gradient.B, gradient.C, *gradient.A)]
+        found = _value_and_gradient(structure, function, *arrays)
+        results = [to_tensor(x) for x in found]
     return [_cast(x, like) for x, like in zip(results, (B.real, B, C, *parameters), strict=True)]
 
 
@@ -86,6 +86,16 @@ def _(
 ) -> list[Tensor]:
     gradients = [x.new_empty(x.shape) for x in (B, C, *parameters)]
     return [B.real.new_empty(B.shape[:-2]), *gradients]
+
+
+@asked_together
+def _value_and_gradient(
+    structure: str, function: str, B: Any, C: Any, *parameters: Any
+) -> tuple[Any, ...]:
+    """Of arrays: value, g_B, g_C, g_parameters. A device is waited for once."""
+    sys = lticore.LTI(_STRUCTURES[structure](*parameters), B, C)
+    value, gradient = lticore.hankel_sum_and_gradient(sys, _SPECTRAL_FUNCTIONS[function])
+    return value, gradient.B, gradient.C, *gradient.A
 
 
 def _at_least_single(x: Tensor) -> Tensor:

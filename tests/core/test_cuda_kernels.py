@@ -1,6 +1,7 @@
 """The CUDA kernels on a CPU, between guard pages: their arithmetic is that of the references."""
 
 import itertools
+import mmap
 
 import emulated_cuda
 import numpy as np
@@ -349,3 +350,31 @@ def test_cauchy_factor_of_nothing(gpu):
         assert found.shape == (*shape[:-1], 0)
     zero = gpu.cauchy_factor(np.zeros(5), np.zeros(5), np.zeros((5, 2), complex), 0.0, 3)
     assert zero.shape == (5, 0)
+
+
+def test_more_than_2_to_the_31_elements(gpu, monkeypatch):
+    """The last block alone, over memory that is there only where it looks."""
+    n, length = 1 << 16, (1 << 15) + 1
+    not_reserved = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000
+    u, x = (
+        np.frombuffer(mmap.mmap(-1, 4 * n * length, flags=not_reserved), np.float32)
+        for _ in range(2)
+    )
+    u, x = u.reshape(length, n), x.reshape(length, n)
+    u[-1] = 1
+    compiled = gpu._kernel
+
+    def kernel(*macros):
+        def launch(grid, block, arguments):
+            # Addresses are integers of 64 bits too.
+            given = [v.ctypes.data if v is u or v is x else v for v in arguments]
+            compiled(*macros)(grid, block, given, first_block=grid[0] - 1)
+
+        return launch
+
+    monkeypatch.setattr(gpu, "_kernel", kernel)
+    gpu.recur_into(x, np.zeros((1, n)), u, np.zeros(n), False)
+    last = n - gpu._LANES
+    assert np.all(x[-1, last:] == 1)
+    assert not x[:-1, last:].any()
+    assert not x[-1, :last].any()

@@ -65,3 +65,44 @@ def test_arrays_without_order_or_entries(standin, name):
     on_device = change(standin.cupy.asarray(u))
     poles = standin.cupy.asarray(0.5 * np.ones(4))
     np.testing.assert_allclose(lti.linear_recurrence(poles, on_device).get(), found, atol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lti.hankel_sum_and_gradient,
+        lti.hankel_singular_values,
+        lti.controllability_gramian,
+        lti.h2_norm,
+    ],
+)
+def test_what_is_asked_at_the_end_still_raises(standin, call):
+    cp = standin.cupy
+    sys = lti.LTI(
+        lti.Rotation(cp.asarray([0.5, 1.5]), cp.ones(2)), cp.ones((4, 1)), cp.ones((1, 4))
+    )
+    with pytest.raises(lti.UnstableSystemError, match=r"mode 1 .*1\.5"):
+        call(sys)
+
+
+def test_gradients_that_do_not_converge_are_decomposed(standin):
+    """σ = (1, 1e-7): the smaller one lies below what products of matrices see."""
+    cp = standin.cupy
+    arrays = np.array([0.5, -0.5]), np.diag([1, 1e-14]), np.diag([0.75, 0.75])
+    host, device = (
+        lti.LTI(lti.Rotation(a[:0], a[:0], a), B, C)
+        for a, B, C in (arrays, map(cp.asarray, arrays))
+    )
+    found, expected = (lti.hankel_sum_and_gradient(x)[0] for x in (device, host))
+    assert float(found) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_arrays_of_numpy_beside_a_system_on_the_device_are_refused(standin):
+    """Also by what computes on the host, where both would lie side by side."""
+    sys = rotation(standin.cupy)
+    with pytest.raises(lti.ArrayLibraryError, match="mix array types"):
+        lti.h2_error(sys, rotation(np))
+    with pytest.raises(lti.ArrayLibraryError, match="mix array types"):
+        lti.hankel_error(sys, rotation(np))
+    with pytest.raises(lti.ArrayLibraryError, match="mix array types"):
+        lti.refit_outputs(sys, [(np.ones((9, 3)), np.ones((9, 2)))])

@@ -161,3 +161,17 @@ def test_reduction_in_training_on_the_device(device):
         assert [block.ssm.order for block in model.blocks] == [8, 8]
         assert all(p.device.type == place for p in model.parameters())
         assert all(p.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("device", ["standin"], indirect=True)
+def test_a_penalty_waits_for_the_device_once(standin, device):
+    torch = pytest.importorskip("torch")
+    from lticore_torch import LRU, hankel_sum
+
+    layer = LRU(8, 16)
+    with device() as place:
+        hankel_sum(layer.to(place)).backward()
+        standin.DEVICE.reset()
+        hankel_sum(layer).backward()
+    assert standin.DEVICE.waits.total() == 1
+    assert torch.isfinite(layer.B.grad).all()
