@@ -37,13 +37,13 @@ from ..hankel.gramians import (
     DEFAULT_RTOL,
     balance_states,
     double_gramians,
-    factor_in_even_units,
     has_factors,
     has_schur_factors,
     in_unit_signals,
     is_dense_numpy,
     low_rank_pays,
 )
+from ..hankel.schur_factors import factor_in_even_units
 from ..hankel.values import hankel_singular_values
 from ..systems.algebra import common_dt
 from ..systems.doors import LinearLike, SystemLike, as_system

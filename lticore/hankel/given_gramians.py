@@ -12,7 +12,7 @@ from ..errors import ArgumentError, ShapeError
 from ..matrices.factors import hermitian_part
 from ..systems.quadratic import System
 from ..systems.signals import scaled, size_exponent
-from .gramians import balance_gramians
+from .scales import balance_gramians
 
 _EPSILON_SINGLE = 2.0**-23
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -19,31 +18,20 @@ from ..arrays.checks import (
     like_precision,
     to_double,
 )
-from ..arrays.linalg import EPSILON, adjoint, as_complex, diagonal, log2, real_part
-from ..arrays.namespaces import Array, asked_together, holds, is_numpy, namespace, zeros_like_shape
+from ..arrays.linalg import EPSILON, adjoint, as_complex, log2, real_part
+from ..arrays.namespaces import Array, asked_together, is_numpy, namespace, zeros_like_shape
 from ..equations.cauchy import cauchy_factor
 from ..equations.dense import RawSolver, schur_solver
-from ..equations.hammarling import (
-    adjoint_factor,
-    factor_in_schur_form,
-    factors_in_schur_form,
-    in_states,
-    leading_columns,
-    warn_if_lost,
-    warn_if_values_lost,
-)
 from ..equations.lyapunov import lyapunov_solver, solve_lyapunov, triangular_lyapunov_solver
 from ..equations.stability import (
     HORIZON,
-    SchurSystem,
     offering,
     require_stable,
     schur_systems,
 )
 from ..equations.stein import stein_solver
 from ..equations.two_sided import SteinSolver
-from ..errors import NonFiniteError
-from ..matrices.balance import refined, rescaled, state_units
+from ..matrices.balance import rescaled, state_units
 from ..matrices.factors import (
     hermitian_part,
     pivoted_cholesky,
@@ -65,20 +53,13 @@ from ..systems.quadratic import (
 from ..systems.rotation import Rotation
 from ..systems.signals import scaled, unit_outputs, unit_signals
 from ..systems.structure import adjoint_of, is_structured, same_in_blocks, structure_of
+from .scales import balance_gramians, norms_of_rows, scale_from_logs
+from .schur_factors import WHAT, dense_factors, dense_gramian, require_finite_gramian
 
 #: Factors are computed without the Gramians from this many states on …
 _MANY = 1024
 #: … where n is at least this multiple of m and p; below, forming them is faster.
 _FEW = 32
-#: Units of the states are changed for a norm of A that is at most this share of what it was …
-_SMALLER = 0.5
-#: … or larger by no more than this, where what rounding does …
-_LARGER = 4.0
-#: … to the states, or to products of both factors, falls to this share, worth a second Schur form.
-_WORTH = 1 / 16
-#: How often: factors in bad units are noise in part, and tell of better ones only.
-_CHANGES = 3
-_WHAT = "an infinite-horizon Gramian"
 #: Pivots below this share of the largest one are rounding noise of a float64 Gramian.
 DEFAULT_RTOL = EPSILON
 
@@ -231,7 +212,7 @@ def scaled_factors(
         R, S = (pivoted_cholesky(X, rtol=rtol, max_rank=max_rank) for X in (P, Q))
         return R, S, t
     if not has_factors(sys, horizon):
-        return _dense_factors(sys, EPSILON**2 if rtol is None else rtol, max_rank, horizon, each)
+        return dense_factors(sys, EPSILON**2 if rtol is None else rtol, max_rank, horizon, each)
     rtol = DEFAULT_RTOL if rtol is None else rtol
     sys, t = balance_states(sys)
     factors = modal_factors(sys, rtol, max_rank)
@@ -249,197 +230,6 @@ def scaled_gramians(sys: System, horizon: float | None = None) -> tuple[Any, Any
         P, Q = double_gramians(sys)
         return P, Q, t
     return balance_gramians(*double_gramians(sys, horizon))
-
-
-def _dense_factors(
-    sys: LTI, rtol: float, max_rank: int | None, horizon: float | None, each: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """:func:`scaled_factors` of dense NumPy systems from Schur forms, one at a time."""
-    batch, n = sys.batch_shape, sys.order
-    width = n if max_rank is None else min(max_rank, n)
-    R, S = np.zeros((2, *batch, n, width), dtype=np.result_type(sys.A, sys.B))
-    t = np.ones((*batch, n, 1))
-    widest = [0, 0]
-    find = _factors_of_their_own if each else _factors_together
-    for index, *pair in find(sys, horizon):
-        real = not np.iscomplexobj(R)
-        factors = [_without_noise(in_states(one.U, F, real), one.U, F) for one, F in pair]
-        # Powers of two that take the rows of both to the units of the states given.
-        d, e = (np.log2(one.units) for one, _ in pair)
-        exponents = d + pair[0][0].b, pair[1][0].c - e
-        sizes = [log2(_row_norms(F)) + x[:, 0] for F, x in zip(factors, exponents, strict=True)]
-        if each:
-            joint = np.log2(state_units(sys.A[index], sys.B[index], sys.C[index]))
-            sizes = _without_weaker(sizes[0] - joint, sizes[1] + joint)
-            sizes = [sizes[0] + joint, sizes[1] - joint]
-        t[index] = _balancing_scale(2 * sizes[0], 2 * sizes[1])[:, None]
-        turned = exponents[0] + np.log2(t[index]), exponents[1] - np.log2(t[index])
-        for k, target in enumerate((R, S)):
-            columns = leading_columns(scaled(factors[k], turned[k]), rtol, width)
-            target[index][:, : columns.shape[-1]] = columns
-            widest[k] = max(widest[k], columns.shape[-1])
-    return R[..., : widest[0]], S[..., : widest[1]], t
-
-
-#: A system in Schur form and one of its factors.
-SchurFactor: TypeAlias = tuple[SchurSystem, np.ndarray]
-
-
-def _factors_together(
-    sys: LTI, horizon: float | None
-) -> Iterator[tuple[tuple[int, ...], SchurFactor, SchurFactor]]:
-    """R and S of one Schur form, as accurate as their product can be."""
-    for index, one in schur_systems(sys, horizon, what=_WHAT):
-        R, S = factors_in_schur_form(one.T, one.B, one.C, horizon, one.continuous)
-        for _ in range(_CHANGES):
-            d = _balancing_units(one, R, S)
-            if d is None:
-                break
-            ((_, one),) = schur_systems(
-                sys[index],
-                horizon,
-                what=_WHAT,
-                units=refined(one.units, d),
-                time=np.asarray(one.time),
-            )
-            R, S = factors_in_schur_form(one.T, one.B, one.C, horizon, one.continuous)
-        warn_if_values_lost(one, R, S, horizon)
-        yield index, (one, R), (one, S)
-
-
-def _balancing_units(one: SchurSystem, R: np.ndarray, S: np.ndarray) -> np.ndarray | None:
-    """Units (n, 1) of the states in which R and S have equally large rows, where rounding spoils
-    Sᴴ R far less in them, by some eps ‖A‖‖R‖‖S‖; None elsewhere.
-
-    Units decided by |A| let B and C decide too little where feeds of the states cancel: ρ(|A|) is
-    then that of cycles which A does not have, as in companion forms.
-    """
-    if 0 in R.shape or 0 in S.shape:
-        return None
-    r, s = (_above_noise(_row_norms(one.U @ F))[:, None] for F in (R, S))
-    d = 2.0 ** np.rint(np.log2(r / s) / 2)
-    before = np.linalg.norm(one.A) * np.linalg.norm(r) * np.linalg.norm(s)
-    after = np.linalg.norm(rescaled(one.A, d.T, d)) * np.linalg.norm(r / d) * np.linalg.norm(s * d)
-    return d if after < _WORTH * before else None
-
-
-def _above_noise(rows: np.ndarray) -> np.ndarray:
-    """Norms of rows, and where there is only rounding the least that is not."""
-    top = rows.max(initial=0)
-    return np.maximum(rows, len(rows) * EPSILON * top if top > 0 else 1.0)
-
-
-def _factors_of_their_own(
-    sys: LTI, horizon: float | None
-) -> Iterator[tuple[tuple[int, ...], SchurFactor, SchurFactor]]:
-    """R and S as accurate as each can be, also in states that only one of both sees."""
-    sides = (
-        schur_systems(sys, horizon, what=_WHAT, reached=reached, observed=not reached)
-        for reached in (True, False)
-    )
-    for (index, one), (_, other) in zip(*sides, strict=True):
-        yield (
-            index,
-            _factor_of_its_own(sys, index, one, "P", horizon),
-            _factor_of_its_own(sys, index, other, "Q", horizon),
-        )
-
-
-def _factor_of_its_own(
-    sys: LTI, index: tuple[int, ...], one: SchurSystem, which: str, horizon: float | None
-) -> tuple[SchurSystem, np.ndarray]:
-    """:func:`factor_in_even_units`, with a warning where rounding spoils the trace of the Gramian
-    in the best units of the states."""
-    best = one.units
-    one, F = factor_in_even_units(sys, index, one, which, horizon)
-    if 0 in F.shape:
-        return one, F
-    if which == "P":
-        weights = one.units / best * one.U
-        warn_if_lost(one.A, one.T, one.B, weights, F, horizon, one.continuous)
-    else:
-        A, T = (adjoint(X)[::-1, ::-1] for X in (one.A, one.T))
-        weights = (best / one.units * one.U)[:, ::-1]
-        outputs = adjoint(one.C)[::-1]
-        warn_if_lost(A, T, outputs, weights, F[::-1, ::-1], horizon, one.continuous)
-    return one, F
-
-
-def factor_in_even_units(
-    sys: LTI,
-    index: tuple[int, ...],
-    one: SchurSystem,
-    which: str,
-    horizon: float | None,
-    *,
-    both: bool = False,
-) -> tuple[SchurSystem, np.ndarray]:
-    """R or S of one system of a batch, and the Schur form that it belongs to, in units of the
-    states in which the factor has even rows where those are better than the given ones; with
-    ``both`` that form keeps B and C."""
-    reached = which == "P"
-    F = _factor(one, which, horizon)
-    for _ in range(_CHANGES):
-        d = _even_units(one, F, reached)
-        if d is None:
-            break
-        ((_, one),) = schur_systems(
-            sys[index],
-            horizon,
-            what=_WHAT,
-            reached=both or reached,
-            observed=both or not reached,
-            units=refined(one.units, d),
-            time=np.asarray(one.time),
-        )
-        F = _factor(one, which, horizon)
-    return one, F
-
-
-def _even_units(one: SchurSystem, F: np.ndarray, reached: bool) -> np.ndarray | None:
-    """Units (n, 1) of the states in which the factor has even rows r, where A is clearly smaller in
-    them, or hardly larger and the weakest states gain, r_i² changing by some eps ‖A‖‖r‖ r_i; None
-    elsewhere.
-
-    Units decided by |A| take too much from states whose feeds cancel, as in companion forms.
-    """
-    if 0 in F.shape:
-        return None
-    rows = _row_norms(one.U @ F)
-    seen = rows > len(rows) * EPSILON * rows.max(initial=0)
-    exponents = np.where(seen, np.rint(np.log2(np.where(seen, rows, 1))), 0.0)[:, None]
-    d = 2.0 ** (exponents if reached else -exponents)
-    before, after = (float(np.linalg.norm(X)) for X in (one.A, rescaled(one.A, d.T, d)))
-    weakest = rows[seen].min(initial=np.inf) / np.linalg.norm(rows) * len(rows) ** 0.5
-    gains = after < _LARGER * before and after * weakest < _WORTH * before
-    return d if gains or after < _SMALLER * before else None
-
-
-def _factor(sys: SchurSystem, which: str, horizon: float | None) -> np.ndarray:
-    if which == "P":
-        return factor_in_schur_form(sys.T, sys.B, horizon, sys.continuous)
-    return adjoint_factor(sys.T, sys.C, horizon, sys.continuous)
-
-
-def _without_noise(X: np.ndarray, U: np.ndarray, F: np.ndarray) -> np.ndarray:
-    """X = U F with zeros in place of rounding, in the rows of states that are not reached.
-
-    Only rows of F that U mixes round together: none in a triangular A, where rows as small as one
-    likes are right.
-    """
-    noise = len(X) * EPSILON * _row_norms(np.where(U != 0, _row_norms(F), 0))
-    return np.where((_row_norms(X) > noise)[:, None], X, 0)
-
-
-def _without_weaker(p: np.ndarray, q: np.ndarray) -> list[np.ndarray]:
-    """log2 of the rows of both factors in common units; −∞ in the one of both that counts less in
-    states that count in no product of both: the other is to be kept."""
-    both = p + q
-    weak = np.isfinite(both) & (both < both.max() + math.log2(len(p) * EPSILON))
-    if not weak.any():
-        return [p, q]
-    first = weak & (p - p.max() < q - q.max())
-    return [np.where(first, -np.inf, p), np.where(weak & ~first, -np.inf, q)]
 
 
 def has_factors(sys: System, horizon: float | None) -> TypeGuard[LTI]:
@@ -463,11 +253,11 @@ def balance_states(sys: LTI) -> tuple[LTI, Any]:
     xp = namespace(sys.B, sys.C)
     if sys.order == 0:
         return sys, real_part(sys.B[..., :1])
-    b, c = _row_norms(sys.B), _row_norms(xp.matrix_transpose(sys.C))
+    b, c = norms_of_rows(sys.B), norms_of_rows(xp.matrix_transpose(sys.C))
     b, c = (same_in_blocks(_root_mean_square, sys.A, x) for x in (b, c))
     root = xp.sqrt(dissipation(sys))
     log_p, log_q = (2 * log2(x / root) for x in (b, c))
-    t = _balancing_scale(log_p, log_q)[..., None]
+    t = scale_from_logs(log_p, log_q)[..., None]
     return replaced(sys, B=sys.B * t, C=sys.C / xp.matrix_transpose(t)), t
 
 
@@ -478,14 +268,6 @@ def dissipation(sys: LTI[Array]) -> Array:
         return 2 * structure_of(sys.A).decays
     radius = radii_of(sys.A)
     return (1 - radius) * (1 + radius)
-
-
-def _row_norms(X: Array) -> Array:
-    """(..., n) norms of the rows, whose squares may be too small or too large for numbers."""
-    xp = namespace(X)
-    size = xp.max(xp.abs(X), axis=-1, keepdims=True)
-    size = xp.where(size > 0, size, xp.ones_like(size))
-    return size[..., 0] * xp.sqrt(xp.sum(xp.abs(X / size) ** 2, axis=-1))
 
 
 def _root_mean_square(x: Array, y: Array) -> Array:
@@ -516,7 +298,7 @@ def _evenly_driven(sys: QuadraticOutputLTI[Array]) -> QuadraticOutputLTI[Array]:
         return sys
     A: Any = sys.A
     if is_structured(A):
-        size = same_in_blocks(_root_mean_square, A, _row_norms(sys.B))
+        size = same_in_blocks(_root_mean_square, A, norms_of_rows(sys.B))
         d = 2.0 ** xp.round(xp.log2(xp.where(size > 0, size, xp.ones_like(size))))[..., None]
         used = xp.where(size[..., None] > 0, d, xp.zeros_like(d))
     else:
@@ -581,11 +363,11 @@ def double_gramians(sys: System, horizon: Any = None, which: str = "PQ") -> list
     solve: SteinSolver | None = None
     horizon = check_horizon(horizon, sys.is_continuous)
     if has_schur_factors(linear, horizon):
-        found = {name: _dense_gramian(linear, name, horizon) for name in names}
+        found = {name: dense_gramian(linear, name, horizon) for name in names}
         solve = balanced_solver(linear, horizon) if quadratic else None
     else:
         if horizon is None:
-            require_stable(linear, what=_WHAT)
+            require_stable(linear, what=WHAT)
         solve = gramian_solver(linear, horizon)
         found = {name: gramian(linear, solve, name) for name in names}
     if quadratic and solve is not None:
@@ -617,22 +399,7 @@ def is_dense_numpy(sys: System) -> bool:
     return is_numpy(sys.B) and not is_structured(sys.A)
 
 
-def _dense_gramian(sys: LTI, which: str, horizon: float | None) -> np.ndarray:
-    """P or Q from its factor: positive semidefinite, and as accurate in each entry X_ij, relative
-    to √(X_ii X_jj), as in the best units of the states."""
-    reached = which == "P"
-    X = np.empty((*sys.batch_shape, sys.order, sys.order), np.result_type(sys.A, sys.B))
-    real = not np.iscomplexobj(X)
-    systems = schur_systems(sys, horizon, what=_WHAT, reached=reached, observed=not reached)
-    for index, one in systems:
-        one, factor = _factor_of_its_own(sys, index, one, which, horizon)
-        factor = in_states(one.U, factor, real)
-        units = np.ldexp(one.units, one.b) if reached else np.ldexp(1 / one.units, one.c)
-        X[index] = weighted_gram(factor * units)
-    return _require_finite_gramian(X, which)
-
-
-def balanced_solver(sys: LTI, horizon: float | None = None, *, what: str = _WHAT) -> SteinSolver:
+def balanced_solver(sys: LTI, horizon: float | None = None, *, what: str = WHAT) -> SteinSolver:
     """:func:`lticore.equations.stein.stein_solver` of a dense A on NumPy, stable unless there is a
     horizon, which works in the best units of the states; one Schur form tells the stability and
     solves.
@@ -666,50 +433,10 @@ def gramian(sys: LTI, solve: SteinSolver, which: str) -> Any:
     """P or Q of ``sys`` by the solver of its A."""
     adjoint_equation = which == "Q"
     root = adjoint(to_double(sys.C)) if adjoint_equation else to_double(sys.B)
-    X = _require_finite_gramian(solve(weighted_gram(root), adjoint=adjoint_equation), which)
+    X = require_finite_gramian(solve(weighted_gram(root), adjoint=adjoint_equation), which)
     # The fused kernel divides an entry and its mirror image alike.
     exact = is_numpy(X) and isinstance(sys.A, Rotation) and not is_complex(X)
     return X if exact else hermitian_part(X)
-
-
-def _require_finite_gramian(X: Array, which: str) -> Array:
-    # No entry of a positive semidefinite matrix is larger than those on its diagonal.
-    if not holds(namespace(X).isfinite(real_part(diagonal(X)))):
-        raise NonFiniteError(
-            f"the Gramian {which} overflows: B, C or the powers of A over the horizon are too large"
-        )
-    return X
-
-
-def balance_gramians(P: Array, Q: Array) -> tuple[Array, Array, Array]:
-    """(t P t, Q/t², t) with about equal diagonals, and the scale t, (..., n, 1)."""
-    t = balancing_scale(real_part(diagonal(P)), real_part(diagonal(Q)))[..., None]
-    t_row = namespace(t).matrix_transpose(t)
-    return P * t * t_row, Q / t / t_row, t
-
-
-def balancing_scale(p: Array, q: Array) -> Array:
-    """Powers of two t, (..., n), with t² p ≈ q/t² for the diagonals p and q of P and Q.
-
-    A power of two changes no digit: t P t and Q/t² hold the same information as P and Q.
-    """
-    return _balancing_scale(log2(p), log2(q))
-
-
-def _balancing_scale(log_p: Array, log_q: Array) -> Array:
-    xp = namespace(log_p, log_q)
-    if log_p.shape[-1] == 0:
-        return xp.ones_like(log_p)
-    reached, observed = xp.isfinite(log_p), xp.isfinite(log_q)
-    # A state that is unreachable or unobservable matters to no σ: it gets the largest √(p_i q_i)
-    # of the others, so that it cannot raise the level below which pivots are dropped.
-    level = xp.max(log_p + log_q, axis=-1, keepdims=True)
-    level = xp.where(xp.isfinite(level), level, xp.zeros_like(level))
-    log_p, log_q = (
-        xp.where(reached, log_p, xp.where(observed, level - log_q, 0 * level)),
-        xp.where(observed, log_q, xp.where(reached, level - log_p, 0 * level)),
-    )
-    return 2.0 ** xp.round((log_q - log_p) / 4)
 
 
 def _check_truncation(rtol: float | None, max_rank: int | None) -> tuple[float, int | None]:

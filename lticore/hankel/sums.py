@@ -31,7 +31,6 @@ from .directions import Cotangents, gramian_cotangents
 from .functions import SpectralFunction, SpectralLike, as_spectral_function
 from .gradients import pull_back
 from .gramians import (
-    balance_gramians,
     balance_states,
     balanced_solver,
     gramian,
@@ -39,6 +38,7 @@ from .gramians import (
     has_factors,
     is_dense_numpy,
 )
+from .scales import balance_gramians
 from .values import hankel_singular_values
 
 #: A sum that may be further off than this comes with a warning.

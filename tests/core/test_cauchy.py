@@ -13,11 +13,11 @@ from lticore.equations.cauchy import cauchy_factor, cauchy_factor_reference
 from lticore.hankel import gramians
 from lticore.hankel.gramians import (
     DEFAULT_RTOL,
-    balance_gramians,
     balance_states,
     double_gramians,
     low_rank_pays,
 )
+from lticore.hankel.scales import balance_gramians
 from lticore.kernels import cpu_cauchy
 from lticore.matrices.factors import pivoted_cholesky
 

@@ -22,7 +22,7 @@ from oracles import (
 from strategies import MILD_SPECTRA, STRUCTURES, build_system, systems
 
 import lticore as lti
-from lticore.hankel.gramians import balance_gramians
+from lticore.hankel.scales import balance_gramians
 from lticore.matrices.factors import pivoted_cholesky, pivoted_cholesky_reference
 
 STRUCTURED, DENSE = STRUCTURES[:4], STRUCTURES[4:]
