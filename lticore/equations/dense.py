@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -141,18 +142,23 @@ def schur_solver(A_schur: SchurForms, B_schur: SchurForms, horizon: Any = None) 
         for index, (T, _) in A_schur.items():
             _check_pairs(np.diagonal(T), np.diagonal(B_schur[index][0]))
 
+    if horizon is None:
+        return solver_in_schur_forms(A_schur, B_schur, _solve_triangular_stein)
+    return solver_in_schur_forms(A_schur, B_schur, partial(sum_by_doubling, horizon=horizon))
+
+
+def solver_in_schur_forms(
+    A_schur: SchurForms, B_schur: SchurForms, solve_triangular: Callable[..., Any]
+) -> RawSolver:
+    """Q ↦ X = U Y Vᴴ for Y = ``solve_triangular(T, Uᴴ Q V, S)``; of the adjoint equation too."""
+
     def solve(Q: Any, adjoint_equation: bool) -> Any:
         X = np.empty(Q.shape, dtype=np.complex128)
         for index in np.ndindex(Q.shape[:-2]):
             (T, U), (S, V) = A_schur[index], B_schur[index]
             if adjoint_equation:
                 (T, U), (S, V) = reversed_adjoint(T, U), reversed_adjoint(S, V)
-            F = adjoint(U) @ Q[index] @ V
-            if horizon is None:
-                Y = _solve_triangular_stein(T, F, S)
-            else:
-                Y = sum_by_doubling(T, F, S, horizon)
-            X[index] = U @ Y @ adjoint(V)
+            X[index] = U @ solve_triangular(T, adjoint(U) @ Q[index] @ V, S) @ adjoint(V)
         return X
 
     return solve

@@ -9,8 +9,8 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import ArrayLike
 
-from ..arrays.checks import check_duration, is_complex, like_precision
-from ..arrays.linalg import EPSILON, adjoint, complex_of, real_part
+from ..arrays.checks import check_duration, like_precision
+from ..arrays.linalg import EPSILON, adjoint, complex_of
 from ..arrays.namespaces import Array, asked_together, holds, is_numpy, namespace
 from ..errors import ArrayLibraryError, NonFiniteError, SingularEquationError, warn_precision
 from ..systems.modes import from_modes, is_real, mode_poles, to_modes
@@ -30,14 +30,17 @@ from .dense import (
     reversed_adjoint,
     schur_forms,
     smallest_pair,
+    solver_in_schur_forms,
     sum_to_convergence,
 )
-from .exponential import TERMS, doublings_of
+from .exponential import TERMS, doublings_of, exponential
+from .modal import solver_by_factors
 from .stability import time_exponent
 from .two_sided import (
     ROUNDING,
     SteinSolver,
     checked_equation,
+    keeping_real,
     nothing_to_solve,
     random_rounding,
     random_rounding_of,
@@ -169,13 +172,7 @@ def lyapunov_solver(A: StateMatrix, B: Any = None, horizon: float | None = None)
         solve = swapped(_mixed_solver(B, A))
     else:
         solve = _triangular_solver(A, B, _solve_triangular)
-    real = is_real(A) and is_real(B)
-
-    def solve_keeping_real(Q: Array, adjoint: bool = False) -> Array:
-        X = solve(Q, adjoint)
-        return real_part(X) if real and not is_complex(Q) else X
-
-    return solve_keeping_real
+    return keeping_real(solve, is_real(A) and is_real(B))
 
 
 def _lyapunov_in_modes(
@@ -183,15 +180,7 @@ def _lyapunov_in_modes(
 ) -> RawSolver[Array]:
     """In the modes X_ij = Q_ij/d_ij, d_ij = −(a_i + conj b_j); over a horizon
     X_ij = T Q_ij expm1(z)/z, z = −d_ij T."""
-    factors = lyapunov_factors(A, B, horizon)
-    conjugates = namespace(factors).conj(factors)
-
-    def solve(Q: Array, adjoint_equation: bool) -> Array:
-        Y = adjoint(to_modes(B, adjoint(to_modes(A, Q))))
-        Y = Y * (conjugates if adjoint_equation else factors)
-        return from_modes(A, adjoint(from_modes(B, adjoint(Y))))
-
-    return solve
+    return solver_by_factors(A, B, lyapunov_factors(A, B, horizon))
 
 
 def lyapunov_factors(
@@ -234,27 +223,12 @@ def _singular(pair: str) -> str:
 def _triangular_solver(A: np.ndarray, B: np.ndarray, solve_triangular: Any) -> RawSolver:
     """A = U T Uᴴ, B = V S Vᴴ with triangular T, S; then T Y + Y Sᴴ + Uᴴ Q V = 0, X = U Y Vᴴ."""
     A_schur = schur_forms(A)
-    B_schur = A_schur if B is A else schur_forms(B)
-    return triangular_lyapunov_solver(A_schur, B_schur, solve_triangular)
+    return solver_in_schur_forms(A_schur, A_schur if B is A else schur_forms(B), solve_triangular)
 
 
-def triangular_lyapunov_solver(
-    A_schur: SchurForms, B_schur: SchurForms, solve_triangular: Any = None
-) -> RawSolver:
-    """The same for Schur forms that are known."""
-    solve_triangular = _solve_triangular if solve_triangular is None else solve_triangular
-
-    def solve(Q: Any, adjoint_equation: bool) -> Any:
-        X = np.empty(Q.shape, dtype=np.complex128)
-        for index in np.ndindex(Q.shape[:-2]):
-            (T, U), (S, V) = A_schur[index], B_schur[index]
-            if adjoint_equation:
-                (T, U), (S, V) = reversed_adjoint(T, U), reversed_adjoint(S, V)
-            Y = solve_triangular(T, adjoint(U) @ Q[index] @ V, S)
-            X[index] = U @ Y @ adjoint(V)
-        return X
-
-    return solve
+def triangular_lyapunov_solver(A_schur: SchurForms, B_schur: SchurForms) -> RawSolver:
+    """The solver for Schur forms that are known."""
+    return solver_in_schur_forms(A_schur, B_schur, _solve_triangular)
 
 
 def _solve_triangular(T: np.ndarray, F: np.ndarray, S: np.ndarray) -> np.ndarray:
@@ -289,20 +263,12 @@ def _integral(T: np.ndarray, F: np.ndarray, S: np.ndarray, duration: float) -> n
     for k in range(2, 2 * TERMS):
         term = (T @ term + term @ adjoint(S)) / k
         X = X + term
-    E_T, E_S = (_short_exponential(x) for x in (T, S))
+    E_T, E_S = (exponential(x, np.eye(len(x)))[0] for x in (T, S))
     with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(doublings):
             X = X + E_T @ X @ adjoint(E_S)
             E_T, E_S = E_T @ E_T, E_S @ E_S
     return X
-
-
-def _short_exponential(A: np.ndarray) -> np.ndarray:
-    """e^A for ‖A‖ ≤ 1."""
-    total = identity = np.eye(len(A), dtype=A.dtype)
-    for k in range(TERMS, 0, -1):
-        total = identity + A @ total / k
-    return total
 
 
 def _mixed_solver(A: Structure, B: np.ndarray) -> RawSolver:

@@ -29,11 +29,7 @@ def modal_solver(A: Structure[Array], B: Structure[Array], horizon: int | None) 
     Q and X. Else φ is formed, once for all Q.
     """
     if horizon is not None or not (is_stable(A) and (B is A or is_stable(B))):
-        factors = series_factors(A, B, horizon)
-        conjugate_factors = namespace(factors).conj(factors)
-        return _solver_in_modes(
-            A, B, lambda Y, adjoint: Y * (conjugate_factors if adjoint else factors)
-        )
+        return solver_by_factors(A, B, series_factors(A, B, horizon))
 
     def general() -> RawSolver:
         return _solver_in_modes(
@@ -44,6 +40,12 @@ def modal_solver(A: Structure[Array], B: Structure[Array], horizon: int | None) 
         return general()
     real = _quotient(rotation_stein_reference, _block_poles, A, B)
     return lambda Q, adjoint: (general() if is_complex(Q) else real)(Q, adjoint)
+
+
+def solver_by_factors(A: Structure[Array], B: Structure[Array], factors: Array) -> RawSolver[Array]:
+    """In the modes X_ij = factors_ij Q_ij, and their conjugates in the adjoint equation."""
+    conjugates = namespace(factors).conj(factors)
+    return _solver_in_modes(A, B, lambda Y, adjoint: Y * (conjugates if adjoint else factors))
 
 
 def _quotient(

@@ -10,10 +10,9 @@ from numpy.typing import ArrayLike
 
 from ..arrays.checks import (
     check_horizon,
-    is_complex,
     like_precision,
 )
-from ..arrays.linalg import EPSILON, adjoint, real_part
+from ..arrays.linalg import EPSILON, adjoint
 from ..arrays.namespaces import Array, asked_together, holds, is_numpy, namespace
 from ..errors import NonFiniteError, warn_precision
 from ..systems.modes import is_real, mode_poles, multiply
@@ -43,6 +42,7 @@ from .two_sided import (
     ROUNDING,
     SteinSolver,
     checked_equation,
+    keeping_real,
     nothing_to_solve,
     random_rounding,
     random_rounding_of,
@@ -169,13 +169,7 @@ def stein_solver(A: StateMatrix, B: Any = None, horizon: int | None = None) -> S
     else:
         A_schur = schur_forms(A)
         solve = schur_solver(A_schur, A_schur if B is A else schur_forms(B))
-    real = is_real(A) and is_real(B)
-
-    def solve_keeping_real(Q: Array, adjoint: bool = False) -> Array:
-        X = solve(Q, adjoint)
-        return real_part(X) if real and not is_complex(Q) else X
-
-    return solve_keeping_real
+    return keeping_real(solve, is_real(A) and is_real(B))
 
 
 def _forms_for_powers(A: StateMatrix) -> SchurForms:

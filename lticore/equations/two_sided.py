@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..arrays.checks import broadcast_batches, check_array, is_single, to_double
-from ..arrays.linalg import EPSILON, adjoint
+from ..arrays.checks import broadcast_batches, check_array, is_complex, is_single, to_double
+from ..arrays.linalg import EPSILON, adjoint, real_part
 from ..arrays.namespaces import Array, namespace
 from ..errors import ShapeError
 from ..matrices.balance import rescaled, state_units
@@ -49,6 +49,16 @@ def checked_equation(A: Any, Q: Any, B: Any) -> tuple[StateMatrix, Any, StateMat
     B = A if same else broadcast_state_matrix(map_parameters(to_double, B), batch)
     Q = xp.broadcast_to(to_double(Q), (*batch, n, l))
     return A, Q, B, all(is_single(x) for x in arrays)
+
+
+def keeping_real(solve: RawSolver[Array], real: bool) -> SteinSolver:
+    """``solve``, which computes in modes or Schur forms, with real X of real A, B and Q."""
+
+    def solve_keeping_real(Q: Array, adjoint: bool = False) -> Array:
+        X = solve(Q, adjoint)
+        return real_part(X) if real and not is_complex(Q) else X
+
+    return solve_keeping_real
 
 
 def nothing_to_solve(A: StateMatrix[Array], B: StateMatrix[Array]) -> RawSolver[Array]:

@@ -186,9 +186,10 @@ def balanced_truncation(
         )
     if found.reflected:
         kind = "over a horizon" if gramians is None else "of given Gramians"
+        boundary = "imaginary axis" if sys.is_continuous else "unit circle"
         warn_precision(
             f"balancing {kind} gave {found.reflected} unstable poles: they were reflected at the "
-            "unit circle and the outputs fitted again"
+            f"{boundary} and the outputs fitted again"
         )
     return reduction
 

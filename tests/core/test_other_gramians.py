@@ -181,3 +181,15 @@ def test_bad_bands_and_weights():
     unstable = lti.LTI([[1.0]], np.ones((1, 3)), [[1.0]], dt=0)
     with pytest.raises(lti.UnstableSystemError, match=r"\(output_weight\)"):
         lti.weighted_gramians(sys, output_weight=unstable)
+
+
+@pytest.mark.parametrize(("dt", "where"), [(True, "unit circle"), (0, "imaginary axis")])
+def test_unstable_poles_are_reflected_at_the_boundary_of_their_time(dt, where):
+    """P = v v' and Q = w w' project on one state with the pole w'Av/w'v, outside for these."""
+    A = np.array([[0.5, 4.0], [0.0, 0.25]]) - (0 if dt else 1) * np.eye(2)
+    sys = lti.LTI(A, [[1.0], [1.0]], [[1.0, 1.0]], dt=dt)
+    v, w = np.array([[1.0], [1.0]]), np.array([[1.0], [0.0]])
+    pole = 4.5 if dt else 3.5
+    with pytest.warns(lti.PrecisionWarning, match=f"reflected at the {where}"):
+        reduced = lti.balanced_truncation(sys, order=1, gramians=(v @ v.T, w @ w.T)).system
+    assert reduced.poles[0] == pytest.approx(1 / pole if dt else -pole, rel=1e-12)
