@@ -94,7 +94,6 @@ QUADRATIC = {
 DISCRETE = {
     "simulate",
     "complex_balanced_truncation",
-    "h2_reduction",
     "data_gramians",
     "refit_outputs",
     "well_conditioned",

@@ -213,6 +213,23 @@ def lyapunov_factors(
     return xp.where(zero, horizon * one, -xp.expm1(-horizon * safe) / safe)
 
 
+def lyapunov_slopes(A: Structure[Array], B: Structure[Array], horizon: float) -> Array:
+    """(..., n, l) φ_T'(w) = ∫_0^T t e^{wt} dt with w_ij = a_i + conj b_j, in mode order.
+
+    T² (1 + (x − 1) e^x)/x² with x = wT, T² Σ x^k/(k! (k + 2)) where that would cancel.
+    """
+    (decay, frequency), (decay_B, frequency_B) = A.decay_modes, B.decay_modes
+    turn = frequency[..., :, None] - frequency_B[..., None, :]
+    x = horizon * complex_of(-decay[..., :, None] - decay_B[..., None, :], turn)
+    xp = namespace(x)
+    near = xp.abs(x) < 1
+    small, large = xp.where(near, x, 0 * x), xp.where(near, 0 * x + 1, x)
+    series = 0 * x
+    for k in range(TERMS, -1, -1):
+        series = 1 / (k + 2) + small * series / (k + 1)
+    return horizon**2 * xp.where(near, series, (1 + (large - 1) * xp.exp(large)) / large**2)
+
+
 def _singular(pair: str) -> str:
     return (
         f"the Lyapunov equation is singular: the poles of modes {pair} have λ_i + conj λ_j = 0 to "

@@ -24,7 +24,7 @@ from ..systems.quadratic import (
     transformed,
 )
 from ..systems.structure import to_dense
-from .h2.modes import Candidate, candidate_from, system_of
+from .h2.modes import Candidate, candidate_from, region_of, system_of
 from .h2.objective import inverse_where_clear
 
 #: Errors of eigenvalues, in units of √n eps ‖A‖₂.
@@ -53,7 +53,7 @@ def repair(sys: System, reduced: System, horizon: float | None) -> tuple[System,
         count += outside
         linear = linear_part(small)
         real = not any(map(np.iscomplexobj, _arrays(small)))
-        candidate = candidate_from(linear.A, linear.B, real, continuous=sys.is_continuous)
+        candidate = candidate_from(linear.A, linear.B, real, region_of(sys))
         parts.append(_dense(system_of(one, candidate, *_best_outputs(one, candidate, horizon))))
     return _stacked(parts, batch), count
 

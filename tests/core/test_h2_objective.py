@@ -148,18 +148,19 @@ def test_parameters_are_unconstrained(seed, pairs, circle):
     rng = np.random.default_rng(seed)
     structure = "complex diagonal" if pairs is None else "rotation with real poles"
     target = modes.make_target(make_system(rng, structure, "linear"), None if circle == 1 else 20)
-    target = replace(target, circle=circle)
+    region = replace(target.region, radius=circle)
+    target = replace(target, region=region)
     start = make_candidate(rng, 3, 2, pairs)
-    x = _packed(start, circle)
-    again = _unpacked(x, start, circle)
+    x = _packed(start, start, region)
+    again = _unpacked(x, start, region)
     np.testing.assert_allclose(again.poles, start.poles, rtol=0, atol=1e-13)
     np.testing.assert_allclose(again.b, start.b, rtol=0, atol=1e-13)
     at = objective.project(target, start)
-    g = _packed_gradient(target, at)
+    g = _packed_gradient(target, at, start)
     direction = rng.standard_normal(len(x))
 
     def value(x):
-        return target.energy * objective.project(target, _unpacked(x, start, circle)).error
+        return target.energy * objective.project(target, _unpacked(x, start, region)).error
 
     slope = central_difference(value, x, direction)
     rounding = (at.rounding + 10 * EPS) * target.energy

@@ -6,7 +6,7 @@ import numpy as np
 
 from ...systems.quadratic import dense_forms, transformed
 from .descent import Descent, stationarity
-from .modes import LARGEST_RADIUS, Candidate, Target, moved
+from .modes import Candidate, Target, moved
 from .objective import Projection, gradient, project, with_outputs
 
 #: Share of the decrease promised by the slope that a step must reach.
@@ -19,8 +19,8 @@ def armijo(
     target: Target, start: Candidate, max_steps: int = 30_000, tolerance: float = 1e-3
 ) -> Descent:
     """Steps along the negative gradient in all of (λ̂, B̂, Ĉ, M̂): Armijo's rule tries s, s/2, s/4, …
-    in every iteration until one lowers J by a share of what the slope promises and keeps |λ̂| < 1,
-    or in the circle of an unstable target.
+    in every iteration until one lowers J by a share of what the slope promises and keeps the
+    poles in the region of the target.
     Here s = 1/‖Σ‖², a unit step for the relative error.
 
     Stops where :func:`stationarity` falls to ``tolerance``, where no step helps, or after
@@ -68,7 +68,7 @@ def _after_descent(
 ) -> Projection | None:
     g_poles, g_b, g_c, g_M = slopes
     poles = at.candidate.poles - step * g_poles
-    if not np.abs(poles).max() < LARGEST_RADIUS * target.circle:
+    if not target.region.holds(poles):
         return None
     candidate = moved(at.candidate, poles, at.candidate.b - step * g_b)
     return with_outputs(target, candidate, at.c - step * g_c, at.M - step * g_M)

@@ -10,21 +10,14 @@ import scipy.optimize
 
 from ...arrays.linalg import adjoint
 from ...convert.diagonal import row_norms
-from .modes import (
-    LARGEST_RADIUS,
-    Candidate,
-    Target,
-    candidate_from,
-    real_states,
-)
+from .modes import Candidate, Target, candidate_from, real_states
 from .objective import Projection, gradient, project, sensitivities
+from .region import Region, distance, width
 
 #: A residual that counts as stationary.
 STATIONARY = 1e-5
 #: Poles at a smaller hyperbolic distance have met; and how often they may.
 _MET, _CROSSINGS = 0.05, 4
-#: ν of |λ| = e^{−e^ν} between 1 − 2e-12 and 2e-24.
-_NU_RANGE = (-27.0, 4.0)
 #: Relative squared errors below this count as this much: their gradients are rounding.
 _CLOSE = 1e-10
 #: Relative changes of J that no iteration can see.
@@ -52,20 +45,15 @@ class Descent:
 def stationarity(target: Target, at: Projection) -> float:
     """|gradient of log J| with poles measured in the hyperbolic metric and rows of b̂ relatively.
 
-    It does not change with units of inputs and states, nor when poles approach the circle.
+    It does not change with units of inputs and states, nor when poles approach the boundary.
     """
     g_poles, g_b = gradient(target, at)
     poles, b = at.candidate.poles, at.candidate.b
-    radial = width(poles, target.circle) * np.abs(g_poles)
+    radial = width(target.region, poles) * np.abs(g_poles)
     rows = row_norms(b) * row_norms(g_b)
     size = target.energy * max(at.error, _CLOSE)
     (slope,) = row_norms(np.concatenate([radial, rows])[None])
     return float(slope / size) if size > 0 else 0.0
-
-
-def width(poles: np.ndarray, circle: float) -> np.ndarray:
-    """(ρ² − |λ|²)/ρ: lengths per unit of the hyperbolic metric in a circle of radius ρ."""
-    return (circle**2 - np.abs(poles) ** 2) / circle
 
 
 # --- fixed point --------------------------------------------------------------------------------
@@ -76,6 +64,8 @@ def tsia(target: Target, start: Candidate, max_steps: int = 100) -> Descent:
 
         X: Λ X Λ̂ᴴ − X + b b̂ᴴ = 0,   W: Λᴴ W Λ̂ − W + R = 0,   R = Cᴴ Ĉ + 2 Σ_i M_i X M̂_i
         Â = (Wᴴ X)⁻¹ Wᴴ Λ X,   B̂ = (Wᴴ X)⁻¹ Wᴴ B,   outputs by projection
+
+    and in continuous time Λ X + X Λ̂ᴴ + b b̂ᴴ = 0, Λᴴ W + W Λ̂ + R = 0.
 
     Fixed points are the stationary points of J. Steps need not lower J: the best one counts.
 
@@ -99,11 +89,10 @@ def tsia(target: Target, start: Candidate, max_steps: int = 100) -> Descent:
             A, B = (U @ A @ adjoint(U)).real, (U @ B).real
         if not np.all(np.isfinite(A)):
             break
-        following = project(target, candidate_from(A, B, target.real, target.circle))
+        following = project(target, candidate_from(A, B, target.real, target.region))
         history.append(following.error)
         best = following if following.certain < best.certain else best
-        before, after = (x.candidate.poles / target.circle for x in (at, following))
-        moved = _distance(before, after)
+        moved = distance(target.region, at.candidate.poles, following.candidate.poles)
         at = following
         if moved <= 1e-9:
             converged = True
@@ -111,19 +100,12 @@ def tsia(target: Target, start: Candidate, max_steps: int = 100) -> Descent:
     return Descent(best, tuple(history), len(history), stationarity(target, best), converged)
 
 
-def _distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Largest hyperbolic distance from a pole of one set to the nearest of the other."""
-    product = first[:, None] * second.conj()
-    pseudo = np.abs(first[:, None] - second) / np.maximum(np.abs(1 - product), 1e-300)
-    return float(max(pseudo.min(axis=0).max(), pseudo.min(axis=1).max()))
-
-
 # --- quasi-Newton -------------------------------------------------------------------------------
 
 
 def lbfgs(target: Target, start: Candidate, max_steps: int = 500) -> Descent:
-    """L-BFGS (SciPy) on log J with λ̂ = ρ e^{−e^ν + iθ}, real poles ρ tanh s: all values are inside
-    the circle of radius ρ, stable for ρ = 1.
+    """L-BFGS (SciPy) on log J with λ̂ = ρ e^{−e^ν + iθ}, real poles ρ tanh s; in continuous time
+    λ̂ = σ − e^ν + iω, real poles σ − e^s: all values are inside the region of the target.
 
     In these parameters a conjugate pair cannot become two real poles, nor two real poles a pair.
     Where a descent ends at such a meeting, it goes on from both sides of it.
@@ -132,7 +114,7 @@ def lbfgs(target: Target, start: Candidate, max_steps: int = 500) -> Descent:
     """
     run = _descend(target, start, max_steps)
     for _ in range(_CROSSINGS):
-        other = _crossed(run.best.candidate, target.circle)
+        other = _crossed(run.best.candidate, target.region)
         if run.residual <= STATIONARY or other is None:
             break
         following = _descend(target, other, max_steps)
@@ -149,11 +131,11 @@ def _descend(target: Target, start: Candidate, max_steps: int) -> Descent:
     best, accepted, evaluations = [first], [first.error], [1]
 
     def value(x: np.ndarray) -> tuple[float, np.ndarray]:
-        at = project(target, _unpacked(x, start, target.circle))
+        at = project(target, _unpacked(x, start, target.region))
         evaluations[0] += 1
         best[0] = min(best[0], at, key=lambda projection: projection.certain)
         error = max(at.error, NOISE)
-        return np.log(error), _packed_gradient(target, at) / (target.energy * error)
+        return np.log(error), _packed_gradient(target, at, start) / (target.energy * error)
 
     def accept(intermediate_result: scipy.optimize.OptimizeResult) -> None:
         accepted.append(float(np.exp(intermediate_result.fun)))
@@ -162,7 +144,7 @@ def _descend(target: Target, start: Candidate, max_steps: int) -> Descent:
     if first.error > NOISE:
         found = scipy.optimize.minimize(
             value,
-            _packed(start, target.circle),
+            _packed(start, start, target.region),
             jac=True,
             method="L-BFGS-B",
             callback=accept,
@@ -173,14 +155,14 @@ def _descend(target: Target, start: Candidate, max_steps: int) -> Descent:
     return Descent(best[0], tuple(accepted), evaluations[0], residual, converged)
 
 
-def _crossed(candidate: Candidate, circle: float) -> Candidate | None:
+def _crossed(candidate: Candidate, region: Region) -> Candidate | None:
     """The candidate with a pair that has met the real axis as two real poles, or two real poles
     that have met as a pair; None where nothing has met."""
     if candidate.pairs is None:
         return None
     q, poles, b = candidate.pairs, candidate.poles, candidate.b
     for i in range(q):
-        near = _MET * width(poles[i], circle)
+        near = _MET * width(region, poles[i])
         if np.abs(poles[i].imag) < near:
             middle = poles[i].real + near * np.array([-1, 1])
             rows = np.stack([b[i].real + b[i].imag, b[i].real - b[i].imag])
@@ -192,9 +174,9 @@ def _crossed(candidate: Candidate, circle: float) -> Candidate | None:
     real = poles[2 * q :].real
     for i in range(len(real)):
         for j in range(i):
-            near = _MET * (circle - real[i] * real[j] / circle)
-            if np.abs(real[i] - real[j]) < near:
-                pole = (real[i] + real[j]) / 2 + 1j * near
+            apart = _MET * float(region.between(real[i], real[j]))
+            if np.abs(real[i] - real[j]) < apart:
+                pole = (real[i] + real[j]) / 2 + 1j * apart
                 row = b[2 * q + i] + b[2 * q + j] + 1j * (b[2 * q + i] - b[2 * q + j])
                 return _assembled(
                     np.append(poles[:q], pole),
@@ -221,44 +203,42 @@ def _free(candidate: Candidate) -> tuple[slice, slice]:
     return slice(0, candidate.pairs), slice(2 * candidate.pairs, len(candidate.poles))
 
 
-def _packed(candidate: Candidate, circle: float) -> np.ndarray:
+def _packed(candidate: Candidate, start: Candidate, region: Region) -> np.ndarray:
     free, real = _free(candidate)
-    poles, b = candidate.poles / circle, candidate.b
-    nu = np.log(-np.log(np.clip(np.abs(poles[free]), 1e-12, LARGEST_RADIUS)))
-    s = np.arctanh(np.clip(poles[real].real, -LARGEST_RADIUS, LARGEST_RADIUS))
-    parts = (nu, np.angle(poles[free]), s, b[free].real, b[free].imag, b[real].real)
+    poles, b = candidate.poles, candidate.b
+    nu, theta = region.coordinates(poles[free], start.poles[free])
+    s = region.real_coordinates(poles[real].real)
+    parts = (nu, theta, s, b[free].real, b[free].imag, b[real].real)
     return np.concatenate([part.ravel() for part in parts])
 
 
-def _unpacked(x: np.ndarray, like: Candidate, circle: float) -> Candidate:
-    """The candidate of these parameters, with as many pairs as ``like``."""
-    free, real = _free(like)
-    f, k, m = len(like.poles[free]), len(like.poles[real]), like.b.shape[1]
+def _unpacked(x: np.ndarray, start: Candidate, region: Region) -> Candidate:
+    """The candidate of these parameters, with as many pairs as ``start``."""
+    free, real = _free(start)
+    f, k, m = len(start.poles[free]), len(start.poles[real]), start.b.shape[1]
     nu, theta, s, re, im, b_real = np.split(x, np.cumsum([f, f, k, f * m, f * m]))
-    poles = circle * np.exp(-np.exp(np.clip(nu, *_NU_RANGE)) + 1j * theta)
+    poles = region.from_coordinates(nu, theta, start.poles[free])
     b = (re + 1j * im).reshape(f, m)
-    if like.pairs is None:
-        return replace(like, poles=poles, b=b)
-    reals = circle * np.clip(np.tanh(s), -LARGEST_RADIUS, LARGEST_RADIUS)
+    if start.pairs is None:
+        return replace(start, poles=poles, b=b)
     return replace(
-        like,
-        poles=np.concatenate([poles, poles.conj(), reals]),
+        start,
+        poles=np.concatenate([poles, poles.conj(), region.from_real_coordinates(s)]),
         b=np.concatenate([b, b.conj(), b_real.reshape(k, m)]),
     )
 
 
-def _packed_gradient(target: Target, at: Projection) -> np.ndarray:
-    # dλ = −e^ν λ dν + iλ dθ with e^ν = −log(|λ|/ρ), and dλ = (ρ² − λ²)/ρ ds for real λ = ρ tanh s.
+def _packed_gradient(target: Target, at: Projection, start: Candidate) -> np.ndarray:
     # A pole and its conjugate move together.
     g_poles, g_b = gradient(target, at)
-    poles = at.candidate.poles
+    poles, region = at.candidate.poles, target.region
     free, real = _free(at.candidate)
     twice = 1 if at.candidate.pairs is None else 2
-    along = np.conj(g_poles[free]) * poles[free]
+    by_nu, by_theta = region.in_coordinates(g_poles[free], poles[free], start.poles[free])
     parts = (
-        twice * (along * np.log(np.maximum(np.abs(poles[free]), 1e-300) / target.circle)).real,
-        -twice * along.imag,
-        (g_poles[real] * width(poles[real], target.circle)).real,
+        twice * by_nu,
+        twice * by_theta,
+        (g_poles[real] * region.real_slope(poles[real])).real,
         twice * g_b[free].real,
         twice * g_b[free].imag,
         g_b[real].real,

@@ -6,7 +6,7 @@ import numpy as np
 
 from ...arrays.linalg import adjoint
 from .descent import NOISE, Descent, stationarity
-from .modes import LARGEST_RADIUS, Candidate, Target, moved
+from .modes import Candidate, Target, moved
 from .objective import Projection, gradient, project
 
 #: Steps tried, each more damped than the last, before an iterate counts as stationary.
@@ -59,7 +59,7 @@ def _after_newton(target: Target, at: Projection, step: np.ndarray) -> Projectio
     r, m = at.candidate.b.shape
     poles = at.candidate.poles + step[:r]
     b = at.candidate.b + step[r : r + r * m].reshape(r, m)
-    if not np.all(np.isfinite(step)) or np.abs(poles).max() >= LARGEST_RADIUS:
+    if not np.all(np.isfinite(step)) or not target.region.holds(poles):
         return None
     return project(target, moved(at.candidate, poles, b))
 
@@ -69,18 +69,19 @@ def _normal_equations(target: Target, at: Projection) -> tuple[np.ndarray, np.nd
     #   λ_j: k λ_j^{k−1} c_j b_j,     b_jβ: λ_j^k c_j e_βᵀ,     c_γj: λ_j^k e_γ b_j.
     # Their inner products Σ_k tr(u_kᴴ v_k) are sums over powers of w_ij = conj λ_i λ_j:
     #   Σ w^k = φ,     Σ k w^{k−1} = φ² = φ',     Σ k² w^{k−1} = (w φ')' = φ² (2 φ − 1),
-    # and those with the residual ĥ − h are half the gradient.
+    # and those with the residual ĥ − h are half the gradient. In continuous time t e^{λt} stands
+    # for k λ^{k−1}, ∫ e^{wt} = φ = −1/w, ∫ t e^{wt} = φ², ∫ t² e^{wt} = 2 φ³, w = conj λ_i + λ_j.
     poles, b, c = at.candidate.poles, at.candidate.b, at.c
     (r, m), p = b.shape, len(c)
     F = at.F_own.conj()
     cc, bb = adjoint(c) @ c, b.conj() @ b.T
     by_pole, by_b, by_c = slice(0, r), slice(r, r + r * m), slice(r + r * m, None)
     G = np.zeros((r * (1 + m + p),) * 2, dtype=complex)
-    G[by_pole, by_pole] = F**2 * (2 * F - 1) * cc * bb
+    G[by_pole, by_pole] = target.region.curvatures(F) * cc * bb
     G[by_b, by_b] = np.kron(F * cc, np.eye(m))
     G[by_c, by_c] = np.kron(F * bb, np.eye(p))
     # Σ_k k conj(λ_i)^{k−1} λ_j^k = λ_j φ'(w_ij).
-    slope = F**2 * poles
+    slope = F**2 * target.region.turn(poles)
     G[by_pole, by_b] = np.einsum("ij,ib->ijb", slope * cc, b.conj()).reshape(r, r * m)
     G[by_pole, by_c] = np.einsum("ij,gi->ijg", slope * bb, c.conj()).reshape(r, r * p)
     G[by_b, by_c] = np.einsum("ij,gi,jb->ibjg", F, c.conj(), b).reshape(r * m, r * p)

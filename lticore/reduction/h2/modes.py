@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -12,7 +13,6 @@ from ...arrays.checks import is_single, like_precision, to_double
 from ...arrays.linalg import EPSILON, adjoint
 from ...convert.change import warn_of_modes
 from ...convert.diagonal import MAX_CONDITION, eigenvectors
-from ...equations.modal import series_factors
 from ...equations.stability import is_stable
 from ...systems.diagonal import Diagonal
 from ...systems.lti import LTI
@@ -29,20 +29,19 @@ from ...systems.quadratic import (
 )
 from ...systems.rotation import Rotation
 from ...systems.structure import Structure, is_structured
+from .region import Circle, HalfPlane, Region
 
-#: No pole of a reduced system comes closer to the circle that it stays in.
-LARGEST_RADIUS = 1 - 1e-12
+_UNIT_CIRCLE = Circle()
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
     """A system in its modes, to be approximated.
 
-    A : Diagonal or Rotation,  poles (n,) in mode order,  b (n, m),  c (p, n),  M forms in the modes
+    A : structured,  poles (n,) in mode order,  b (n, m),  c (p, n),  M forms in the modes
     energy : squared h2 norm without feedthrough
     real : whether the system is real, so that modes come in conjugate pairs
-    circle : radius of the circle in which reduced systems keep their poles: 1, or a little beyond
-        the poles of a system that is unstable, over a horizon
+    region : where reduced systems keep their poles
     """
 
     A: Structure
@@ -52,8 +51,7 @@ class Target:
     M: QuadraticForms
     energy: float
     real: bool
-    horizon: int | None
-    circle: float = 1.0
+    region: Region
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +67,7 @@ class Candidate:
     pairs: int | None
 
 
-def make_target(sys: System, horizon: int | None) -> Target:
+def make_target(sys: System, horizon: float | None) -> Target:
     """The modes of one system in float64; dense ones are diagonalised."""
     full = mapped(to_double, sys)
     real = is_real(full.A) and not any(map(np.iscomplexobj, (full.B, *quadratic_arrays(full))))
@@ -81,12 +79,21 @@ def make_target(sys: System, horizon: int | None) -> Target:
     A, T = full.A, from_modes(full.A, np.eye(full.order, dtype=complex))
     b, c = to_modes(A, full.B).astype(complex), full.C @ T
     M = transformed(forms_of(full), T)
-    P = (b @ adjoint(b)) * series_factors(A, A, horizon)
-    circle = 1.0
-    if horizon is not None and not is_stable(sys.A):
-        # Over T steps the share 1/T of a radius is a factor e.
-        circle = max(1.0, sys.spectral_radius) * (1 + 1 / horizon)
-    return Target(A, mode_poles(A), b, c, M, energy_of(c, M, P), real, horizon, circle)
+    region = region_of(full, horizon)
+    P = (b @ adjoint(b)) * region.factors(A, A)
+    return Target(A, mode_poles(A), b, c, M, energy_of(c, M, P), real, region)
+
+
+def region_of(sys: System, horizon: Any = None) -> Region:
+    """Where reduced systems of ``sys`` have their poles: where they are stable, or over a horizon
+    where they grow e times as much over it as an unstable system itself."""
+    unstable = horizon is not None and not is_stable(sys.A, sys.is_continuous)
+    if sys.is_continuous:
+        growth = max(0.0, float(np.max(sys.poles.real, initial=0.0))) if unstable else 0.0
+        return HalfPlane(growth + 1 / horizon if unstable else 0.0, horizon)
+    # Over T steps the share 1/T of a radius is a factor e.
+    radius = max(1.0, sys.spectral_radius) * (1 + 1 / horizon) if unstable else 1.0
+    return Circle(radius, horizon)
 
 
 def energy_of(c: np.ndarray, M: QuadraticForms, P: np.ndarray) -> float:
@@ -95,17 +102,16 @@ def energy_of(c: np.ndarray, M: QuadraticForms, P: np.ndarray) -> float:
 
 
 def candidate_from(
-    A: np.ndarray, B: np.ndarray, real: bool, circle: float = 1.0, continuous: bool = False
+    A: np.ndarray, B: np.ndarray, real: bool, region: Region = _UNIT_CIRCLE
 ) -> Candidate:
-    """The modes of a small dense system; poles outside the circle are reflected, λ → ρ²/conj λ, in
-    continuous time at the imaginary axis, λ → −conj λ.
+    """The modes of a small dense system; poles outside the region are reflected into it.
 
     Rows of b have norm 1, since only their directions count: their sizes would drift away.
     """
     poles, V = np.linalg.eig(A)
     b = scipy.linalg.lstsq(V, B.astype(complex), check_finite=False)[0]
     b = unit_rows(b)
-    poles = left_of_axis(poles) if continuous else inside(poles, circle)
+    poles = region.inside(poles)
     if not real:
         return Candidate(poles, b, None)
     above, on_axis = poles.imag > 0, poles.imag == 0
@@ -122,20 +128,6 @@ def unit_rows(b: np.ndarray) -> np.ndarray:
     """Rows of norm 1; rows of zeros stay."""
     size = np.linalg.norm(b, axis=1, keepdims=True)
     return b / np.where(size > 0, size, 1)
-
-
-def inside(poles: np.ndarray, circle: float = 1.0) -> np.ndarray:
-    """Poles outside the circle reflected at it, those next to it moved inside a little."""
-    poles = poles / circle
-    modulus = np.abs(poles)
-    poles = np.where(modulus > 1, 1 / np.where(modulus > 1, poles, 1).conj(), poles)
-    return circle * poles * np.minimum(1, LARGEST_RADIUS / np.maximum(np.abs(poles), 0.5))
-
-
-def left_of_axis(poles: np.ndarray) -> np.ndarray:
-    """Poles right of the imaginary axis reflected at it, those next to it moved left a little."""
-    least = (1 - LARGEST_RADIUS) * np.abs(poles)
-    return -np.maximum(np.abs(poles.real), least) + 1j * poles.imag
 
 
 def real_states(candidate: Candidate) -> np.ndarray:
@@ -157,12 +149,11 @@ def moved(candidate: Candidate, poles: np.ndarray, b: np.ndarray) -> Candidate:
 
 def system_of(sys: System, candidate: Candidate, c: np.ndarray, M: QuadraticForms) -> System:
     """A system like ``sys`` with these modes: real states for real systems."""
-    A: Diagonal | Rotation = Diagonal(candidate.poles)
+    A: Structure = Diagonal(candidate.poles)
     b = candidate.b
     if candidate.pairs is not None:
         q = candidate.pairs
-        poles = candidate.poles[:q]
-        A = Rotation(np.abs(poles), -np.angle(poles), candidate.poles[2 * q :].real)
+        A = region_of(sys).structure(candidate.poles[:q], candidate.poles[2 * q :].real)
         U = real_states(candidate)
         b, c, M = (U @ b).real, (c @ adjoint(U)).real, _real_forms(transformed(M, adjoint(U)))
     reduced: System = (

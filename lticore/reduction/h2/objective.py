@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...arrays.linalg import EPSILON, adjoint
-from ...equations.modal import series_factors, series_slopes
 from ...systems.diagonal import Diagonal
 from ...systems.quadratic import QuadraticForms, cross_trace, sandwiched, transformed
 from .modes import Candidate, Target, energy_of
@@ -49,7 +48,8 @@ class Projection:
 def project(target: Target, candidate: Candidate) -> Projection:
     """The outputs Ĉ = C Π, M̂ = Πᴴ M Π, Π = X P̂⁻¹, that are best for the candidate.
 
-    With X_ij = (b b̂ᴴ)_ij φ(λ_i conj λ̂_j) and P̂_ij = (b̂ b̂ᴴ)_ij φ(λ̂_i conj λ̂_j).
+    With X_ij = (b b̂ᴴ)_ij φ(λ_i conj λ̂_j) and P̂_ij = (b̂ b̂ᴴ)_ij φ(λ̂_i conj λ̂_j), or of λ_i + conj λ̂_j
+    in continuous time (:mod:`lticore.reduction.h2.region`).
     """
     X, P, F, F_own = _gramians(target, candidate)
     fit = X @ inverse_where_clear(P)
@@ -87,7 +87,7 @@ def with_outputs(
 
 def _gramians(target: Target, candidate: Candidate) -> tuple[np.ndarray, ...]:
     b, own = candidate.b, Diagonal(candidate.poles)
-    F, F_own = (series_factors(A, own, target.horizon) for A in (target.A, own))
+    F, F_own = (target.region.factors(A, own) for A in (target.A, own))
     return (target.b @ adjoint(b)) * F, (b @ adjoint(b)) * F_own, F, F_own
 
 
@@ -139,14 +139,13 @@ def gradient(target: Target, at: Projection) -> tuple[np.ndarray, np.ndarray]:
     #   g_b = 2 (Y b̂ − Wᴴ b),   Y = S ∘ conj φ(λ̂ λ̂ᴴ),   W = R ∘ conj φ(λ λ̂ᴴ)
     #   g_λ,j = 2 Σ_i conj(S_ij) (b̂ b̂ᴴ)_ij φ'(λ̂_i conj λ̂_j) λ̂_i
     #           − 2 Σ_i conj(R_ij) (b b̂ᴴ)_ij φ'(λ_i conj λ̂_j) λ_i
+    # in discrete time; in continuous time φ'(λ_i + conj λ̂_j), and 1 in place of λ_i.
     R, S = sensitivities(target, at)
     poles, b = at.candidate.poles, at.candidate.b
     g_b = 2 * ((S * at.F_own.conj()) @ b - adjoint(R * at.F.conj()) @ target.b)
     own = Diagonal(poles)
-    slope, slope_own = (
-        F**2 if target.horizon is None else series_slopes(A, own, target.horizon)
-        for A, F in ((target.A, at.F), (own, at.F_own))
-    )
-    g_poles = poles @ (S.conj() * (b @ adjoint(b)) * slope_own)
-    g_poles -= target.poles @ (R.conj() * (target.b @ adjoint(b)) * slope)
+    region = target.region
+    slope, slope_own = (region.slopes(A, own, F) for A, F in ((target.A, at.F), (own, at.F_own)))
+    g_poles = region.turn(poles) @ (S.conj() * (b @ adjoint(b)) * slope_own)
+    g_poles -= region.turn(target.poles) @ (R.conj() * (target.b @ adjoint(b)) * slope)
     return 2 * g_poles, g_b

@@ -9,7 +9,7 @@ from typing import Literal, overload
 import numpy as np
 
 from ...analysis.norms import h2_error
-from ...arrays.checks import check_integer, to_double
+from ...arrays.checks import check_horizon, check_integer, to_double
 from ...arrays.namespaces import Array, is_numpy
 from ...equations.stability import HORIZON, offering, require_stable
 from ...errors import ArgumentError, ArrayLibraryError, ShapeError, warn_precision
@@ -29,7 +29,6 @@ from .modes import (
     Candidate,
     Target,
     candidate_from,
-    inside,
     make_target,
     system_of,
     unit_rows,
@@ -55,7 +54,7 @@ def h2_reduction(
     *,
     method: Literal["tsia", "lbfgs", "lm", "armijo"] = "tsia",
     starts: int = 10,
-    horizon: int | None = None,
+    horizon: float | None = None,
     seed: int = 0,
 ) -> Reduction[LTI[Array], Array]: ...
 @overload
@@ -65,7 +64,7 @@ def h2_reduction(
     *,
     method: Literal["tsia", "lbfgs", "lm", "armijo"] = "tsia",
     starts: int = 10,
-    horizon: int | None = None,
+    horizon: float | None = None,
     seed: int = 0,
 ) -> Reduction[QuadraticOutputLTI[Array], Array]: ...
 @offering(HORIZON)
@@ -76,12 +75,14 @@ def h2_reduction(
     *,
     method: Literal["tsia", "lbfgs", "lm", "armijo"] = "tsia",
     starts: int = 10,
-    horizon: int | None = None,
+    horizon: float | None = None,
     seed: int = 0,
 ) -> Reduction:
     """A reduced system whose h2 error is a local minimum, the lowest found.
 
         minimise J = ‖Σ − Σ̂‖²_h2 over λ̂, B̂, Ĉ (and M̂),     Ĉ = C Π, M̂ = Πᴴ M Π, Π = X P̂⁻¹
+
+    in discrete or continuous time.
 
     Local minima matter more than the way to reach one: every method begins at balanced truncation
     and at ``starts`` random choices of modes, and the best iterate of all counts. It is never worse
@@ -95,15 +96,17 @@ def h2_reduction(
         "lm", damped Gauss-Newton (linear outputs, infinite horizon); "armijo", the gradient descent
         of the source, slow
     starts : int ≥ 0
-    horizon : int ≥ 1, optional
-        Minimise the error of the first T lags instead (TLH2). The minimum may then lie on or
-        beyond the unit circle: the poles stay inside, and ``convergence`` need not be reached. For
-        an unstable system they stay inside 1 + 1/T times its spectral radius instead.
+    horizon : int ≥ 1, in continuous time seconds > 0, optional
+        Minimise the error of the first T lags, or seconds, instead (TLH2). The minimum may then lie
+        on or beyond the unit circle: the poles stay inside, and ``convergence`` need not be
+        reached. For an unstable system they stay inside 1 + 1/T times its spectral radius instead,
+        in continuous time left of its fastest growth plus 1/T.
     seed : int
 
     Returns
     -------
-    Reduction : ``system`` is a Rotation for real systems, else a complex Diagonal, and keeps D;
+    Reduction : ``system`` is a Rotation (continuous: Oscillation) for real systems, else a complex
+        Diagonal, and keeps D;
         ``h2_error``, ``history`` (relative squared errors of the accepted iterates of the best run)
         and ``convergence``; no ``error_bound`` and no projections. Conditions: one system, stable
         unless a horizon is given, diagonalisable (dense ones are diagonalised).
@@ -127,7 +130,7 @@ def h2_reduction(
     Source: Sakamoto & Sato, arXiv:2510.14542 (problem, "armijo"); Xu & Zeng, IEEE TAC 56 (2011)
     ("tsia"); Golub & Pereyra (1973) for the projection.
     """
-    sys = as_system(sys)
+    sys = as_system(sys, continuous=True)
     order = _check_arguments(sys, order, method, starts, horizon, seed)
     if horizon is None:
         require_stable(linear_part(sys), what="the h2 norm")
@@ -155,7 +158,7 @@ def _reduced(
     order: int,
     method: str,
     starts: int,
-    horizon: int | None,
+    horizon: float | None,
     seed: int,
 ) -> Reduction:
     target = make_target(sys, horizon)
@@ -165,7 +168,7 @@ def _reduced(
     begin = balanced.reduction
     small = linear_part(begin.system)
     rng = np.random.default_rng(seed)
-    candidates = [candidate_from(small.A, small.B, target.real, target.circle)]
+    candidates = [candidate_from(small.A, small.B, target.real, target.region)]
     candidates += [_modal_start(target, small.order, rng) for _ in range(starts)]
     runs = [METHODS[method](target, candidate) for candidate in candidates]
     best = min(runs, key=lambda run: run.best.certain)
@@ -215,7 +218,7 @@ def _polished(target: Target, run: Descent) -> Descent:
 
 
 def _check_arguments(
-    sys: System, order: int, method: str, starts: int, horizon: int | None, seed: int
+    sys: System, order: int, method: str, starts: int, horizon: float | None, seed: int
 ) -> int:
     if method not in METHODS:
         raise ArgumentError(f"method={method!r} is not one of {sorted(METHODS)}")
@@ -227,6 +230,7 @@ def _check_arguments(
         )
     if method == "lm" and (horizon is not None or isinstance(sys, QuadraticOutputLTI)):
         raise ArgumentError("method='lm' is for linear outputs and the infinite horizon")
+    check_horizon(horizon, sys.is_continuous)
     check_integer("starts", starts, minimum=0)
     check_integer("seed", seed, minimum=0)
     return check_order(order, sys.order)
@@ -238,9 +242,9 @@ def _modal_start(target: Target, order: int, rng: np.random.Generator) -> Candid
     A real system gives whole pairs; a state that is left over becomes a real pole as fast as one of
     the modes.
     """
-    kept = inside(target.poles, target.circle)
+    kept = target.region.inside(target.poles)
     size = np.linalg.norm(target.b, axis=1) * np.sqrt(_output_sizes(target))
-    weight = size / (1 - np.minimum(np.abs(kept) / target.circle, 1 - 1e-12))
+    weight = size * target.region.duration(kept)
     # Drawing by the keys u^{1/w} is drawing without replacement with probabilities as w.
     keys = np.log(rng.uniform(size=len(weight))) / np.maximum(weight, 1e-300)
     chosen = np.argsort(-keys)
@@ -258,7 +262,7 @@ def _modal_start(target: Target, order: int, rng: np.random.Generator) -> Candid
     while left:
         i = int(rng.choice(chosen))
         row = target.b[i].real if np.any(target.b[i].real) else target.b[i].imag
-        taken_reals.append((np.abs(kept[i]) * rng.uniform(0.5, 1), row))
+        taken_reals.append((target.region.real_pole(kept[i], rng.uniform(0.5, 1)), row))
         left -= 1
     poles, b = kept[taken_pairs], target.b[taken_pairs]
     real_poles = np.array([pole for pole, _ in taken_reals], dtype=complex)
