@@ -31,6 +31,7 @@ from ..arrays.namespaces import Array, asked_together, holds, is_numpy, namespac
 from ..equations.dense import schur_forms
 from ..equations.exponential import exponential
 from ..equations.recurrence import state_recurrence
+from ..equations.shifted import solve_shifted
 from ..equations.stability import in_unit_time
 from ..errors import ArgumentError, ArrayLibraryError, ShapeError
 from ..matrices.balance import balance_dense, radius_exponent
@@ -69,8 +70,6 @@ _LARGE = 500
 _ABSENT = -(2.0**20)
 #: Binary exponents of states from which on room is left for terms that cancel, and how much.
 _NEARLY_TOO_LARGE, _ROOM = 900.0, 200.0
-#: States that a triangular solve takes one by one.
-_BLOCK = 32
 
 
 @asked_together
@@ -241,7 +240,7 @@ def _impulse_by_exponentials(sys: LTI, t: Any) -> np.ndarray:
     timed, time = in_unit_time(sys)
     h = np.empty((*sys.batch_shape, len(t), sys.outputs, sys.inputs), np.result_type(sys.C, sys.B))
     for index in np.ndindex(sys.batch_shape):
-        A, B, C, _ = balance_dense(timed.A[index], timed.B[index], timed.C[index])
+        A, B, C, _ = balance_dense(timed.A[index], timed.B[index], timed.C[index], True)
         # B/2^k and C/2^k are those of a unit of time 4^k as long.
         rate, X = 4.0 ** float(time[index]), B.astype(h.dtype)
         found: dict[float, np.ndarray] = {}
@@ -360,7 +359,7 @@ def responder(sys: LTI, count: int) -> Callable[[Any], Any]:
                 # A/4^k at ω/4^k, with B/2^k and C/2^k: the same response, and A of about size one.
                 time = float(np.max(np.rint(radius_exponent(A) / 2), initial=0))
                 A, B, C = A * 4.0**-time, B * 2.0**-time, C * 2.0**-time
-            A, B, C, _ = balance_dense(A, B, C)
+            A, B, C, _ = balance_dense(A, B, C, continuous)
         by_solving, width = partial(_respond_by_solving, A, B, C, continuous), sys.order**2
         respond = by_solving
         if count >= _MANY and is_numpy(B):
@@ -446,11 +445,11 @@ def _schur_response(
         shifts = np.repeat(np.where(met, largest, z), B.shape[-1])
         for index, (T, U) in forms.items():
             inputs = np.tile(B[index], len(z))
-            X = _solve_shifted(T, adjoint(U) @ inputs, shifts)
+            X = solve_shifted(T, adjoint(U) @ inputs, shifts)
             met |= _grown(X, inputs, T).reshape(len(z), B.shape[-1]).any(axis=-1)
             X = U @ X
             rest = inputs - shifts * X + A[index] @ X
-            X += U @ _solve_shifted(T, adjoint(U) @ rest, shifts)
+            X += U @ solve_shifted(T, adjoint(U) @ rest, shifts)
             outputs = (C[index] @ X).reshape(C.shape[-2], len(z), B.shape[-1])
             H[index] = np.swapaxes(outputs, 0, 1)
         if met.any():
@@ -471,18 +470,6 @@ def _grown(X: np.ndarray, inputs: np.ndarray, T: np.ndarray) -> np.ndarray:
     least singular value is at most ‖w‖/‖x‖."""
     x, w = (np.linalg.norm(Y, axis=0) for Y in (X, inputs))
     return w < 16 * EPSILON * len(T) * np.linalg.norm(T) * x
-
-
-def _solve_shifted(T: np.ndarray, X: np.ndarray, shifts: np.ndarray) -> np.ndarray:
-    """(z_l I − T)⁻¹ x_l for each column x_l of X, for upper triangular T: the last states first,
-    all columns at once; all work but that inside the blocks is in matrix products. X is used up."""
-    for end in range(len(T), 0, -_BLOCK):
-        start = max(0, end - _BLOCK)
-        X[start:end] += T[start:end, end:] @ X[end:]
-        for i in range(end - 1, start - 1, -1):
-            X[i] += T[i, i + 1 : end] @ X[i + 1 : end]
-            X[i] /= shifts - T[i, i]
-    return X
 
 
 def _respond_by_solving(A: Array, B: Array, C: Array, continuous: bool, omega: Array) -> Array:

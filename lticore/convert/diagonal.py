@@ -9,7 +9,6 @@ import numpy as np
 from ..arrays.checks import is_single, like_precision, to_double
 from ..arrays.linalg import EPSILON, real_part
 from ..arrays.namespaces import Array, is_numpy, namespace, zeros_like_shape
-from ..equations.stability import time_exponent
 from ..errors import ArgumentError, ArrayLibraryError
 from ..matrices.balance import rescaled, state_units
 from ..systems.blocks import PairBlocks
@@ -73,8 +72,7 @@ def condition_of(sys: System) -> np.ndarray:
 def balanced_eigenvectors(sys: System) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(Λ, V, d) with A D V = D V Λ and columns of V of norm 1, for the units d, (..., n, 1), of the
     states in which rounding costs least."""
-    unit = 2.0 ** -time_exponent(sys.A)[..., None, None] if sys.is_continuous else 1.0
-    d = state_units(sys.A * unit, sys.B, sys.C)[..., None]
+    d = state_units(sys.A, sys.B, sys.C, sys.is_continuous)[..., None]
     poles, V = np.linalg.eig(rescaled(sys.A, np.swapaxes(d, -1, -2), d))
     return poles, V, d
 
@@ -169,13 +167,18 @@ def eigenvectors(sys: System) -> tuple[np.ndarray, np.ndarray, float]:
     poles, V, d = balanced_eigenvectors(sys)
     # For an exactly defective A, solving with V would stop with a bare LAPACK error.
     condition = float(np.max(condition_of_eigenvectors(V), initial=0))
+    require_independent(condition)
+    return poles, d * V, condition
+
+
+def require_independent(condition: float) -> None:
+    """Refuse eigenvectors of this condition when they are dependent."""
     if not condition < 1 / EPSILON:
         raise ArgumentError(
             "A is defective to working precision (its eigenvectors are dependent, condition "
             f"{condition:.1e}): it has no diagonal form. Keep the system dense, or convert "
             "well_conditioned(sys).system, a nearby one"
         )
-    return poles, d * V, condition
 
 
 def _require_lapack(A: Array) -> None:

@@ -178,7 +178,7 @@ def _sampled_dense(
     unit: np.ndarray | float = 1.0
     row: np.ndarray | float = 1.0
     if is_numpy(sys.B):
-        unit = state_units(sys.A)[..., None]
+        unit = state_units(sys.A, continuous=True)[..., None]
         row = np.swapaxes(unit, -1, -2)
         even = replace(even, A=rescaled(even.A, row, unit), B=even.B / unit, C=even.C * row)
     sampled = sample(even, delta)

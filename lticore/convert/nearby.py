@@ -118,7 +118,7 @@ def well_conditioned(
         given: LTI = in_double(sys[index])
         A[index], condition[index] = _nearest_found(given, is_single(sys.A), max_condition, seed)
         moved = to_double(A[index]) - given.A
-        d = state_units(given.A, given.B, given.C)
+        d = state_units(given.A, given.B, given.C, given.is_continuous)
         size, moved = (np.linalg.norm(rescaled(X, d, d[:, None]), 2) for X in (given.A, moved))
         perturbation[index] = moved / size
         change[index] = _response_change(given, replace(given, A=A[index]))
@@ -133,7 +133,7 @@ def _nearest_found(
     sys: LTI, single: bool, max_condition: float, seed: int
 ) -> tuple[np.ndarray, float]:
     """(A', κ(V')) with the smallest change found, in the precision that is asked for."""
-    d = state_units(sys.A, sys.B, sys.C)
+    d = state_units(sys.A, sys.B, sys.C, sys.is_continuous)
     size = np.linalg.norm(rescaled(sys.A, d, d[:, None]), 2)
     must_be_stable = _spectral_radius(sys.A) < 1
     found: tuple[np.ndarray, float] | None = None

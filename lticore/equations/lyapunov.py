@@ -143,9 +143,8 @@ def _solve_in_unit_time(
     A = structure_of(A).times(2.0**-exponent)
     B = A if same else structure_of(B).times(2.0**-exponent)
     Q = Q * 2.0 ** -exponent[..., None, None]
-    return solve_in_units(
-        A, Q, B, partial(lyapunov_solver, horizon=duration), _warn_if_lyapunov_sensitive, duration
-    )
+    solver_of = partial(lyapunov_solver, horizon=duration)
+    return solve_in_units(A, Q, B, solver_of, _warn_if_lyapunov_sensitive, duration, True)
 
 
 def lyapunov_solver(A: StateMatrix, B: Any = None, horizon: float | None = None) -> SteinSolver:

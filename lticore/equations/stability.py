@@ -74,7 +74,7 @@ def stable_poles(A: StateMatrix, continuous: bool = False) -> tuple[Any, Any]:
     stable = np.ones(A.shape[:-1], dtype=bool)
     for index in np.ndindex(A.shape[:-2]):
         if not clear[index]:
-            T, _ = schur_form(balance_matrix(A[index]))
+            T, _ = schur_form(balance_matrix(A[index], continuous))
             gaps[index] = _gaps(np.diagonal(T), continuous)
             stable[index] = counted_stable(T, continuous)
     return gaps * unit[..., None], stable
@@ -194,7 +194,7 @@ def schur_systems(
     d = units
     if d is None:
         given = timed.B if reached else None, timed.C if observed else None
-        d = state_units(timed.A, *given)[..., None]
+        d = state_units(timed.A, *given, sys.is_continuous)[..., None]
     for index in np.ndindex(sys.batch_shape):
         entry = timed[index]
         unit, A = d[index], rescaled(entry.A, d[index].T, d[index])
@@ -204,7 +204,7 @@ def schur_systems(
             require_stable(sys, what=what)
             # Units that B and C ask for can make A so non-normal that rounding moves its poles
             # across the boundary; in those that A alone decides it does not.
-            unit = state_units(entry.A)[:, None]
+            unit = state_units(entry.A, continuous=sys.is_continuous)[:, None]
             A = rescaled(entry.A, unit.T, unit)
             T, U = schur_form(A)
         # What is not asked for may overflow in units that suit the other.

@@ -80,15 +80,16 @@ def solve_in_units(
     solver_of: Callable[..., SteinSolver],
     warn_if_sensitive: Callable[..., None],
     horizon: Any,
+    continuous: bool = False,
 ) -> Any:
     """X of an equation with a dense matrix on NumPy, in units d of its rows and e of its columns
     that rounding likes: (D⁻¹ A D) (D⁻¹ X E⁻¹) (E⁻¹ B E)ᴴ − D⁻¹ X E⁻¹ + D⁻¹ Q E⁻¹ = 0, and alike in
     continuous time, with a warning where rounding counts."""
     same = B is A
-    d = _units(A, Q)
-    e = d if same else _units(B, adjoint(Q / d))
+    d = _units(A, Q, continuous)
+    e = d if same else _units(B, adjoint(Q / d), continuous)
     if not same or np.any(d != 1):
-        d = _units(A, Q / np.swapaxes(e, -1, -2))
+        d = _units(A, Q / np.swapaxes(e, -1, -2), continuous)
         e = d if same else e
     A = _in_units(A, d)
     B = A if same else _in_units(B, e)
@@ -101,11 +102,11 @@ def solve_in_units(
     return scaled(X * d, exponent) * row
 
 
-def _units(A: StateMatrix, Q: np.ndarray) -> np.ndarray:
+def _units(A: StateMatrix, Q: np.ndarray, continuous: bool) -> np.ndarray:
     """(..., n, 1) units of the rows of Q that suit a dense A; those of a structured A stay."""
     if is_structured(A):
         return np.ones((*Q.shape[:-1], 1))
-    return state_units(A, Q)[..., None]
+    return state_units(A, Q, continuous=continuous)[..., None]
 
 
 def _in_units(A: StateMatrix, d: np.ndarray) -> StateMatrix:

@@ -303,7 +303,7 @@ def _evenly_driven(sys: QuadraticOutputLTI[Array]) -> QuadraticOutputLTI[Array]:
         used = xp.where(size[..., None] > 0, d, xp.zeros_like(d))
     else:
         B: Any = sys.B
-        d = state_units(A, B)[..., None]
+        d = state_units(A, B, continuous=sys.is_continuous)[..., None]
         A, used = rescaled(A, xp.matrix_transpose(d), d), d
     row, M = xp.matrix_transpose(used), sys.M
     if isinstance(M, tuple):

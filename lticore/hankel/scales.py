@@ -40,6 +40,8 @@ def scale_from_logs(log_p: Array, log_q: Array) -> Array:
 def norms_of_rows(X: Array) -> Array:
     """(..., n) norms of the rows, whose squares may be too small or too large for numbers."""
     xp = namespace(X)
-    size = xp.max(xp.abs(X), axis=-1, keepdims=True)
+    # Complex numbers divided by denormal ones overflow.
+    X = xp.abs(X)
+    size = xp.max(X, axis=-1, keepdims=True)
     size = xp.where(size > 0, size, xp.ones_like(size))
-    return size[..., 0] * xp.sqrt(xp.sum(xp.abs(X / size) ** 2, axis=-1))
+    return size[..., 0] * xp.sqrt(xp.sum((X / size) ** 2, axis=-1))

@@ -56,7 +56,9 @@ def dense_factors(
         exponents = d + pair[0][0].b, pair[1][0].c - e
         sizes = [log2(norms_of_rows(F)) + x[:, 0] for F, x in zip(factors, exponents, strict=True)]
         if each:
-            joint = np.log2(state_units(sys.A[index], sys.B[index], sys.C[index]))
+            joint = np.log2(
+                state_units(sys.A[index], sys.B[index], sys.C[index], sys.is_continuous)
+            )
             sizes = _without_weaker(sizes[0] - joint, sizes[1] + joint)
             sizes = [sizes[0] + joint, sizes[1] - joint]
         t[index] = scale_from_logs(2 * sizes[0], 2 * sizes[1])[:, None]

@@ -26,17 +26,17 @@ _FAR = 1000
 
 
 def balance_dense(
-    A: np.ndarray, B: np.ndarray, C: np.ndarray
+    A: np.ndarray, B: np.ndarray, C: np.ndarray, continuous: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(D⁻¹ A D, D⁻¹ B, C D, d) in the units d, (..., n, 1), of :func:`state_units`."""
-    d = state_units(A, B, C)[..., None]
+    d = state_units(A, B, C, continuous)[..., None]
     row = np.swapaxes(d, -1, -2)
     return rescaled(A, row, d), B / d, C * row, d
 
 
-def balance_matrix(A: np.ndarray) -> np.ndarray:
+def balance_matrix(A: np.ndarray, continuous: bool = False) -> np.ndarray:
     """D⁻¹ A D in the units that A alone decides."""
-    d = state_units(A)
+    d = state_units(A, continuous=continuous)
     return rescaled(A, d[..., None, :], d[..., :, None])
 
 
@@ -52,7 +52,10 @@ def refined(units: np.ndarray, by: np.ndarray) -> np.ndarray:
 
 
 def state_units(
-    A: np.ndarray, B: np.ndarray | None = None, C: np.ndarray | None = None
+    A: np.ndarray,
+    B: np.ndarray | None = None,
+    C: np.ndarray | None = None,
+    continuous: bool = False,
 ) -> np.ndarray:
     """Powers of two d, (..., n), for the units of the states; no digit changes in them.
 
@@ -66,6 +69,11 @@ def state_units(
     Without C the states are reached equally well, d = r; without B observed, d = 1/o; without both
     the rough units remain.
 
+    In continuous time states of one system may be fast and slow, as on a graded mesh, and |z| = 1
+    is nothing to compare with: (Θ − |A|)⁻¹ stands for (iω − A)⁻¹, with θ_i the damping |Re a_ii| in
+    place of the diagonal, or more where other entries of its row and column in |A| add up to more,
+    and no entry of A is much larger than that.
+
     Cost: n² per step of a few steps, and two linear systems; less where rows of B and columns of C
     are about equally large in the rough units, which then stay.
 
@@ -76,7 +84,7 @@ def state_units(
     # largest and the smallest of two such scalings are one again.
     if 0 in A.shape:
         return np.ones(A.shape[:-1])
-    rough, size, theta = _rough_units(A)
+    rough, size, theta = _rough_units(A, continuous)
     if B is None and C is None:
         return rough
     sources, top = _largest_entries(B, -1, rough, -1) if B is not None else _nothing(rough)
@@ -86,8 +94,8 @@ def state_units(
     even = both & (np.minimum(sources, sinks).min(axis=-1, keepdims=True) >= _EVEN)
     if even.all():
         return np.ldexp(rough, level)
-    steps = log2(size / theta[..., None, None])
-    back = np.swapaxes(steps, -1, -2)
+    steps = log2(size / theta[..., :, None])
+    back = log2(np.swapaxes(size, -1, -2) / theta[..., :, None])
     from_B, from_C = _paths(steps, log2(sources)), _paths(back, log2(sinks))
     if C is None:
         exponents = _supplied(steps, from_B, _below_all(from_B))
@@ -107,10 +115,13 @@ def state_units(
     return np.ldexp(1.0, np.clip(exponents, -_FAR, _FAR))
 
 
-def _rough_units(A: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _rough_units(
+    A: np.ndarray, continuous: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(d, |D⁻¹ A D|, θ) for powers of two d, (..., n), in which no entry of A is much larger than
-    θ ≥ max(ρ(|A|), 1), (...): those that make rows and columns about equally large, of each group
-    of states that feed each other for itself, and then the groups beside each other."""
+    θ, (..., n), of its row: those that make rows and columns about equally large, of each group of
+    states that feed each other for itself, and then the groups beside each other. In continuous
+    time without the diagonal."""
     units, inside = np.ones(A.shape[:-1]), np.ones(A.shape, dtype=bool)
     gebal = _gebal(np.dtype(A.dtype))
     for index in np.ndindex(A.shape[:-2]):
@@ -119,14 +130,43 @@ def _rough_units(A: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             _, group = connected_components(one != 0, connection="strong")
             inside[index] = group[:, None] == group
             one = np.where(inside[index], one, 0)
-        units[index] = gebal(one, scale=1, permute=0)[3]
+        even = _units_of_even_pairs(one)
+        units[index] = even * gebal(rescaled(one, even, even[:, None]), scale=1, permute=0)[3]
+    damping = np.abs(np.diagonal(A, axis1=-2, axis2=-1).real)
+    if continuous:
+        A = np.where(np.eye(A.shape[-1], dtype=bool), 0, A)
     size = _size_in_units(A, units)
-    theta = _above_radius(np.where(inside, size, 0))
+    own = np.where(inside, size, 0)
+    theta = _above_sums(own, inside, damping) if continuous else _above_radius(own)
     if not inside.all():
-        between = _paths(log2(size / theta[..., None, None]), np.zeros(A.shape[:-1]))
+        between = _paths(log2(size / theta[..., :, None]), np.zeros(A.shape[:-1]))
         units = np.ldexp(units, np.rint(np.minimum(between, _FAR)).astype(int))
         size = _size_in_units(A, units)
     return units, size, theta
+
+
+def _units_of_even_pairs(A: np.ndarray) -> np.ndarray:
+    """Powers of two in which a_ij and a_ji, where both are there, are as equally large as one gets
+    them, by least squares over their logarithms: those of a matrix that is symmetric in some units.
+
+    Balancing rows and columns is content with units that rise steadily along a chain of states,
+    where each row has one large and one small entry and so has its column.
+
+    Cost: a linear system of order n, where there is anything to even out.
+    """
+    size = np.abs(A)
+    both = (size > 0) & (size.T > 0)
+    np.fill_diagonal(both, False)
+    logs = log2(np.where(both, size, 1))
+    uneven = (logs - logs.T) / 2
+    if np.abs(uneven).max(initial=0) < 1:
+        return np.ones(len(A))
+    # x_i − x_j = uneven_ij: normal equations with the Laplacian of the pairs, made regular by a
+    # mean of zero over each connected set of states.
+    _, group = connected_components(both, directed=False)
+    laplacian = np.diag(both.sum(axis=1)) - both.astype(float) + (group[:, None] == group)
+    exponents = np.rint(np.linalg.solve(laplacian, uneven.sum(axis=1)))
+    return np.ldexp(1.0, np.clip(exponents, -_FAR, _FAR).astype(int))
 
 
 def radius_exponent(A: np.ndarray) -> np.ndarray:
@@ -166,11 +206,26 @@ def _nothing(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _above_radius(size: np.ndarray) -> np.ndarray:
-    """(...) θ > ρ for matrices without negative entries.
+    """(..., n) of one θ > ρ for matrices without negative entries.
 
     At least 1, the size of z on the unit circle, which A is compared with: less gains nothing.
     """
-    return np.maximum(1, _radius_bound(size)) * (1 + _DISTANCE)
+    theta = np.maximum(1, _radius_bound(size)) * (1 + _DISTANCE)
+    return np.broadcast_to(theta[..., None], size.shape[:-1])
+
+
+def _above_sums(size: np.ndarray, inside: np.ndarray, damping: np.ndarray) -> np.ndarray:
+    """(..., n) θ_i = max(|Re a_ii|, (1 + s⁻²) Σ), Σ the larger of the sums of row and column i in
+    its group of s states, without the diagonal; where both are zero, the smallest of the others.
+
+    Nearer to the sums the largest entries of (Θ − |A|)⁻¹ would say nothing about single inputs;
+    further away they would fall by more than a constant along s states in a row, which those of
+    (iω − A)⁻¹ do not for all ω.
+    """
+    sums = np.maximum(size.sum(axis=-1), size.sum(axis=-2))
+    theta = np.maximum(damping, (1 + 1.0 / inside.sum(axis=-1) ** 2) * sums)
+    least = np.where(theta > 0, theta, np.inf).min(axis=-1, keepdims=True)
+    return np.where(theta > 0, theta, np.where(least < np.inf, least, 1.0))
 
 
 def _radius_bound(size: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from ..arrays.linalg import adjoint
 from ..arrays.namespaces import Array, is_numpy, namespace, to_numpy
 from ..convert.diagonal import diagonalize, row_norms
 from ..convert.rotation import to_rotation
-from ..equations.stability import in_unit_time, require_stable
+from ..equations.stability import require_stable
 from ..errors import ArgumentError, NonFiniteError, ShapeError, warn_precision
 from ..matrices.balance import state_units
 from ..systems.blocks import PairBlocks
@@ -272,7 +272,7 @@ def _with_projections(sys: LTI) -> tuple[LTI, Any, Any]:
     identity = xp.broadcast_to(xp.eye(sys.order, dtype=sys.B.dtype), sys.A.shape)
     best = xp.ones(sys.A.shape[:-1])
     if is_numpy(sys.B):
-        best = state_units(in_unit_time(sys)[0].A, sys.B, sys.C)
+        best = state_units(sys.A, sys.B, sys.C, sys.is_continuous)
     column, row = best[..., :, None], best[..., None, :]
     # The states driven and read one by one, in their best units: inputs and outputs of the modes
     # are W and V.

@@ -67,7 +67,7 @@ def _change_by_schur_form(sys: LTI) -> float:
     change = _change_of_response(best, 2 * EPSILON * float(np.linalg.norm(best.A)))
     if np.isfinite(change):
         return change
-    d = state_units(sys.A)[:, None]
+    d = state_units(sys.A, continuous=sys.is_continuous)[:, None]
     rough = replace(sys, A=rescaled(sys.A, d.T, d), B=sys.B / d, C=sys.C * d.T)
     return _change_of_response(rough, 2 * EPSILON * float(np.linalg.norm(rough.A)))
 

@@ -60,7 +60,7 @@ def _split_dense(sys: LTI) -> tuple[LTI | None, LTI | None]:
         raise ArrayLibraryError("the stable part of a dense system needs LAPACK and NumPy arrays")
     # Both parts have states of their own, so that the scale is not undone.
     timed, time = in_unit_time(sys)
-    A, B, C, _ = balance_dense(timed.A, timed.B, timed.C)
+    A, B, C, _ = balance_dense(timed.A, timed.B, timed.C, sys.is_continuous)
     T, U, count = _stable_poles_first(A, sys.is_continuous)
     if count == 0:
         return None, replace(sys, D=None)

@@ -33,7 +33,7 @@ def unit_signals(sys: LTI[Array]) -> tuple[LTI[Array], Array, Array]:
 def in_best_units(sys: LTI) -> tuple[LTI, np.ndarray]:
     """(Σ', d): a dense system on NumPy in the units d of its states in which rounding costs least
     (:func:`lticore.matrices.balance.state_units`)."""
-    A, B, C, d = balance_dense(sys.A, sys.B, sys.C)
+    A, B, C, d = balance_dense(sys.A, sys.B, sys.C, sys.is_continuous)
     return LTI(A, B, C, sys.D, dt=sys.dt), d
 
 

@@ -253,3 +253,72 @@ def test_unstable_systems():
     rest = lti.LTI(lti.Diagonal([-1.0, -2.0]), np.ones((2, 1)), np.ones((1, 2)), dt=0)
     assert found.h2_error <= lti.h2_norm(rest, horizon=T)
     np.testing.assert_array_equal(found.system.D, sys.D)
+
+
+# --- without eigenvectors ---------------------------------------------------------------------
+
+
+def chain(continuous, n=5, speed=0.5):
+    """n equal poles in a chain: 1/(s + a)^n, or 1/(z − a)^n."""
+    A = np.diag(np.full(n, -speed if continuous else speed)) + np.diag(np.ones(n - 1), -1)
+    B, C = np.zeros((n, 1)), np.zeros((1, n))
+    B[0], C[0, -1] = 1, 1
+    return lti.LTI(A, B, C, dt=0 if continuous else True)
+
+
+@pytest.mark.parametrize("method", ["tsia", "lbfgs", "lm"])
+@pytest.mark.parametrize("continuous", [True, False])
+def test_repeated_poles_without_eigenvectors(continuous, method):
+    """Against the same chain with poles that are 1e-3 apart, which has eigenvectors: the minimum
+    moves with the square of that."""
+    sys = chain(continuous)
+    spread = 1e-3 * (np.arange(5) - 2)
+    nearby = lti.LTI(sys.A + np.diag(spread), sys.B, sys.C, dt=sys.dt)
+    found, expected = (lti.h2_reduction(x, 2, method=method, starts=3) for x in (sys, nearby))
+    assert found.h2_error == pytest.approx(expected.h2_error, rel=1e-4)
+    assert found.convergence.residual < 1e-5
+    assert min(found.history) * lti.h2_norm(sys) ** 2 == pytest.approx(found.h2_error**2, rel=1e-9)
+
+
+@pytest.mark.parametrize("forms", FORMS)
+@pytest.mark.parametrize("continuous", [True, False])
+def test_schur_forms_give_the_errors_and_gradients_of_modes(continuous, forms):
+    rng = np.random.default_rng(9)
+    sys = make_system(rng, "dense", forms)
+    if not continuous:
+        sys = (
+            lti.LTI(0.3 * sys.A / np.abs(np.linalg.eigvals(sys.A)).max(), sys.B, sys.C)
+            if (forms == "linear")
+            else QuadraticOutputLTI(
+                0.3 * sys.A / np.abs(np.linalg.eigvals(sys.A)).max(), sys.B, sys.C, sys.M
+            )
+        )
+    modal = modes.make_target(sys, None)
+    schur = modes._in_schur_form(sys, np.ones((sys.order, 1)), modal.real)
+    candidate = make_candidate(rng, 3, 2)
+    if not continuous:
+        poles = candidate.poles / (1 + np.abs(candidate.poles))
+        candidate = modes.Candidate(poles, candidate.b, None)
+    first, second = (objective.project(target, candidate) for target in (modal, schur))
+    assert schur.energy == pytest.approx(modal.energy, rel=1e-11)
+    assert second.error == pytest.approx(first.error, rel=1e-9, abs=1e-13)
+    for g, expected in zip(
+        objective.gradient(schur, second), objective.gradient(modal, first), strict=True
+    ):
+        np.testing.assert_allclose(g, expected, rtol=0, atol=1e-9 * np.abs(expected).max())
+
+
+def test_delays_are_reduced():
+    """z⁻⁴, all poles 0: of a x⁺ = λ x + u, y = c x only λ → 1 gains, and with |λ| < 1 the best
+    c λ³ gives (1 − λ²) λ⁶ of the energy 1."""
+    A = np.diag(np.ones(3), -1)
+    B, C = np.eye(4)[:, :1], np.eye(4)[3:]
+    found = lti.h2_reduction(lti.LTI(A, B, C), 1, starts=8)
+    radius = np.sqrt(3 / 4)
+    assert abs(found.system.poles[0]) == pytest.approx(radius, rel=1e-6)
+    assert found.h2_error == pytest.approx(np.sqrt(1 - (1 - radius**2) * radius**6), rel=1e-10)
+
+
+def test_horizons_need_eigenvectors():
+    with pytest.raises(lti.ArgumentError, match="defective"):
+        lti.h2_reduction(chain(True), 2, horizon=3.0)

@@ -11,7 +11,7 @@ import scipy.optimize
 from ...arrays.linalg import adjoint
 from ...convert.diagonal import row_norms
 from .modes import Candidate, Target, candidate_from, real_states
-from .objective import Projection, gradient, project, sensitivities
+from .objective import Projection, gradient, mixed_adjoint, project, sensitivities
 from .region import Region, distance, width
 
 #: A residual that counts as stationary.
@@ -76,11 +76,11 @@ def tsia(target: Target, start: Candidate, max_steps: int = 100) -> Descent:
     history, converged = [at.error], False
     for _ in range(max_steps):
         R, _ = sensitivities(target, at)
-        W = R * at.F.conj()
+        W = mixed_adjoint(target, at, R)
         # Least squares for the case that X has dependent columns.
         small = scipy.linalg.lstsq(
             adjoint(W) @ at.X,
-            adjoint(W) @ np.hstack([target.poles[:, None] * at.X, target.b]),
+            adjoint(W) @ np.hstack([target.multiply(at.X), target.b]),
             check_finite=False,
         )[0]
         A, B = np.hsplit(small, [len(at.candidate.poles)])

@@ -81,7 +81,7 @@ def _normal_equations(target: Target, at: Projection) -> tuple[np.ndarray, np.nd
     G[by_b, by_b] = np.kron(F * cc, np.eye(m))
     G[by_c, by_c] = np.kron(F * bb, np.eye(p))
     # Σ_k k conj(λ_i)^{k−1} λ_j^k = λ_j φ'(w_ij).
-    slope = F**2 * target.region.turn(poles)
+    slope = F**2 * target.region.turned(np.ones(r), poles)
     G[by_pole, by_b] = np.einsum("ij,ib->ijb", slope * cc, b.conj()).reshape(r, r * m)
     G[by_pole, by_c] = np.einsum("ij,gi->ijg", slope * bb, c.conj()).reshape(r, r * p)
     G[by_b, by_c] = np.einsum("ij,gi,jb->ibjg", F, c.conj(), b).reshape(r * m, r * p)

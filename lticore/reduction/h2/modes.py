@@ -12,8 +12,16 @@ import scipy.linalg
 from ...arrays.checks import is_single, like_precision, to_double
 from ...arrays.linalg import EPSILON, adjoint
 from ...convert.change import warn_of_modes
-from ...convert.diagonal import MAX_CONDITION, eigenvectors
+from ...convert.diagonal import (
+    MAX_CONDITION,
+    balanced_eigenvectors,
+    condition_of_eigenvectors,
+    require_independent,
+)
+from ...equations.dense import schur_form
 from ...equations.stability import is_stable
+from ...hankel.gramians import double_gramians
+from ...matrices.balance import rescaled
 from ...systems.diagonal import Diagonal
 from ...systems.lti import LTI
 from ...systems.modes import from_modes, is_real, mode_poles, to_modes
@@ -22,6 +30,7 @@ from ...systems.quadratic import (
     System,
     cross_trace,
     forms_of,
+    in_coordinates,
     in_eigenbasis,
     mapped,
     quadratic_arrays,
@@ -36,15 +45,16 @@ _UNIT_CIRCLE = Circle()
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A system in its modes, to be approximated.
+    """A system in its modes, to be approximated; in a Schur form where A has no eigenvectors.
 
-    A : structured,  poles (n,) in mode order,  b (n, m),  c (p, n),  M forms in the modes
+    A : structured, or (n, n) upper triangular,  poles (n,) in mode order, or on the diagonal
+    b (n, m),  c (p, n),  M : in the modes, or those states
     energy : squared h2 norm without feedthrough
     real : whether the system is real, so that modes come in conjugate pairs
     region : where reduced systems keep their poles
     """
 
-    A: Structure
+    A: Structure | np.ndarray
     poles: np.ndarray
     b: np.ndarray
     c: np.ndarray
@@ -52,6 +62,10 @@ class Target:
     energy: float
     real: bool
     region: Region
+
+    def multiply(self, X: np.ndarray) -> np.ndarray:
+        """A X in the modes, or the states of the Schur form."""
+        return self.poles[:, None] * X if is_structured(self.A) else self.A @ X
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,20 +82,33 @@ class Candidate:
 
 
 def make_target(sys: System, horizon: float | None) -> Target:
-    """The modes of one system in float64; dense ones are diagonalised."""
+    """The modes of one system in float64; dense ones are diagonalised, or where eigenvectors are
+    nearly dependent brought to Schur form, in the units of their states that round least."""
     full = mapped(to_double, sys)
     real = is_real(full.A) and not any(map(np.iscomplexobj, (full.B, *quadratic_arrays(full))))
     if not is_structured(full.A):
-        poles, V, condition = eigenvectors(full)
+        poles, V, d = balanced_eigenvectors(full)
+        condition = float(condition_of_eigenvectors(V))
+        if condition > MAX_CONDITION and horizon is None:
+            return _in_schur_form(full, d, real)
         if condition > MAX_CONDITION:
+            require_independent(condition)
             warn_of_modes(condition, condition * EPSILON)
-        full = in_eigenbasis(full, poles, V)
+        full = in_eigenbasis(full, poles, d * V)
     A, T = full.A, from_modes(full.A, np.eye(full.order, dtype=complex))
     b, c = to_modes(A, full.B).astype(complex), full.C @ T
     M = transformed(forms_of(full), T)
     region = region_of(full, horizon)
     P = (b @ adjoint(b)) * region.factors(A, A)
     return Target(A, mode_poles(A), b, c, M, energy_of(c, M, P), real, region)
+
+
+def _in_schur_form(sys: System, d: np.ndarray, real: bool) -> Target:
+    T, U = schur_form(rescaled(sys.A, d.T, d))
+    in_states = in_coordinates(sys, d * U, A=T, B=adjoint(U) @ (sys.B / d))
+    (P,) = double_gramians(in_states, None, "P")
+    parts = T, np.diagonal(T), in_states.B, in_states.C, forms_of(in_states)
+    return Target(*parts, energy_of(*parts[3:], P), real, region_of(sys))
 
 
 def region_of(sys: System, horizon: Any = None) -> Region:

@@ -18,6 +18,7 @@ from ...systems.lti import LTI, replaced
 from ...systems.on_host import computed_on_host
 from ...systems.quadratic import QuadraticOutputLTI, System, dense_forms, linear_part, mapped
 from ...systems.signals import in_signals, scaled, unit_outputs
+from ...systems.structure import is_structured
 from ..balanced import truncate, warn_if_lowered
 from ..orders import check_order
 from ..result import Convergence, Reduction, nothing_to_reduce
@@ -33,9 +34,13 @@ from .modes import (
     system_of,
     unit_rows,
 )
+from .region import width
 
 #: Squared errors that differ by less than this share, or this share of ‖Σ‖², do not differ.
 _CLOSE, _ROUNDING = 1e-5, 1e-12
+#: How far poles of repeated modes are moved for a start, in units of the hyperbolic metric: no
+#: further than to the boundary.
+_SHIFT = 0.3
 #: Signals of sizes between 2 to minus this and 2 to this have squares that are numbers.
 _PLAIN = 100
 
@@ -243,6 +248,12 @@ def _modal_start(target: Target, order: int, rng: np.random.Generator) -> Candid
     the modes.
     """
     kept = target.region.inside(target.poles)
+    if not is_structured(target.A):
+        # Equal poles, as of delays, would be one start only, and may be a stationary point.
+        shift = rng.uniform(-1, 1, len(kept)) + 1j * rng.uniform(-1, 1, len(kept)) * (
+            kept.imag != 0
+        )
+        kept = kept + _SHIFT * shift * width(target.region, kept)
     size = np.linalg.norm(target.b, axis=1) * np.sqrt(_output_sizes(target))
     weight = size * target.region.duration(kept)
     # Drawing by the keys u^{1/w} is drawing without replacement with probabilities as w.

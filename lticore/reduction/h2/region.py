@@ -10,6 +10,7 @@ import numpy as np
 
 from ...equations.lyapunov import lyapunov_factors, lyapunov_slopes
 from ...equations.modal import series_factors, series_slopes
+from ...equations.shifted import solve_shifted
 from ...systems.oscillation import Oscillation
 from ...systems.rotation import Rotation
 from ...systems.structure import Structure
@@ -36,17 +37,22 @@ class Circle:
         """φ(λ_i conj μ_j)"""
         return series_factors(A, B, self.horizon)
 
-    def slopes(self, A: Structure, B: Structure, factors: np.ndarray) -> np.ndarray:
-        """φ'(λ_i conj μ_j)"""
-        return factors**2 if self.horizon is None else series_slopes(A, B, self.horizon)
+    def slopes(self, A: Structure, B: Structure) -> np.ndarray:
+        """φ_T'(λ_i conj μ_j) over the horizon."""
+        assert self.horizon is not None
+        return series_slopes(A, B, self.horizon)
+
+    def solve_triangular(self, T: np.ndarray, poles: np.ndarray, Q: np.ndarray) -> np.ndarray:
+        """X with T X diag(poles) − X + Q = 0."""
+        return solve_shifted(T, Q.astype(complex), np.ones_like(poles), poles)
 
     def curvatures(self, factors: np.ndarray) -> np.ndarray:
         """Inner products of kλ^{k−1} and kμ^{k−1} for all lags: (w φ')' = φ² (2φ − 1)."""
         return factors**2 * (2 * factors - 1)
 
-    def turn(self, poles: np.ndarray) -> np.ndarray:
-        """t with dw = t_i d conj μ for w = λ_i conj μ."""
-        return poles
+    def turned(self, X: np.ndarray, AX: np.ndarray) -> np.ndarray:
+        """Y with A dX diag(conj μ) − dX + Y diag(d conj μ) = 0 for the X of an equation: A X."""
+        return AX
 
     def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """(ρ² − λ conj μ)/ρ: |λ − μ| over its modulus is the pseudohyperbolic distance."""
@@ -122,17 +128,22 @@ class HalfPlane:
         """φ(λ_i + conj μ_j)"""
         return lyapunov_factors(A, B, self.horizon)
 
-    def slopes(self, A: Structure, B: Structure, factors: np.ndarray) -> np.ndarray:
-        """φ'(λ_i + conj μ_j)"""
-        return factors**2 if self.horizon is None else lyapunov_slopes(A, B, self.horizon)
+    def slopes(self, A: Structure, B: Structure) -> np.ndarray:
+        """φ_T'(λ_i + conj μ_j) over the horizon."""
+        assert self.horizon is not None
+        return lyapunov_slopes(A, B, self.horizon)
+
+    def solve_triangular(self, T: np.ndarray, poles: np.ndarray, Q: np.ndarray) -> np.ndarray:
+        """X with T X + X diag(poles) + Q = 0."""
+        return solve_shifted(T, Q.astype(complex), -poles)
 
     def curvatures(self, factors: np.ndarray) -> np.ndarray:
         """Inner products of t e^{λt} and t e^{μt} over all time: φ'' = 2 φ³."""
         return 2 * factors**3
 
-    def turn(self, poles: np.ndarray) -> np.ndarray:
-        """t with dw = t_i d conj μ for w = λ_i + conj μ."""
-        return np.ones_like(poles)
+    def turned(self, X: np.ndarray, AX: np.ndarray) -> np.ndarray:
+        """Y with A dX + dX diag(conj μ) + Y diag(d conj μ) = 0 for the X of an equation: X."""
+        return X
 
     def between(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """2σ − λ − conj μ: |λ − μ| over its modulus is the pseudohyperbolic distance."""
@@ -154,7 +165,9 @@ class HalfPlane:
     def inside(self, poles: np.ndarray) -> np.ndarray:
         """Poles outside reflected at the edge, λ → 2σ − conj λ; those next to it moved inside a
         little."""
-        least = (1 - LARGEST_RADIUS) * np.abs(poles)
+        size = np.abs(poles)
+        size = np.where(size > 0, size, size.max(initial=0) or 1.0)
+        least = (1 - LARGEST_RADIUS) * size
         return self.edge - np.maximum(np.abs(poles.real - self.edge), least) + 1j * poles.imag
 
     def real_pole(self, like: complex, share: float) -> float:
