@@ -20,6 +20,7 @@ from .convert.nearby import NearbySystem, well_conditioned
 from .convert.published_layers import from_lru, from_s4d, from_s5
 from .convert.rotation import to_rotation
 from .convert.statespace import from_statespace, to_statespace
+from .convert.to_continuous import to_continuous
 from .equations.lyapunov import solve_lyapunov
 from .equations.recurrence import linear_recurrence, time_varying_recurrence
 from .equations.stein import solve_stein
@@ -121,6 +122,7 @@ __all__ = [
     "well_conditioned",
     "NearbySystem",
     "discretize",
+    "to_continuous",
     "from_statespace",
     "to_statespace",
     "from_lru",

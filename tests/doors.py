@@ -68,6 +68,7 @@ SYSTEM_ROWS = {
     "to_rotation": lambda sys, r: lti.to_rotation(sys),
     "eigenvector_condition": lambda sys, r: lti.eigenvector_condition(sys),
     "well_conditioned": lambda sys, r: lti.well_conditioned(sys),
+    "to_continuous": lambda sys, r: lti.to_continuous(sys, "bilinear", step=0.1),
     "from_statespace": lambda sys, r: lti.from_statespace(sys),
     "to_statespace": lambda sys, r: lti.to_statespace(sys),
     "certificate.system_lipschitz": lambda sys, r: lti.certificate.system_lipschitz(
@@ -93,6 +94,7 @@ QUADRATIC = {
 #: Those that exist in discrete time only.
 DISCRETE = {
     "simulate",
+    "to_continuous",
     "complex_balanced_truncation",
     "data_gramians",
     "refit_outputs",

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import replace
-from typing import Any, Literal, overload
+from functools import partial
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..arrays.checks import check_array, check_real, is_complex, is_single, to_double
-from ..arrays.linalg import adjoint, as_complex, complex_of
-from ..arrays.namespaces import Array, holds, is_numpy, namespace
-from ..equations.exponential import exponential
-from ..errors import ArgumentError, ArrayLibraryError, SingularEquationError
-from ..matrices.balance import rescaled, state_units
+from ..arrays.checks import check_array, check_real, is_single, to_double
+from ..arrays.namespaces import Array, namespace
+from ..errors import ArgumentError
 from ..systems.blocks import PairBlocks
 from ..systems.diagonal import Diagonal
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double, in_single
-from ..systems.modes import signals_in_modes
 from ..systems.on_host import computed_on_host
 from ..systems.oscillation import Oscillation
-from ..systems.pairs import complex_columns, complex_rows, real_columns, real_rows
-from ..systems.polar import phase
-from ..systems.rotation import Rotation
-from ..systems.signals import scaled, unit_signals
 from ..systems.structure import StateMatrix
+from .sampled_dense import SAMPLE_DENSE, converted_dense, solve
+from .sampled_modes import (
+    SAMPLE,
+    mapped_blocks,
+    mapped_diagonal,
+    rotation_by_bilinear,
+    rotation_by_exponential,
+)
+
+#: What the inputs do between samples, or what is kept.
+Sampling: TypeAlias = Literal["zoh", "foh", "bilinear", "impulse"]
 
 
 @overload
@@ -34,7 +38,8 @@ def discretize(
     A: LinearLike[Array],
     *,
     step: float | Array = 1.0,
-    method: Literal["zoh", "bilinear"] = "zoh",
+    method: Sampling = "zoh",
+    prewarp: float | None = None,
 ) -> LTI[Array]: ...
 @overload
 def discretize(
@@ -43,9 +48,10 @@ def discretize(
     C: ArrayLike,
     D: ArrayLike | None = None,
     step: ArrayLike = 1.0,
-    method: Literal["zoh", "bilinear"] = "zoh",
+    method: Sampling = "zoh",
     *,
     E: ArrayLike | None = None,
+    prewarp: float | None = None,
 ) -> LTI[np.ndarray]: ...
 @overload
 def discretize(
@@ -54,9 +60,10 @@ def discretize(
     C: Array,
     D: Array | complex | None = None,
     step: float | Array = 1.0,
-    method: Literal["zoh", "bilinear"] = "zoh",
+    method: Sampling = "zoh",
     *,
     E: Array | None = None,
+    prewarp: float | None = None,
 ) -> LTI[Array]: ...
 @computed_on_host
 def discretize(
@@ -65,17 +72,24 @@ def discretize(
     C: Any = None,
     D: Any = None,
     step: Any = 1.0,
-    method: Literal["zoh", "bilinear"] = "zoh",
+    method: Sampling = "zoh",
     *,
     E: Any = None,
+    prewarp: float | None = None,
 ) -> LTI:
     """Sample the continuous-time system E ẋ = A x + B u, y = C x + D u, or ``discretize(sys)``.
 
         zoh:       x_{k+1} = e^{AΔ} x_k + (∫_0^Δ e^{At} dt) B u_k        (u held between samples)
+        foh:       the same of inputs that are straight between samples, in the states
+                   x_k − Δ φ_2(AΔ) B u_k:  (e^{AΔ}, Δ φ_1(AΔ)² B, C, D + Δ C φ_2(AΔ) B),
+                   φ_1(X) = Σ X^k/(k + 1)!,  φ_2(X) = Σ X^k/(k + 2)!
         bilinear:  s = (2/Δ)(z − 1)/(z + 1), Tustin, as in SciPy: with M = (I − AΔ/2)⁻¹
                    (M (I + AΔ/2), M B Δ, C M, D + C M B Δ/2)
+        impulse:   h_k = Δ h(kΔ):  (e^{AΔ}, Δ e^{AΔ} B, C, Δ C B)
 
-    Both keep stability; bilinear also keeps Hankel singular values and the h∞ norm.
+    All keep stability; bilinear also keeps Hankel singular values and the h∞ norm, zoh the step
+    response and foh the response to ramps at the samples. :func:`lticore.to_continuous` is the
+    inverse, and from one sampling time to another leads the way through it.
 
     Parameters
     ----------
@@ -84,9 +98,12 @@ def discretize(
     B, C, D : as for `LTI`; left out for a system
     step : float or (...) array
         Sampling time Δ > 0, in the time unit of A; one per batch entry when an array.
-    method : "zoh" or "bilinear"
+    method : "zoh", "foh", "bilinear" or "impulse"; the last for systems without D
     E : (..., n, n) array, optional
         Nonsingular descriptor matrix, folded into A and B; the result is then dense.
+    prewarp : float in (0, π/Δ), optional
+        Of "bilinear": the frequency ω in rad/s at which the response is kept, by
+        s = ω/tan(ωΔ/2) (z − 1)/(z + 1).
 
     Returns
     -------
@@ -95,8 +112,8 @@ def discretize(
 
     Accuracy: (e^{λΔ} − 1)/λ is formed without cancellation for poles near 0, and 1 − |e^{λΔ}| of an
     `Oscillation` to the last digit of the radius. Dense, entry by entry
-    and so in any units of the states: zoh to some n 2.2e-16 (1 + ‖A‖Δ) of e^{|A|Δ} and of
-    ∫ e^{|A|t} dt |B|, bilinear of |M||M⁻¹| times the sizes of the result.
+    and so in any units of the states: all but bilinear to some n 2.2e-16 (1 + ‖A‖Δ) of e^{|A|Δ} and
+    of ∫ e^{|A|t} dt |B|, bilinear of |M||M⁻¹| times the sizes of the result.
 
     Cost: O(n (m + p)) structured; O(n³) dense (zoh, NumPy only: twenty products, and one or two
     for each doubling of a step below 1/‖A‖).
@@ -106,37 +123,44 @@ def discretize(
     Raises
     ------
     ArgumentError
-        For a step that is not positive, an unknown method, and a system in discrete time.
+        For a step that is not positive, an unknown method, a system in discrete time, samples of
+        the impulse response of a system with feedthrough, whose impulse has none, and a frequency
+        that is not below π/Δ.
     SingularEquationError
         When E is singular, or a pole sits at 2/Δ (bilinear).
     ArrayLibraryError
-        For dense zoh of arrays that are not NumPy's.
+        For dense systems that are not NumPy arrays, but by "bilinear".
 
     Source: Franklin, Powell & Workman, Digital Control of Dynamic Systems; Moler & Van Loan, SIAM
     Review 45 (2003), for the exponential.
     """
-    if method not in ("zoh", "bilinear"):
-        raise ArgumentError(f"method={method!r} is not 'zoh' or 'bilinear'")
+    if method not in SAMPLE:
+        raise ArgumentError(f"method={method!r} is not one of {sorted(SAMPLE)}")
     given = _given(A, B, C, D)
     if E is not None:
         given = _fold_descriptor(given, E)
+    if method == "impulse" and given.D is not None and bool(namespace(given.D).any(given.D != 0)):
+        raise ArgumentError(
+            "the impulse response of a system with feedthrough begins with an impulse D δ(t), "
+            "which has no samples: method='impulse' is for systems without D"
+        )
     single, sys = is_single(given.B), in_double(given)
     delta = check_step(step, sys.B)
-    sys = replace(sys, dt=float(delta) if delta.ndim == 0 else True)
+    effective = delta if prewarp is None else _prewarped(delta, prewarp, method)
     if isinstance(sys.A, PairBlocks):
-        sampled = _sampled_blocks(sys, delta, method)
+        by = rotation_by_bilinear if method == "bilinear" else rotation_by_exponential
+        sampled = mapped_blocks(sys, effective, SAMPLE[method], by)
     elif isinstance(sys.A, Diagonal):
-        sampled = (_zoh_diagonal if method == "zoh" else _bilinear_diagonal)(sys, delta)
+        sampled = mapped_diagonal(sys, effective, SAMPLE[method])
     else:
-        sample = _zoh_dense if method == "zoh" else _bilinear_dense
-        sampled = _sampled_dense(sys.to_dense(), delta, sample)
+        sampled = converted_dense(sys.to_dense(), effective, SAMPLE_DENSE[method])
+    sampled = replace(sampled, dt=float(delta) if delta.ndim == 0 else True)
     return in_single(sampled) if single else sampled
 
 
 def _given(A: Any, B: Any, C: Any, D: Any) -> LTI:
-    """The system, whose dt says nothing for the moment."""
     if B is not None or C is not None:
-        return LTI(A, B, C, D)
+        return LTI(A, B, C, D, dt=0)
     sys = as_linear(A, continuous=True)
     if not sys.is_continuous:
         raise ArgumentError(
@@ -159,135 +183,27 @@ def check_step(step: float | Array, like: Array) -> Array:
     return delta
 
 
+def _prewarped(delta: Array, frequency: Any, method: str) -> Array:
+    """2 tan(ωΔ/2)/ω, the step in Tustin's formula that keeps the response at ω."""
+    if method != "bilinear":
+        raise ArgumentError(f"prewarp= is for method='bilinear', and not for {method!r}")
+    xp = namespace(delta)
+    frequency = float(frequency)
+    longest = float(xp.max(delta))
+    if not 0 < frequency * longest < math.pi:
+        raise ArgumentError(
+            f"prewarp={frequency!r} is a frequency in rad/s between 0 and π/step = "
+            f"{math.pi / longest:.6g}"
+        )
+    return 2 * xp.tan(frequency * delta / 2) / frequency
+
+
 def _fold_descriptor(sys: LTI[Array], E: Array) -> LTI[Array]:
     xp = namespace(sys.B)
     E = check_array("E", E, ndim=2)
     A = sys.to_dense().A
     if tuple(E.shape[-2:]) != tuple(A.shape[-2:]):
         raise ArgumentError(f"E has shape {tuple(E.shape)}, but A is {sys.order} × {sys.order}")
-    A, B = (_solve(E, X, "the descriptor matrix E is singular") for X in (A, sys.B))
+    by = partial(solve, E, message="the descriptor matrix E is singular")
+    A, B = by(A), by(sys.B)
     return replace(sys, A=xp.astype(A, xp.result_type(A, sys.B)), B=B)
-
-
-def _sampled_dense(
-    sys: LTI[Array], delta: Array, sample: Callable[[LTI[Array], Array], LTI[Array]]
-) -> LTI[Array]:
-    """A dense system by a method, in units of signals and states in which its numbers are about as
-    large as each other: rounding and singularity are relative to the largest of them."""
-    even, b, c = unit_signals(sys)
-    unit: np.ndarray | float = 1.0
-    row: np.ndarray | float = 1.0
-    if is_numpy(sys.B):
-        unit = state_units(sys.A, continuous=True)[..., None]
-        row = np.swapaxes(unit, -1, -2)
-        even = replace(even, A=rescaled(even.A, row, unit), B=even.B / unit, C=even.C * row)
-    sampled = sample(even, delta)
-    b, c = b[..., None, None], c[..., None, None]
-    D = sys.D
-    if sampled.D is not None:
-        D = scaled(sampled.D, b + c) if D is None else D + scaled(sampled.D, b + c)
-    B, C = scaled(sampled.B * unit, b), scaled(sampled.C / row, c)
-    return replace(sampled, A=sampled.A * unit / row, B=B, C=C, D=D)
-
-
-def _zoh_diagonal(sys: LTI[Array], delta: Array) -> LTI[Array]:
-    poles, held = held_inputs(sys.A.poles, delta[..., None])
-    return replace(sys, A=Diagonal(poles), B=held[..., None] * sys.B)
-
-
-def held_inputs(poles: Array, delta: Array) -> tuple[Array, Array]:
-    """(e^{λΔ}, (e^{λΔ} − 1)/λ): poles, and factors of the inputs, under a zero-order hold."""
-    xp = namespace(poles)
-    exponent = poles * delta
-    zero = exponent == 0
-    one = xp.ones_like(exponent)
-    mean = xp.where(zero, one, xp.expm1(exponent) / xp.where(zero, one, exponent))
-    return xp.exp(exponent), delta * mean
-
-
-def _bilinear_diagonal(sys: LTI[Array], delta: Array) -> LTI[Array]:
-    xp = namespace(sys.B)
-    half = sys.A.poles * delta[..., None] / 2
-    gap = 1 - half
-    if bool(xp.any(gap == 0)):
-        raise SingularEquationError(_AT_POLE)
-    B = sys.B * (delta[..., None] / gap)[..., None]
-    C, D = sys.C / gap[..., None, :], _bilinear_feedthrough(sys, B)
-    return replace(sys, A=Diagonal((1 + half) / gap), B=B, C=C, D=D)
-
-
-def _zoh_dense(sys: LTI[Array], delta: Array) -> LTI[Array]:
-    if not is_numpy(sys.B):
-        raise ArrayLibraryError(
-            "the matrix exponential of a dense system needs NumPy arrays; method='bilinear' and "
-            "Diagonal systems work everywhere"
-        )
-    delta = delta[..., None, None]
-    A, B = sys.A * delta, sys.B * delta
-    for index in np.ndindex(A.shape[:-2]):
-        A[index], B[index] = exponential(A[index], B[index])
-    return replace(sys, A=A, B=B)
-
-
-def _sampled_blocks(sys: LTI[Array], delta: Array, method: str) -> LTI[Array]:
-    """Each block as the complex number that it multiplies by."""
-    A: Any = sys.A
-    if is_complex(sys.B):
-        B, C = signals_in_modes(A, sys.B, sys.C)
-        modal = replace(sys, A=Diagonal(A.mode_poles), B=B, C=C)
-        return (_zoh_diagonal if method == "zoh" else _bilinear_diagonal)(modal, delta)
-    (c, s), r, q = A.entries, A.real_poles, A.blocks
-    xp, step = namespace(c), delta[..., None]
-    poles = xp.concat([complex_of(c, -s), as_complex(r)], axis=-1)
-    into, out = xp.ones_like(poles), xp.ones_like(poles)
-    if method == "zoh":
-        _, into = held_inputs(poles, step)
-        sampled = Rotation(xp.exp(c * step), s * step, xp.exp(r * step))
-    else:
-        half = poles * step / 2
-        gap = 1 - half
-        if not holds(gap != 0):
-            raise SingularEquationError(_AT_POLE)
-        into, out, moved = step / gap, 1 / gap, (1 + half) / gap
-        # |1 + h|² = |1 − h|² + 4 Re h: next to the circle no digit of the distance is lost.
-        square = 1 + 4 * xp.real(half[..., :q]) / xp.abs(gap[..., :q]) ** 2
-        radius = xp.sqrt(xp.where(square > 0, square, xp.zeros_like(square)))
-        sampled = Rotation(radius, -phase(moved[..., :q]), xp.real(moved[..., q:]))
-    b, c_modes = complex_rows(sys.B, q) * into[..., None], complex_columns(sys.C, q)
-    c_modes = c_modes * out[..., None, :]
-    B = xp.concat([real_rows(b[..., :q, :]), xp.real(b[..., q:, :])], axis=-2)
-    C = xp.concat([real_columns(c_modes[..., :q]), xp.real(c_modes[..., q:])], axis=-1)
-    feedthrough = sys.D if method == "zoh" else _bilinear_feedthrough(sys, B)
-    return replace(sys, A=sampled, B=B, C=C, D=feedthrough)
-
-
-def _bilinear_dense(sys: LTI[Array], delta: Array) -> LTI[Array]:
-    xp = namespace(sys.B)
-    delta = delta[..., None, None]
-    identity = xp.eye(sys.order, dtype=sys.A.dtype)
-    gap, half = identity - sys.A * delta / 2, identity + sys.A * delta / 2
-    A, B = _solve(gap, half, _AT_POLE), _solve(gap, sys.B * delta, _AT_POLE)
-    C = adjoint(_solve(adjoint(gap), adjoint(sys.C), _AT_POLE))
-    return replace(sys, A=A, B=B, C=C, D=_bilinear_feedthrough(sys, B))
-
-
-def _bilinear_feedthrough(sys: LTI[Array], sampled_B: Array) -> Array:
-    """D + C B̄/2 of the bilinear transform."""
-    added = sys.C @ sampled_B / 2
-    return added if sys.D is None else sys.D + added
-
-
-_AT_POLE = "a pole of A sits at 2/step, where the bilinear transform is not defined"
-
-
-def _solve(left: Array, right: Array, message: str) -> Array:
-    """left⁻¹ right. Elimination is right to the largest entries of a column; one step of refinement
-    makes it right to each entry of the equations (Skeel, Math. Comp. 35, 1980)."""
-    xp = namespace(left, right)
-    dtype = xp.result_type(left.dtype, right.dtype)
-    left, right = xp.astype(left, dtype), xp.astype(right, dtype)
-    try:
-        X = xp.linalg.solve(left, right)
-        return X + xp.linalg.solve(left, right - left @ X)
-    except np.linalg.LinAlgError:
-        raise SingularEquationError(message) from None

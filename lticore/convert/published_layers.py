@@ -9,8 +9,9 @@ from ..arrays.linalg import as_complex, real_part
 from ..arrays.namespaces import Array, namespace
 from ..errors import ArgumentError, ShapeError
 from ..systems.lti import LTI
-from .discretize import check_step, held_inputs
+from .discretize import check_step
 from .rotation import real_system
+from .sampled_modes import held_inputs
 
 
 def from_lru(

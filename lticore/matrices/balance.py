@@ -21,6 +21,8 @@ _EVEN = 2.0**-10
 #: What feeds states that no input reaches, in bits below what could decide.
 _FAINT = 30
 _HUGE = 1 << 20
+#: The share of a norm that is clearly less.
+_CLEARLY = 0.9
 #: Units further away from one than 2 to this would leave the range of float64.
 _FAR = 1000
 
@@ -123,15 +125,13 @@ def _rough_units(
     states that feed each other for itself, and then the groups beside each other. In continuous
     time without the diagonal."""
     units, inside = np.ones(A.shape[:-1]), np.ones(A.shape, dtype=bool)
-    gebal = _gebal(np.dtype(A.dtype))
     for index in np.ndindex(A.shape[:-2]):
         one = A[index]
         if not one.all():
             _, group = connected_components(one != 0, connection="strong")
             inside[index] = group[:, None] == group
             one = np.where(inside[index], one, 0)
-        even = _units_of_even_pairs(one)
-        units[index] = even * gebal(rescaled(one, even, even[:, None]), scale=1, permute=0)[3]
+        units[index] = _units_of_even_rows(one)
     damping = np.abs(np.diagonal(A, axis1=-2, axis2=-1).real)
     if continuous:
         A = np.where(np.eye(A.shape[-1], dtype=bool), 0, A)
@@ -143,6 +143,19 @@ def _rough_units(
         units = np.ldexp(units, np.rint(np.minimum(between, _FAR)).astype(int))
         size = _size_in_units(A, units)
     return units, size, theta
+
+
+def _units_of_even_rows(A: np.ndarray) -> np.ndarray:
+    """Powers of two in which rows and columns are about equally large: where pairs of entries are
+    as well, A may become clearly smaller, and else nothing is changed for them."""
+    gebal = _gebal(np.dtype(A.dtype))
+    units = gebal(A, scale=1, permute=0)[3]
+    even = _units_of_even_pairs(A)
+    if np.all(even == 1):
+        return units
+    even = even * gebal(rescaled(A, even, even[:, None]), scale=1, permute=0)[3]
+    size, other = (np.linalg.norm(rescaled(A, d, d[:, None])) for d in (units, even))
+    return even if other < _CLEARLY * size else units
 
 
 def _units_of_even_pairs(A: np.ndarray) -> np.ndarray:

@@ -61,7 +61,7 @@ def as_system(obj: SystemLike[Array], name: str = "sys", continuous: bool = Fals
     if sys.is_continuous and not continuous:
         raise ArgumentError(
             f"{name} ({type(obj).__name__}) is a continuous-time system: sample it first, for "
-            "example lticore.discretize(A, B, C, D, step=0.01)"
+            f"example lticore.discretize({name}, step=0.01)"
         )
     return sys
 

@@ -393,7 +393,9 @@ def test_delay_in_a_badly_scaled_companion_form(n, accuracy):
     is. SLICOT keeps 5e-12; here the rows and columns are brought to one size first."""
     sys = delay(n, scaled=False)
     sigma = lti.hankel_singular_values(sys, accuracy=accuracy)
-    assert np.abs(sigma - 1).max() <= 10 * EPS * level(sys)
+    # Eigenvectors of a condition up to 1e4 are used for values to relative accuracy, and cost it.
+    modes = 1e4 * EPS if accuracy == "relative" else 0
+    assert np.abs(sigma - 1).max() <= 10 * EPS * level(sys) + modes
 
 
 @pytest.mark.parametrize("n", [4, 8, 10])

@@ -328,3 +328,171 @@ def test_systems_are_sampled():
         np.testing.assert_array_equal(sampled.B, expected.B)
     with pytest.raises(lti.ArgumentError, match="in discrete time already"):
         lti.discretize(expected, step=0.25)
+
+
+# --- other holds, and back --------------------------------------------------------------------
+
+STRUCTURES = ("dense", "complex dense", "diagonal", "complex diagonal", "oscillation")
+
+
+def continuous_system(rng, structure, D=True, batch=()):
+    A, B, C, feedthrough = continuous(rng, batch=batch, complex_=structure == "complex dense")
+    n = A.shape[-1]
+    if structure == "oscillation":
+        A = lti.Oscillation(
+            rng.uniform(0.1, 1, (*batch, 2)),
+            rng.uniform(1, 6, (*batch, 2)),
+            -rng.uniform(0.1, 2, (*batch, 1)),
+        )
+    elif "diagonal" in structure:
+        A = -rng.uniform(0.1, 5, (*batch, n)) + 1j * rng.uniform(-6, 6, (*batch, n))
+        A = lti.Diagonal(A if "complex" in structure else A.real)
+    return lti.LTI(A, B, C, feedthrough if D else None, dt=0)
+
+
+@pytest.mark.parametrize("method", ["foh", "impulse"])
+@pytest.mark.parametrize("step", [1e-3, 0.2, 3.0])
+def test_other_methods_are_those_of_scipy(method, step):
+    A, B, C, D = continuous(np.random.default_rng(0))
+    D = D if method == "foh" else np.zeros_like(D)
+    sys = lti.discretize(A, B, C, D, step, method)
+    expected = scipy.signal.cont2discrete((A, B, C, D), step, method)
+    found = lti.impulse_response(sys, 30)
+    reference = lti.impulse_response(lti.LTI(*expected[:4]), 30)
+    size = 1 + step * np.linalg.norm(A, 2)
+    tolerance = 100 * EPS * size * np.abs(reference).max()
+    np.testing.assert_allclose(found, reference, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("method", ["foh", "impulse"])
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_structures_agree_with_dense(structure, method):
+    sys = continuous_system(np.random.default_rng(1), structure, D=method == "foh", batch=(2,))
+    found = lti.discretize(sys, step=0.3, method=method)
+    dense = lti.discretize(sys.to_dense(), step=0.3, method=method)
+    expected = lti.impulse_response(dense, 20)
+    np.testing.assert_allclose(
+        lti.impulse_response(found, 20), expected, rtol=0, atol=1e-13 * np.abs(expected).max()
+    )
+    assert found.dt == 0.3
+
+
+def test_ramps_are_followed_exactly():
+    """Of 1/(s + a)²: y = t/a² − 2/a³ + e^{−at}(t/a² + 2/a³) for u = t."""
+    a, step, t = 3.0, 0.25, 0.25 * np.arange(40)
+    sys = lti.LTI([[-a, 1.0], [0.0, -a]], [[0.0], [1.0]], [[1.0, 0.0]], dt=0)
+    expected = t / a**2 - 2 / a**3 + np.exp(-a * t) * (t / a**2 + 2 / a**3)
+    found = lti.simulate(lti.discretize(sys, step=step, method="foh"), t[:, None])
+    np.testing.assert_allclose(found[:, 0], expected, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("pole", [-1e-12, -1e-3, -0.7, -0.999, -1.001, -40.0])
+def test_first_order_hold_keeps_its_digits(pole):
+    step = 1.0
+    sys = lti.discretize(lti.Diagonal([pole]), [[1.0]], [[1.0]], step=step, method="foh")
+    with mpmath.workdps(50):
+        x = mpmath.mpf(pole)
+        first = (mpmath.exp(x) - 1) / x
+        expected = first**2, (first - 1) / x
+    np.testing.assert_allclose([sys.B[0, 0], sys.D[0, 0]], [float(v) for v in expected], rtol=2e-15)
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_samples_of_the_impulse_response(structure):
+    sys = continuous_system(np.random.default_rng(2), structure, D=False)
+    step = 0.2
+    found = lti.impulse_response(lti.discretize(sys, step=step, method="impulse"), 12)
+    expected = step * lti.impulse_response(sys, step * np.arange(12))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("frequency", [0.5, 7.0])
+def test_prewarping_keeps_the_response_there(structure, frequency):
+    sys = continuous_system(np.random.default_rng(3), structure)
+    step = 0.4
+    found = lti.discretize(sys, step=step, method="bilinear", prewarp=frequency)
+    assert found.dt == step
+    expected = lti.frequency_response(sys, [frequency])
+    response = lti.frequency_response(found, [frequency * step])
+    np.testing.assert_allclose(response, expected, rtol=0, atol=1e-13 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("method", ["zoh", "foh", "bilinear"])
+@pytest.mark.parametrize("structure", STRUCTURES)
+def test_to_continuous_is_the_inverse(structure, method):
+    sys = continuous_system(np.random.default_rng(4), structure, batch=(2,))
+    sampled = lti.discretize(sys, step=0.3, method=method)
+    again = lti.to_continuous(sampled, method)
+    assert again.is_continuous
+    assert type(again.A) is type(sys.A)
+    omega = np.linspace(-9, 9, 15)
+    expected = lti.frequency_response(sys, omega)
+    # Poles turn by up to 0.3·6 < π in a step; the dense logarithm keeps some 1e-13.
+    np.testing.assert_allclose(
+        lti.frequency_response(again, omega), expected, rtol=0, atol=1e-11 * np.abs(expected).max()
+    )
+
+
+def test_other_sampling_times():
+    """zoh of 1/(s + 1) at any step: pole e^{−Δ} and gain 1 at rest."""
+    coarse = lti.discretize(lti.Diagonal([-1.0]), [[1.0]], [[1.0]], step=0.5)
+    fine = lti.discretize(lti.to_continuous(coarse), step=0.125)
+    np.testing.assert_allclose(fine.A.poles, np.exp(-0.125), rtol=1e-15)
+    np.testing.assert_allclose(fine.B, 1 - np.exp([[-0.125]]), rtol=1e-14)
+
+
+def test_weak_damping_survives_there_and_back():
+    """1 − ρ = 1e-12 Δ: relative to it, one rounding of ρ."""
+    A = lti.Rotation([1 - 2.0**-40], [1.5], [1 - 2.0**-45])
+    for method in ("zoh", "bilinear"):
+        found = lti.to_continuous(lti.LTI(A, np.ones((3, 1)), np.ones((1, 3)), dt=0.5), method)
+        gap = 2.0**-40
+        expected = -np.log1p(-gap) / 0.5
+        if method == "bilinear":
+            expected = 4 * gap * (2 - gap) / (1 + 2 * (1 - gap) * np.cos(1.5) + (1 - gap) ** 2)
+        np.testing.assert_allclose(found.A.decay, expected, rtol=1e-15)
+
+
+def test_half_turns_of_blocks_have_logarithms():
+    A = lti.Rotation([0.5], [np.pi])
+    found = lti.to_continuous(lti.LTI(A, np.ones((2, 1)), np.ones((1, 2)), dt=1.0))
+    np.testing.assert_allclose(found.A.decay, [np.log(2)], rtol=1e-15)
+    np.testing.assert_allclose(np.abs(found.A.frequency), [np.pi], rtol=1e-15)
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "dense", "rotation"])
+@pytest.mark.parametrize("pole", [-0.5, 0.0])
+def test_poles_without_a_logarithm(kind, pole):
+    A = {
+        "diagonal": lti.Diagonal([0.5, pole]),
+        "dense": np.diag([0.5, pole]),
+        "rotation": lti.Rotation([], [], [0.5, pole]),
+    }[kind]
+    sys = lti.LTI(A, np.ones((2, 1)), np.ones((1, 2)), dt=0.1)
+    with pytest.raises(lti.ArgumentError, match=f"sits at {pole:.6g}, .*bilinear"):
+        lti.to_continuous(sys)
+    again = lti.discretize(lti.to_continuous(sys, "bilinear"), step=0.1, method="bilinear")
+    np.testing.assert_allclose(
+        lti.impulse_response(again, 8), lti.impulse_response(sys, 8), rtol=0, atol=1e-14
+    )
+
+
+def test_bad_arguments_of_the_other_methods():
+    sys = lti.LTI(lti.Diagonal([-1.0]), [[1.0]], [[1.0]], [[2.0]], dt=0)
+    with pytest.raises(lti.ArgumentError, match="without D"):
+        lti.discretize(sys, method="impulse")
+    for prewarp in (0.0, 4.0, np.nan):
+        with pytest.raises(lti.ArgumentError, match=r"between 0 and π/step = 3\.14159"):
+            lti.discretize(sys, method="bilinear", prewarp=prewarp)
+    with pytest.raises(lti.ArgumentError, match="is for method='bilinear'"):
+        lti.discretize(sys, prewarp=1.0)
+    with pytest.raises(lti.ArgumentError, match="continuous-time system already"):
+        lti.to_continuous(sys)
+    discrete = lti.LTI(lti.Diagonal([0.5]), [[1.0]], [[1.0]])
+    with pytest.raises(lti.ArgumentError, match="pass step="):
+        lti.to_continuous(discrete)
+    with pytest.raises(lti.ArgumentError, match="'bilinear', 'foh', 'zoh'"):
+        lti.to_continuous(discrete, "matched", step=1.0)
+    with pytest.raises(lti.SingularEquationError, match="−1"):
+        lti.to_continuous(lti.LTI([[-1.0]], [[1.0]], [[1.0]]), "bilinear", step=1.0)

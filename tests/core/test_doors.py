@@ -118,7 +118,7 @@ class Layer:
         return OTHER
 
 
-CONTINUOUS = r"is a continuous-time system: sample it first, .* lticore\.discretize"
+CONTINUOUS = r"is a continuous-time system(: sample it first, .* lticore\.discretize| already)"
 REFUSED = {
     "layer": (Layer(), r" \(Layer\) is a layer .*layer\.to_lti\(\)"),
     "torch module": (
@@ -256,6 +256,7 @@ def gain_values(A):
         "to_rotation": [*rotation, *system[-3:]],
         "eigenvector_condition": [1.0],
         "well_conditioned": [*system, 1.0, 0.0, 0.0],
+        "to_continuous": system,
         "from_statespace": system,
         "to_statespace": dense,
         "certificate.system_lipschitz": [4 * (1 + 2e-8)],

@@ -294,7 +294,7 @@ def test_schur_forms_give_the_errors_and_gradients_of_modes(continuous, forms):
             )
         )
     modal = modes.make_target(sys, None)
-    schur = modes._in_schur_form(sys, np.ones((sys.order, 1)), modal.real)
+    schur = modes.triangular_target(sys, np.ones((sys.order, 1)), modal.real)
     candidate = make_candidate(rng, 3, 2)
     if not continuous:
         poles = candidate.poles / (1 + np.abs(candidate.poles))

@@ -114,6 +114,7 @@ CALLS = {
         sys.A, sys.B, sys.C, sys.D, step=0.1, method="bilinear"
     ),
     "discretize(zoh)": lambda xp, sys: lti.discretize(sys.A, sys.B, sys.C, sys.D, step=0.1),
+    "to_continuous": lambda xp, sys: lti.to_continuous(sys, "bilinear", step=0.1),
     "observability_gramian(quadratic)": lambda xp, sys: lti.observability_gramian(
         quadratic(xp, sys)
     ),

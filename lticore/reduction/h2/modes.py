@@ -90,7 +90,7 @@ def make_target(sys: System, horizon: float | None) -> Target:
         poles, V, d = balanced_eigenvectors(full)
         condition = float(condition_of_eigenvectors(V))
         if condition > MAX_CONDITION and horizon is None:
-            return _in_schur_form(full, d, real)
+            return triangular_target(full, d, real)
         if condition > MAX_CONDITION:
             require_independent(condition)
             warn_of_modes(condition, condition * EPSILON)
@@ -103,7 +103,7 @@ def make_target(sys: System, horizon: float | None) -> Target:
     return Target(A, mode_poles(A), b, c, M, energy_of(c, M, P), real, region)
 
 
-def _in_schur_form(sys: System, d: np.ndarray, real: bool) -> Target:
+def triangular_target(sys: System, d: np.ndarray, real: bool) -> Target:
     T, U = schur_form(rescaled(sys.A, d.T, d))
     in_states = in_coordinates(sys, d * U, A=T, B=adjoint(U) @ (sys.B / d))
     (P,) = double_gramians(in_states, None, "P")

@@ -1,0 +1,224 @@
+"""Sampling, and its inverse, of dense systems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import scipy.linalg
+
+from ..arrays.checks import is_complex
+from ..arrays.linalg import adjoint, eigenvalues
+from ..arrays.namespaces import Array, is_numpy, namespace
+from ..equations.exponential import exponential
+from ..errors import ArgumentError, ArrayLibraryError, SingularEquationError
+from ..matrices.balance import rescaled, state_units
+from ..systems.lti import LTI
+from ..systems.signals import scaled, unit_signals
+from .sampled_modes import AT_MINUS_ONE, AT_POLE, raise_no_logarithm
+
+#: Imaginary parts of a logarithm of a real matrix, relative to its size, that are rounding.
+_REAL = 1e-8
+
+
+def converted_dense(
+    sys: LTI[Array], delta: Array, convert: Callable[[LTI[Array], Array], LTI[Array]]
+) -> LTI[Array]:
+    """A dense system by a method, in units of signals and states in which its numbers are about as
+    large as each other: rounding and singularity are relative to the largest of them."""
+    even, b, c = unit_signals(sys)
+    unit: np.ndarray | float = 1.0
+    row: np.ndarray | float = 1.0
+    if is_numpy(sys.B):
+        unit = state_units(sys.A, continuous=sys.is_continuous)[..., None]
+        row = np.swapaxes(unit, -1, -2)
+        even = replace(even, A=rescaled(even.A, row, unit), B=even.B / unit, C=even.C * row)
+    found = convert(even, delta)
+    b, c = b[..., None, None], c[..., None, None]
+    D = sys.D
+    if found.D is not None:
+        D = scaled(found.D, b + c) if D is None else D + scaled(found.D, b + c)
+    B, C = scaled(found.B * unit, b), scaled(found.C / row, c)
+    return replace(found, A=rescaled(found.A, unit, row), B=B, C=C, D=D)
+
+
+# --- sampling -----------------------------------------------------------------------------------
+
+
+def hold(sys: LTI[np.ndarray], delta: np.ndarray) -> LTI[np.ndarray]:
+    """(e^{AΔ}, Δ φ_1(AΔ) B, C): inputs held between samples."""
+    return _by_exponential(sys, delta, _held)
+
+
+def ramp(sys: LTI[np.ndarray], delta: np.ndarray) -> LTI[np.ndarray]:
+    """(e^{AΔ}, Δ φ_1(AΔ)² B, C, D + Δ C φ_2(AΔ) B): inputs that are straight between samples."""
+    return _by_exponential(sys, delta, _ramped)
+
+
+def strike(sys: LTI[np.ndarray], delta: np.ndarray) -> LTI[np.ndarray]:
+    """(e^{AΔ}, Δ e^{AΔ} B, C, Δ C B): samples of the impulse response."""
+    return _by_exponential(sys, delta, _struck)
+
+
+def _by_exponential(
+    sys: LTI[np.ndarray],
+    delta: np.ndarray,
+    sample: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, ...]],
+) -> LTI[np.ndarray]:
+    if not is_numpy(sys.B):
+        raise ArrayLibraryError(
+            "the matrix exponential of a dense system needs NumPy arrays; method='bilinear' and "
+            "Diagonal systems work everywhere"
+        )
+    delta = delta[..., None, None]
+    A, B = sys.A * delta, sys.B * delta
+    through = np.zeros((*sys.batch_shape, sys.outputs, sys.inputs), np.result_type(sys.C, B))
+    for index in np.ndindex(A.shape[:-2]):
+        A[index], B[index], through[index] = sample(A[index], B[index], sys.C[index])
+    return replace(sys, A=A, B=B, D=through if through.any() else None)
+
+
+def _held(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, ...]:
+    return *exponential(A, B), np.zeros((len(C), B.shape[-1]))
+
+
+def _ramped(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, ...]:
+    # Of ẋ = A x + B v, v̇ = w the exponential over one step holds φ_1(A) B, and ∫ of it φ_2(A) B.
+    n, m = B.shape
+    chain = np.block([[A, B], [np.zeros((m, n + m))]])
+    both, after = exponential(chain, np.eye(n + m, dtype=A.dtype)[:, n:])
+    _, twice = exponential(A, both[:n, n:])
+    return both[:n, :n], twice, C @ after[:n]
+
+
+def _struck(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, ...]:
+    power, _ = exponential(A, B)
+    return power, power @ B, C @ B
+
+
+def tustin(sys: LTI[Array], delta: Array) -> LTI[Array]:
+    """(M (I + AΔ/2), M B Δ, C M, D + C M B Δ/2) with M = (I − AΔ/2)⁻¹."""
+    xp = namespace(sys.B)
+    delta = delta[..., None, None]
+    identity = xp.eye(sys.order, dtype=sys.A.dtype)
+    gap, half = identity - sys.A * delta / 2, identity + sys.A * delta / 2
+    A, B = solve(gap, half, AT_POLE), solve(gap, sys.B * delta, AT_POLE)
+    C = adjoint(solve(adjoint(gap), adjoint(sys.C), AT_POLE))
+    return replace(sys, A=A, B=B, C=C, D=sys.C @ B / 2)
+
+
+# --- and back -----------------------------------------------------------------------------------
+
+
+def unhold(sys: LTI[np.ndarray], delta: np.ndarray) -> LTI[np.ndarray]:
+    """The inverse of :func:`hold`."""
+    return _by_logarithm(sys, delta, _unheld)
+
+
+def unramp(sys: LTI[np.ndarray], delta: np.ndarray) -> LTI[np.ndarray]:
+    """The inverse of :func:`ramp`."""
+    return _by_logarithm(sys, delta, _unramped)
+
+
+def _by_logarithm(
+    sys: LTI[np.ndarray],
+    delta: np.ndarray,
+    restore: Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, ...]],
+) -> LTI[np.ndarray]:
+    if not is_numpy(sys.B):
+        raise ArrayLibraryError(
+            "the matrix logarithm of a dense system needs NumPy arrays; method='bilinear' and "
+            "Diagonal systems work everywhere"
+        )
+    A, B = np.empty_like(sys.A), np.empty_like(sys.B)
+    through = np.zeros((*sys.batch_shape, sys.outputs, sys.inputs), np.result_type(sys.C, B))
+    for index in np.ndindex(A.shape[:-2]):
+        log = logarithm(sys.A[index])
+        B[index], through[index] = restore(log, sys.B[index], sys.C[index])
+        A[index] = log
+    step = delta[..., None, None]
+    return replace(sys, A=A / step, B=B / step, D=through if through.any() else None)
+
+
+def logarithm(A: np.ndarray) -> np.ndarray:
+    """log A, principal and real for real A.
+
+    Raises
+    ------
+    ArgumentError
+        For a real A with a pole that is not positive, and a singular one.
+    """
+    if len(A) == 0:
+        return A
+    poles = eigenvalues(A)
+    on_axis = poles[poles.imag == 0].real
+    if not is_complex(A) and on_axis.min(initial=1.0) <= 0:
+        raise_no_logarithm(on_axis)
+    if np.any(poles == 0):
+        raise_no_logarithm(poles)
+    log = scipy.linalg.logm(A)
+    if is_complex(A):
+        return log
+    if np.abs(log.imag).max() > _REAL * np.abs(log).max():
+        raise ArgumentError(
+            "the logarithm of A is not real to working precision: some of its poles lie too near "
+            "the negative real axis"
+        )
+    return log.real
+
+
+def _unheld(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, ...]:
+    return _without_mean(A, B), np.zeros((len(C), B.shape[-1]))
+
+
+def _unramped(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, ...]:
+    B = _without_mean(A, _without_mean(A, B))
+    *_, through = _ramped(A, B, C)
+    return B, -through
+
+
+def _without_mean(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """φ_1(A)⁻¹ B"""
+    _, mean = exponential(A, np.eye(len(A), dtype=A.dtype))
+    return solve(mean, B, "the mean of e^{At} over a step is singular")
+
+
+def untustin(sys: LTI[Array], delta: Array) -> LTI[Array]:
+    """The inverse of :func:`tustin`: (2/Δ (A + I)⁻¹ (A − I), 2/Δ (A + I)⁻¹ B, 2 C (A + I)⁻¹,
+    D − C (A + I)⁻¹ B)."""
+    xp = namespace(sys.B)
+    delta = delta[..., None, None]
+    identity = xp.eye(sys.order, dtype=sys.A.dtype)
+    after = partial(solve, sys.A + identity, message=AT_MINUS_ONE)
+    A, B = after(sys.A - identity), after(sys.B)
+    C = adjoint(solve(adjoint(sys.A + identity), adjoint(sys.C), AT_MINUS_ONE))
+    return replace(sys, A=2 * A / delta, B=2 * B / delta, C=2 * C, D=-(sys.C @ B))
+
+
+def solve(left: Array, right: Array, message: str) -> Array:
+    """left⁻¹ right. Elimination is right to the largest entries of a column; one step of refinement
+    makes it right to each entry of the equations (Skeel, Math. Comp. 35, 1980)."""
+    xp = namespace(left, right)
+    dtype = xp.result_type(left.dtype, right.dtype)
+    left, right = xp.astype(left, dtype), xp.astype(right, dtype)
+    try:
+        X = xp.linalg.solve(left, right)
+        return X + xp.linalg.solve(left, right - left @ X)
+    except np.linalg.LinAlgError:
+        raise SingularEquationError(message) from None
+
+
+#: By the method of `discretize` and `to_continuous`.
+SAMPLE_DENSE: dict[str, Callable[..., LTI]] = {
+    "zoh": hold,
+    "foh": ramp,
+    "bilinear": tustin,
+    "impulse": strike,
+}
+RESTORE_DENSE: dict[str, Callable[..., LTI]] = {
+    "zoh": unhold,
+    "foh": unramp,
+    "bilinear": untustin,
+}
