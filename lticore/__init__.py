@@ -50,6 +50,7 @@ from .hankel.values import hankel_singular_values
 from .reduction.balanced import balanced_truncation
 from .reduction.complex_balanced import complex_balanced_truncation
 from .reduction.h2.reduce import h2_reduction
+from .reduction.impulse_response import from_impulse_response
 from .reduction.modal import allocate_modal_orders, modal_truncation
 from .reduction.orders import allocate_orders, allocate_orders_by_error
 from .reduction.refit import Refit, refit_outputs
@@ -121,6 +122,7 @@ __all__ = [
     "well_conditioned",
     "NearbySystem",
     "discretize",
+    "from_impulse_response",
     "from_statespace",
     "to_statespace",
     "from_lru",
