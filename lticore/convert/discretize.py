@@ -182,12 +182,13 @@ def _sampled_dense(
         row = np.swapaxes(unit, -1, -2)
         even = replace(even, A=rescaled(even.A, row, unit), B=even.B / unit, C=even.C * row)
     sampled = sample(even, delta)
+    A = rescaled(sampled.A, unit, row) if is_numpy(sys.B) else sampled.A
     b, c = b[..., None, None], c[..., None, None]
     D = sys.D
     if sampled.D is not None:
         D = scaled(sampled.D, b + c) if D is None else D + scaled(sampled.D, b + c)
     B, C = scaled(sampled.B * unit, b), scaled(sampled.C / row, c)
-    return replace(sampled, A=sampled.A * unit / row, B=B, C=C, D=D)
+    return replace(sampled, A=A, B=B, C=C, D=D)
 
 
 def _zoh_diagonal(sys: LTI[Array], delta: Array) -> LTI[Array]:
@@ -264,11 +265,21 @@ def _sampled_blocks(sys: LTI[Array], delta: Array, method: str) -> LTI[Array]:
 def _bilinear_dense(sys: LTI[Array], delta: Array) -> LTI[Array]:
     xp = namespace(sys.B)
     delta = delta[..., None, None]
-    identity = xp.eye(sys.order, dtype=sys.A.dtype)
-    gap, half = identity - sys.A * delta / 2, identity + sys.A * delta / 2
-    A, B = _solve(gap, half, _AT_POLE), _solve(gap, sys.B * delta, _AT_POLE)
-    C = adjoint(_solve(adjoint(gap), adjoint(sys.C), _AT_POLE))
+    identity, half = xp.eye(sys.order, dtype=sys.A.dtype), sys.A * delta / 2
+    A = _solve(identity - half, identity + half, _AT_POLE)
+    B = _resolved(half, sys.B * delta)
+    C = adjoint(_resolved(adjoint(half), adjoint(sys.C)))
     return replace(sys, A=A, B=B, C=C, D=_bilinear_feedthrough(sys, B))
+
+
+def _resolved(half: Array, X: Array) -> Array:
+    """(I − H)⁻¹ X, on NumPy in the units of the states that H and X decide together: where states
+    feed each other faintly, rows of X may be far apart in those of H alone."""
+    identity = namespace(half).eye(half.shape[-1], dtype=half.dtype)
+    if not (is_numpy(half) and is_numpy(X)):
+        return _solve(identity - half, X, _AT_POLE)
+    d = state_units(half, X)[..., None]
+    return _solve(identity - rescaled(half, np.swapaxes(d, -1, -2), d), X / d, _AT_POLE) * d
 
 
 def _bilinear_feedthrough(sys: LTI[Array], sampled_B: Array) -> Array:

@@ -351,6 +351,14 @@ class Given:
         arrays = tuple(x[index] for x in arrays)
         return cls(kind, arrays, B, sys.C[index], D, unit, seed, sys.is_continuous)
 
+    def in_dense(self):
+        """The same system with A as an array."""
+        if self.kind == "dense":
+            return self
+        arrays = (x.astype(np.result_type(x, float)) for x in self.arrays)
+        A = getattr(lti, self.kind)(*arrays).to_dense()
+        return replace(self, kind="dense", arrays=(A,))
+
     @property
     def blocks(self):
         return len(self.arrays[0]) if self.in_blocks else 0
