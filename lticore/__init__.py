@@ -51,6 +51,7 @@ from .hankel.values import hankel_singular_values
 from .reduction.balanced import balanced_truncation
 from .reduction.complex_balanced import complex_balanced_truncation
 from .reduction.h2.reduce import h2_reduction
+from .reduction.impulse_response import from_impulse_response
 from .reduction.modal import allocate_modal_orders, modal_truncation
 from .reduction.orders import allocate_orders, allocate_orders_by_error
 from .reduction.refit import Refit, refit_outputs
@@ -123,6 +124,7 @@ __all__ = [
     "NearbySystem",
     "discretize",
     "to_continuous",
+    "from_impulse_response",
     "from_statespace",
     "to_statespace",
     "from_lru",

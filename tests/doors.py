@@ -190,6 +190,10 @@ ARRAY_ROWS = {
             "step": [1.0, 2.0],
         },
     ),
+    "from_impulse_response": (
+        lambda h: lti.from_impulse_response(h, order=2),
+        {"h": [[[1.0]], [[4.0]], [[2.0]], [[3.0]], [[1.0]], [[1.0]], [[0.0]], [[0.0]]]},
+    ),
     "linear_recurrence": (
         lambda poles, inputs, initial: lti.linear_recurrence(poles, inputs, initial=initial),
         {

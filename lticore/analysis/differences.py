@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ..arrays.checks import is_single, like_precision
 from ..arrays.namespaces import Array
 from ..systems.doors import LinearLike, as_linear
+from ..systems.lti import LTI, in_double
 from ..systems.on_host import computed_on_host
 from .hinf import peak_gains
 from .norms import hankel_norm
@@ -29,8 +31,8 @@ def hinf_error(sys: LinearLike[Array], reduced: LinearLike[Array]) -> Array:
     ArgumentError
         When sampling times differ.
     """
-    sys = as_linear(sys, continuous=True)
-    return peak_gains(sys - as_linear(reduced, "reduced", continuous=True), split=sys.order)
+    error, single = _error_system(sys, reduced)
+    return like_precision(peak_gains(error, split=as_linear(sys, continuous=True).order), single)
 
 
 @computed_on_host
@@ -54,6 +56,13 @@ def hankel_error(sys: LinearLike[Array], reduced: LinearLike[Array]) -> Array:
 
     Source: Glover, Int. J. Control 39 (1984), Theorem 6.1.
     """
-    return hankel_norm(
-        as_linear(sys, continuous=True) - as_linear(reduced, "reduced", continuous=True)
-    )
+    error, single = _error_system(sys, reduced)
+    return like_precision(hankel_norm(error), single)
+
+
+def _error_system(sys: LinearLike[Array], reduced: LinearLike[Array]) -> tuple[LTI[Array], bool]:
+    """(Σ − Σ̂ in float64, whether both are in single precision): where their structures differ, A is
+    that of a dense system, whose rounding both would share."""
+    given = as_linear(sys, continuous=True), as_linear(reduced, "reduced", continuous=True)
+    first, second = map(in_double, given)
+    return first - second, all(is_single(x.B) for x in given)

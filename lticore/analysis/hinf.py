@@ -184,10 +184,22 @@ def _peak_of_unit(sys: LTI, rtol: float) -> tuple[float, float, bool]:
     def frequency(phase: np.ndarray) -> np.ndarray:
         return alpha * np.tan(phase / 2) if sys.is_continuous else phase
 
-    def gain(phase: np.ndarray) -> np.ndarray:
-        H = respond(frequency(phase))
+    def gain_at(omega: np.ndarray) -> np.ndarray:
+        H = respond(omega)
         # The norm of one row or column needs no singular values.
         return np.linalg.norm(H, "fro" if 1 in H.shape[-2:] else 2, axis=(-2, -1))
+
+    def gain(phase: np.ndarray) -> np.ndarray:
+        return gain_at(frequency(phase))
+
+    def found(certain: bool) -> tuple[float, float, bool]:
+        omega, highest = float(frequency(np.asarray(top))), level
+        if sys.is_continuous and sys.order:
+            # Phases hold high frequencies to fewer digits than narrow peaks there need.
+            points = np.unique(np.append(poles.imag, omega))
+            other = _highest(gain_at, points, gain_at(points))
+            omega, highest = max((omega, highest), other, key=lambda x: x[1])
+        return omega, highest, certain
 
     dense, _ = in_best_units(circular)
     samples = np.linspace(-np.pi, np.pi, _SAMPLES)
@@ -195,7 +207,7 @@ def _peak_of_unit(sys: LTI, rtol: float) -> tuple[float, float, bool]:
     gains = gain(samples)
     top, level = _highest(gain, samples, gains)
     if level <= _INVISIBLE * max(_product_of_norms(dense), _terms(sys)):
-        return float(frequency(np.asarray(top))), level, True
+        return found(True)
     trusted = False
     for _ in range(_MAX_LEVELS):
         # First below the level, where the pencil has to show the peak that is known.
@@ -209,18 +221,18 @@ def _peak_of_unit(sys: LTI, rtol: float) -> tuple[float, float, bool]:
             if not trusted:
                 break
         elif len(crossings) == 0:
-            return float(frequency(np.asarray(top))), level, True
+            return found(True)
         # Between two neighbouring crossings the gain stays above the level, or below it.
         following = np.append(crossings[1:], crossings[:1] + 2 * np.pi)
         middles = (crossings + following) / 2
         if not np.any(gain(middles) > max(level, tested)):
             if tested > level:
-                return float(frequency(np.asarray(top))), level, True
+                return found(True)
             continue
         points = np.concatenate([crossings, middles, [top]])
         points = np.unique(np.mod(points + np.pi, 2 * np.pi) - np.pi)
         top, level = max(_highest(gain, points, gain(points)), (top, level), key=lambda x: x[1])
-    return float(frequency(np.asarray(top))), level, False
+    return found(False)
 
 
 def _middle(poles: np.ndarray) -> float:

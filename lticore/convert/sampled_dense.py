@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import scipy.linalg
@@ -36,12 +35,13 @@ def converted_dense(
         row = np.swapaxes(unit, -1, -2)
         even = replace(even, A=rescaled(even.A, row, unit), B=even.B / unit, C=even.C * row)
     found = convert(even, delta)
+    A = rescaled(found.A, unit, row) if is_numpy(sys.B) else found.A
     b, c = b[..., None, None], c[..., None, None]
     D = sys.D
     if found.D is not None:
         D = scaled(found.D, b + c) if D is None else D + scaled(found.D, b + c)
     B, C = scaled(found.B * unit, b), scaled(found.C / row, c)
-    return replace(found, A=rescaled(found.A, unit, row), B=B, C=C, D=D)
+    return replace(found, A=A, B=B, C=C, D=D)
 
 
 # --- sampling -----------------------------------------------------------------------------------
@@ -102,11 +102,21 @@ def tustin(sys: LTI[Array], delta: Array) -> LTI[Array]:
     """(M (I + AΔ/2), M B Δ, C M, D + C M B Δ/2) with M = (I − AΔ/2)⁻¹."""
     xp = namespace(sys.B)
     delta = delta[..., None, None]
-    identity = xp.eye(sys.order, dtype=sys.A.dtype)
-    gap, half = identity - sys.A * delta / 2, identity + sys.A * delta / 2
-    A, B = solve(gap, half, AT_POLE), solve(gap, sys.B * delta, AT_POLE)
-    C = adjoint(solve(adjoint(gap), adjoint(sys.C), AT_POLE))
+    identity, half = xp.eye(sys.order, dtype=sys.A.dtype), sys.A * delta / 2
+    A = solve(identity - half, identity + half, AT_POLE)
+    B = _resolved(half, sys.B * delta, AT_POLE)
+    C = adjoint(_resolved(adjoint(half), adjoint(sys.C), AT_POLE))
     return replace(sys, A=A, B=B, C=C, D=sys.C @ B / 2)
+
+
+def _resolved(half: Array, X: Array, message: str) -> Array:
+    """(I − H)⁻¹ X, on NumPy in the units of the states that H and X decide together: where states
+    feed each other faintly, rows of X may be far apart in those of H alone."""
+    identity = namespace(half).eye(half.shape[-1], dtype=half.dtype)
+    if not (is_numpy(half) and is_numpy(X)):
+        return solve(identity - half, X, message)
+    d = state_units(half, X)[..., None]
+    return solve(identity - rescaled(half, np.swapaxes(d, -1, -2), d), X / d, message) * d
 
 
 # --- and back -----------------------------------------------------------------------------------
@@ -191,9 +201,9 @@ def untustin(sys: LTI[Array], delta: Array) -> LTI[Array]:
     xp = namespace(sys.B)
     delta = delta[..., None, None]
     identity = xp.eye(sys.order, dtype=sys.A.dtype)
-    after = partial(solve, sys.A + identity, message=AT_MINUS_ONE)
-    A, B = after(sys.A - identity), after(sys.B)
-    C = adjoint(solve(adjoint(sys.A + identity), adjoint(sys.C), AT_MINUS_ONE))
+    A = solve(identity + sys.A, sys.A - identity, AT_MINUS_ONE)
+    B = _resolved(-sys.A, sys.B, AT_MINUS_ONE)
+    C = adjoint(_resolved(-adjoint(sys.A), adjoint(sys.C), AT_MINUS_ONE))
     return replace(sys, A=2 * A / delta, B=2 * B / delta, C=2 * C, D=-(sys.C @ B))
 
 

@@ -154,7 +154,8 @@ def solver_in_schur_forms(
 
     def solve(Q: Any, adjoint_equation: bool) -> Any:
         X = np.empty(Q.shape, dtype=np.complex128)
-        for index in np.ndindex(Q.shape[:-2]):
+        # LAPACK refuses matrices without entries.
+        for index in np.ndindex(Q.shape[:-2] if X.size else (0,)):
             (T, U), (S, V) = A_schur[index], B_schur[index]
             if adjoint_equation:
                 (T, U), (S, V) = reversed_adjoint(T, U), reversed_adjoint(S, V)

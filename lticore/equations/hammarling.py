@@ -137,7 +137,7 @@ def _growth(A: np.ndarray, continuous: bool, exponent: int = 2) -> Any:
     the largest eigenvalue μ of (A + Aᴴ)/2; infinite where none is found."""
     if not continuous:
         return power_sum_bound(A, exponent)
-    rate = -float(np.linalg.eigvalsh((A + adjoint(A)) / 2).max())
+    rate = -float(np.linalg.eigvalsh((A + adjoint(A)) / 2).max(initial=-math.inf))
     return 1 / (exponent * rate) if rate > 0 else math.inf
 
 

@@ -97,7 +97,8 @@ def solve_lyapunov(A: Any, Q: Any, B: Any = None, *, horizon: float | None = Non
 
     Accuracy: for structured A and B, X is entrywise accurate in the basis of the modes. Dense: a
     Schur method that leaves a residual of some n 2.2e-16 (‖A‖ + ‖B‖)‖X‖, in units of the states
-    that A, B and Q decide, so that those given do not matter.
+    that A, B and Q decide, so that those given do not matter. Over a horizon a structured matrix
+    beside a dense one counts as dense.
 
     Cost: O(n l) when both are structured; O(n l² + l³) for a structured A and a dense B, likewise
     the other way; O(n³ + l³) when both are dense, one batch entry at a time. Dense arrays of other

@@ -23,9 +23,10 @@ from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.modes import from_modes, is_real, multiply, to_modes
 from ..systems.on_host import computed_on_host
-from ..systems.signals import in_best_units
+from ..systems.signals import in_best_units, scaled, unit_signals
 from ..systems.structure import Structure, adjoint_of, is_structured
 from .gramians import double_gramians
+from .schur_factors import require_finite_gramian
 
 _WHAT = "a weighted Gramian"
 
@@ -64,26 +65,36 @@ def weighted_gramians(
 
     Raises
     ------
-    UnstableSystemError, ArgumentError
+    UnstableSystemError, ArgumentError, NonFiniteError
 
     Source: Enns, CDC 1984.
     """
     sys = as_linear(sys, continuous=True)
     full = in_double(sys)
     require_stable(full, what=_WHAT)
+    unit, b, c = unit_signals(full)
     if input_weight is None:
-        (P,) = double_gramians(full, which="P")
+        (P,) = double_gramians(unit, which="P")
     else:
         weight = _weight(input_weight, "input_weight", full, outputs=full.inputs)
-        P = _driven_by(full, weight)
+        P = _driven_by(unit, weight)
     if output_weight is None:
-        (Q,) = double_gramians(full, which="Q")
+        (Q,) = double_gramians(unit, which="Q")
     else:
         # Of the adjoint system the outputs are inputs.
         weight = _weight(output_weight, "output_weight", full, inputs=full.outputs)
-        Q = _driven_by(_adjoint(full), _adjoint(weight))
-    single = is_single(sys.B)
-    return like_precision(P, single), like_precision(Q, single)
+        Q = _driven_by(_adjoint(unit), _adjoint(weight))
+    return _in_given_signals(P, Q, b, c, is_single(sys.B))
+
+
+def _in_given_signals(P: Array, Q: Array, b: Array, c: Array, single: bool) -> tuple[Array, Array]:
+    """(4^b P, 4^c Q) for Gramians in units of the signals."""
+    pairs = zip("PQ", (P, Q), (b, c), strict=True)
+    # What overflows is refused.
+    with np.errstate(over="ignore"):
+        scales = [(scaled(X, 2 * e[..., None, None]), name) for name, X, e in pairs]
+    P, Q = (like_precision(require_finite_gramian(X, name), single) for X, name in scales)
+    return P, Q
 
 
 def _weight(
@@ -172,7 +183,7 @@ def band_gramians(
 
     Raises
     ------
-    UnstableSystemError, ArgumentError
+    UnstableSystemError, ArgumentError, NonFiniteError
     ArrayLibraryError
         For dense systems that are not NumPy arrays.
 
@@ -188,10 +199,10 @@ def band_gramians(
         return P, Q
     gramian: Any = _in_bands if is_structured(full.A) else _dense_in_bands
     mirrored = [(-high, -low) for low, high in pieces]
-    P, Q = gramian(full, pieces), gramian(_adjoint(full), mirrored)
-    single = is_single(sys.B)
-    P, Q = (like_precision(real_part(X) if real else X, single) for X in (P, Q))
-    return P, Q
+    unit, b, c = unit_signals(full)
+    P, Q = gramian(unit, pieces), gramian(_adjoint(unit), mirrored)
+    P, Q = (real_part(X) if real else X for X in (P, Q))
+    return _in_given_signals(P, Q, b, c, is_single(sys.B))
 
 
 def _checked_bands(bands: Any, real: bool, continuous: bool) -> list[tuple[float, float]]:
@@ -286,6 +297,8 @@ def _dense_in_bands(sys: LTI, bands: list[tuple[float, float]]) -> np.ndarray:
     return hermitian_part(X * d * np.swapaxes(d, -1, -2))
 
 
+# SciPy divides by moduli that may be next to the smallest number, to estimate norms.
+@np.errstate(over="ignore", invalid="ignore")
 def _matrix_integral(A: np.ndarray, low: float, high: float, continuous: bool) -> np.ndarray:
     """F(ω_2) − F(ω_1) of a matrix; −i log |ω| is left out at infinite ends."""
     one = np.eye(len(A))

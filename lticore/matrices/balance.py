@@ -43,8 +43,11 @@ def balance_matrix(A: np.ndarray, continuous: bool = False) -> np.ndarray:
 
 
 def rescaled(A: Any, times: Any, over: Any) -> Any:
-    """A · times / over for powers of two, whose quotient may be too large for a float64."""
-    return np.where(A == 0, A, A * times / over)
+    """A · times / over for powers of two, whose quotient may be too large for a float64, as may A
+    with one of them: in two steps, the first of which ends between A and the result."""
+    exponent = np.frexp(times)[1] - np.frexp(over)[1]
+    half = exponent // 2
+    return A * np.ldexp(1.0, half) * np.ldexp(1.0, exponent - half)
 
 
 def refined(units: np.ndarray, by: np.ndarray) -> np.ndarray:

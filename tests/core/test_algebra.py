@@ -421,3 +421,19 @@ def test_errors_are_norms_of_the_difference(structure):
     # No system of r states comes nearer in the Hankel norm than σ_{r+1}.
     assert np.all(lti.hankel_error(sys, small) >= tail * (1 - 1e-9))
     assert np.all(lti.hankel_error(sys, small) <= lti.hinf_error(sys, small) * (1 + 1e-9))
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_errors_between_structures_of_single_precision_are_those_of_double(continuous):
+    """From a dense system that gives nothing a weakly damped mode differs by all of itself. A dense
+    A in float32 moves its pole by some 6e-8, which is 6e-4 of its distance to the boundary."""
+    size, turn = np.float32([1e-4 if continuous else 1 - 1e-4]), np.float32([0.7])
+    A = lti.Oscillation(size, turn) if continuous else lti.Rotation(size, turn)
+    B, C = np.float32([[1.0], [0.5]]), np.float32([[0.3, 1.0]])
+    dt = 0 if continuous else True
+    sys = lti.LTI(A, B, C, dt=dt)
+    nothing = lti.LTI(np.float32([[-0.5]]), np.float32([[1]]), np.float32([[0]]), dt=dt)
+    for error, norm in ((lti.hinf_error, lti.hinf_norm), (lti.hankel_error, lti.hankel_norm)):
+        for pair in ((sys, nothing), (nothing, sys)):
+            assert error(*pair).dtype == np.float32
+            assert error(*pair) == pytest.approx(norm(sys), rel=2.0**-21)

@@ -361,6 +361,39 @@ def test_h2_norms_are_infinite_unless_D_is_zero():
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_h2_errors_beside_systems_without_states(kind):
+    sys = system(np.random.default_rng(18), kind)
+    for A in (np.zeros((0, 0)), lti.Diagonal([])):
+        nothing = lti.LTI(A, np.zeros((0, sys.inputs)), np.zeros((sys.outputs, 0)), dt=0)
+        for pair in ((sys, nothing), (nothing, sys)):
+            assert lti.h2_error(*pair) == pytest.approx(lti.h2_norm(sys), rel=1e-13)
+        assert lti.h2_error(nothing, nothing) == 0
+
+
+@pytest.mark.parametrize(
+    ("decay", "frequency"), [(2.6e-13, -303.5354), (1e-12, 1e6 + 0.1), (1e-3, 1e9), (1e-14, 0.3)]
+)
+def test_peaks_far_narrower_than_phases_of_the_circle_tell(decay, frequency):
+    """H = ((s + δ) / ((s + δ)² + ω²)) + (1 / (s + 1)) is largest next to ω, where the first part is
+    1/2δ and the others are at most δ/ω and 2 of it: below the 1e-8 to which norms are found."""
+    A = lti.Oscillation([decay], [frequency], [-1.0])
+    sys = lti.LTI(A, [[1.0], [0.0], [1.0]], [[1.0, 0.0, 1.0]], dt=0)
+    assert lti.hinf_norm(sys) == pytest.approx(1 / (2 * decay), rel=1e-8)
+
+
+@pytest.mark.parametrize("frequency", [1e4, 1e6])
+def test_narrow_peaks_of_dense_systems(frequency):
+    """The same of a dense A, which holds its poles to eps ω: 1e-16 ω/δ of the peak."""
+    decay = 1e-9 * frequency
+    A = lti.Oscillation([decay], [frequency], [-1.0]).to_dense()
+    sys = lti.LTI(A, [[1.0], [0.0], [1.0]], [[1.0, 0.0, 1.0]], dt=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lti.PrecisionWarning)
+        found = lti.hinf_norm(sys)
+    assert found == pytest.approx(1 / (2 * decay), rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_errors_are_norms_of_differences(kind):
     rng = np.random.default_rng(12)
     sys, other = system(rng, kind), system(rng, "dense", 3)

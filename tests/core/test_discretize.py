@@ -238,6 +238,38 @@ def test_each_entry_has_its_own_digits(method, A, units):
         assert np.all(np.abs(X - value) <= EPS * size + left)
 
 
+#: A chain, whose last state feeds the first, and next to no other does.
+FAINT = np.array(
+    [
+        [-2.17, -0.08, 0.0027, -0.00076, -1.82e-20, -1.24],
+        [4.0, -1.0, 0, 0, 0, 0],
+        [0, 8.0, -1.0, 0, 0, 0],
+        [0, 0, 4.0, -1.0, 0, 0],
+        [0, 0, 0, 2.0, -1.0, 0],
+        [0, 0, 0, 0, 1.9e-37, -1.0],
+    ]
+)
+
+
+@pytest.mark.parametrize("adjoint", [False, True])
+def test_bilinear_of_outputs_far_apart_in_the_units_of_A(adjoint):
+    """C M of an output that sees the end of a chain 2^110 times as well as its beginning, and M B
+    of an input like that: each entry to some eps |M||M⁻¹|."""
+    A = FAINT.T if adjoint else FAINT
+    near = np.array([-4.49, -0.718, -0.136, 0.000913, -0.00947, -2.47e34])
+    B, C = np.ones((6, 1)), near[None]
+    B, C = (C.T, B.T) if adjoint else (B, C)
+    sys = lti.discretize(A, B, C, None, 2.0, "bilinear")
+    with mpmath.workdps(80):
+        M = (mpmath.eye(6) - mpmath.matrix(A.tolist())) ** -1
+        exact = M * mpmath.matrix(B.tolist()) * 2 if adjoint else mpmath.matrix(C.tolist()) * M
+        exact = np.array([float(x) for x in exact])
+        size = np.array(M.apply(abs).tolist(), dtype=float)
+    found, gap = sys.B[:, 0] if adjoint else sys.C[0], np.abs(np.eye(6) - A)
+    sizes = size @ gap @ np.abs(exact) if adjoint else np.abs(exact) @ gap @ size
+    assert np.all(np.abs(found - exact) <= 20 * EPS * sizes)
+
+
 @pytest.mark.parametrize("step", [1.0, 1e-4])
 def test_slow_states_beside_fast_ones(step):
     """Poles at −1e8 and −1e-3: 1 − e^{−1e-3} keeps its digits, though eps ‖A‖ is 2e-8."""

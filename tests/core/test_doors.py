@@ -281,6 +281,30 @@ def test_gains_are_systems(row, A):
         np.testing.assert_allclose(x, y, rtol=1e-14)
 
 
+CONTINUOUS_GAINS = [np.zeros((0, 0)), lti.Diagonal([]), lti.Oscillation([], [])]
+#: Of these an impulse passes D as it is, and has no square; the impulse itself is left out.
+OTHERWISE = {"h2_norm": lti.ArgumentError, "impulse_response": [none(4, 2, 2)]}
+
+
+@pytest.mark.parametrize("row", sorted(set(SYSTEM_ROWS) - DISCRETE))
+@pytest.mark.parametrize("A", CONTINUOUS_GAINS, ids=["dense", "diagonal", "oscillation"])
+def test_gains_are_systems_in_continuous_time(row, A):
+    sys = lti.LTI(A, none(0, 2), none(2, 0), GAIN, dt=0)
+    found = outcome(SYSTEM_ROWS[row], sys, 0)
+    if "error" in row or "shift" in row:
+        # OTHER is in discrete time.
+        assert found[0] is lti.ArgumentError
+        return
+    expected = OTHERWISE.get(row, gain_values(A).get(row))
+    if isinstance(expected, type):
+        assert found[0] is expected
+        return
+    found, expected = arrays_of(found), arrays_of(expected)
+    assert len(found) == len(expected)
+    for x, y in zip(found, expected, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-14)
+
+
 # --- no systems -------------------------------------------------------------------------------
 
 

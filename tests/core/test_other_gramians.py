@@ -183,6 +183,36 @@ def test_bad_bands_and_weights():
         lti.weighted_gramians(sys, output_weight=unstable)
 
 
+@pytest.mark.parametrize("dt", TIMES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_signals_of_any_size(kind, dt):
+    """Powers of two, in which signals are measured, change no digit; what overflows is refused."""
+    sys = system(np.random.default_rng(8), kind, dt)
+    weight = lti.LTI([[0.3 if dt else -0.3]], [[1.0, 0.5]], [[1.0], [2.0]], dt=dt)
+    functions = (
+        lambda x: lti.band_gramians(x, [(0.2, 1.0)]),
+        lambda x: lti.weighted_gramians(x, input_weight=weight),
+    )
+    for function in functions:
+        P, Q = function(sys)
+        large = lti.LTI(sys.A, sys.B * 2.0**500, sys.C * 2.0**-480, dt=dt)
+        found = function(large)
+        assert np.array_equal(found[0], P * 2.0**1000)
+        assert np.array_equal(found[1], Q * 2.0**-960)
+        for b, c, name in ((600, -600, "P"), (-600, 600, "Q")):
+            with pytest.raises(lti.NonFiniteError, match=f"the Gramian {name} overflows"):
+                function(lti.LTI(sys.A, sys.B * 2.0**b, sys.C * 2.0**c, dt=dt))
+
+
+@pytest.mark.parametrize("dt", TIMES)
+def test_bands_of_systems_with_entries_next_to_the_smallest_number(dt):
+    """A chain b = (1, 0, 0) that feeds ever smaller: P_11 = ∫_{−1}^{1} |z − a|⁻² dω/2π."""
+    a = 1e-97 if dt else -1.0
+    A = np.array([[a, 1e-128, 0], [1e-82, a, 0], [0, 1e-300, a]])
+    P, _ = lti.band_gramians(lti.LTI(A, np.eye(3, 1), np.ones((1, 3)), dt=dt), [(0.0, 1.0)])
+    assert P[0, 0] == pytest.approx(1 / np.pi if dt else 0.25, rel=1e-13)
+
+
 @pytest.mark.parametrize(("dt", "where"), [(True, "unit circle"), (0, "imaginary axis")])
 def test_unstable_poles_are_reflected_at_the_boundary_of_their_time(dt, where):
     """P = v v' and Q = w w' project on one state with the pole w'Av/w'v, outside for these."""

@@ -238,6 +238,20 @@ def test_single_precision(sys):
     assert lti.impulse_response(sys, 2).dtype == sys.dtype
 
 
+@pytest.mark.parametrize("complex_", [False, True])
+@pytest.mark.parametrize("structured", [False, True])
+def test_poles_as_small_as_they_go_beside_signals_as_large(structured, complex_):
+    """h_2 = c a b for one state, whose units take a below the range of numbers."""
+    a, b, c = (0.3 + 0.7j, 1 - 4j, -3 + 2j) if complex_ else (0.3, 1.0, -3.0)
+    A = np.array([[a]]) * 2.0**-570
+    A = lti.Diagonal(A[0]) if structured else A
+    for of_b, of_c in ((-900, 950), (-170, 820), (950, -900)):
+        sys = lti.LTI(A, [[b * 2.0**of_b]], [[c * 2.0**of_c]])
+        h = lti.impulse_response(sys, 3)[:, 0, 0]
+        assert h[1] == pytest.approx(b * c * 2.0 ** (of_b + of_c), rel=4 * EPS)
+        assert h[2] == pytest.approx(a * b * c * 2.0 ** (of_b + of_c - 570), rel=8 * EPS)
+
+
 @pytest.mark.parametrize("structured", [False, True])
 def test_terms_beyond_the_largest_number_cancel(structured):
     """h_k = (3 · 0.5^{k−1} − 2.9 · 0.6^{k−1}) 1e308, of which h_1 = 1e307 and h_4 = −2.5e307."""

@@ -140,6 +140,9 @@ CALLS = {
     ),
     "eigenvector_condition": lambda xp, sys: lti.eigenvector_condition(sys),
     "well_conditioned": lambda xp, sys: response(lti.well_conditioned(sys).system),
+    "from_impulse_response": lambda xp, sys: _reduction(
+        lti.from_impulse_response(response(sys), order=3)
+    ),
     "from_lru": lambda xp, sys: lti.from_lru(layer_arrays(xp)[0] / 9, *layer_arrays(xp)[1:]),
     "from_s5": lambda xp, sys: lti.from_s5(*layer_arrays(xp), step=0.1),
     "from_s4d": lambda xp, sys: lti.from_s4d(

@@ -12,6 +12,7 @@ from flint import acb, acb_mat, arb
 
 import lticore as lti
 from lticore.convert.diagonal import MAX_CONDITION, MAX_CONDITION_SINGLE
+from lticore.equations.stability import time_exponent
 from lticore.matrices.balance import state_units
 
 from . import draws
@@ -27,11 +28,15 @@ from .exact import (
     finite_sum,
     frobenius,
     hankel_values,
+    identity,
+    integral,
     largest,
+    logarithm,
     matrix,
     number,
     solve_stein,
     solve_stein_by_kronecker,
+    solve_sylvester,
     spectral_norm,
 )
 from .judge import (
@@ -40,6 +45,7 @@ from .judge import (
     Case,
     Refused,
     Wrong,
+    as_array,
     at_least,
     derivative,
     measured,
@@ -64,35 +70,36 @@ def outputs(X):
 
 
 @check
-def solve_stein_equation(case):
+def solve_equation(case):
+    """Stein's, in continuous time Lyapunov's."""
     other = case.draw
     rng = case.rng
     if rng.uniform() < 0.5:
         recipe = draws.draw_recipe(rng, largest=6)
-        recipe = replace(recipe, batch=case.sys.batch_shape, dtype=case.draw.recipe.dtype)
+        same = {name: getattr(case.draw.recipe, name) for name in ("batch", "dtype", "speed")}
+        recipe = replace(recipe, **same)
         other = draws.build(rng, recipe)
     same = other is case.draw
     n, l = case.sys.order, other.sys.order
-    horizon = int(rng.choice([1, 2, 7])) if rng.uniform() < 0.25 else None
+    horizon = drawn_horizon(case, [1, 2, 7]) if rng.uniform() < 0.25 else None
     Q = rng.standard_normal((*case.sys.batch_shape, n, l))
     Q = draws.shifted(Q, case.draw.unit[..., :, None] + other.unit[..., None, :])
     Q = Q.astype(np.float32) if case.single else Q
     if not np.all(np.isfinite(Q)):
         return
     B = None if same else other.sys.A
-    X = case.call(lti.solve_stein, case.sys.A, Q, B, horizon=horizon)
+    function = lti.solve_lyapunov if case.continuous else lti.solve_stein
+    X = case.call(function, case.sys.A, Q, B, horizon=horizon)
     for index, a, b in zip(case.indices, case.entries, other.entries, strict=True):
+        if case.continuous and horizon is not None and "dense" in (a.kind, b.kind):
+            a, b = a.in_dense(), b.in_dense()
         right = matrix(Q[index])
 
         def solve(s, t, right=right):
-            if horizon is not None:
-                return array(finite_sum(s.A, right, t.A, horizon))
-            rate = s.radius * t.radius
-            if rate < 0.999999999999999:
-                return array(solve_stein(s.A, right, t.A, rate))
-            if n * l > 40:
+            found = exact_solution(s, right, t, horizon)
+            if found is None:
                 raise Refused("not judged: large and not stable")
-            return array(solve_stein_by_kronecker(s.A, right, t.A))
+            return array(found)
 
         try:
             value = solve(a.exact, b.exact)
@@ -103,16 +110,50 @@ def solve_stein_equation(case):
         pairs = zip(a.neighbours, a.neighbours if same else b.neighbours, strict=True)
         tolerance = derivative(value, [solve(s, t) for s, t in pairs]) * (100 * (n + l))
         # Sizes in the states of both sides, and in the documented units.
-        terms = value if horizon is None else absolute(value) + absolute(Q[index])
+        terms = value
+        if horizon is not None:
+            first = arb(horizon) if case.continuous else arb(1)
+            terms = absolute(value) + absolute(Q[index]) * first
         decided = _in_decided_units(a, b, Q[index], same)
         sizes = np.maximum(*(_sizes_on_both_sides(terms, *pair) for pair in ((a, b), decided)))
         if horizon is None and "dense" in (a.kind, b.kind):
             # A Schur method leaves a residual of some n eps ‖X‖, for ‖A‖ and ‖B‖ of moderate size,
             # which is no change of A and B (Higham, Accuracy and Stability, §16.2).
-            left = [sizes * draws.STEP * np.array(rng.standard_normal((n, l))) for _ in range(2)]
+            step = draws.STEP * largest([a.exact.rate, b.exact.rate])
+            left = [sizes * step * np.array(rng.standard_normal((n, l))) for _ in range(2)]
             moved = [solve(a.exact, b.exact, (right + matrix(x)).mid()) for x in left]
             tolerance = tolerance + derivative(value, moved) * (10 * (n + l))
         case.close(X[index], value, tolerance + sizes * (10 * (n + l) * EPS), "X", sizes)
+
+
+def drawn_horizon(case, steps):
+    """One of the numbers of steps, in continuous time as many units of time."""
+    count = int(case.rng.choice(steps))
+    return float(count * 2.0**-case.draw.recipe.speed) if case.continuous else count
+
+
+def exact_solution(s, Q, t, horizon):
+    """X of A X Bᴴ − X + Q = 0 or A X + X Bᴴ + Q = 0, for the A of s and the B of t, or the sum or
+    integral over a horizon; None where that is not known."""
+    few = Q.nrows() * Q.ncols() <= 40
+    if not s.continuous:
+        if horizon is not None:
+            return finite_sum(s.A, Q, t.A, horizon)
+        rate = s.radius * t.radius
+        if rate < 0.999999999999999:
+            return solve_stein(s.A, Q, t.A, rate)
+        return solve_stein_by_kronecker(s.A, Q, t.A) if few else None
+    # In moderate states: elimination loses what is 2^−400 of its neighbours.
+    left, right = tuple(-x for x in s.unit), tuple(-x for x in t.unit)
+    Q = replace(s, unit=left).in_rows(replace(t, unit=right).in_rows(Q.transpose()).transpose())
+    A, B = s.moderate[0], t.moderate[0]
+    if horizon is not None:
+        X = integral(A, Q, B, horizon)
+    elif few:
+        X = solve_sylvester(A, Q, B)
+    else:
+        return None
+    return s.in_rows(t.in_rows(X.transpose()).transpose())
 
 
 def _sizes_on_both_sides(X, a, b):
@@ -126,6 +167,8 @@ def _in_decided_units(a, b, Q, same):
         if entry.kind != "dense" or 0 in Q.shape:
             return entry
         A, Q = (X.astype(np.result_type(X, float)) for X in (*entry.arrays, Q))
+        if entry.continuous:
+            A, Q = (X * 2.0**-entry.speed for X in (A, Q))
         return replace(entry, unit=np.log2(state_units(A, Q)).astype(int))
 
     def over(Q, entry):
@@ -139,7 +182,7 @@ def _in_decided_units(a, b, Q, same):
 
 
 def _gramian(case, which):
-    horizon = int(case.rng.choice([1, 3, 20])) if case.rng.uniform() < 0.2 else None
+    horizon = drawn_horizon(case, [1, 3, 20]) if case.rng.uniform() < 0.2 else None
     function = lti.controllability_gramian if which == "P" else lti.observability_gramian
     found = case.call(function, case.sys, horizon=horizon)
     if horizon is None:
@@ -253,7 +296,7 @@ def hankel_singular_values(case):
 
 @check
 def hankel_singular_values_over_a_horizon(case):
-    horizon = int(case.rng.choice([1, 4, 30]))
+    horizon = drawn_horizon(case, [1, 4, 30])
     found = case.call(lti.hankel_singular_values, case.sys, horizon=horizon)
     for index, entry in zip(case.indices, case.entries, strict=True):
 
@@ -386,7 +429,7 @@ def _check_direction(case, entry, index, gradient, name, phi):
 
     expected = ((value(step) - value(-step)) / (2 * step)).mid()
     loose = case.stated + (EPS_SINGLE * 10 if case.single else 0)
-    gap = max(float(1 - entry.exact.radius), 1e-17)
+    gap = max(float(entry.exact.gap), 1e-17)
     if entry.kind == "dense" or np.iscomplexobj(arrays[0]):
         loose += 1e3 * EPS * case.effort / gap
     # Each entry of the gradient is rounded to its precision, and to its smallest number.
@@ -413,7 +456,204 @@ def _moved(entry, directions, t):
     moved = [shifted(X, dX) for X, dX in zip(entry.arrays, parts, strict=True)]
     A, poles = draws.exact_state_matrix(entry.kind, moved)
     unit = tuple(int(x) for x in entry.unit)
-    return draws.Exact(A, B, C, matrix(entry.D), unit, poles, entry.blocks)
+    return draws.Exact(A, B, C, matrix(entry.D), unit, poles, entry.blocks, entry.speed)
+
+
+# --- Gramians of other signals, and loops -------------------------------------------------------
+
+
+def _small_system(case, inputs, outputs):
+    """Stable, of the same time and speed, without a batch."""
+    recipe = replace(
+        draws.draw_recipe(case.rng, largest=3),
+        **{name: getattr(case.draw.recipe, name) for name in ("dtype", "speed")},
+        inputs=inputs,
+        outputs=outputs,
+        batch=(),
+        spectrum="plain",
+        units="none",
+        structure=str(case.rng.choice(["rotation with real poles", "real diagonal", "dense"])),
+    )
+    return draws.build(case.rng, recipe).sys
+
+
+@check
+def weighted_gramians(case):
+    if case.sys.order > 6:
+        return
+    sides = ((True, True), (True, False), (False, True))[case.rng.integers(3)]
+    weights = [
+        _small_system(case, width, width) if side else None
+        for side, width in zip(sides, (case.sys.inputs, case.sys.outputs), strict=True)
+    ]
+    found = case.call(
+        lti.weighted_gramians, case.sys, input_weight=weights[0], output_weight=weights[1]
+    )
+    case.require_stable()
+    given = [None if w is None else Given.of(w) for w in weights]
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        for name, X, weight in zip("PQ", found, given, strict=True):
+            sign = 1 if name == "P" else -1
+
+            def gramian(s, w, name=name):
+                if w is None:
+                    return array(getattr(s, name))
+                return array(_weighted(s, w) if name == "P" else _weighted(dual(s), dual(w)))
+
+            near = weight.neighbours if weight is not None else [None, None]
+            own = weight.exact if weight is not None else None
+            value = gramian(entry.exact, own)
+            moved = [gramian(s, own) for s in entry.neighbours]
+            moved += [gramian(entry.exact, w) for w in near]
+            sizes = _diagonal_sizes(entry, value, sign)
+            gap = entry.exact.gap
+            if weight is not None:
+                gap = min(float(gap), float(weight.exact.gap))
+            # Covariances of state and weight are summed, some of which may cancel; a dense
+            # weight makes its states known to rounding over the gap.
+            tolerance = derivative(value, moved) * (100 * case.effort)
+            loose = 10 * case.effort * EPS
+            if weight is not None:
+                loose += 100 * case.effort * EPS / max(float(gap), 1e-17)
+            case.close(X[index], value, tolerance + sizes * loose, f"weighted {name}", sizes)
+
+
+def dual(s):
+    """(Aᴴ, Cᴴ, Bᴴ, Dᴴ)"""
+    poles = None if s.poles is None else tuple(x.conjugate() for x in s.poles)
+    parts = (adjoint(X) for X in (s.A, s.C, s.B, s.D))
+    return draws.Exact(*parts, tuple(-e for e in s.unit), poles, s.blocks, s.speed)
+
+
+def _weighted(s, w):
+    """P of the states of s whose inputs come through w."""
+    # Units of x in which what w gives has moderate size.
+    size = largest(abs(x).mid() for x in s.moderate[1].entries())
+    level = round(float((size.log() / math.log(2)).mid())) if size > 0 else 0
+    n, k = s.order, w.order
+    A, B = acb_mat(n + k, n + k), acb_mat(n + k, w.B.ncols())
+    pieces = ((A, s.A, 0, 0), (A, s.B * w.C, 0, n), (A, w.A, n, n), (B, s.B * w.D, 0, 0))
+    for X, Y, row, column in (*pieces, (B, w.B, n, 0)):
+        for i, j in np.ndindex(Y.nrows(), Y.ncols()):
+            X[row + i, column + j] = Y[i, j]
+    unit = (*(e + level for e in s.unit), *w.unit)
+    poles = (*s.spectrum, *w.spectrum)
+    speed = max(s.speed, w.speed) if s.continuous else None
+    whole = draws.Exact(A, B, acb_mat(1, n + k), acb_mat(1, w.B.ncols()), unit, poles, 0, speed)
+    return acb_mat(n, n, [whole.P[i, j] for i, j in np.ndindex(n, n)])
+
+
+@check
+def band_gramians(case):
+    if case.sys.order > 5 or case.sys.batch_shape:
+        return
+    rng = case.rng
+    if case.continuous:
+        ends = 10.0 ** rng.uniform(-3, 2, 2) * rng.choice([-1, 1], 2) * 2.0**case.draw.recipe.speed
+        low, high = sorted(float(x) for x in ends)
+        high = math.inf if rng.uniform() < 0.2 else high
+    else:
+        low, high = sorted(float(x) for x in rng.uniform(-math.pi, math.pi, 2))
+    found = case.call(lti.band_gramians, case.sys, [(low, high)])
+    case.require_stable()
+    (entry,) = case.entries
+    real = "complex" not in case.draw.recipe.structure
+    bands = _symmetric(low, high) if real else [(low, high)]
+    mirrored = [(-b, -a) for a, b in bands]
+    for name, X, sign in (("P", found[0], 1), ("Q", found[1], -1)):
+
+        def gramian(s, name=name):
+            own = s if name == "P" else dual(s)
+            return array(_in_bands(own, bands if name == "P" else mirrored))
+
+        value, own = measured(entry, gramian, case.effort)
+        sizes = _diagonal_sizes(entry, array(getattr(entry.exact, name)), sign)
+        # In proportion to the integrand over all frequencies.
+        case.close(X, value, own + sizes * (1e3 * case.effort * EPS), f"{name} of bands", sizes)
+
+
+def _symmetric(low, high):
+    """Ω and −Ω, each frequency once."""
+    if low < 0 < high:
+        return [(-max(-low, high), max(-low, high))]
+    return [(low, high), (-high, -low)]
+
+
+def _in_bands(s, bands):
+    """(1/2π) ∫ (z − A)⁻¹ B Bᴴ (z − A)⁻ᴴ dω over the bands."""
+    A, B, _ = s.moderate
+    W, right = B * adjoint(B), acb_mat(s.order, s.order)
+    for low, high in bands:
+        F, width = _logarithms(s, A, low, high), acb(0 if s.continuous else arb(high) - arb(low))
+        right += F * W + W * adjoint(F) + W * width
+    even = replace(s, A=A, unit=(0,) * s.order)
+    X = exact_solution(even, right * (1 / (2 * arb.pi())), even, None)
+    return s.in_given_states(X, 1)
+
+
+def _logarithms(s, A, low, high):
+    """−i log((z_1 − A)⁻¹ (z_2 − A)), in discrete time with 1 − e^{−iω} A."""
+    eye = identity(s.order)
+
+    def factor(w):
+        if s.continuous:
+            return eye * acb(0, arb(w)) - A
+        return eye - A * acb(0, -arb(w)).exp()
+
+    if math.isinf(low) or math.isinf(high):
+        # −i log(iω − A) tends to ±π/2, and what grows cancels with its adjoint.
+        half = arb.pi() / 2
+        upper = eye * half if math.isinf(high) else logarithm(factor(high)) * acb(0, -1)
+        lower = eye * -half if math.isinf(low) else logarithm(factor(low)) * acb(0, -1)
+        return upper - lower
+    return logarithm((factor(low).inv() * factor(high)).mid()) * acb(0, -1)
+
+
+@check
+def feedback(case):
+    sys, rng = case.sys, case.rng
+    sign = int(rng.choice([-1, 1]))
+    if rng.uniform() < 0.5:
+        controller = _small_system(case, sys.outputs, sys.inputs)
+        K = Given.of(controller).exact
+    else:
+        controller = rng.standard_normal((sys.inputs, sys.outputs))
+        controller = controller.astype(case.draw.recipe.dtype)
+        empty = acb_mat(0, 0), acb_mat(0, sys.outputs), acb_mat(sys.inputs, 0)
+        K = draws.Exact(*empty, matrix(controller), ())
+    found = case.call(lti.feedback, sys, controller, sign)
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        closed, sizes = _closed_loop(entry.exact, K, sign)
+        D = np.zeros((sys.outputs, sys.inputs)) if found.D is None else found.D[index]
+        results = (found.A[index], found.B[index], found.C[index], D)
+        for name, X, value, size in zip("ABCD", results, closed, sizes, strict=True):
+            case.close(X, value, size * (10 * case.effort * EPS), f"{name} of the loop")
+
+
+def _closed_loop(s, K, sign):
+    """((A, B, C, D), the sizes of what they are computed from) of y = H u, u = r + sign K y."""
+    m = s.B.ncols()
+    M = identity(m) - K.D * s.D * sign
+    E = M.inv().mid()
+    # A solution is off by the condition of its equations.
+    E_size = np.full((m, m), frobenius(E) * frobenius(M) * frobenius(E) + frobenius(E))
+
+    def closed(A, B, C, D, A_K, B_K, C_K, D_K, E, eye, sign):
+        into = B @ E * sign
+        grown = eye + D @ E @ D_K * sign
+        top = np.hstack([A + into @ D_K @ C, into @ C_K])
+        bottom = np.hstack([B_K @ grown @ C, A_K + B_K @ D @ E @ C_K * sign])
+        return (
+            np.vstack([top, bottom]),
+            np.vstack([B @ E, B_K @ D @ E]),
+            np.hstack([grown @ C, D @ E @ C_K * sign]),
+            D @ E,
+        )
+
+    parts = [array(X) for X in (s.A, s.B, s.C, s.D, K.A, K.B, K.C, K.D)]
+    eye = array(identity(s.D.nrows()))
+    whole = closed(*parts, array(E), eye, sign)
+    return whole, closed(*map(absolute, parts), E_size, absolute(eye), 1)
 
 
 # --- norms ------------------------------------------------------------------------------------
@@ -421,7 +661,7 @@ def _moved(entry, directions, t):
 
 @check
 def h2_norm(case):
-    horizon = int(case.rng.choice([1, 5])) if case.rng.uniform() < 0.2 else None
+    horizon = drawn_horizon(case, [1, 5]) if case.rng.uniform() < 0.2 else None
     found = case.call(lti.h2_norm, case.sys, horizon=horizon)
     if horizon is None:
         case.require_stable()
@@ -477,8 +717,8 @@ def check_h2_error(case, found, entry, small, what="h2 error", horizon=None):
     # Of the error itself over the infinite horizon, of its square over a finite one.
     eps = 1e-15 * case.effort
     allowed = terms * (10 * eps if horizon is None else (10 * eps) ** 0.5)
-    if (entry.kind, small.kind) != ("Rotation", "Rotation"):
-        gap = max(float(1 - max(full.radius, reduced.radius)), 1e-17)
+    if not (entry.in_blocks and small.in_blocks):
+        gap = max(min(float(full.gap), float(reduced.gap)), 1e-17)
         if horizon is None:
             allowed += norms * (1e-16 * 100 * case.effort / gap)
         moved = [squared(a.minus(reduced)) for a in entry.neighbours]
@@ -506,33 +746,87 @@ def check_h2_error(case, found, entry, small, what="h2 error", horizon=None):
         )
 
 
-@check
-def h2_error(case):
+def second_system(case):
+    """(system, one `Given` per batch entry): the same one, one of other outputs, or another."""
     kind = case.rng.integers(3)
+    sys = case.sys
     if kind == 0:
-        other = case.sys
+        other = sys
     elif kind == 1:
-        other = lti.LTI(case.sys.A, case.sys.B, case.sys.C * case.sys.C.dtype.type(0.5), case.sys.D)
+        other = lti.LTI(sys.A, sys.B, sys.C * sys.C.dtype.type(0.5), sys.D, dt=sys.dt)
     else:
         recipe = replace(
             draws.draw_recipe(case.rng, largest=4),
             **{
                 name: getattr(case.draw.recipe, name)
-                for name in ("inputs", "outputs", "batch", "dtype")
+                for name in ("inputs", "outputs", "batch", "dtype", "speed")
             },
             spectrum="plain",
             units="none",
         )
+        if case.continuous:
+            # Other feedthroughs have an infinite h2 error.
+            recipe = replace(recipe, feedthrough=False)
         other = draws.build(case.rng, recipe).sys
-    found = case.call(lti.h2_error, case.sys, other)
+    given = [Given.of(other, index) for index in case.indices]
+    if kind < 2:
+        pairs = zip(given, case.entries, strict=True)
+        given = [replace(small, unit=entry.unit) for small, entry in pairs]
+    return other, given
+
+
+def require_both_stable(case, smalls):
     case.require_stable()
-    for index, entry in zip(case.indices, case.entries, strict=True):
-        small = (
-            replace(Given.of(other, index), unit=entry.unit) if kind < 2 else Given.of(other, index)
-        )
-        if not small.exact.stable:
-            raise Wrong("accepted an unstable reduced system")
+    if not all(small.exact.stable for small in smalls):
+        raise Wrong("accepted an unstable reduced system")
+
+
+@check
+def h2_error(case):
+    other, smalls = second_system(case)
+    found = case.call(lti.h2_error, case.sys, other)
+    require_both_stable(case, smalls)
+    for index, entry, small in zip(case.indices, case.entries, smalls, strict=True):
         check_h2_error(case, found[index], entry, small)
+
+
+def differences(entry, small):
+    """(the exact error system, those of neighbours of both)."""
+    full, reduced = entry.exact, small.exact
+    moved = [a.minus(reduced) for a in entry.neighbours]
+    return full.minus(reduced), moved + [full.minus(b) for b in small.neighbours]
+
+
+@check
+def hankel_error(case):
+    other, smalls = second_system(case)
+    found = case.call(lti.hankel_error, case.sys, other)
+    require_both_stable(case, smalls)
+    for index, entry, small in zip(case.indices, case.entries, smalls, strict=True):
+        error, moved = differences(entry, small)
+        value = largest(error.hankel_values)
+        own = derivative(as_array(value), [largest(s.hankel_values) for s in moved])
+        # The square of the difference is found to rounding of what it is computed from.
+        sizes = entry.exact.sizes + small.exact.sizes
+        level = own * (100 * case.effort) + sizes * (1e-14 * case.effort) ** 0.5
+        case.close(found[index], value, level, "Hankel norm of the error", sizes)
+
+
+@check
+def hinf_error(case):
+    other, smalls = second_system(case)
+    found = case.call(lti.hinf_error, case.sys, other)
+    require_both_stable(case, smalls)
+    for index, entry, small in zip(case.indices, case.entries, smalls, strict=True):
+        error, moved = differences(entry, small)
+        theta, top = error.peak
+        change = largest(abs(s.gain_near(theta) - top).mid() for s in moved)
+        level = change * (EPS / draws.STEP * 100 * case.effort)
+        gains = entry.exact.peak[1] + small.exact.peak[1]
+        for one in (entry, small):
+            level += _invisible(one) * (1e-14 * case.effort)
+            level += _cancelled(one, theta) * (10 * EPS * case.effort)
+        _compare_peaks(case, found[index], theta, top, level, gains)
 
 
 @check
@@ -544,21 +838,35 @@ def hinf_norm(case):
 
 
 def _check_peak(case, found, entry):
+    theta, top = entry.exact.peak
+    moved = [s.gain_near(theta) for s in entry.neighbours]
+    level = largest(abs(x - top).mid() for x in moved) * (EPS / draws.STEP * 100 * case.effort)
+    level += _invisible(entry) * (1e-14 * case.effort)
+    level += _cancelled(entry, theta) * (10 * EPS * case.effort)
+    _compare_peaks(case, found, theta, top, level, top)
+
+
+def _invisible(entry):
+    """‖B‖‖C‖ in moderate states, of the twin in continuous time."""
+    _, B, C = entry.exact.circle.moderate
+    return frobenius(B) * frobenius(C)
+
+
+def _cancelled(entry, theta):
+    """Next to a pole modes may cancel down to their rounding, which is larger than all gains."""
+    if entry.kind == "dense":
+        return ZERO
     exact = entry.exact
-    omega, top = exact.peak
-    moved = [s.gain_near(omega) for s in entry.neighbours]
-    own = largest(abs(x - top).mid() for x in moved) * (EPS / draws.STEP * 100 * case.effort)
-    _, B, C = exact.moderate
-    level = frobenius(B) * frobenius(C) * (1e-14 * case.effort)
-    if entry.kind != "dense":
-        # Next to a pole modes may cancel down to their rounding, which is larger than all gains.
-        phases = [omega, *(x.arg().mid() for x in exact.spectrum if abs(x) > 0)]
-        terms = [modal_terms(entry, acb(0, w).exp()) for w in phases]
-        terms = largest(frobenius(x) for x in terms if x is not None)
-        level += terms * (10 * EPS * case.effort)
+    phases = [theta, *(x.arg().mid() for x in exact.circle.spectrum if abs(x) > 0)]
+    terms = [modal_terms(entry, exact.point(t)) for t in phases]
+    return largest(frobenius(x) for x in terms if x is not None)
+
+
+def _compare_peaks(case, found, theta, top, level, stated):
+    """``stated`` is what warnings are relative to."""
     eps = EPS_SINGLE if case.single else EPS
-    allowed = own + level + top * (3e-8 + 4 * eps) + arb(2e-45 if case.single else 1e-320)
-    allowed += top * case.stated
+    allowed = level + top * (3e-8 + 4 * eps) + arb(2e-45 if case.single else 1e-320)
+    allowed += stated * case.stated
     case.beyond |= bool(top > (1e35 if case.single else 1e305))
     if not np.isfinite(found):
         if top < (1e38 if case.single else 1e300):
@@ -566,10 +874,11 @@ def _check_peak(case, found, entry):
         return
     error = number(found).real - top
     # The norm is found to 1e-8 of itself.
-    case.met(max(0.0, float(abs(error) / top) - 1e-8) if top > 0 else abs(error), 1)
+    share = float(abs(error) / stated) if stated > 0 else 0.0
+    case.met(max(0.0, share - 1e-8) if stated > 0 else abs(error), 1)
     if (error < -allowed and not case.said("lower bound")) or error > allowed:
         raise Wrong(
-            f"h∞ norm: {found!r}, exact {short(top)} at ω = {short(omega)}, may be off by "
+            f"h∞ norm: {found!r}, exact {short(top)} at θ = {short(theta)}, may be off by "
             f"{short(allowed)}"
         )
 
@@ -590,7 +899,7 @@ def modal_order(entry):
     poles = entry.exact.poles
     if entry.kind == "Diagonal":
         return poles
-    q = len(entry.arrays[0])
+    q = entry.blocks
     return [x for i in range(q) for x in (poles[2 * i], poles[2 * i + 1])] + list(poles[2 * q :])
 
 
@@ -607,24 +916,29 @@ def frequency_response(case):
     count = int(case.rng.choice([3, 40]))
     omega = case.rng.uniform(-math.pi, math.pi, count)
     omega[0] = float(case.rng.choice([0, math.pi, *poles]))
+    if case.continuous:
+        omega = omega * 10.0 ** case.rng.uniform(-2, 2) * 2.0**case.draw.recipe.speed
+        omega[0] = float(case.rng.choice([0, *poles]))
     found = case.call(lti.frequency_response, case.sys, omega)
     for index, entry in zip(case.indices, case.entries, strict=True):
         for k in (0, 1, int(case.rng.integers(count))):
-            z = acb(0, arb(omega[k])).exp()
+            z = acb(0, arb(omega[k]))
+            near = z * (1 + draws.STEP)
+            if not case.continuous:
+                z, near = z.exp(), near.exp()
             terms = None
             if entry.kind != "dense":
                 terms = modal_terms(entry, z)
             try:
                 value, own = measured(entry, lambda s, z=z: s.transfer(z), case.effort)
-                near = entry.exact.transfer(z * acb(0, draws.STEP * omega[k]).exp())
-                own = own + absolute(near - value) * (EPS / draws.STEP)
+                own = own + absolute(entry.exact.transfer(near) - value) * (EPS / draws.STEP)
                 if terms is None:
                     A, B, C = entry.exact.moderate
                     R = (identity(A.nrows()) * z - A).inv()
-                    size = frobenius(C * R) * frobenius(R * B) + frobenius(C) * frobenius(
-                        R
-                    ) * frobenius(B)
-                    terms = size
+                    # A is moderate, and so is z on the circle.
+                    size = frobenius(A) + abs(z) if case.continuous else arb(1)
+                    terms = size * frobenius(C * R) * frobenius(R * B)
+                    terms += frobenius(C) * frobenius(R) * frobenius(B)
             except ZeroDivisionError:
                 if np.all(np.isfinite(found[index][k])) and case.draw.recipe.coupling == "full":
                     raise Wrong(f"a number at a pole, ω = {omega[k]}") from None
@@ -633,27 +947,65 @@ def frequency_response(case):
             case.close(found[index][k], value, allowed, f"H(ω = {omega[k]})")
 
 
-def identity(n):
-    eye = acb_mat(n, n)
-    for i in range(n):
-        eye[i, i] = 1
-    return eye
-
-
 def entry_phases(case):
     phases = []
     for entry in case.entries[:1]:
+        if case.continuous:
+            return [float(x.imag.mid()) for x in entry.exact.spectrum] or [0.0]
         phases = [float(x.arg().mid()) for x in entry.exact.spectrum if abs(x) > 0]
     return phases or [0.0]
 
 
 @check
 def impulse_response(case):
+    if case.continuous:
+        _impulse_at_times(case)
+        return
     steps = int(case.rng.choice([1, 4, 30]))
     found = case.call(lti.impulse_response, case.sys, steps)
     for index, entry in zip(case.indices, case.entries, strict=True):
         value = entry.exact.markov(steps)
         case.close(found[index], value, markov_tolerances(entry, steps, case.effort), "h")
+
+
+def _impulse_at_times(case):
+    spread = 10.0 ** case.rng.uniform(-3, 2)
+    t = case.rng.uniform(0, 3, int(case.rng.choice([1, 4]))) * spread * 2.0**-case.draw.recipe.speed
+    t[0] = case.rng.choice([0, t[0]])
+    found = case.call(lti.impulse_response, case.sys, t)
+    for index, entry in zip(case.indices, case.entries, strict=True):
+        value, own = measured(entry, lambda s: s.impulse(t), case.effort)
+        eps = 10 * EPS * case.effort
+        if entry.kind == "dense":
+            # e^{At} is known to n eps (1 + ‖A‖t) e^{‖A‖t}, and less where it is squared often.
+            _, B, C = entry.exact.moderate
+            growth = [_exponential_terms(entry, x) for x in t]
+            level = np.array([frobenius(B) * frobenius(C) * g * eps for g in growth], dtype=object)
+        else:
+            b, c = modal_sizes(entry)
+            poles = np.array(modal_order(entry), dtype=object)
+            terms = []
+            for x in t:
+                decay = np.array([(p.real * float(x)).exp() for p in poles], dtype=object)
+                # The phase ω t is rounded.
+                turn = np.array([1 + abs(p) * float(x) for p in poles], dtype=object)
+                # The exact exponential has 400 bits beside 1.
+                terms.append((c * (decay * turn * eps + arb(2) ** -380)) @ b)
+            level = np.stack(terms)
+        level = level if entry.kind != "dense" else level[:, None, None]
+        case.close(found[index], value, own + level, "h")
+
+
+def _exponential_terms(entry, t):
+    """Σ of what steps of e^{At} by squaring are off by, relative to eps: ‖e^{As}‖² over halves."""
+    A, t = entry.exact.moderate[0], arb(float(t))
+    size = frobenius(A) * t
+    doublings = max(0, math.ceil(float((size + 1e-300).log() / math.log(2))))
+    E, lost = (A * acb(t / arb(2) ** doublings)).exp().mid(), arb(1)
+    for _ in range(doublings):
+        lost = 2 * lost * frobenius(E) + frobenius(E) ** 2
+        E = (E * E).mid()
+    return lost
 
 
 def markov_tolerances(entry, steps, effort):
@@ -758,8 +1110,12 @@ def check_reduction(case, found, index, entry, *, values=None, horizon=None, bou
     if horizon is None and not small.exact.stable:
         if case.said("not in float32"):
             return small
-        raise Wrong(f"unstable: radius 1 − {float(1 - small.exact.radius):.3g}")
-    if found.h2_error is not None:
+        raise Wrong(f"unstable: poles {float(small.exact.gap):.3g} from the boundary")
+    proper = not frobenius(entry.exact.D - small.exact.D) > 0
+    if found.h2_error is not None and case.continuous and not proper:
+        if np.isfinite(found.h2_error[index]):
+            raise Wrong(f"h2 error {found.h2_error[index]} of systems with different D")
+    elif found.h2_error is not None:
         error = found.h2_error[index]
         check_h2_error(case, error, entry, small, "h2 error of a reduction", horizon)
     if values is not None and found.singular_values is not None:
@@ -768,14 +1124,13 @@ def check_reduction(case, found, index, entry, *, values=None, horizon=None, bou
         _, error = entry.exact.minus(small.exact).peak
         given = found.error_bound[index]
         if not np.isinf(given):
-            gap = max(float(1 - entry.exact.radius), 1e-17)
+            gap = max(float(entry.exact.gap), 1e-17)
             slack = error * (1e-9 + 1e2 * EPS / gap) + entry.exact.peak[1] * (
                 10 * EPS * case.effort
             )
             slack += error * 2 * EPS_SINGLE + arb(2e-45) if case.single else arb(1e-320)
             # 400 bits of a resolvent of at most 2^10/gap, and units of states end at 2^±1000.
-            _, B, C = entry.exact.moderate
-            slack += frobenius(B) * frobenius(C) * (arb(2) ** -380 / gap)
+            slack += _invisible(entry) * (arb(2) ** -380 / gap)
             slack += entry.exact.peak[1] * case.stated
             at_least(given, error, "error bound", slack)
     return small
@@ -785,7 +1140,7 @@ def check_reduction(case, found, index, entry, *, values=None, horizon=None, bou
 def balanced_truncation(case):
     rng = case.rng
     option = str(rng.choice(["order", "energy", "error", "horizon"], p=[0.5, 0.15, 0.2, 0.15]))
-    horizon = int(rng.choice([2, 20])) if option == "horizon" else None
+    horizon = drawn_horizon(case, [2, 20]) if option == "horizon" else None
     match = bool(option != "horizon" and rng.uniform() < 0.3)
     options = {"match_dc": match}
     if option in ("order", "horizon"):
@@ -813,20 +1168,21 @@ def balanced_truncation(case):
         values = hankel(entry, case.effort) if horizon is None else None
         small = check_reduction(case, found, index, entry, values=values, horizon=horizon)
         if match:
-            full, reduced = entry.exact.transfer(acb(1)), small.exact.transfer(acb(1))
+            z = entry.exact.constant
+            full, reduced = entry.exact.transfer(z), small.exact.transfer(z)
             off = norm_of(full - reduced)
-            moved = [s.transfer(acb(1)) for s in (*entry.neighbours,)]
+            moved = [s.transfer(z) for s in (*entry.neighbours,)]
             own = largest(norm_of(x - full) for x in moved) * (EPS / draws.STEP)
-            moved = [s.transfer(acb(1)) for s in small.neighbours]
+            moved = [s.transfer(z) for s in small.neighbours]
             own += largest(norm_of(x - reduced) for x in moved) * (EPS / draws.STEP)
             level = own * (100 * case.effort) + entry.exact.peak[1] * 1e-9
             level += arb(float(found.error_bound[index])) * 1e-6
-            level += _lost_at_one(entry) * (10 * case.effort * EPS)
+            level += _lost_when_constant(entry) * (10 * case.effort * EPS)
             if case.single:
                 level *= EPS_SINGLE / EPS
             level += entry.exact.peak[1] * case.stated + arb(1e-320)
             if off > level:
-                raise Wrong(f"H(1) differs by {short(off)}, allowed {short(level)}")
+                raise Wrong(f"H({z}) differs by {short(off)}, allowed {short(level)}")
     if option == "error" and not case.said("rounding may add more") and case.sys.batch_shape == ():
         # For an error of 0, where all values are 0, the bound is what rounding adds.
         most = 2 * options["error"] * (1 + 1e-6) + 1e-44
@@ -834,13 +1190,13 @@ def balanced_truncation(case):
             raise Wrong(f"bound {found.error_bound} for error={options['error']}")
 
 
-def _lost_at_one(entry):
-    """‖C (I − A)⁻¹‖ ‖(I − A)⁻¹ B‖ in states with balanced Gramians.
+def _lost_when_constant(entry):
+    """‖C (I − A)⁻¹‖ ‖(I − A)⁻¹ B‖ in states with balanced Gramians, of the twin in continuous time.
 
     There the poles are carried by a dense matrix of norm 1, Wᴴ A V, whose rounding δA changes H(1)
     by C (I − A)⁻¹ δA (I − A)⁻¹ B: one mode of gap g by eps/g of its gain.
     """
-    exact = entry.exact
+    exact = entry.exact.circle
     resolvent = (identity(exact.order) - exact.A).inv()
     reached, observed = array(resolvent * exact.B), array(exact.C * resolvent)
     t = np.array(exact.scale, dtype=object)
@@ -911,7 +1267,7 @@ def h2_reduction(case):
         slack += own * 1e-12 + theirs.squared_h2 * 1e-3 + arb(1e-44) ** 2
         # Modes that cancel are rounded each, and poles.
         small = reduced_given(found.system)
-        gap = max(float(1 - small.exact.radius), 1e-17)
+        gap = max(float(small.exact.gap), 1e-17)
         rounding = terms_of(small, small.exact.P) * (4 * EPS_SINGLE * case.effort / gap)
         slack += rounding**2
     words = "before it converged", "balanced truncation", "not in float32"
@@ -937,7 +1293,8 @@ def refit_outputs(case):
     D = bool(rng.uniform() < 0.5)
     if D and sys.inputs == sys.outputs and sys.D is None and rng.uniform() < 0.5:
         D = "diagonal"
-    found = case.call(lti.refit_outputs, lti.LTI(sys.A, sys.B, C, sys.D), [(u, y)], feedthrough=D)
+    given = lti.LTI(sys.A, sys.B, C, sys.D)
+    found = case.call(lti.refit_outputs, given, [(u, y)], feedthrough=D)
     (entry,) = case.entries
     exact, given = entry.exact, Given.of(found.system)
     size, total, x = ZERO, ZERO, matrix(np.zeros((sys.order, 1)))
@@ -1136,8 +1493,14 @@ def same_transfer(case, entry, other, condition, what):
     """Transfer functions at points outside the circle, relative to the sums they come from."""
     rng = np.random.default_rng([entry.seed, 9])
     for _ in range(3):
-        radius = max(1.0, 1.1 * float(entry.exact.radius)) * rng.uniform(1.01, 2)
-        z = acb(0, rng.uniform(-math.pi, math.pi)).exp() * radius
+        size, phase = rng.uniform(1.01, 2), rng.uniform(-math.pi, math.pi)
+        if case.continuous:
+            rate = entry.exact.rate
+            right = rate * size + (-entry.exact.gap * 2 * rate if entry.exact.gap < 0 else 0)
+            z = acb(right, rate * phase)
+        else:
+            radius = max(1.0, 1.1 * float(entry.exact.radius)) * size
+            z = acb(0, phase).exp() * radius
         value, own = measured(entry, lambda s, z=z: s.transfer(z), case.effort)
         terms = modal_terms(other, z)
         _, moved = measured(other, lambda s, z=z: s.transfer(z), case.effort)
@@ -1192,9 +1555,26 @@ def to_canonical_rotation(case):
 
 def best_units(entry):
     """Powers of two, in which condition numbers are stated."""
-    return state_units(
-        *(X.astype(np.result_type(X, float)) for X in (*entry.arrays, entry.B, entry.C))
-    )
+    A, B, C = (X.astype(np.result_type(X, float)) for X in (*entry.arrays, entry.B, entry.C))
+    return state_units(A * 2.0 ** -time_exponent(A) if entry.continuous else A, B, C)
+
+
+def _condition(A, d):
+    """(κ(V), poles) in the units d."""
+    A = acb_mat(A)
+    for i, j in np.ndindex(len(d), len(d)):
+        A[i, j] = A[i, j] * acb(float(d[j])) / acb(float(d[i]))
+    try:
+        poles, V = A.eig(right=True, algorithm="approx")
+    except ValueError:
+        return math.inf, []
+    V = array(V)
+    norms = [frobenius(V[:, j]) for j in range(len(V))]
+    if not all(x > 0 and x.is_finite() for x in norms):
+        return math.inf, []
+    V = np.array([[complex(x / y) for x, y in zip(row, norms, strict=True)] for row in V])
+    sigma = np.linalg.svd(V, compute_uv=False)
+    return (sigma[0] / sigma[-1] if sigma[-1] > 0 else math.inf), poles
 
 
 @check
@@ -1206,21 +1586,14 @@ def eigenvector_condition(case):
                 raise Wrong(f"condition {found[index]} of a normal matrix")
             continue
         d = best_units(entry)
-        A = matrix(entry.arrays[0])
-        for i, j in np.ndindex(len(d), len(d)):
-            A[i, j] = A[i, j] * acb(float(d[j])) / acb(float(d[i]))
-        try:
-            poles, V = A.eig(right=True, algorithm="approx")
-        except ValueError:
+        exact, poles = _condition(entry.exact.A, d)
+        if not exact < 1e6:
             continue
-        V = array(V)
-        norms = [frobenius(V[:, j]) for j in range(len(V))]
-        if not all(x > 0 and x.is_finite() for x in norms):
-            continue
-        V = np.array([[complex(x / y) for x, y in zip(row, norms, strict=True)] for row in V])
-        sigma = np.linalg.svd(V, compute_uv=False)
-        exact = sigma[0] / sigma[-1] if sigma[-1] > 0 else math.inf
-        if exact < 1e6 and not abs(found[index] / exact - 1) < 1e-3 + 1e-14 * exact**2:
+        A, rounding = entry.exact.A, acb(EPS / draws.STEP)
+        near = replace(entry, unit=np.log2(d).astype(int)).neighbours
+        moved = [_condition(A + (s.A - A) * rounding, d)[0] for s in near]
+        own = max(abs(x - exact) for x in moved) * (100 * case.effort)
+        if not abs(found[index] - exact) < exact * 1e-3 + own:
             gap = min(
                 (abs(float(abs(a - b))) for i, a in enumerate(poles) for b in poles[:i]), default=1
             )
@@ -1257,6 +1630,8 @@ def statespace(case):
             continue
         there = case.call(lti.to_statespace, case.sys, library)
         back = case.call(lti.from_statespace, there)
+        if back.is_continuous != case.continuous:
+            raise Wrong(f"another time through {library}")
         dense = case.sys.to_dense()
         D = np.zeros((case.sys.outputs, case.sys.inputs)) if case.sys.D is None else case.sys.D
         for name, X in (("A", dense.A), ("B", dense.B), ("C", dense.C), ("D", D)):
@@ -1266,19 +1641,23 @@ def statespace(case):
 
 @check
 def discretize(case):
-    """The system's A read as that of a continuous one, shifted to the left half plane."""
+    """A of discrete time is read as that of a continuous one, shifted to the left half plane."""
     rng = case.rng
     method = str(rng.choice(["zoh", "bilinear"]))
     step = float(rng.choice([1e-6, 0.3, 2.0]))
     sys = case.sys
     kind, arrays = structure_arrays(sys.A)
     A = sys.A
-    if kind == "Diagonal":
-        A = lti.Diagonal(np.asarray(arrays[0] - arrays[0].dtype.type(1.0)))
-    elif kind == "dense":
-        A = np.asarray(A - np.eye(sys.order, dtype=A.dtype))
-    found = case.call(lti.discretize, A, sys.B, sys.C, sys.D, step=step, method=method)
-    continuous = lti.LTI(A, sys.B, sys.C, sys.D)
+    if case.continuous:
+        step *= 2.0**-case.draw.recipe.speed
+        found = case.call(lti.discretize, sys, step=step, method=method)
+    else:
+        if kind == "Diagonal":
+            A = lti.Diagonal(np.asarray(arrays[0] - arrays[0].dtype.type(1.0)))
+        elif kind == "dense":
+            A = np.asarray(A - np.eye(sys.order, dtype=A.dtype))
+        found = case.call(lti.discretize, A, sys.B, sys.C, sys.D, step=step, method=method)
+    continuous = lti.LTI(A, sys.B, sys.C, sys.D, dt=0)
     for index, entry in zip(case.indices, case.entries, strict=True):
         given = replace(Given.of(continuous, index), unit=entry.unit, seed=entry.seed)
         names = ("A", "B", "C", "D")
@@ -1291,7 +1670,7 @@ def discretize(case):
         dense = found.to_dense()
         D = np.zeros((sys.outputs, sys.inputs)) if dense.D is None else dense.D[index]
         results = [dense.A[index], dense.B[index], dense.C[index], D]
-        growth = 1 + float(frobenius(given.exact.moderate[0])) * step
+        growth = 1 + float(frobenius(given.exact.moderate[0]) * step)
         for name, value, X, near in zip(
             names, exact, results, zip(*moved, strict=True), strict=True
         ):
@@ -1306,8 +1685,11 @@ def discretize(case):
                 sizes = given.entry_sizes(value, 1) if kind == "dense" else absolute(value)
             else:
                 sizes = given.entry_sizes(value.T, -1).T if kind == "dense" else absolute(value)
-            if kind == "Rotation":
+            if given.in_blocks:
                 sizes = sizes + norm_of(value) * 1
+                # Radius and angle are what is rounded to the precision.
+                if name == "A" and case.single:
+                    tolerance = tolerance + sizes * (8 * EPS_SINGLE)
             case.close(
                 X, value, tolerance + sizes * (20 * case.effort * EPS * growth), f"{method} {name}"
             )
@@ -1404,7 +1786,7 @@ def quadratic_outputs(case):
     M = _moderate_forms(case)
     if M is None:
         return
-    quadratic = lti.QuadraticOutputLTI(sys.A, sys.B, sys.C, M)
+    quadratic = lti.QuadraticOutputLTI(sys.A, sys.B, sys.C, M, dt=sys.dt)
     found = case.call(lti.h2_norm, quadratic)
     case.require_stable()
     (entry,) = case.entries
@@ -1430,7 +1812,8 @@ def quadratic_outputs(case):
     # The square is a difference of terms: absolute accuracy there.
     allowed = own + (floor / value if value > floor.sqrt() else floor.sqrt())
     case.close(found, value, allowed + value * (10 * case.effort * EPS), "h2 norm (quadratic)")
-    shift = case.call(lti.output_shift, quadratic, lti.LTI(sys.A, sys.B, sys.C))
+    linear = lti.LTI(sys.A, sys.B, sys.C, dt=sys.dt)
+    shift = case.call(lti.output_shift, quadratic, linear)
 
     def means(s):
         return [(X * s.P).trace().real.mid() for X in forms]

@@ -11,7 +11,7 @@ from flint import acb, acb_mat, arb
 
 import lticore as lti
 
-from .exact import Exact, absolute, array, matrix, number
+from .exact import Exact, absolute, array, largest, matrix, number
 
 STRUCTURES = (
     "real diagonal",
@@ -56,6 +56,8 @@ class Recipe:
     outputs: int
     dtype: str
     feedthrough: bool
+    #: log2 of the speed of a system in continuous time; None in discrete time.
+    speed: int | None
 
 
 def draw_recipe(rng, largest=12):
@@ -63,6 +65,7 @@ def draw_recipe(rng, largest=12):
     if rng.uniform() < 0.003 and largest >= 12:
         order = 40
     batch = ((), (3,), (2, 2))[rng.choice(3, p=[0.84, 0.1, 0.06])]
+    speed = int(rng.choice([0, 0, 1, -1, 7, -30, 30])) if rng.uniform() < 0.4 else None
     return Recipe(
         structure=str(rng.choice(STRUCTURES)),
         spectrum=str(rng.choice(SPECTRA)),
@@ -74,6 +77,7 @@ def draw_recipe(rng, largest=12):
         outputs=int(rng.integers(1, 4)),
         dtype=str(rng.choice(["float64", "float64", "float64", "float32"])),
         feedthrough=bool(rng.uniform() < 0.4),
+        speed=speed,
     )
 
 
@@ -99,6 +103,16 @@ class Draw:
 
 
 # --- spectra ----------------------------------------------------------------------------------
+
+
+def _decays(rng, spectrum, n):
+    """Of modes in continuous time: distances from the boundary, of several speeds."""
+    if spectrum == "tiny":
+        return 10.0 ** rng.uniform(-2, 15, n)
+    decays = 1 - _radii(rng, spectrum, n)
+    if spectrum in ("plain", "mixed", "marginal") and rng.uniform() < 0.5:
+        decays = decays * 10.0 ** rng.uniform(-2, 2, n)
+    return decays
 
 
 def _radii(rng, spectrum, n):
@@ -151,36 +165,50 @@ def _unitary(rng, n, complex_=False):
     return np.linalg.qr(X)[0]
 
 
-def _parameters(rng, structure, spectrum, n):
+def _poles(rng, spectrum, n, continuous):
+    """(radius, angle), or (decay, frequency) in continuous time."""
+    return (_decays if continuous else _radii)(rng, spectrum, n), _phases(rng, spectrum, n)
+
+
+def _real_poles(rng, spectrum, n, continuous):
+    return -_decays(rng, spectrum, n) if continuous else _signed(rng, spectrum, n)
+
+
+def _parameters(rng, structure, spectrum, n, continuous):
     """The arrays of one state matrix."""
     if structure == "real diagonal":
-        return (_signed(rng, spectrum, n),)
+        return (_real_poles(rng, spectrum, n, continuous),)
     if structure == "complex diagonal":
-        return (_radii(rng, spectrum, n) * np.exp(1j * _phases(rng, spectrum, n)),)
+        size, phase = _poles(rng, spectrum, n, continuous)
+        return (1j * phase - size if continuous else size * np.exp(1j * phase),)
     if structure.startswith("rotation"):
         q = n // 2 if "real" in structure else max(n // 2, min(n, 1))
         k = n - 2 * q if "real" in structure else 0
-        return _radii(rng, spectrum, q), _phases(rng, spectrum, q), _signed(rng, spectrum, k)
+        pairs = _poles(rng, spectrum, q, continuous)
+        return *pairs, _real_poles(rng, spectrum, k, continuous)
     if structure == "dense":
-        A = lti.Rotation(*_parameters(rng, "rotation with real poles", spectrum, n)).to_dense()
+        blocks = _parameters(rng, "rotation with real poles", spectrum, n, continuous)
+        A = state_matrix("rotation", blocks, continuous).to_dense()
         U = _unitary(rng, n)
         return (U @ A @ U.T,)
     if structure == "complex dense":
-        (poles,) = _parameters(rng, "complex diagonal", spectrum, n)
+        (poles,) = _parameters(rng, "complex diagonal", spectrum, n, continuous)
         U = _unitary(rng, n, complex_=True)
         return ((U * poles) @ U.conj().T,)
     if structure == "non-normal":
         T = np.triu(rng.standard_normal((n, n)), 1) * rng.choice([0.1, 1, 10])
         U = _unitary(rng, n)
-        return (U @ (T + np.diag(0.8 * _signed(rng, spectrum, n))) @ U.T,)
+        return (U @ (T + np.diag(0.8 * _real_poles(rng, spectrum, n, continuous))) @ U.T,)
     if structure == "Jordan":
-        A = np.diag(_signed(rng, spectrum, n)) + np.eye(n, k=1) * rng.choice([0.01, 0.3, 1])
+        A = np.diag(_real_poles(rng, spectrum, n, continuous))
+        A = A + np.eye(n, k=1) * rng.choice([0.01, 0.3, 1])
         U = _unitary(rng, n) if rng.uniform() < 0.5 else np.eye(n)
         return (U @ A @ U.T,)
     if structure == "companion":
-        (A,) = _parameters(rng, "dense", spectrum, n)
+        (A,) = _parameters(rng, "dense", spectrum, n, continuous)
         return (np.vstack([-np.poly(A)[1:].real[None], np.eye(n)[: n - 1]]),) if n else (A,)
-    return (np.eye(n, k=-1) * rng.uniform(0.5, 1.5),)
+    chain = np.eye(n, k=-1) * rng.uniform(0.5, 1.5)
+    return (chain - np.eye(n) * rng.uniform(0.5, 1.5) if continuous else chain,)
 
 
 def build(rng, recipe):
@@ -189,7 +217,8 @@ def build(rng, recipe):
         try:
             return _built(rng, recipe)
         except lti.NonFiniteError:
-            recipe = replace(recipe, units="none", spectrum="plain")
+            speed = None if recipe.speed is None else 0
+            recipe = replace(recipe, units="none", spectrum="plain", speed=speed)
 
 
 def _built(rng, recipe):
@@ -203,19 +232,26 @@ def _built(rng, recipe):
         for column in zip(*parts, strict=True)
     )
     cast = _caster(recipe.dtype)
-    A = state_matrix(recipe.structure, [cast(x) for x in parameters])
-    system = lti.LTI(A, cast(B), cast(C), cast(D) if recipe.feedthrough else None)
+    continuous = recipe.speed is not None
+    A = state_matrix(recipe.structure, [cast(x) for x in parameters], continuous)
+    D, dt = cast(D) if recipe.feedthrough else None, 0 if continuous else True
+    system = lti.LTI(A, cast(B), cast(C), D, dt=dt)
     return Draw(recipe, system, unit.reshape(*recipe.batch, n))
 
 
-def state_matrix(structure, parameters):
+def state_matrix(structure, parameters, continuous):
     if "diagonal" in structure:
         return lti.Diagonal(*parameters)
-    return lti.Rotation(*parameters) if "rotation" in structure else parameters[0]
+    if "rotation" in structure:
+        return (lti.Oscillation if continuous else lti.Rotation)(*parameters)
+    return parameters[0]
 
 
 def _one(rng, recipe):
-    parameters = _parameters(rng, recipe.structure, recipe.spectrum, recipe.order)
+    continuous = recipe.speed is not None
+    parameters = _parameters(rng, recipe.structure, recipe.spectrum, recipe.order, continuous)
+    if continuous:
+        parameters = tuple(x * 2.0**recipe.speed for x in parameters)
     structured = "diagonal" in recipe.structure or "rotation" in recipe.structure
     n = recipe.order
     if "rotation" in recipe.structure:
@@ -278,11 +314,11 @@ def _caster(dtype):
 
 
 def structure_arrays(A):
-    """('Diagonal', 'Rotation' or 'dense', its arrays)."""
+    """('Diagonal', 'Rotation', 'Oscillation' or 'dense', its arrays)."""
     if isinstance(A, lti.Diagonal):
         return "Diagonal", (A.poles,)
-    if isinstance(A, lti.Rotation):
-        return "Rotation", (A.radius, A.angle, A.real_poles)
+    if isinstance(A, lti.Rotation | lti.Oscillation):
+        return type(A).__name__, A.parameters
     return "dense", (A,)
 
 
@@ -291,9 +327,10 @@ class Given:
     """The arrays of one system, its exact self, and neighbours at a distance of 2^−100.
 
     The neighbours move as rounding does: poles of a Diagonal relatively (real ones by a share of
-    their distance from the circle, since they are held exactly), radius, gap to the circle and
-    angle of a Rotation likewise; a dense A by a share of its norm in moderate units; rows of B and
-    columns of C by a share of each entry, or of the norm of the block, or of the array (dense).
+    their distance from the circle, since they are held exactly; in continuous time both parts),
+    radius, gap to the circle and angle of a Rotation likewise, decay and frequency of an
+    Oscillation; a dense A by a share of its norm in moderate units; rows of B and columns of C by a
+    share of each entry, or of the norm of the block, or of the array (dense).
     """
 
     kind: str
@@ -303,6 +340,7 @@ class Given:
     D: np.ndarray
     unit: np.ndarray
     seed: int
+    continuous: bool
 
     @classmethod
     def of(cls, sys, index=(), unit=None, seed=0):
@@ -310,11 +348,36 @@ class Given:
         B = sys.B[index]
         D = np.zeros((sys.outputs, sys.inputs)) if sys.D is None else sys.D[index]
         unit = np.zeros(len(B), dtype=int) if unit is None else unit
-        return cls(kind, tuple(x[index] for x in arrays), B, sys.C[index], D, unit, seed)
+        arrays = tuple(x[index] for x in arrays)
+        return cls(kind, arrays, B, sys.C[index], D, unit, seed, sys.is_continuous)
+
+    def in_dense(self):
+        """The same system with A as an array."""
+        if self.kind == "dense":
+            return self
+        arrays = (x.astype(np.result_type(x, float)) for x in self.arrays)
+        A = getattr(lti, self.kind)(*arrays).to_dense()
+        return replace(self, kind="dense", arrays=(A,))
 
     @property
     def blocks(self):
-        return len(self.arrays[0]) if self.kind == "Rotation" else 0
+        return len(self.arrays[0]) if self.in_blocks else 0
+
+    @property
+    def in_blocks(self):
+        return self.kind in ("Rotation", "Oscillation")
+
+    @cached_property
+    def speed(self):
+        """log2 of the size of A in moderate states; None in discrete time."""
+        if not self.continuous:
+            return None
+        A, _ = self.state_matrix(None)
+        unit = [arb(2) ** int(e) for e in self.unit]
+        size = largest(
+            abs(A[i, j]).mid() * unit[j] / unit[i] for i, j in np.ndindex(A.nrows(), A.ncols())
+        )
+        return round(float((size.log() / math.log(2)).mid())) if size > 0 else 0
 
     @cached_property
     def exact(self):
@@ -333,7 +396,8 @@ class Given:
             C = self._moved_inputs(rng, C.transpose(), -1).transpose()
             for i, j in np.ndindex(D.nrows(), D.ncols()):
                 D[i, j] = D[i, j] * (1 + STEP * rng.standard_normal())
-        return Exact(A, B, C, D, tuple(int(x) for x in self.unit), poles, self.blocks)
+        unit = tuple(int(x) for x in self.unit)
+        return Exact(A, B, C, D, unit, poles, self.blocks, self.speed)
 
     def state_matrix(self, rng):
         """(A, its poles where they are known), moved when there is a generator."""
@@ -342,7 +406,9 @@ class Given:
             A = matrix(self.arrays[0])
             return (A if rng is None else self._moved_dense(rng, A)), None
         arrays = [[number(x) for x in values] for values in self.arrays]
-        if rng is not None and self.kind == "Diagonal":
+        if rng is not None and self.continuous:
+            arrays = [[_moved_parts(x, move) for x in values] for values in arrays]
+        elif rng is not None and self.kind == "Diagonal":
             if np.iscomplexobj(self.arrays[0]):
                 arrays[0] = [x * (1 + acb(move(), move())) for x in arrays[0]]
             else:
@@ -388,7 +454,7 @@ class Given:
 
     def _gathered(self, squares, sign):
         out = squares.copy()
-        if self.kind == "Rotation":
+        if self.in_blocks:
             for i in range(0, 2 * len(self.arrays[0]), 2):
                 out[i] = out[i + 1] = squares[i] + squares[i + 1]
         if self.kind == "dense" and len(squares):
@@ -397,6 +463,10 @@ class Given:
             for i, u in enumerate(unit):
                 out[i] = total * u
         return out
+
+
+def _moved_parts(x, move):
+    return acb(x.real * (1 + move()), x.imag * (1 + move()))
 
 
 def roots(squares):
@@ -414,7 +484,7 @@ def exact_state_matrix(kind, arrays):
     n = 2 * len(radius) + len(real)
     A, poles = acb_mat(n, n), []
     for i, (r, a) in enumerate(zip(radius, angle, strict=True)):
-        c, s = r * a.cos(), r * a.sin()
+        c, s = (r * a.cos(), r * a.sin()) if kind == "Rotation" else (-r, a)
         A[2 * i, 2 * i], A[2 * i, 2 * i + 1] = c, s
         A[2 * i + 1, 2 * i], A[2 * i + 1, 2 * i + 1] = -s, c
         poles += [acb(c, -s).mid(), acb(c, s).mid()]

@@ -1,5 +1,7 @@
 """Systems in 120 digits: the given arrays are exact, and so is, for all purposes, what follows.
 
+Systems in continuous time have a twin in discrete time (Cayley) with the same Gramians and gains.
+
 Results are object arrays of ball numbers whose radii were dropped: floating point of 400 bits, with
 exponents of any size. The balls would grow with each of the up to 63 squarings of a doubling, the
 rounding errors do not.
@@ -107,6 +109,74 @@ def finite_sum(A, Q, B, horizon):
     return total
 
 
+def solve_sylvester(A, Q, B):
+    """The solution of A X + X Bᴴ + Q = 0 for any A and B."""
+    n, l = Q.nrows(), Q.ncols()
+    a, b = A.tolist(), B.tolist()
+    K = acb_mat(n * l, n * l)
+    for i, j in np.ndindex(n, l):
+        for k in range(n):
+            K[i * l + j, k * l + j] += a[i][k]
+        for h in range(l):
+            K[i * l + j, i * l + h] += b[j][h].conjugate()
+    x = K.solve(acb_mat(n * l, 1, (-Q).entries()), algorithm="approx")
+    return acb_mat(n, l, x.entries()).mid()
+
+
+def integral(A, Q, B, duration):
+    """∫_0^T e^{At} Q e^{Bᴴt} dt: over a short time from one exponential (Van Loan), doubled."""
+    n, l = Q.nrows(), Q.ncols()
+    # Q as large as the exponentials beside it, which have 400 bits together.
+    size = frobenius(Q)
+    if not size > 0:
+        return Q
+    Q = Q * (1 / size)
+    speed = frobenius(A) + frobenius(B)
+    doublings = max(0, math.ceil(float((speed * duration + 1e-300).log() / math.log(2))))
+    step = arb(duration) / arb(2) ** doublings
+    whole = acb_mat(n + l, n + l)
+    H = adjoint(B)
+    for X, row, column in ((A, 0, 0), (Q, 0, n), (-H, n, n)):
+        for i, j in np.ndindex(X.nrows(), X.ncols()):
+            whole[row + i, column + j] = X[i, j] * step
+    E = whole.exp().mid()
+    left = acb_mat(n, n, [E[i, j] for i, j in np.ndindex(n, n)])
+    right = (H * step).exp().mid()
+    X = (acb_mat(n, l, [E[i, n + j] for i, j in np.ndindex(n, l)]) * right).mid()
+    for _ in range(doublings):
+        X = (X + left * X * right).mid()
+        left, right = (left * left).mid(), (right * right).mid()
+    return X * size
+
+
+def logarithm(X):
+    """log X for eigenvalues off the negative axis: square roots (Denman & Beavers, with products)
+    until X is next to 1, and 2 artanh((X − 1)/(X + 1))."""
+    eye, roots_taken = identity(X.nrows()), 0
+    while frobenius(X - eye) > 2.0**-16:
+        M, X = X, X
+        for _ in range(200):
+            inverse = M.inv().mid()
+            X = (X * (eye + inverse) * acb(0.5)).mid()
+            M = ((eye + (M + inverse) * acb(0.5)) * acb(0.5)).mid()
+            if frobenius(M - eye) < 2.0 ** (60 - BITS):
+                break
+        roots_taken += 1
+    quotient = ((X - eye) * (X + eye).inv()).mid()
+    square, power, total = (quotient * quotient).mid(), quotient, quotient
+    for k in range(3, 2 * BITS // 32 + 3, 2):
+        power = (power * square).mid()
+        total = (total + power * (acb(1) / k)).mid()
+    return (total * (acb(2) ** (roots_taken + 1))).mid()
+
+
+def identity(n):
+    eye = acb_mat(n, n)
+    for i in range(n):
+        eye[i, i] = 1
+    return eye
+
+
 def eigenvalues(A):
     if A.nrows() == 0:
         return []
@@ -116,7 +186,8 @@ def eigenvalues(A):
 @dataclass(frozen=True, eq=False)
 class Exact:
     """One system. ``poles`` are known for structured ones; ``unit`` are binary exponents: in the
-    states 2^−unit x it has numbers of moderate size."""
+    states 2^−unit x it has numbers of moderate size. In continuous time 2^``speed`` is the size of
+    A then; in discrete time it is None."""
 
     A: acb_mat
     B: acb_mat
@@ -126,6 +197,11 @@ class Exact:
     poles: tuple | None = None
     #: How many rotation blocks there are, whose two states are scaled as one.
     blocks: int = 0
+    speed: int | None = None
+
+    @property
+    def continuous(self):
+        return self.speed is not None
 
     @property
     def order(self):
@@ -139,9 +215,60 @@ class Exact:
     def radius(self):
         return largest(abs(x).mid() for x in self.spectrum)
 
+    @cached_property
+    def rate(self):
+        """The unit of time: 2^speed, in discrete time 1."""
+        return arb(2) ** (self.speed or 0)
+
+    @cached_property
+    def gap(self):
+        """The distance of the poles from the boundary of stable ones, in that unit."""
+        if not self.continuous:
+            return (1 - self.radius).mid()
+        if not self.spectrum:
+            return arb(1)
+        return (-max((x.real.mid() for x in self.spectrum), key=_order) / self.rate).mid()
+
     @property
     def stable(self):
-        return self.radius < 1
+        return self.gap > 0
+
+    @cached_property
+    def circle(self):
+        """The system of discrete time with the same Gramians, in moderate states, and the same
+        gains: with M = (α − A)⁻¹ (M (α + A), √(2α) M B, √(2α) C M, D + C M B)."""
+        if not self.continuous:
+            return self
+        A, B, C = self.moderate
+        eye, root = identity(self.order), acb((2 * self.rate).sqrt())
+        M = (eye * self.rate - A).inv().mid()
+        poles = tuple(((self.rate + x) / (self.rate - x)).mid() for x in self.spectrum)
+        parts = M * (eye * self.rate + A), M * B * root, C * M * root, self.D + C * M * B
+        return Exact(*(X.mid() for X in parts), (0,) * self.order, poles, self.blocks)
+
+    def point(self, theta):
+        """e^{iθ}, in continuous time the iω that the twin's e^{iθ} stands for."""
+        theta = number(theta).real
+        if not self.continuous:
+            return acb(0, theta).exp()
+        return acb(0, self.rate * (theta / 2).tan())
+
+    @property
+    def constant(self):
+        """The z of constant signals."""
+        return acb(0 if self.continuous else 1)
+
+    def in_rows(self, X):
+        """Rows of moderate states in the given ones."""
+        Y = acb_mat(X)
+        for i, j in np.ndindex(X.nrows(), X.ncols()):
+            Y[i, j] = X[i, j] * acb(2) ** self.unit[i]
+        return Y
+
+    def in_given_states(self, X, sign):
+        """A matrix of moderate states in the given ones, or, for −1, one that is observed."""
+        to = replace(self, unit=tuple(sign * e for e in self.unit))
+        return to.in_rows(to.in_rows(X).transpose()).transpose()
 
     @cached_property
     def moderate(self):
@@ -156,14 +283,24 @@ class Exact:
 
     @cached_property
     def P(self):
+        if self.continuous:
+            return self.in_given_states(self.circle.P, 1)
         return solve_stein(self.A, self.B * adjoint(self.B), self.A, self.radius**2)
 
     @cached_property
     def Q(self):
+        if self.continuous:
+            return self.in_given_states(self.circle.Q, -1)
         A, C = adjoint(self.A), self.C
         return solve_stein(A, adjoint(C) * C, A, self.radius**2)
 
     def gramians_over(self, horizon):
+        if self.continuous:
+            A, B, C = self.moderate
+            H = adjoint(A)
+            P = integral(A, B * adjoint(B), A, horizon)
+            Q = integral(H, adjoint(C) * C, H, horizon)
+            return self.in_given_states(P, 1), self.in_given_states(Q, -1)
         A, B, C = self.A, self.B, self.C
         H = adjoint(A)
         return finite_sum(A, B * adjoint(B), A, horizon), finite_sum(H, adjoint(C) * C, H, horizon)
@@ -211,7 +348,11 @@ class Exact:
 
     @cached_property
     def peak(self):
-        """(ω, gain) of the largest gain found: at poles, beside them, and between."""
+        """(θ, gain) of the largest gain found: at poles, beside them, and between; of the twin."""
+        return self._peak if not self.continuous else self.circle.peak
+
+    @cached_property
+    def _peak(self):
         omega = list(np.linspace(-math.pi, math.pi, 33))
         for pole in self.spectrum:
             phase = pole.arg().mid() if abs(pole) > 0 else ZERO
@@ -249,7 +390,9 @@ class Exact:
         return top, omega
 
     def gain_near(self, omega):
-        """The largest gain close to a frequency where a nearby system has its peak."""
+        """The largest gain close to a phase where a nearby system has its peak."""
+        if self.continuous:
+            return self.circle.gain_near(omega)
         return self._climb(omega, 1e-25, shrinking=1)[0]
 
     def markov(self, steps):
@@ -258,6 +401,11 @@ class Exact:
             terms.append(array(self.C * X))
             X = (self.A * X).mid()
         return np.stack(terms)
+
+    def impulse(self, times):
+        """C e^{At} B at the times."""
+        A, B, C = self.moderate
+        return np.stack([array(C * (A * acb(float(t))).exp().mid() * B) for t in times])
 
     def minus(self, other):
         """The error system."""
@@ -275,7 +423,8 @@ class Exact:
             for i, j in np.ndindex(Y.nrows(), Y.ncols()):
                 X[row + i, column + j] = Y[i, j]
         poles = (*self.spectrum, *other.spectrum)
-        return Exact(A, B, C, self.D - other.D, (*self.unit, *other.unit), poles)
+        speed = max(self.speed, other.speed) if self.continuous else None
+        return Exact(A, B, C, self.D - other.D, (*self.unit, *other.unit), poles, 0, speed)
 
     def with_outputs(self, C, D):
         return replace(self, C=C, D=D)

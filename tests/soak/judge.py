@@ -72,6 +72,10 @@ class Case:
         return self.draw.single
 
     @property
+    def continuous(self):
+        return self.sys.is_continuous
+
+    @property
     def indices(self):
         return list(np.ndindex(self.sys.batch_shape))
 
@@ -133,9 +137,7 @@ class Case:
     def require_stable(self):
         for entry in self.entries:
             if not entry.exact.stable:
-                raise Wrong(
-                    f"accepted a spectral radius of 1 − {float(1 - entry.exact.radius):.3g}"
-                )
+                raise Wrong(f"accepted poles {float(entry.exact.gap):.3g} from the boundary")
 
     def close(self, found, exact, tolerance, what="", sizes=None):
         """|found − exact| ≤ tolerance + the rounding of the result itself + what warnings state of
