@@ -32,7 +32,8 @@ def hinf_error(sys: LinearLike[Array], reduced: LinearLike[Array]) -> Array:
         When sampling times differ.
     """
     error, single = _error_system(sys, reduced)
-    return like_precision(peak_gains(error, split=as_linear(sys, continuous=True).order), single)
+    gains, _ = peak_gains(error, split=as_linear(sys, continuous=True).order)
+    return like_precision(gains, single)
 
 
 @computed_on_host

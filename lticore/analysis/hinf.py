@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import scipy.linalg
 
-from ..arrays.checks import is_single, like_precision
+from ..arrays.checks import is_complex, is_single, like_precision
 from ..arrays.linalg import EPSILON, adjoint
 from ..arrays.namespaces import Array, is_numpy
 from ..equations.dense import ACCURACY
@@ -22,7 +23,7 @@ from ..errors import (
 from ..hankel.gramians import balance_states
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
-from ..systems.modes import mode_poles, to_modes
+from ..systems.modes import is_real, mode_poles, to_modes
 from ..systems.on_host import computed_on_host
 from ..systems.signals import in_best_units, scaled, size_exponent, unit_signals
 from ..systems.structure import is_structured
@@ -48,8 +49,18 @@ _BELOW = 1e-2
 Gain = Callable[[np.ndarray], np.ndarray]
 
 
+@overload
+def hinf_norm(
+    sys: LinearLike[Array], *, rtol: float = 1e-8, return_frequency: Literal[False] = False
+) -> Array: ...
+@overload
+def hinf_norm(
+    sys: LinearLike[Array], *, rtol: float = 1e-8, return_frequency: Literal[True]
+) -> tuple[Array, Array]: ...
 @computed_on_host
-def hinf_norm(sys: LinearLike[Array], *, rtol: float = 1e-8) -> Array:
+def hinf_norm(
+    sys: LinearLike[Array], *, rtol: float = 1e-8, return_frequency: bool = False
+) -> Array | tuple[Array, Array]:
     """‖Σ‖_h∞ = max_ω σ_max(H(e^{iω})), or of H(iω) in continuous time, one per batch entry.
 
     The largest response over samples (phases of the poles included), each local maximum followed to
@@ -65,10 +76,14 @@ def hinf_norm(sys: LinearLike[Array], *, rtol: float = 1e-8) -> Array:
         The result γ satisfies γ ≤ ‖Σ‖ ≤ (1 + rtol) γ, up to the rounding of the responses
         (:func:`lticore.frequency_response`) and of the eigenvalue test, which sees no responses
         below about 1e-14 · ‖B‖‖C‖ in the best units of the states.
+    return_frequency : bool
+        Whether to return where the peak is, too: ω in radians per sample, in continuous time in
+        rad/s, one of them where there are several; infinite where the gain rises towards that of D.
 
     Returns
     -------
-    (...) real array. The certificate is computed by LAPACK on NumPy arrays, one entry at a time.
+    (...) real array, or two of them. The certificate is computed by LAPACK on NumPy arrays, one
+    entry at a time.
 
     Cost: a few QZ decompositions of order 2n + m + p, mostly two: O(n³).
 
@@ -91,24 +106,30 @@ def hinf_norm(sys: LinearLike[Array], *, rtol: float = 1e-8) -> Array:
     """
     if not 1e-12 <= rtol < 1:
         raise ArgumentError(f"rtol must lie in [1e-12, 1), but is {rtol!r}")
-    return peak_gains(as_linear(sys, continuous=True), rtol)
+    sys = as_linear(sys, continuous=True)
+    gains, frequencies = peak_gains(sys, rtol)
+    if not return_frequency:
+        return gains
+    return gains, like_precision(frequencies, is_single(sys.B))
 
 
 @offering(NOTHING)
-def peak_gains(sys: LTI, rtol: float = 1e-8, split: int | None = None) -> Any:
-    """(...) largest gains; of a difference, whose first ``split`` states are those of the one
+def peak_gains(sys: LTI, rtol: float = 1e-8, split: int | None = None) -> tuple[Any, Any]:
+    """(...) largest gains and their frequencies; of a difference, whose first ``split`` states are
+    those of the one
     system and the others those of the other, as accurate as the gains of both."""
     if not is_numpy(sys.B):
         raise ArrayLibraryError("hinf_norm needs LAPACK's QZ and so NumPy arrays")
     require_stable(sys, what="the h-infinity norm")
     full = in_double(sys)
     peaks = [_peak_gain(full[index], rtol, split) for index in np.ndindex(sys.batch_shape)]
-    if not np.all(np.isfinite(peaks)):
+    gains, frequencies = np.moveaxis(np.reshape(peaks, (*sys.batch_shape, 2)), -1, 0)
+    if not np.all(np.isfinite(gains)):
         raise NonFiniteError("the norm overflows: scale B and C down, since norms scale with them")
-    return like_precision(np.reshape(np.asarray(peaks), sys.batch_shape), is_single(sys.B))
+    return like_precision(gains, is_single(sys.B)), frequencies
 
 
-def _peak_gain(sys: LTI, rtol: float, split: int | None) -> float:
+def _peak_gain(sys: LTI, rtol: float, split: int | None) -> tuple[float, float]:
     timed, time = in_unit_time(sys)
     unit, exponent = _system_of_size_one(timed)
     top, level, certain = _peak_of_unit(unit, rtol)
@@ -116,19 +137,23 @@ def _peak_gain(sys: LTI, rtol: float, split: int | None) -> float:
         _warn_if_lost(unit, top, level, split)
     norm = float(scaled(np.asarray(level), np.asarray(exponent)))
     top = top * 4.0 ** float(time)
+    if is_real(sys.A) and not is_complex(sys.B):
+        top = abs(top)
     if not certain:
         warn_precision(
             f"the h-infinity norm {norm:.17g}, the gain at frequency {top:.17g}, is a lower bound: "
             "rounding spoils the eigenvalues that would tell whether there are larger ones. "
             "Structured systems, or rows and columns of A of more equal size, may help"
         )
-    return norm
+    return norm, top
 
 
 def _warn_if_lost(sys: LTI, omega: float, gain: float, split: int | None) -> None:
     """Warn where rounding of a dense A changes the gain by more than 1e-6 of itself, or of the
     gains of both systems of a difference: by δH = C (z − A)⁻¹ δA (z − A)⁻¹ B for
     |δA| ≤ eps (|A| + I)."""
+    if not math.isfinite(omega):
+        return
     pencil = points_of(np.asarray(omega), sys.is_continuous) * np.eye(sys.order) - sys.A
     try:
         reached = np.linalg.solve(pencil, sys.B.astype(complex))
@@ -198,8 +223,9 @@ def _peak_of_unit(sys: LTI, rtol: float) -> tuple[float, float, bool]:
             # Phases hold high frequencies to fewer digits than narrow peaks there need.
             points = np.unique(np.append(poles.imag, omega))
             other = _highest(gain_at, points, gain_at(points))
-            omega, highest = max((omega, highest), other, key=lambda x: x[1])
-        return omega, highest, certain
+            at_infinity = (math.inf if abs(top) >= math.pi else omega, highest)
+            omega, highest = max(at_infinity, other, key=lambda x: x[1])
+        return omega if sys.order else 0.0, highest, certain
 
     dense, _ = in_best_units(circular)
     samples = np.linspace(-np.pi, np.pi, _SAMPLES)

@@ -208,3 +208,46 @@ def test_a_lower_bound_is_said_in_the_units_of_the_system():
     norm, messages = _warned(lti.hinf_norm, larger - sys)
     assert abs(norm / 1e-9 - 1) < 1e-2
     assert any(f"norm {norm:.17g}, the gain" in text for text in messages)
+
+
+# --- where the peak is ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("zeta", [0.5, 0.1, 1e-3, 1e-6])
+@pytest.mark.parametrize("rate", [1.0, 1e-6, 1e9])
+def test_the_frequency_of_a_resonance(zeta, rate):
+    """1/(s² + 2ζs + 1) peaks at √(1 − 2ζ²) with 1/(2ζ√(1 − ζ²)), here in other units of time."""
+    A = rate * np.array([[0.0, 1.0], [-1.0, -2 * zeta]])
+    sys = lti.LTI(A, [[0.0], [rate]], [[1.0, 0.0]], dt=0)
+    gain, omega = lti.hinf_norm(sys, return_frequency=True)
+    assert gain == pytest.approx(1 / (2 * zeta * np.sqrt(1 - zeta**2)), rel=1e-7)
+    # The gain is flat over a width of ζ: within ε of the peak, the frequency is ζ√ε off.
+    assert omega / rate == pytest.approx(np.sqrt(1 - 2 * zeta**2), abs=2e-4 * zeta)
+    (there,) = np.abs(lti.frequency_response(sys, [omega]).ravel())
+    assert there == pytest.approx(gain, rel=1e-12)
+
+
+def test_frequencies_of_batches_and_of_both_times():
+    A = lti.Rotation([[0.99], [0.9]], [[1.0], [2.5]])
+    sys = lti.LTI(A, np.ones((2, 2, 1)), np.ones((2, 1, 2)))
+    gains, omega = lti.hinf_norm(sys, return_frequency=True)
+    grid = np.linspace(0, np.pi, 200_001)
+    for i in range(2):
+        response = np.abs(lti.frequency_response(sys[i], grid).ravel())
+        assert omega[i] == pytest.approx(grid[response.argmax()], abs=2 * grid[1])
+        assert gains[i] == pytest.approx(response.max(), rel=1e-6)
+    np.testing.assert_array_equal(gains, lti.hinf_norm(sys))
+
+
+def test_peaks_at_rest_and_at_infinity():
+    low, high = (lti.LTI([[-2.0]], [[b]], [[1.0]], [[1.0]], dt=0) for b in (2.0, -1.0))
+    assert lti.hinf_norm(low, return_frequency=True) == pytest.approx((2.0, 0.0), abs=1e-7)
+    assert lti.hinf_norm(high, return_frequency=True) == (pytest.approx(1.0), np.inf)
+    gain = lti.LTI(np.zeros((0, 0)), np.zeros((0, 1)), np.zeros((1, 0)), [[3.0]], dt=0)
+    assert lti.hinf_norm(gain, return_frequency=True) == (3.0, 0.0)
+
+
+def test_peaks_of_complex_systems_may_be_at_negative_frequencies():
+    sys = lti.LTI(lti.Diagonal([-0.1 - 3j]), [[1.0]], [[1.0]], dt=0)
+    gain, omega = lti.hinf_norm(sys, return_frequency=True)
+    assert (gain, omega) == (pytest.approx(10), pytest.approx(-3, abs=1e-5))
