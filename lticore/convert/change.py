@@ -48,7 +48,8 @@ def warn_if_changed(sys: LTI, modal: LTI, condition: float, most: float, single:
         with np.errstate(invalid="ignore"):
             change = relative_difference(H, unit_response(found, omega, given))
             change += eps * _largest_sum(parts, omega, given) / (np.abs(H).max(initial=0) or np.inf)
-        share = max(share, change)
+        # No number is no small one.
+        share = float(np.maximum(share, change))
     if not share <= most * eps:
         warn_of_modes(condition, share)
 

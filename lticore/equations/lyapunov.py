@@ -139,8 +139,9 @@ def _solve_in_unit_time(
     duration = None
     if horizon is not None:
         # One time for a whole batch.
-        exponent = np.full_like(exponent, exponent.max(initial=0))
-        duration = horizon * 2.0 ** float(exponent.max(initial=0))
+        fastest = float(exponent.max()) if exponent.size else 0.0
+        exponent = np.full_like(exponent, fastest)
+        duration = horizon * 2.0**fastest
     A = structure_of(A).times(2.0**-exponent)
     B = A if same else structure_of(B).times(2.0**-exponent)
     Q = Q * 2.0 ** -exponent[..., None, None]
@@ -354,7 +355,7 @@ def _warn_if_lyapunov_sensitive(
     Measured with random δA, δB and δQ of the size that Schur forms leave; to first order
     A δX + δX Bᴴ + δA X + X δBᴴ + δQ = 0. Integrals over a horizon are computed again.
     """
-    if not _may_be_sensitive(A, B):
+    if not (_may_be_sensitive(A, B) and np.all(np.isfinite(X))):
         return
     rng = np.random.default_rng(0)
     size, share = np.linalg.norm(X, axis=(-2, -1)), 0.0
@@ -370,7 +371,8 @@ def _warn_if_lyapunov_sensitive(
             again = lyapunov_solver(to_dense(A) + of_A, to_dense(B) + of_B, horizon)
             change = again(Q + of_Q) - X
         change = np.linalg.norm(change, axis=(-2, -1)) / np.where(size > 0, size, 1)
-        share = max(share, float(np.max(change, initial=0)))
+        # No number is no small one.
+        share = float(np.maximum(share, np.max(change, initial=0)))
     if share <= ACCURACY:
         return
     if horizon is not None:

@@ -200,7 +200,7 @@ def _warn_if_sensitive(
     grown = np.sqrt(growth_A) * np.sqrt(growth_B)
     known = np.isfinite(grown)
     bound = 2 * ROUNDING * EPSILON * size_A * size_B * np.where(known, grown, 0)
-    if np.all(known & (bound <= ACCURACY)):
+    if np.all(known & (bound <= ACCURACY)) or not np.all(np.isfinite(X)):
         return
     rng = np.random.default_rng(0)
     XB, AX = adjoint(multiply(B, adjoint(X))), multiply(A, X)
@@ -216,7 +216,8 @@ def _warn_if_sensitive(
         else:
             change = stein_solver(to_dense(A) + of_A, to_dense(B) + of_B, horizon)(Q + of_Q) - X
         change = np.linalg.norm(change, axis=(-2, -1)) / np.where(size > 0, size, 1)
-        share = max(share, float(np.max(change, initial=0)))
+        # No number is no small one.
+        share = float(np.maximum(share, np.max(change, initial=0)))
     if share <= ACCURACY:
         return
     if horizon is not None:

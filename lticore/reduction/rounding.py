@@ -26,9 +26,10 @@ from ..equations.stability import in_unit_time, is_stable
 from ..errors import warn_precision
 from ..matrices.balance import rescaled, state_units
 from ..systems.lti import LTI
+from ..systems.modes import radii_of
 from ..systems.quadratic import System, linear_part, mapped
 from ..systems.signals import in_best_units
-from ..systems.structure import is_structured, parameters
+from ..systems.structure import is_structured
 from .result import Reduction
 
 #: Points of the circle that are looked at: those next to the poles with the smallest gaps …
@@ -77,18 +78,12 @@ def _rounding_of_projections(sys: LTI, left: np.ndarray, right: np.ndarray) -> I
     twice that of the products, for W and V, as they were formed, are as uncertain."""
     W, V = np.abs(adjoint(left)), np.abs(right)
     if is_structured(sys.A):
-        # |A| |V| with at most two entries in each row of A, none above the radius.
-        largest = max(np.abs(x).max(initial=0) for x in _radii(sys))
-        product = 2 * largest * (W @ V)
+        # |A| |V| with at most two entries in each row of A, none above the largest pole.
+        product = 2 * np.max(radii_of(sys.A), initial=0) * (W @ V)
     else:
         product = W @ (np.abs(sys.A) @ V)
     products = product, W @ np.abs(sys.B), np.abs(sys.C) @ V
     return (2 * EPSILON * row_norms(X.reshape(1, -1))[0] for X in products)
-
-
-def _radii(sys: LTI) -> tuple[np.ndarray, ...]:
-    first, *rest = parameters(sys.A)
-    return (first, *rest[1:])
 
 
 def in_precision_of(sys: System, reduction: Reduction, horizon: float | None = None) -> Reduction:

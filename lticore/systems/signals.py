@@ -11,7 +11,7 @@ import numpy as np
 from .. import kernels
 from ..arrays.linalg import real_part
 from ..arrays.namespaces import Array, namespace, zeros_like_shape
-from ..matrices.balance import balance_dense
+from ..matrices.balance import balance_dense, rescaled, state_units
 from .lti import LTI, replaced
 from .quadratic import System, linear_part
 
@@ -35,6 +35,14 @@ def in_best_units(sys: LTI) -> tuple[LTI, np.ndarray]:
     (:func:`lticore.matrices.balance.state_units`)."""
     A, B, C, d = balance_dense(sys.A, sys.B, sys.C, sys.is_continuous)
     return LTI(A, B, C, sys.D, dt=sys.dt), d
+
+
+def in_units_of_A(sys: LTI) -> tuple[LTI, np.ndarray]:
+    """(Σ', d) in the units that A alone decides: B and C may ask for such that make A so non-normal
+    that rounding moves its poles across the boundary of stable ones."""
+    d = state_units(sys.A)[..., None]
+    row = np.swapaxes(d, -1, -2)
+    return LTI(rescaled(sys.A, row, d), sys.B / d, sys.C * row, sys.D, dt=sys.dt), d
 
 
 def unit_outputs(sys: System[Array]) -> tuple[System[Array], Array, Array]:

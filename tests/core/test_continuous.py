@@ -360,6 +360,21 @@ def test_h2_norms_are_infinite_unless_D_is_zero():
     assert lti.h2_norm(lti.LTI(sys.A, sys.B, sys.C, np.zeros((3, 2)), dt=0)) > 0
 
 
+@pytest.mark.parametrize("speed", [-40, -30, 30])
+def test_horizons_of_slow_and_fast_systems(speed):
+    """∫_0^{T/s} e^{sAt} Q e^{sAᴴt} dt is 1/s times that of A over T; with states in units far
+    apart, which are chosen after the unit of time."""
+    A = np.array([[-28.0, -218.0, -101.0], [1.0, 0, 0], [0, 1.0, 0]])
+    up = np.ldexp(1.0, (21, -16, 12))
+    A, Q = A * up[:, None] / up, np.outer(up, up) * [[1, 0.3, 0.1], [0.3, 2, 0.5], [0.1, 0.5, 3]]
+    s = 2.0**speed
+    for T in (0.1, 1.0, 30.0):
+        expected = lti.solve_lyapunov(A, Q, horizon=T)
+        found = lti.solve_lyapunov(A * s, Q, horizon=T / s) * s
+        sizes = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
+        assert np.all(np.abs(found - expected) <= 1e-12 * sizes)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_h2_errors_beside_systems_without_states(kind):
     sys = system(np.random.default_rng(18), kind)

@@ -1,5 +1,7 @@
 """Norms of systems and of their differences."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -309,3 +311,13 @@ def test_rtol_of_the_hinf_norm(rtol):
     sys = lti.LTI(lti.Diagonal([0.5]), [[1.0]], [[1.0]])
     with pytest.raises(lti.ArgumentError, match=r"rtol must lie in \[1e-12, 1\)"):
         lti.hinf_norm(sys, rtol=rtol)
+
+
+def test_complex_systems_next_to_the_smallest_number_beside_large_ones():
+    """Their rows are measured by moduli: complex numbers are divided by squares."""
+    small = lti.LTI(lti.Diagonal([0.5 - 0.1j]), [[9e-93 + 7e-94j]], [[2e-229 - 6e-229j]])
+    large = lti.LTI(lti.Diagonal([0.5 + 0j]), [[1.0]], [[3.0]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert lti.h2_error(small, large) == pytest.approx(12**0.5, rel=1e-14)
+        assert lti.h2_error(large, small) == pytest.approx(12**0.5, rel=1e-14)

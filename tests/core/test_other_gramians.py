@@ -1,10 +1,12 @@
 """Weighted and band-limited Gramians, against cascades and numerical integration."""
 
+import warnings
 from itertools import pairwise
 
 import mpmath
 import numpy as np
 import pytest
+import scipy.linalg
 from oracles import EPS, dense
 
 import lticore as lti
@@ -223,3 +225,30 @@ def test_unstable_poles_are_reflected_at_the_boundary_of_their_time(dt, where):
     with pytest.warns(lti.PrecisionWarning, match=f"reflected at the {where}"):
         reduced = lti.balanced_truncation(sys, order=1, gramians=(v @ v.T, w @ w.T)).system
     assert reduced.poles[0] == pytest.approx(1 / pole if dt else -pole, rel=1e-12)
+
+
+@pytest.mark.parametrize("dt", TIMES)
+def test_rounding_of_dense_poles_in_bands_is_said(dt):
+    """A pole 1e-12 from the boundary: a dense A holds it to 1e-16, which is 1e-4 of the Gramian."""
+    A = lti.Rotation([1 - 1e-12], [0.7]) if dt else lti.Oscillation([1e-12], [0.7])
+    B, C = np.eye(2, 1), np.eye(1, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lti.band_gramians(lti.LTI(A, B, C, dt=dt), [(0.6, 0.8)])
+    with pytest.warns(lti.PrecisionWarning, match="into the Gramian of bands"):
+        lti.band_gramians(lti.LTI(A.to_dense(), B, C, dt=dt), [(0.6, 0.8)])
+
+
+def test_logarithms_that_scipy_finds_inaccurate_are_said_in_our_words():
+    """A pole near the boundary, of a chain whose states feed each other strongly."""
+    A = np.diag([1 - 1e-7, 0.9, 0.8]) + 10 * np.triu(np.ones((3, 3)), 1)
+    Q = np.linalg.qr(np.random.default_rng(0).standard_normal((3, 3)))[0]
+    A = Q @ A @ Q.T
+    first, second = (np.eye(3) - np.exp(-1j * w) * A for w in (-1e-3, 1e-3))
+    with pytest.warns(RuntimeWarning, match="logm result may be inaccurate"):
+        scipy.linalg.logm(np.linalg.solve(first, second))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        lti.band_gramians(lti.LTI(A, np.ones((3, 1)), np.ones((1, 3))), [(0.0, 1e-3)])
+    assert said
+    assert all(issubclass(one.category, lti.PrecisionWarning) for one in said)

@@ -1,9 +1,13 @@
 """One notion of stable: every function asks the same question of a system."""
 
+import math
+import warnings
 from fractions import Fraction
 
+import mpmath
 import numpy as np
 import pytest
+import scipy.linalg
 from oracles import EPS
 from strategies import random_unitary
 
@@ -126,3 +130,56 @@ def test_triangular_matrices_far_inside_are_stable_whatever_their_couplings():
     """Nilpotent: no rounding of A carries its poles anywhere near, though ‖A‖ = 1e6."""
     A = np.diag([1e6, 1e6], 1)
     assert stable_poles(A)[1].all()
+
+
+def multiple_poles(m):
+    """The companion form of (z² + 1/4)^m: poles at ±i/2 that rounding moves by eps^{1/m}."""
+    p = np.zeros(2 * m + 1)
+    p[::2] = [math.comb(m, k) / 4.0**k for k in range(m + 1)]
+    return np.vstack([-p[None, 1:], np.eye(2 * m)[:-1]])
+
+
+@pytest.mark.parametrize("m", [12, 16, 20])
+@pytest.mark.parametrize("adjoint", [False, True])
+def test_units_of_signals_make_no_system_unstable(m, adjoint):
+    """Poles of modulus 1/2, which an input into the first state takes beyond the circle in the
+    units that it asks for: those of A alone are taken then, by the functions of sums and bands too.
+    The values are those of a Hankel matrix of Markov parameters, which are sums of products."""
+    A, n = multiple_poles(m), 2 * m
+    B, C = np.eye(n, 1), np.eye(n)[-1:]
+    h, x = np.zeros(600), B[:, 0]
+    for k in range(600):
+        h[k], x = x[-1], A @ x
+    sigma = scipy.linalg.svdvals(scipy.linalg.hankel(h[:300], h[299:599]))[:n]
+    sys = lti.LTI(A.T, C.T, B.T) if adjoint else lti.LTI(A, B, C)
+    assert lti.hankel_singular_values(sys) == pytest.approx(sigma, abs=1e-9 * sigma[0])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        value, gradient = lti.hankel_sum_and_gradient(sys)
+    assert said or abs(value / sigma.sum() - 1) <= 1e-6
+    assert np.isfinite(gradient.discrepancy)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        P, Q = lti.band_gramians(sys, [(0.0, np.pi)])
+    # Over all frequencies the Gramian of a chain has one number on its diagonal, Σ h_k².
+    right = np.allclose(np.diag(Q if adjoint else P), h @ h, rtol=1e-5)
+    assert right or said
+
+
+@pytest.mark.parametrize("decay", [1e-7, 1e-10])
+def test_bounds_of_oscillations_count_their_frequency(decay):
+    """A_r of full order is dense: its pole moves by eps ω, which is 1e-16 ω/δ of the peak 1/2δ."""
+    A = lti.Oscillation([decay], [0.9])
+    rng = np.random.default_rng(2)
+    sys = lti.LTI(A, rng.standard_normal((2, 2)), rng.standard_normal((1, 2)), dt=0)
+    reduction = lti.balanced_truncation(sys, order=2)
+    with mpmath.workdps(50):
+
+        def response(A, B, C):
+            pencil = mpmath.mpc(0, 0.9) * mpmath.eye(2) - mpmath.matrix(A.tolist())
+            return mpmath.matrix(C.tolist()) * pencil**-1 * mpmath.matrix(B.tolist())
+
+        small = reduction.system.to_dense()
+        change = response(A.to_dense(), sys.B, sys.C) - response(small.A, small.B, small.C)
+        error = float(mpmath.norm(change))
+    assert error <= reduction.error_bound

@@ -253,6 +253,10 @@ class Exact:
             return acb(0, theta).exp()
         return acb(0, self.rate * (theta / 2).tan())
 
+    def phase_of(self, z):
+        """The θ of :meth:`point`."""
+        return 2 * (z.imag / self.rate).atan() if self.continuous else z.arg()
+
     @property
     def constant(self):
         """The z of constant signals."""
@@ -407,6 +411,12 @@ class Exact:
         A, B, C = self.moderate
         return np.stack([array(C * (A * acb(float(t))).exp().mid() * B) for t in times])
 
+    def driven_alike(self):
+        """The units in which inputs move the states by about 1."""
+        size = largest(abs(x).mid() for x in self.moderate[1].entries())
+        level = round(float((size.log() / math.log(2)).mid())) if size > 0 else 0
+        return tuple(e + level for e in self.unit)
+
     def minus(self, other):
         """The error system."""
         n, r = self.order, other.order
@@ -424,7 +434,16 @@ class Exact:
                 X[row + i, column + j] = Y[i, j]
         poles = (*self.spectrum, *other.spectrum)
         speed = max(self.speed, other.speed) if self.continuous else None
-        return Exact(A, B, C, self.D - other.D, (*self.unit, *other.unit), poles, 0, speed)
+        return Exact(
+            A,
+            B,
+            C,
+            self.D - other.D,
+            (*self.driven_alike(), *other.driven_alike()),
+            poles,
+            0,
+            speed,
+        )
 
     def with_outputs(self, C, D):
         return replace(self, C=C, D=D)
