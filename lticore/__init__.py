@@ -12,15 +12,15 @@ Discrete-time systems of python-control and scipy.signal and tuples (A, B, C, D)
 from .analysis import certificate
 from .analysis.differences import hankel_error, hinf_error
 from .analysis.hinf import hinf_norm
+from .analysis.impulse import impulse_response, step_response
 from .analysis.norms import h2_error, h2_norm, hankel_norm, output_shift
-from .analysis.response import frequency_response, impulse_response, simulate
+from .analysis.response import frequency_response
+from .analysis.simulation import simulate
 from .convert.diagonal import diagonalize, eigenvector_condition
-from .convert.discretize import discretize
 from .convert.nearby import NearbySystem, well_conditioned
 from .convert.published_layers import from_lru, from_s4d, from_s5
 from .convert.rotation import to_rotation
 from .convert.statespace import from_statespace, to_statespace
-from .convert.to_continuous import to_continuous
 from .equations.lyapunov import solve_lyapunov
 from .equations.recurrence import linear_recurrence, time_varying_recurrence
 from .equations.stein import solve_stein
@@ -56,6 +56,8 @@ from .reduction.modal import allocate_modal_orders, modal_truncation
 from .reduction.orders import allocate_orders, allocate_orders_by_error
 from .reduction.refit import Refit, refit_outputs
 from .reduction.result import Convergence, Reduction
+from .sampling.discretize import discretize
+from .sampling.to_continuous import to_continuous
 from .systems.diagonal import Diagonal
 from .systems.feedback import feedback
 from .systems.lti import LTI
@@ -100,6 +102,7 @@ __all__ = [
     "output_shift",
     "frequency_response",
     "impulse_response",
+    "step_response",
     "simulate",
     "linear_recurrence",
     "time_varying_recurrence",

@@ -27,9 +27,17 @@ def _reduced(reduction):
 
 def steps_of(sys):
     """Four steps, or times of systems in continuous time."""
+    return np.array([0.0, 0.5, 0.75, 3.0]) if is_continuous(sys) else 4
+
+
+def step_of(sys):
+    """A time between samples, for systems in continuous time."""
+    return 0.25 if is_continuous(sys) else None
+
+
+def is_continuous(sys):
     dt = sys[4] if isinstance(sys, tuple | list) and len(sys) == 5 else getattr(sys, "dt", True)
-    continuous = dt is None or (dt is not True and dt == 0)
-    return np.array([0.0, 0.5, 0.75, 3.0]) if continuous else 4
+    return dt is None or (dt is not True and dt == 0)
 
 
 #: Functions of a system; r states are asked for where there is a choice.
@@ -54,7 +62,8 @@ SYSTEM_ROWS = {
     "output_shift, reduced": lambda sys, r: lti.output_shift(OTHER, sys),
     "frequency_response": lambda sys, r: lti.frequency_response(sys, OMEGA),
     "impulse_response": lambda sys, r: lti.impulse_response(sys, steps_of(sys)),
-    "simulate": lambda sys, r: lti.simulate(sys, U),
+    "step_response": lambda sys, r: lti.step_response(sys, steps_of(sys)),
+    "simulate": lambda sys, r: lti.simulate(sys, U, step=step_of(sys)),
     "balanced_truncation": lambda sys, r: _reduced(lti.balanced_truncation(sys, order=r)),
     "complex_balanced_truncation": lambda sys, r: lti.complex_balanced_truncation(sys, order=r),
     "modal_truncation": lambda sys, r: lti.modal_truncation(sys, r),
@@ -93,7 +102,6 @@ QUADRATIC = {
 
 #: Those that exist in discrete time only.
 DISCRETE = {
-    "simulate",
     "to_continuous",
     "complex_balanced_truncation",
     "data_gramians",

@@ -29,7 +29,7 @@ lticore.internal
 lticore.reduction
 lticore.convert
 lticore.analysis
-lticore.hankel
+lticore.hankel | lticore.sampling
 lticore.equations
 lticore.systems
 lticore.matrices

@@ -8,10 +8,10 @@ from ..arrays.checks import check_array, to_double
 from ..arrays.linalg import as_complex, real_part
 from ..arrays.namespaces import Array, namespace
 from ..errors import ArgumentError, ShapeError
+from ..sampling.discretize import check_step
+from ..sampling.modes import held_inputs
 from ..systems.lti import LTI
-from .discretize import check_step
 from .rotation import real_system
-from .sampled_modes import held_inputs
 
 
 def from_lru(

@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal
 
 import numpy as np
 
-from ..analysis.response import simulate
+from ..analysis.simulation import simulate
 from ..arrays.checks import (
     is_complex,
     is_single,

@@ -245,6 +245,7 @@ def gain_values(A):
         "output_shift, reduced": [none(2)],
         "frequency_response": [np.stack([GAIN] * len(OMEGA)).astype(complex)],
         "impulse_response": [np.stack([GAIN, *[none(2, 2)] * 3])],
+        "step_response": [np.stack([GAIN] * 4)],
         "simulate": [U @ GAIN],
         "balanced_truncation": itself,
         "complex_balanced_truncation": [*rotation, *system[-3:], 0, none(0), none(), none(), ()],

@@ -98,6 +98,7 @@ CALLS = {
     "feedback": lambda xp, sys: response(lti.feedback(sys, xp.full((3, 2), 1e-3))),
     "frequency_response": lambda xp, sys: lti.frequency_response(sys, xp.linspace(-3, 3, 7)),
     "impulse_response": lambda xp, sys: response(sys),
+    "step_response": lambda xp, sys: lti.step_response(sys, 8),
     "simulate": lambda xp, sys: lti.simulate(sys, signal(xp, sys)),
     "simulate(current)": lambda xp, sys: lti.simulate(
         sys, signal(xp, sys), timing="current", initial=sys.B[..., 0]

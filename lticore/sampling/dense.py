@@ -16,7 +16,7 @@ from ..errors import ArgumentError, ArrayLibraryError, SingularEquationError
 from ..matrices.balance import rescaled, state_units
 from ..systems.lti import LTI
 from ..systems.signals import scaled, unit_signals
-from .sampled_modes import AT_MINUS_ONE, AT_POLE, raise_no_logarithm
+from .modes import AT_MINUS_ONE, AT_POLE, raise_no_logarithm
 
 #: Imaginary parts of a logarithm of a real matrix, relative to its size, that are rounding.
 _REAL = 1e-8
@@ -57,6 +57,11 @@ def ramp(sys: LTI[np.ndarray], delta: np.ndarray) -> LTI[np.ndarray]:
     return _by_exponential(sys, delta, _ramped)
 
 
+def half_ramp(sys: LTI[np.ndarray], delta: np.ndarray) -> LTI[np.ndarray]:
+    """(e^{AΔ}, Δ φ_2(AΔ) B, C): inputs that rise from 0 to u within a step."""
+    return _by_exponential(sys, delta, _half_ramped)
+
+
 def strike(sys: LTI[np.ndarray], delta: np.ndarray) -> LTI[np.ndarray]:
     """(e^{AΔ}, Δ e^{AΔ} B, C, Δ C B): samples of the impulse response."""
     return _by_exponential(sys, delta, _struck)
@@ -85,12 +90,23 @@ def _held(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, ...]
 
 
 def _ramped(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, ...]:
-    # Of ẋ = A x + B v, v̇ = w the exponential over one step holds φ_1(A) B, and ∫ of it φ_2(A) B.
+    power, once, after = _moments(A, B)
+    _, twice = exponential(A, once)
+    return power, twice, C @ after
+
+
+def _half_ramped(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, ...]:
+    power, _, after = _moments(A, B)
+    return power, after, np.zeros((len(C), B.shape[-1]))
+
+
+def _moments(A: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(e^A, φ_1(A) B, φ_2(A) B): of ẋ = A x + B v, v̇ = w the exponential over one step holds
+    φ_1(A) B, and its integral φ_2(A) B."""
     n, m = B.shape
     chain = np.block([[A, B], [np.zeros((m, n + m))]])
     both, after = exponential(chain, np.eye(n + m, dtype=A.dtype)[:, n:])
-    _, twice = exponential(A, both[:n, n:])
-    return both[:n, :n], twice, C @ after[:n]
+    return both[:n, :n], both[:n, n:], after[:n]
 
 
 def _struck(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, ...]:

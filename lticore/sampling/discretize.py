@@ -20,8 +20,8 @@ from ..systems.lti import LTI, in_double, in_single
 from ..systems.on_host import computed_on_host
 from ..systems.oscillation import Oscillation
 from ..systems.structure import StateMatrix
-from .sampled_dense import SAMPLE_DENSE, converted_dense, solve
-from .sampled_modes import (
+from .dense import SAMPLE_DENSE, converted_dense, solve
+from .modes import (
     SAMPLE,
     mapped_blocks,
     mapped_diagonal,
@@ -153,7 +153,7 @@ def discretize(
     elif isinstance(sys.A, Diagonal):
         sampled = mapped_diagonal(sys, effective, SAMPLE[method])
     else:
-        sampled = converted_dense(sys.to_dense(), effective, SAMPLE_DENSE[method])
+        sampled = converted_dense(sys, effective, SAMPLE_DENSE[method])
     sampled = replace(sampled, dt=float(delta) if delta.ndim == 0 else True)
     return in_single(sampled) if single else sampled
 

@@ -13,9 +13,9 @@ from ..systems.diagonal import Diagonal
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double, in_single
 from ..systems.on_host import computed_on_host
+from .dense import RESTORE_DENSE, converted_dense
 from .discretize import check_step
-from .sampled_dense import RESTORE_DENSE, converted_dense
-from .sampled_modes import (
+from .modes import (
     RESTORE,
     mapped_blocks,
     mapped_diagonal,
@@ -94,7 +94,7 @@ def to_continuous(
     elif isinstance(A, Diagonal):
         found = mapped_diagonal(full, delta, RESTORE[method])
     else:
-        found = converted_dense(full.to_dense(), delta, RESTORE_DENSE[method])
+        found = converted_dense(full, delta, RESTORE_DENSE[method])
     found = replace(found, dt=0)
     return in_single(found) if single else found
 

@@ -47,6 +47,13 @@ def ramped(poles: Array, delta: Array) -> ModalMap[Array]:
     return ModalMap(xp.exp(x), delta * first * first, xp.ones_like(x), delta * _phi_2(x))
 
 
+def half_ramped(poles: Array, delta: Array) -> ModalMap[Array]:
+    """Inputs that rise from 0 to u within a step, from rest: Δ φ_2(x)."""
+    xp = namespace(poles)
+    x = poles * delta
+    return ModalMap(xp.exp(x), delta * _phi_2(x), xp.ones_like(x), xp.zeros_like(x))
+
+
 def struck(poles: Array, delta: Array) -> ModalMap[Array]:
     """Samples Δ h(kΔ) of the impulse response: e^x, Δ e^x, and Δ at once."""
     xp = namespace(poles)

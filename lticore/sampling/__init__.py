@@ -1,0 +1,1 @@
+"""Continuous time in samples, and back."""
