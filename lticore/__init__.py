@@ -52,6 +52,7 @@ from .reduction.balanced import balanced_truncation
 from .reduction.complex_balanced import complex_balanced_truncation
 from .reduction.h2.reduce import h2_reduction
 from .reduction.impulse_response import from_impulse_response
+from .reduction.minimal import minimal_realization
 from .reduction.modal import allocate_modal_orders, modal_truncation
 from .reduction.orders import allocate_orders, allocate_orders_by_error
 from .reduction.refit import Refit, refit_outputs
@@ -111,6 +112,7 @@ __all__ = [
     "complex_balanced_truncation",
     "modal_truncation",
     "h2_reduction",
+    "minimal_realization",
     "Reduction",
     "Convergence",
     "refit_outputs",

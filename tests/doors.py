@@ -68,6 +68,7 @@ SYSTEM_ROWS = {
     "complex_balanced_truncation": lambda sys, r: lti.complex_balanced_truncation(sys, order=r),
     "modal_truncation": lambda sys, r: lti.modal_truncation(sys, r),
     "h2_reduction": lambda sys, r: _reduced(lti.h2_reduction(sys, r, starts=0)),
+    "minimal_realization": lambda sys, r: lti.minimal_realization(sys),
     "data_gramians": lambda sys, r: lti.data_gramians(sys, [(U, Y)]),
     "weighted_gramians": lambda sys, r: lti.weighted_gramians(sys),
     "band_gramians": lambda sys, r: lti.band_gramians(sys, [(0.5, 1.0)]),

@@ -148,7 +148,8 @@ def h2_error(
     give such a number, or 0. Structured over a horizon, for quadratic outputs and for more than
     4 096 states it is the square that is right to 1e-15 (‖Σ‖² + ‖Σ̂‖²), the error itself to
     3e-8 (‖Σ‖ + ‖Σ̂‖); a square below zero within its rounding is given as 0. A dense system holds
-    a pole λ to 1e-16 only, which adds 1e-16/(1 − |λ|) · (‖Σ‖ + ‖Σ̂‖) where one of both is dense.
+    a pole λ to 1e-16 only, which adds 1e-16/(1 − |λ|) · (‖Σ‖ + ‖Σ̂‖) where one of both is dense;
+    in continuous time over a horizon it is the square that is right to 1e-16 (1 + ‖A‖T).
 
     Cost: O(n r (m + p)) for the mixed term when both are structured, O(n³ + r³) otherwise.
     Quadratic outputs add O(p n r (n + r)), or O(p n c r) for factors of rank c.

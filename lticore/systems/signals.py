@@ -40,7 +40,7 @@ def in_best_units(sys: LTI) -> tuple[LTI, np.ndarray]:
 def in_units_of_A(sys: LTI) -> tuple[LTI, np.ndarray]:
     """(Σ', d) in the units that A alone decides: B and C may ask for such that make A so non-normal
     that rounding moves its poles across the boundary of stable ones."""
-    d = state_units(sys.A)[..., None]
+    d = state_units(sys.A, continuous=sys.is_continuous)[..., None]
     row = np.swapaxes(d, -1, -2)
     return LTI(rescaled(sys.A, row, d), sys.B / d, sys.C * row, sys.D, dt=sys.dt), d
 

@@ -251,6 +251,7 @@ def gain_values(A):
         "complex_balanced_truncation": [*rotation, *system[-3:], 0, none(0), none(), none(), ()],
         "modal_truncation": [*system, 0, none(0), none(), none(), none(0, 0), none(0, 0)],
         "h2_reduction": itself,
+        "minimal_realization": [*system, 0, none(0), none(), none(), none(0, 0), none(0, 0)],
         "refit_outputs": [*system, fit, fit, 0, 0.0, len(U)],
         "allocate_modal_orders": [0],
         "diagonalize": [none(0), *system[-3:]],

@@ -129,6 +129,7 @@ CALLS = {
         lti.balanced_truncation(sys, order=3, gramians=_pair(sys))
     ),
     "modal_truncation": lambda xp, sys: _reduction(lti.modal_truncation(sys, 4)),
+    "minimal_realization": lambda xp, sys: _minimal(xp, sys),
     "h2_reduction": lambda xp, sys: lti.h2_reduction(sys, 3),
     "complex_balanced_truncation": lambda xp, sys: lti.complex_balanced_truncation(
         pairs_only(xp), order=4
@@ -163,6 +164,12 @@ def _reduction(reduced):
         reduced.h2_error,
         response(reduced.system),
     ]
+
+
+def _minimal(xp, sys):
+    """Of the system and one that no input reaches."""
+    hidden = lti.minimal_realization(sys + lti.LTI(sys.A, 0 * sys.B, sys.C))
+    return [hidden.h2_error, response(hidden.system)]
 
 
 def _without_discrepancy(sys):

@@ -12,7 +12,6 @@ from flint import acb, acb_mat, arb
 
 import lticore as lti
 from lticore.convert.diagonal import MAX_CONDITION, MAX_CONDITION_SINGLE
-from lticore.equations.stability import time_exponent
 from lticore.matrices.balance import state_units
 
 from . import draws
@@ -169,7 +168,8 @@ def _in_decided_units(a, b, Q, same):
         A, Q = (X.astype(np.result_type(X, float)) for X in (*entry.arrays, Q))
         if entry.continuous:
             A, Q = (X * 2.0**-entry.speed for X in (A, Q))
-        return replace(entry, unit=np.log2(state_units(A, Q)).astype(int))
+        units = state_units(A, Q, continuous=entry.continuous)
+        return replace(entry, unit=np.log2(units).astype(int))
 
     def over(Q, entry):
         return Q / 2.0 ** entry.unit[:, None] if entry.kind == "dense" else Q
@@ -731,6 +731,9 @@ def check_h2_error(case, found, entry, small, what="h2 error", horizon=None):
         gap = max(min(float(full.gap), float(reduced.gap)), 1e-17)
         if horizon is None:
             allowed += norms * (1e-16 * 100 * case.effort / gap)
+        elif case.continuous:
+            turns = largest([full.rate, reduced.rate]) * horizon
+            allowed += norms * (turns * (1e-16 * 100 * case.effort)).sqrt()
         moved = [squared(a.minus(reduced)) for a in entry.neighbours]
         moved += [squared(full.minus(b)) for b in small.neighbours]
         change = largest(abs(abs(x).sqrt() - root).mid() for x in moved) * (EPS / draws.STEP)
@@ -1573,7 +1576,7 @@ def to_canonical_rotation(case):
 def best_units(entry):
     """Powers of two, in which condition numbers are stated."""
     A, B, C = (X.astype(np.result_type(X, float)) for X in (*entry.arrays, entry.B, entry.C))
-    return state_units(A * 2.0 ** -time_exponent(A) if entry.continuous else A, B, C)
+    return state_units(A, B, C, entry.continuous)
 
 
 def _condition(A, d):
