@@ -57,9 +57,9 @@ _PROBES = 3
 
 @overload
 def solve_lyapunov(
-    A: Structure[np.ndarray] | ArrayLike,
+    A: StateMatrix[np.ndarray] | ArrayLike,
     Q: ArrayLike,
-    B: Structure[np.ndarray] | ArrayLike | None = None,
+    B: StateMatrix[np.ndarray] | ArrayLike | None = None,
     *,
     horizon: float | None = None,
 ) -> np.ndarray: ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,7 +23,7 @@ class Operator(Protocol):
     @property
     def dtype(self) -> np.dtype: ...
     @property
-    def adjoint(self) -> Operator: ...
+    def adjoint(self) -> Any: ...
     def __matmul__(self, X: np.ndarray, /) -> np.ndarray: ...
 
 

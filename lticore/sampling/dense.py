@@ -14,7 +14,7 @@ from ..arrays.namespaces import Array, is_numpy, namespace
 from ..equations.exponential import exponential
 from ..errors import ArgumentError, ArrayLibraryError, SingularEquationError
 from ..matrices.balance import rescaled, state_units
-from ..systems.lti import LTI
+from ..systems.lti import LTI, spread
 from ..systems.signals import scaled, unit_signals
 from .modes import AT_MINUS_ONE, AT_POLE, raise_no_logarithm
 
@@ -77,10 +77,13 @@ def _by_exponential(
             "the matrix exponential of a dense system needs NumPy arrays; method='bilinear' and "
             "Diagonal systems work everywhere"
         )
-    delta = delta[..., None, None]
+    sys, delta = (
+        spread(sys, np.broadcast_shapes(sys.batch_shape, delta.shape)),
+        delta[..., None, None],
+    )
     A, B = sys.A * delta, sys.B * delta
     through = np.zeros((*sys.batch_shape, sys.outputs, sys.inputs), np.result_type(sys.C, B))
-    for index in np.ndindex(A.shape[:-2]):
+    for index in np.ndindex(sys.batch_shape):
         A[index], B[index], through[index] = sample(A[index], B[index], sys.C[index])
     return replace(sys, A=A, B=B, D=through if through.any() else None)
 
@@ -158,9 +161,10 @@ def _by_logarithm(
             "the matrix logarithm of a dense system needs NumPy arrays; method='bilinear' and "
             "Diagonal systems work everywhere"
         )
+    sys = spread(sys, np.broadcast_shapes(sys.batch_shape, delta.shape))
     A, B = np.empty_like(sys.A), np.empty_like(sys.B)
     through = np.zeros((*sys.batch_shape, sys.outputs, sys.inputs), np.result_type(sys.C, B))
-    for index in np.ndindex(A.shape[:-2]):
+    for index in np.ndindex(sys.batch_shape):
         log = logarithm(sys.A[index])
         B[index], through[index] = restore(log, sys.B[index], sys.C[index])
         A[index] = log

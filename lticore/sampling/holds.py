@@ -26,16 +26,16 @@ from .modes import (
 
 def held_states(sys: LTI[Array], delta: Array) -> tuple[StateMatrix[Array], Array]:
     """(e^{AΔ}, Δ φ_1(AΔ) B): x_{k+1} for inputs that keep u_k over a step."""
-    return _sampled(sys, delta, held, hold)
+    return _states_by(sys, delta, held, hold)
 
 
 def rising_states(sys: LTI[Array], delta: Array) -> Array:
     """Δ φ_2(AΔ) B: what inputs that rise from 0 to u over a step bring to its end."""
-    _, B = _sampled(sys, delta, half_ramped, half_ramp)
+    _, B = _states_by(sys, delta, half_ramped, half_ramp)
     return B
 
 
-def _sampled(
+def _states_by(
     sys: LTI[Array],
     delta: Array,
     of_modes: Callable[..., ModalMap[Array]],

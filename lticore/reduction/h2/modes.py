@@ -114,13 +114,13 @@ def triangular_target(sys: System, d: np.ndarray, real: bool) -> Target:
 def region_of(sys: System, horizon: Any = None) -> Region:
     """Where reduced systems of ``sys`` have their poles: where they are stable, or over a horizon
     where they grow e times as much over it as an unstable system itself."""
-    unstable = horizon is not None and not is_stable(sys.A, sys.is_continuous)
+    if horizon is None or is_stable(sys.A, sys.is_continuous):
+        return HalfPlane(0.0, horizon) if sys.is_continuous else Circle(1.0, horizon)
     if sys.is_continuous:
-        growth = max(0.0, float(np.max(sys.poles.real, initial=0.0))) if unstable else 0.0
-        return HalfPlane(growth + 1 / horizon if unstable else 0.0, horizon)
+        growth = float(np.max(sys.poles.real, initial=0.0))
+        return HalfPlane(growth + 1 / horizon, horizon)
     # Over T steps the share 1/T of a radius is a factor e.
-    radius = max(1.0, sys.spectral_radius) * (1 + 1 / horizon) if unstable else 1.0
-    return Circle(radius, horizon)
+    return Circle(max(1.0, sys.spectral_radius) * (1 + 1 / horizon), horizon)
 
 
 def energy_of(c: np.ndarray, M: QuadraticForms, P: np.ndarray) -> float:
