@@ -19,6 +19,13 @@ from .analysis.simulation import simulate
 from .convert.diagonal import diagonalize, eigenvector_condition
 from .convert.nearby import NearbySystem, well_conditioned
 from .convert.published_layers import from_lru, from_s4d, from_s5
+from .convert.rational import (
+    from_sections,
+    from_transfer_function,
+    from_zpk,
+    to_sections,
+    to_zpk,
+)
 from .convert.rotation import to_rotation
 from .convert.statespace import from_statespace, to_statespace
 from .equations.lyapunov import solve_lyapunov
@@ -132,6 +139,11 @@ __all__ = [
     "from_impulse_response",
     "from_statespace",
     "to_statespace",
+    "from_transfer_function",
+    "from_zpk",
+    "from_sections",
+    "to_zpk",
+    "to_sections",
     "from_lru",
     "from_s5",
     "from_s4d",

@@ -13,6 +13,7 @@ import scipy.linalg
 from ..arrays.linalg import EPSILON, adjoint
 from ..arrays.namespaces import Array, namespace
 from ..errors import NonFiniteError, SingularEquationError, warn_precision
+from ..matrices.groups import diagonal_blocks, groups_in_order
 from ..systems.modes import from_modes, mode_poles, to_modes
 from ..systems.structure import Structure
 
@@ -208,8 +209,13 @@ def schur_forms_for_powers(A: np.ndarray) -> SchurForms:
 def schur_form(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Upper triangular T and unitary U, both complex, with A = U T Uᴴ.
 
-    A large real matrix takes the real form first, which halves the time.
+    A large real matrix takes the real form first, which halves the time. Groups of states that feed
+    each other keep their own poles (:func:`_schur_by_groups`).
     """
+    return _schur_by_groups(A, _complex_schur_form)
+
+
+def _complex_schur_form(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if np.iscomplexobj(A) or len(A) <= _SMALL:
         return scipy.linalg.schur(A, output="complex")
     return scipy.linalg.rsf2csf(*scipy.linalg.schur(A, output="real"))
@@ -222,7 +228,33 @@ def schur_form_for_powers(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     those of T zeros stay zeros, and the diagonal blocks, which are [[a, b], [c, a]] with bc < 0,
     keep their digits: a² + bc is Re λ² rounded by eps |λ|².
     """
-    return scipy.linalg.schur(A, output="complex" if np.iscomplexobj(A) else "real")
+    output = "complex" if np.iscomplexobj(A) else "real"
+    return _schur_by_groups(A, partial(scipy.linalg.schur, output=output))
+
+
+def _schur_by_groups(
+    A: np.ndarray, form: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The form of A by those of its groups of states, in whose order A is block triangular.
+
+    Of systems in series rounding does not mix the poles, which moves those of the whole by much
+    more where they are many: those of 25 sections of a filter by 1e-2, and some were unstable.
+    """
+    groups = groups_in_order(A)
+    if groups is None:
+        return form(A)
+    forms = [form(block) for _, block in diagonal_blocks(A, groups)]
+    order = np.concatenate(groups)
+    V = scipy.linalg.block_diag(*(U for _, U in forms))
+    T = adjoint(V) @ A[np.ix_(order, order)] @ V
+    start = 0
+    for block, _ in forms:
+        end = start + len(block)
+        T[start:end, :start], T[start:end, start:end] = 0, block
+        start = end
+    U = np.empty_like(V)
+    U[order] = V
+    return T, U
 
 
 def reversed_adjoint(T: np.ndarray, U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -21,6 +21,7 @@ from ..systems.on_host import computed_on_host
 from ..systems.oscillation import Oscillation
 from ..systems.structure import StateMatrix
 from .dense import SAMPLE_DENSE, converted_dense, solve
+from .matched import matched
 from .modes import (
     SAMPLE,
     mapped_blocks,
@@ -30,7 +31,7 @@ from .modes import (
 )
 
 #: What the inputs do between samples, or what is kept.
-Sampling: TypeAlias = Literal["zoh", "foh", "bilinear", "impulse"]
+Sampling: TypeAlias = Literal["zoh", "foh", "bilinear", "impulse", "matched"]
 
 
 @overload
@@ -86,6 +87,7 @@ def discretize(
         bilinear:  s = (2/Δ)(z − 1)/(z + 1), Tustin, as in SciPy: with M = (I − AΔ/2)⁻¹
                    (M (I + AΔ/2), M B Δ, C M, D + C M B Δ/2)
         impulse:   h_k = Δ h(kΔ):  (e^{AΔ}, Δ e^{AΔ} B, C, Δ C B)
+        matched:   poles e^{pΔ}, zeros e^{zΔ}, and the response at rest; one input and output
 
     All keep stability; bilinear also keeps Hankel singular values and the h∞ norm, zoh the step
     response and foh the response to ramps at the samples. :func:`lticore.to_continuous` is the
@@ -98,7 +100,8 @@ def discretize(
     B, C, D : as for `LTI`; left out for a system
     step : float or (...) array
         Sampling time Δ > 0, in the time unit of A; one per batch entry when an array.
-    method : "zoh", "foh", "bilinear" or "impulse"; the last for systems without D
+    method : "zoh", "foh", "bilinear", "impulse" (for systems without D) or "matched" (for one
+        system of one input and one output; dense)
     E : (..., n, n) array, optional
         Nonsingular descriptor matrix, folded into A and B; the result is then dense.
     prewarp : float in (0, π/Δ), optional
@@ -134,8 +137,8 @@ def discretize(
     Source: Franklin, Powell & Workman, Digital Control of Dynamic Systems; Moler & Van Loan, SIAM
     Review 45 (2003), for the exponential.
     """
-    if method not in SAMPLE:
-        raise ArgumentError(f"method={method!r} is not one of {sorted(SAMPLE)}")
+    if method not in (*SAMPLE, "matched"):
+        raise ArgumentError(f"method={method!r} is not one of {sorted((*SAMPLE, 'matched'))}")
     given = _given(A, B, C, D)
     if E is not None:
         given = _fold_descriptor(given, E)
@@ -147,7 +150,9 @@ def discretize(
     single, sys = is_single(given.B), in_double(given)
     delta = check_step(step, sys.B)
     effective = delta if prewarp is None else _prewarped(delta, prewarp, method)
-    if isinstance(sys.A, PairBlocks):
+    if method == "matched":
+        sampled = matched(sys, effective)
+    elif isinstance(sys.A, PairBlocks):
         by = rotation_by_bilinear if method == "bilinear" else rotation_by_exponential
         sampled = mapped_blocks(sys, effective, SAMPLE[method], by)
     elif isinstance(sys.A, Diagonal):

@@ -10,6 +10,7 @@ import numpy as np
 from ..arrays.checks import check_dt
 from ..arrays.namespaces import as_array
 from ..errors import ArgumentError
+from .rational import of_poles_and_zeros, of_polynomials
 from .structure import is_structured
 
 _FORMS = (
@@ -52,26 +53,38 @@ def _of_tuple(obj: tuple[Any, ...] | list[Any], name: str) -> tuple[Any, ...]:
 
 
 def _of_object(obj: Any, name: str) -> tuple[Any, ...]:
-    state_space = _state_space(obj, name)
-    A, B, C, D, dt = (getattr(state_space, field) for field in ("A", "B", "C", "D", "dt"))
+    matrices = _matrices(obj, name)
+    dt = getattr(obj, "dt", None)
     # SciPy marks continuous time by None, which in python-control leaves it open.
-    return A, B, C, D, 0 if dt is None and _comes_from(obj, "scipy") else dt
+    return *matrices, 0 if dt is None and _comes_from(obj, "scipy") else dt
 
 
-def _state_space(obj: Any, name: str) -> Any:
-    """An object with A, B, C, D and dt."""
+def _matrices(obj: Any, name: str) -> tuple[Any, ...]:
+    """(A, B, C, D). Of transfer functions by poles and zeros, or coefficients, as they stand: their
+    libraries go through polynomials, or take common roots out."""
     if all(hasattr(obj, field) for field in ("A", "B", "C", "D", "dt")):
-        return obj
-    if not (_comes_from(obj, "control") or (_comes_from(obj, "scipy") and hasattr(obj, "to_ss"))):
-        raise ArgumentError(_refusal(obj, name))
+        return obj.A, obj.B, obj.C, obj.D
+    scipy, control = _comes_from(obj, "scipy"), _comes_from(obj, "control")
     try:
-        if hasattr(obj, "to_ss"):
-            return obj.to_ss()
-        import control
-
-        return control.ss(obj)
+        if scipy and all(hasattr(obj, field) for field in ("zeros", "poles", "gain")):
+            return of_poles_and_zeros(obj.zeros, obj.poles, obj.gain)
+        if scipy and hasattr(obj, "num"):
+            rows = np.atleast_2d(obj.num)
+            return of_polynomials([[row] for row in rows], [[obj.den]] * len(rows))
+        if control and hasattr(obj, "num"):
+            return of_polynomials(obj.num, obj.den)
+        if control:
+            return _by_control(obj)
     except Exception as error:
         raise ArgumentError(f"{name} ({type(obj).__name__}) has no state space: {error}") from error
+    raise ArgumentError(_refusal(obj, name))
+
+
+def _by_control(obj: Any) -> tuple[Any, ...]:
+    import control
+
+    found = control.ss(obj)
+    return found.A, found.B, found.C, found.D
 
 
 def _comes_from(obj: Any, package: str) -> bool:

@@ -528,3 +528,29 @@ def test_bad_arguments_of_the_other_methods():
         lti.to_continuous(discrete, "matched", step=1.0)
     with pytest.raises(lti.SingularEquationError, match="−1"):
         lti.to_continuous(lti.LTI([[-1.0]], [[1.0]], [[1.0]]), "bilinear", step=1.0)
+
+
+@pytest.mark.parametrize("zeros", [[], [-3.0], [0.0, -1 + 2j, -1 - 2j]])
+@pytest.mark.parametrize("poles", [[-1.0, -2.0, -0.5 + 4j, -0.5 - 4j], [0.0, -1.0, -2.0]])
+def test_matched_poles_and_zeros(zeros, poles):
+    """As python-control, which needs a gain at rest that is neither 0 nor infinite."""
+    step = 0.25
+    sys = lti.from_zpk(zeros, poles, 2.0, dt=0)
+    found = lti.discretize(sys, step=step, method="matched")
+    assert found.dt == step
+    z, p, _ = lti.to_zpk(found)
+    for x, expected in ((z, zeros), (p, poles)):
+        expected = np.exp(step * np.asarray(expected, dtype=complex))
+        np.testing.assert_allclose(np.sort_complex(x), np.sort_complex(expected), rtol=1e-10)
+    # Next to rest, where an integrator or a differentiator still shows its size.
+    omega = np.array([1e-5])
+    expected = np.abs(lti.frequency_response(sys, omega)).item()
+    assert np.abs(lti.frequency_response(found, omega * step)).item() == pytest.approx(
+        expected, rel=1e-4
+    )
+
+
+def test_matched_is_for_one_input_and_one_output():
+    rng = np.random.default_rng(0)
+    with pytest.raises(lti.ShapeError, match="one input and one output"):
+        lti.discretize(continuous_system(rng, "dense"), step=0.1, method="matched")

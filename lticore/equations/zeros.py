@@ -1,0 +1,123 @@
+"""Zeros of transfer functions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import scipy.linalg
+
+from ..arrays.linalg import EPSILON
+from ..errors import NonFiniteError
+from ..matrices.groups import eigenvalues_of_groups
+from ..systems.lti import LTI
+from ..systems.modes import is_real, mode_poles, signals_in_modes
+from ..systems.signals import in_best_units, unit_signals
+from ..systems.structure import is_structured
+from .stability import in_unit_time
+
+#: Markov parameters below this many roundings of their terms are zero.
+_ROUNDINGS = 64
+
+
+def poles_zeros_gain(sys: LTI) -> tuple[np.ndarray, np.ndarray, complex]:
+    """(zeros, poles, k) with H(s) = k Π(s − z_i)/Π(s − p_j), for one system of one input and one
+    output on NumPy in float64.
+
+    Zeros are the finite eigenvalues of Rosenbrock's pencil [[A − s I, B], [C, D]] by QZ, in the
+    best units of states and signals: those of a system whose matrices differ in the last digits.
+    As many count as infinite as Markov parameters D, C B, C A B, … vanish, and one. The gain is
+    that of H at a point of the positive real axis.
+
+    Source: Emami-Naeini & Van Dooren, Automatica 18 (1982), for the pencil.
+    """
+    timed, time = in_unit_time(sys)
+    even, b, c = unit_signals(timed)
+    A, B, C = _plain(even)
+    structured = is_structured(even.A)
+    poles = np.asarray(mode_poles(even.A) if structured else eigenvalues_of_groups(A), complex)
+    n, D = len(A), 0.0 if sys.D is None else complex(sys.D[0, 0])
+    rate = 4.0 ** float(np.asarray(time))
+    if not (B.any() and C.any()):
+        # Nothing but D: its zeros are where it has poles.
+        return poles * rate if D else np.zeros(0, complex), poles * rate, D
+    unit = 2.0 ** (float(b) + float(c))
+    D = D / unit
+    excess = _relative_degree(A, B, C, D)
+    if excess > n:
+        return np.zeros(0, complex), poles * rate, 0.0
+    pencil = np.block([[A, B], [C, np.array([[D]])]])
+    alpha, beta = scipy.linalg.eigvals(
+        pencil, np.diag(np.append(np.ones(n), 0.0)), homogeneous_eigvals=True
+    )
+    finite = np.argsort(np.abs(beta) / np.maximum(np.abs(alpha), np.abs(beta)))[1 + excess :]
+    zeros = alpha[finite] / beta[finite]
+    if is_real(sys.A) and not np.iscomplexobj(sys.B):
+        zeros, poles = conjugate_pairs(zeros), conjugate_pairs(poles)
+    point, value = _best_point(A, B, C, D, poles)
+    # In logarithms: of many zeros at infinity the powers of the rate may be too large for numbers.
+    exponent = _log_product(point - poles) - _log_product(point - zeros)
+    with np.errstate(over="ignore", invalid="ignore"):
+        gain = value * unit * np.exp(exponent + excess * math.log(rate))
+    if not np.isfinite(gain):
+        raise NonFiniteError(
+            f"the gain of {excess} zeros at infinity overflows: scale B or C down, or take another "
+            "unit of time"
+        )
+    return zeros * rate, poles * rate, complex(gain)
+
+
+def conjugate_pairs(x: np.ndarray) -> np.ndarray:
+    """Numbers that are conjugate to each other but for rounding, exactly so."""
+    left, found = list(x), []
+    while left:
+        one = left.pop()
+        other = min(left, key=lambda y: abs(y - one.conjugate()), default=None)
+        alone = abs(2 * one.imag)
+        if other is None or abs(other - one.conjugate()) >= alone:
+            found.append(complex(one.real))
+            continue
+        left.remove(other)
+        mean = (one + other.conjugate()) / 2
+        found += [mean, mean.conjugate()]
+    return np.array(found, dtype=complex)
+
+
+def _plain(sys: LTI) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(A, B, C) as arrays, in the best units of the states or in the modes."""
+    if is_structured(sys.A):
+        B, C = signals_in_modes(sys.A, sys.B, sys.C)
+        return np.diag(np.asarray(mode_poles(sys.A))), B, C
+    best, _ = in_best_units(sys)
+    return best.A, best.B, best.C
+
+
+def _relative_degree(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: complex) -> int:
+    """How many of D, C B, C A B, … vanish before the first that does not; n + 1 for all."""
+    if D != 0:
+        return 0
+    X, size = B, np.abs(B)
+    for k in range(1, len(A) + 1):
+        if abs((C @ X).item()) > _ROUNDINGS * EPSILON * k * (np.abs(C) @ size).item():
+            return k
+        X, size = A @ X, np.abs(A) @ size
+    return len(A) + 1
+
+
+def _best_point(
+    A: np.ndarray, B: np.ndarray, C: np.ndarray, D: complex, poles: np.ndarray
+) -> tuple[float, complex]:
+    """(s_0, H(s_0)) on the positive real axis, where H is large and no pole near."""
+    sizes = np.abs(poles[poles != 0])
+    middle = math.exp(np.log(sizes).mean()) if len(sizes) else 1.0
+    points = middle * 2.0 ** np.array([0.0, 1.5, -1.5, 3.0, -3.0]) * (1 + 1 / 7)
+    pencils = points[:, None, None] * np.eye(len(A)) - A
+    values = D + (C @ np.linalg.solve(pencils, B.astype(complex)))[:, 0, 0]
+    apart = np.array([np.abs(point - poles).min() / point for point in points])
+    scores = np.where(np.isfinite(values), np.abs(values) * np.minimum(apart, 1), 0)
+    best = int(np.argmax(scores))
+    return float(points[best]), complex(values[best])
+
+
+def _log_product(x: np.ndarray) -> complex:
+    return complex(np.sum(np.log(x.astype(complex))))

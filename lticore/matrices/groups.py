@@ -1,0 +1,49 @@
+"""Groups of states that feed each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+
+import numpy as np
+from scipy.sparse.csgraph import connected_components
+
+
+def groups_in_order(A: np.ndarray) -> list[np.ndarray] | None:
+    """Positions of the states of each group, so that A is block upper triangular in their order:
+    no group feeds one that comes after it. None for a single group.
+
+    Cost: O(n²).
+    """
+    if A.all():
+        return None
+    count, group = connected_components(A != 0, connection="strong")
+    if count == 1:
+        return None
+    before: dict[int, set[int]] = {i: set() for i in range(count)}
+    for i, j in zip(*np.nonzero(A), strict=True):
+        if group[i] != group[j]:
+            before[int(group[j])].add(int(group[i]))
+    return [np.flatnonzero(group == i) for i in TopologicalSorter(before).static_order()]
+
+
+def eigenvalues_of_groups(A: np.ndarray) -> np.ndarray:
+    """(..., n) complex eigenvalues of an array, those of each group of states for themselves and in
+    its states: of systems in series rounding does not mix them, which moves those of the whole by
+    much more where they are many."""
+    found = np.empty(A.shape[:-1], dtype=np.result_type(A, np.complex64))
+    for index in np.ndindex(A.shape[:-2]):
+        groups = groups_in_order(A[index])
+        if groups is None:
+            found[index] = np.linalg.eigvals(A[index])
+            continue
+        for states, block in diagonal_blocks(A[index], groups):
+            found[index][states] = np.linalg.eigvals(block) if len(block) > 1 else block[0]
+    return found
+
+
+def diagonal_blocks(
+    A: np.ndarray, groups: list[np.ndarray]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The states of each group, and how they feed each other."""
+    return ((states, A[np.ix_(states, states)]) for states in groups)

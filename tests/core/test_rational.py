@@ -1,0 +1,250 @@
+"""Transfer functions: poles, zeros, sections and polynomials, and those of other libraries."""
+
+import control
+import mpmath
+import numpy as np
+import pytest
+import scipy.signal
+from continuous import KINDS, system
+from models import slicot_file, slicot_model
+from oracles import EPS
+
+import lticore as lti
+
+OMEGA = np.array([0.0, 1e-3, 0.1, 0.5, 1.0, 2.0, 3.0])
+
+
+def of_zpk(zeros, poles, gain, points):
+    """gain Π(s − z)/Π(s − p), factor by factor."""
+    points = np.asarray(points, dtype=complex)[:, None]
+    top = np.prod(points - np.asarray(zeros, dtype=complex), axis=1)
+    return gain * top / np.prod(points - np.asarray(poles, dtype=complex), axis=1)
+
+
+FILTERS = {
+    "butter": lambda n, **how: scipy.signal.butter(n, 0.2, output="zpk", **how),
+    "cheby1": lambda n, **how: scipy.signal.cheby1(n, 1, 0.2, output="zpk", **how),
+    "cheby2": lambda n, **how: scipy.signal.cheby2(n, 40, 0.2, output="zpk", **how),
+    "ellip": lambda n, **how: scipy.signal.ellip(n, 1, 40, 0.2, output="zpk", **how),
+}
+
+
+@pytest.mark.parametrize("analog", [False, True])
+@pytest.mark.parametrize("order", [1, 2, 5, 12, 25])
+@pytest.mark.parametrize("family", FILTERS)
+def test_filters_by_poles_and_zeros(family, order, analog):
+    zeros, poles, gain = FILTERS[family](order, analog=analog)
+    sys = lti.from_zpk(zeros, poles, gain, dt=0 if analog else True)
+    assert sys.order == order
+    assert not np.iscomplexobj(sys.A)
+    points = 1j * OMEGA if analog else np.exp(1j * OMEGA)
+    expected = of_zpk(zeros, poles, gain, points)
+    found = lti.frequency_response(sys, OMEGA).ravel()
+    # Sections in series: some roundings of the largest response each, which the rest damps.
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    # Each section keeps its own.
+    for x in poles:
+        assert np.abs(sys.poles - x).min() <= 10 * EPS * abs(x)
+
+
+def test_poles_next_to_the_circle_stand_as_they_are():
+    """1 − |p| = 1e-10 at a frequency of 1e-6, of which coefficients of polynomials keep nothing."""
+    pole = (1 - 1e-10) * np.exp(1e-6j)
+    sys = lti.from_zpk([], [pole, pole.conjugate()], 1.0)
+    np.testing.assert_array_equal(sys.A, [[pole.real, pole.imag], [-pole.imag, pole.real]])
+
+
+@pytest.mark.parametrize("zeros", [[], [0.3], [0.3, -0.2], [0.1 + 0.5j, 0.1 - 0.5j, 0.9]])
+@pytest.mark.parametrize("poles", [[0.5, 0.7, 0.9], [0.5, 0.2 + 0.3j, 0.2 - 0.3j], [0.5] * 4])
+def test_all_kinds_of_sections(zeros, poles):
+    sys = lti.from_zpk(zeros, poles, -2.0)
+    expected = of_zpk(zeros, poles, -2.0, np.exp(1j * OMEGA))
+    found = lti.frequency_response(sys, OMEGA).ravel()
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+    z, p, k = lti.to_zpk(sys)
+    assert len(z) == len(zeros)
+    assert k == pytest.approx(-2, rel=1e-11)
+    np.testing.assert_allclose(of_zpk(z, p, k, np.exp(1j * OMEGA)), expected, rtol=1e-11)
+    rows = lti.to_sections(sys)
+    _, response = scipy.signal.sosfreqz(rows, OMEGA)
+    np.testing.assert_allclose(response, expected, rtol=1e-11)
+    again = lti.frequency_response(lti.from_sections(rows), OMEGA).ravel()
+    np.testing.assert_allclose(again, expected, rtol=1e-11)
+    assert lti.from_sections(rows).order == len(poles)
+
+
+def test_complex_systems():
+    zeros, poles = [0.3j], [0.5 + 0.1j, -0.2j]
+    sys = lti.from_zpk(zeros, poles, 1 + 2j)
+    expected = of_zpk(zeros, poles, 1 + 2j, np.exp(1j * OMEGA))
+    np.testing.assert_allclose(lti.frequency_response(sys, OMEGA).ravel(), expected, rtol=1e-13)
+    z, _, k = lti.to_zpk(sys)
+    np.testing.assert_allclose(z, zeros, atol=1e-14)
+    assert k == pytest.approx(1 + 2j, rel=1e-13)
+    with pytest.raises(lti.NotRealError):
+        lti.to_sections(sys)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("D", [None, 0.7])
+@pytest.mark.parametrize("speed", [1.0, 2.0**60])
+def test_zeros_of_random_systems(kind, D, speed):
+    """The product is the response, and one zero less for each order of D, C B, … that vanishes."""
+    rng = np.random.default_rng(0)
+    sys = system(rng, kind, m=1, p=1)
+    A = sys.A * speed if isinstance(sys.A, np.ndarray) else sys.A.times(np.asarray(speed))
+    sys = lti.LTI(A, sys.B * speed, sys.C, D, dt=0)
+    zeros, poles, gain = lti.to_zpk(sys)
+    assert (len(zeros), len(poles)) == (6 if D is None else 7, 7)
+    omega = speed * np.array([0.0, 0.1, 1.0, 10.0])
+    found = of_zpk(zeros / speed, poles / speed, 1.0, 1j * omega / speed) * gain
+    found = found * speed ** (len(zeros) - len(poles))
+    expected = lti.frequency_response(sys, omega).ravel()
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_zeros_at_infinity():
+    """A rod heated at one place and measured k places further: relative degree k + 1."""
+    n = 30
+    A = 400.0 * (np.eye(n, k=1) + np.eye(n, k=-1) - 2 * np.eye(n))
+    for k in (0, 1, 7):
+        sys = lti.LTI(A, np.eye(n)[:, 10:11], np.eye(n)[10 + k : 11 + k], dt=0)
+        zeros, _, gain = lti.to_zpk(sys)
+        assert len(zeros) == n - k - 1
+        assert gain == pytest.approx(400.0**k, rel=1e-6)
+    zeros, poles, gain = lti.to_zpk(lti.LTI(A, np.eye(n)[:, :1], np.zeros((1, n)), dt=0))
+    assert (len(zeros), len(poles), gain) == (0, n, 0)
+
+
+@pytest.mark.skipif(not slicot_file("build").exists(), reason="the model file is absent")
+@pytest.mark.parametrize("name", ["build", "CDplayer"])
+def test_models_through_sections(name):
+    """Through SciPy's polynomials the response of `build`, reduced to order 10, is 311 % off."""
+    model = slicot_model(name)
+    full = lti.LTI(model.A, model.B[:, :1], model.C[:1], dt=0)
+    omega = np.geomspace(1e-2, 1e3, 60)
+    for sys in (full, lti.balanced_truncation(full, order=10).system):
+        expected = lti.frequency_response(sys, omega).ravel()
+        again = lti.from_sections(lti.to_sections(sys), dt=0)
+        found = lti.frequency_response(again, omega).ravel()
+        np.testing.assert_allclose(found, expected, rtol=1e-8)
+
+
+def test_gains_and_single_poles():
+    none = np.zeros((0, 0)), np.zeros((0, 1)), np.zeros((1, 0))
+    gain = lti.LTI(*none, [[3.0]])
+    assert [len(x) for x in lti.to_zpk(gain)[:2]] == [0, 0]
+    assert lti.to_zpk(gain)[2] == 3
+    np.testing.assert_array_equal(lti.to_sections(gain), [[3, 0, 0, 1, 0, 0]])
+    analog = lti.to_sections(lti.LTI([[-2.0]], [[1.0]], [[3.0]], dt=0))
+    np.testing.assert_allclose(analog, [[0, 0, 3, 0, 1, 2]], rtol=1e-14)
+
+
+# --- polynomials ------------------------------------------------------------------------------
+
+
+def test_polynomials_of_several_inputs_and_outputs():
+    num = [[[1.0], [2.0, 1.0]], [[1.0, 0.0], [3.0]]]
+    den = [[[1.0, 0.5], [1.0, 0.1]], [[1.0, 0.5], [1.0, 0.2, 0.3]]]
+    sys = lti.from_transfer_function(num, den)
+    # The first column has one denominator, the second two.
+    assert sys.order == 1 + 1 + 2
+    z = np.exp(1j * OMEGA)
+    for i in range(2):
+        for j in range(2):
+            expected = np.polyval(num[i][j], z) / np.polyval(den[i][j], z)
+            found = lti.frequency_response(sys, OMEGA)[:, i, j]
+            np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+def test_leading_zeros_and_constants():
+    sys = lti.from_transfer_function([0.0, 0.0, 4.0], [0.0, 2.0])
+    assert (sys.order, sys.D.item()) == (0, 2.0)
+
+
+def test_a_transfer_function_of_order_49():
+    """Coefficients from 1 to 1e-49, as a peer's issue has them. In discrete time poles of about
+    0.1: values against Gramians of the companion form in 100 digits."""
+    rng = np.random.default_rng(0)
+    den, num = 10.0 ** -np.arange(50) * rng.uniform(0.5, 1.5, 50), np.zeros(49)
+    den[0] = 1
+    num[:] = 10.0 ** -np.arange(49) * rng.standard_normal(49)
+    sys = lti.from_transfer_function(num, den)
+    sigma = lti.hankel_singular_values(sys)
+    with mpmath.workdps(100):
+        # h_k decays as 0.18^k: 200 of them are all.
+        h, a = [], [mpmath.mpf(x) for x in den.tolist()]
+        for k in range(200):
+            value = mpmath.mpf(num[k]) if k < 49 else mpmath.mpf(0)
+            value -= sum(a[i] * h[k - i] for i in range(1, min(k, 49) + 1))
+            h.append(value)
+        values = [
+            mpmath.svd_r(
+                mpmath.matrix(12, 12)
+                + mpmath.matrix([[h[i + j] for j in range(12)] for i in range(12)]),
+                compute_uv=False,
+            )
+        ]
+    # Rows and columns beyond the twelfth hold less than 0.18^12 = 1e-9 of the first.
+    expected = np.array([float(x) for x in values[0]])[:3]
+    np.testing.assert_allclose(sigma[:3], expected, rtol=1e-6)
+    small = lti.balanced_truncation(sys, order=4)
+    omega = np.linspace(0, np.pi, 200)
+    responses = [lti.frequency_response(x, omega) for x in (sys, small.system)]
+    assert np.abs(responses[0] - responses[1]).max() <= small.error_bound * (1 + 1e-6)
+    # In continuous time most of its poles are unstable, which is said.
+    with pytest.raises(lti.UnstableSystemError, match=r"unstable=\"keep\""):
+        lti.balanced_truncation(lti.from_transfer_function(num, den, dt=0), order=4)
+
+
+@pytest.mark.parametrize("dt", [0, 0.5, True])
+def test_systems_of_python_control(dt):
+    num, den = [[[1.0, 2.0], [1.0]]], [[[1.0, 0.4, 0.3], [1.0, 0.5]]]
+    sys = lti.from_statespace(control.tf(num, den, dt))
+    assert sys.dt == dt
+    assert sys.order == 3
+    points = 1j * OMEGA if dt == 0 else np.exp(1j * OMEGA)
+    for j in range(2):
+        expected = np.polyval(num[0][j], points) / np.polyval(den[0][j], points)
+        found = lti.frequency_response(sys, OMEGA)[:, 0, j]
+        np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("dt", [None, 0.5])
+def test_systems_of_scipy(dt):
+    zeros, poles = [-0.3], [-0.5, -0.1 + 0.3j, -0.1 - 0.3j]
+    how = {} if dt is None else {"dt": dt}
+    by_zeros = scipy.signal.ZerosPolesGain(zeros, poles, 2.0, **how)
+    by_polynomials = scipy.signal.TransferFunction([2.0, 0.6], np.real(np.poly(poles)), **how)
+    points = 1j * OMEGA if dt is None else np.exp(1j * OMEGA)
+    for obj in (by_zeros, by_polynomials):
+        sys = lti.from_statespace(obj)
+        assert sys.dt == (0 if dt is None else dt)
+        expected = of_zpk(zeros, poles, 2.0, points)
+        np.testing.assert_allclose(lti.frequency_response(sys, OMEGA).ravel(), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: lti.from_zpk([1.0, 2.0], [0.5], 1.0), lti.ArgumentError, "not proper"),
+        (lambda: lti.from_zpk([np.nan], [0.5], 1.0), lti.NonFiniteError, "zeros"),
+        (lambda: lti.from_transfer_function([1, 2, 3], [1, 2]), lti.ArgumentError, "not proper"),
+        (lambda: lti.from_transfer_function([1], [0, 0]), lti.ArgumentError, "denominator is zero"),
+        (lambda: lti.from_sections([[1, 2, 3]]), lti.ShapeError, "six coefficients"),
+        (lambda: lti.from_sections([[1, 0, 0, 0, 1, 0]]), lti.ArgumentError, "not proper"),
+        (
+            lambda: lti.to_zpk(lti.LTI(np.eye(2) / 2, np.eye(2), np.eye(2))),
+            lti.ShapeError,
+            "one input",
+        ),
+    ],
+)
+def test_bad_arguments(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_roundings_of_conjugate_pairs_stay_real():
+    poles = np.array([0.3 + 0.4j, 0.3 - 0.4j * (1 + 4 * EPS)])
+    assert not np.iscomplexobj(lti.from_zpk([], poles, 1.0).A)
