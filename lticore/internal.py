@@ -11,7 +11,7 @@ from .arrays.checks import (
 )
 from .arrays.linalg import pad_values
 from .arrays.namespaces import (
-    asked_together,
+    asking,
     namespace,
     to_numpy,
 )
@@ -27,8 +27,8 @@ from .hankel.functions import (
     SpectralLike,
     as_spectral_function,
 )
+from .hankel.sums import sum_and_gradient
 from .kernels import one_thread
-from .kernels.products import products_by
 from .reduction.balanced import truncate
 from .reduction.complex_balanced import complex_half
 from .reduction.modal import (
@@ -40,7 +40,7 @@ from .reduction.orders import (
     order_for_energy,
     order_for_error,
 )
-from .systems.lti import in_double
+from .systems.lti import in_double, unchecked
 from .systems.pairs import (
     complex_columns,
     complex_rows,
@@ -54,13 +54,14 @@ from .systems.quadratic import (
     linear_part,
     mapped,
 )
+from .systems.structure import unchecked_structure
 
 __all__ = [
     "LayerConstants",
     "SpectralLike",
     "adjoint_into_reference",
     "as_spectral_function",
-    "asked_together",
+    "asking",
     "check_budget",
     "check_integer",
     "check_one_given",
@@ -80,7 +81,6 @@ __all__ = [
     "order_for_energy",
     "order_for_error",
     "pad_values",
-    "products_by",
     "random_modes",
     "real_columns",
     "real_rows",
@@ -88,7 +88,10 @@ __all__ = [
     "recurrence_adjoint_reference",
     "scaled_by_first_input",
     "split_pairs",
+    "sum_and_gradient",
     "time_varying_recurrence_reference",
     "to_numpy",
     "truncate",
+    "unchecked",
+    "unchecked_structure",
 ]

@@ -1,4 +1,4 @@
-"""The same systems on arrays of any library."""
+"""The same systems on arrays of any library, and what goes with them."""
 
 import numpy as np
 
@@ -40,3 +40,31 @@ def many_states(xp, batch=()):
     poles = rng.uniform(0.3, 0.99, (*batch, n)) * np.exp(1j * rng.uniform(-3, 3, (*batch, n)))
     B, C = rng.normal(size=(*batch, n, 2)), rng.normal(size=(*batch, 1, n))
     return lti.LTI(lti.Diagonal(xp.asarray(poles)), xp.asarray(B), xp.asarray(C))
+
+
+def quadratic(xp, sys):
+    """The system with a form of rank 2 in each output, and without feedthrough."""
+    rng = np.random.default_rng(5)
+    V = rng.normal(size=(sys.outputs, sys.order, 2))
+    s = rng.normal(size=(sys.outputs, 2))
+    return lti.QuadraticOutputLTI(sys.A, sys.B, sys.C, (xp.asarray(V), xp.asarray(s)))
+
+
+def right_side(xp, sys):
+    shape = (*sys.batch_shape, sys.order, sys.order)
+    return xp.asarray(np.random.default_rng(3).normal(size=shape))
+
+
+def signal(xp, sys):
+    shape = (*sys.batch_shape, 40, sys.inputs)
+    return xp.asarray(np.random.default_rng(4).normal(size=shape))
+
+
+def left_of_axis(xp, A):
+    """A − 2 I, of the same kind."""
+    if isinstance(A, lti.Diagonal):
+        return lti.Diagonal(A.poles - 2)
+    if isinstance(A, lti.Rotation):
+        c, s = A.entries
+        return lti.Oscillation(2 - c, s, A.real_poles - 2)
+    return A - 2 * xp.eye(A.shape[-1], dtype=A.dtype)

@@ -37,9 +37,9 @@ def asked_for():
     one, columns = np.ones(1), np.ones((1, 1), complex)
     gpu.diagonal_stein(one, one, one, one, columns)
     gpu.cauchy_factor(one, one, columns, 0.0, 1)
-    gpu.rotation_products(one, one, one[:0], np.eye(2), np.eye(2))
     for X in (np.eye(2), np.eye(2) + 0j):
-        gpu.polar_steps(X, X, ((1.0, 1.0, 1.0),))
+        gpu.inner_product(X, X)
+        gpu.hermitian_part(X)
     for states, double, steps, gpu._MANY_STRIPS in itertools.product(
         DTYPES, (False, True), (1, 4096), (0, 1024)
     ):

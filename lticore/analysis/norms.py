@@ -18,7 +18,7 @@ from ..arrays.linalg import (
     pad_values,
     real_part,
 )
-from ..arrays.namespaces import Array, asked_together, holds, is_numpy, namespace
+from ..arrays.namespaces import Array, asked_together, holds, is_finite, is_numpy, namespace
 from ..equations.cauchy import cauchy_factor
 from ..equations.dense import factor_by_doubling
 from ..equations.hammarling import factor_in_schur_form, warn_if_lost, warn_if_moved
@@ -423,7 +423,7 @@ def _non_negative(squared: Array) -> Array:
 
 
 def _require_finite_norm(norm: Array) -> None:
-    if not holds(namespace(norm).isfinite(norm)):
+    if not is_finite(norm):
         raise NonFiniteError("the norm overflows: scale B and C down, since norms scale with them")
 
 

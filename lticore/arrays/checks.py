@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, DtypeError, NonFiniteError, ShapeError
-from .namespaces import Array, as_array, holds, namespace
+from .namespaces import Array, as_array, holds, is_finite, namespace
 
 _SINGLE = ("float32", "complex64")
 _DOUBLE = ("float64", "complex128")
@@ -54,7 +54,7 @@ def check_array(name: str, value: Any, *, ndim: int) -> Any:
             f"{name} has shape {tuple(x.shape)}, but needs at least {ndim} "
             f"dimension{'s' if ndim > 1 else ''} (batch axes lead)"
         )
-    if not holds(xp.isfinite(x)):
+    if not is_finite(x):
         raise NonFiniteError(
             f"{name} contains NaN or infinity: a diverged training run or an overflow upstream "
             "is the usual cause"
@@ -160,7 +160,7 @@ def like_precision(x: Array, single: bool) -> Array:
     xp = namespace(x)
     with np.errstate(over="ignore"):
         rounded = xp.astype(x, xp.complex64 if is_complex(x) else xp.float32, copy=False)
-    if not (holds(xp.isfinite(rounded)) or holds(xp.isfinite(rounded) == xp.isfinite(x))):
+    if not (is_finite(rounded) or holds(xp.isfinite(rounded) == xp.isfinite(x))):
         raise NonFiniteError(
             f"the result is beyond the range of float32, up to {float(xp.max(xp.abs(x))):.1e}: "
             "give the arguments in float64"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import wraps
+from functools import cache, partial, wraps
 from typing import Any, ParamSpec, Protocol, TypeAlias
 
 import array_api_compat
@@ -166,6 +167,16 @@ def is_cupy(array: Any) -> bool:
     return bool(array_api_compat.is_cupy_array(array))
 
 
+def suits_products(array: Any) -> bool:
+    """Whether ``array`` lies where products of matrices are fast, and decompositions slow."""
+    return is_cupy(array) or is_torch(array)
+
+
+def is_torch(array: Any) -> bool:
+    """Whether ``array`` is a tensor, which only lticore_torch hands in."""
+    return bool(array_api_compat.is_torch_array(array))
+
+
 def holds(condition: Array) -> bool:
     """Whether a condition holds everywhere.
 
@@ -173,17 +184,76 @@ def holds(condition: Array) -> bool:
     calls that warm up before a capture have looked. Taken for granted on CUDA devices also inside
     :func:`asked_together`, which looks at the end.
     """
-    if is_cupy(condition):
-        if _capturing():
-            return True
-        if (asked := _ASKED.get()) is not None:
-            asked.append(namespace(condition).all(condition))
-            return True
-    return bool(namespace(condition).all(condition))
+    return _taken_for_granted(condition) or bool(namespace(condition).all(condition))
 
 
-#: Conditions that were taken for granted.
-_ASKED: ContextVar[list[Any] | None] = ContextVar("_ASKED", default=None)
+def is_finite(x: Array) -> bool:
+    """Whether all numbers of ``x`` are; taken for granted as by :func:`holds`."""
+    return _taken_for_granted(x) or bool(namespace(x).all(namespace(x).isfinite(x)))
+
+
+def _taken_for_granted(x: Array) -> bool:
+    if is_numpy(x):
+        return False
+    asked = _ASKED.get()
+    return is_cupy(x) and _capturing() if asked is None else asked.asks(x)
+
+
+class Questions(Protocol):
+    """Who takes note of what was taken for granted."""
+
+    def asks(self, x: Any) -> bool:
+        """Whether ``x``, a condition or numbers, is taken for granted."""
+
+
+class _QuestionsToCuPy:
+    """What was taken for granted of arrays of CuPy: that a condition holds, or numbers are finite.
+
+    Each has a slot on the device, which one launch fills; all slots are read together.
+    """
+
+    def __init__(self) -> None:
+        self.slots: Any = None
+        self.kinds: list[Any] = []
+
+    def asks(self, x: Any) -> bool:
+        import cupy
+
+        if not is_cupy(x):
+            return False
+        if _capturing() or x.size == 0:
+            return True
+        if self.slots is None:
+            self.slots = cupy.empty((_SLOTS, _SLOT), dtype=cupy.uint8)
+        if len(self.kinds) == _SLOTS:
+            return False
+        place = self.slots[len(self.kinds)].view(x.dtype)[:1].reshape(())
+        # A sum is finite where all numbers are, but for numbers near the largest there is.
+        (cupy.all if x.dtype == bool else cupy.sum)(x, out=place)
+        self.kinds.append(x.dtype)
+        return True
+
+    def all_hold(self) -> bool:
+        if not self.kinds:
+            return True
+        slots = self.slots.get()
+        answers = [slot.view(kind)[0] for slot, kind in zip(slots, self.kinds, strict=False)]
+        return all(x if x.dtype == bool else np.isfinite(x) for x in answers)
+
+
+#: Questions asked together at most, and bytes for the answer to each.
+_SLOTS, _SLOT = 64, 16
+_ASKED: ContextVar[Questions | None] = ContextVar("_ASKED", default=None)
+
+
+@contextmanager
+def asking(questions: Questions) -> Iterator[None]:
+    """What :func:`holds` and :func:`is_finite` ask inside goes to ``questions``."""
+    token = _ASKED.set(questions)
+    try:
+        yield
+    finally:
+        _ASKED.reset(token)
 
 
 def asked_together(function: Callable[P, Result]) -> Callable[P, Result]:
@@ -195,19 +265,17 @@ def asked_together(function: Callable[P, Result]) -> Callable[P, Result]:
     def run(*args: P.args, **kwargs: P.kwargs) -> Result:
         if "cupy" not in sys.modules or _ASKED.get() is not None:
             return function(*args, **kwargs)
-        asked: list[Any] = []
-        token = _ASKED.set(asked)
+        asked = _QuestionsToCuPy()
         try:
-            result = function(*args, **kwargs)
+            with asking(asked):
+                result = function(*args, **kwargs)
         except LticoreError:
             # Of what was taken for granted, perhaps: then another error says more.
-            if _all_hold(asked):
+            if asked.all_hold():
                 raise
         else:
-            if _all_hold(asked):
+            if asked.all_hold():
                 return result
-        finally:
-            _ASKED.reset(token)
         return function(*args, **kwargs)
 
     return run
@@ -219,8 +287,23 @@ def _capturing() -> bool:
     return bool(cupy.cuda.get_current_stream().is_capturing())
 
 
-def _all_hold(conditions: list[Any]) -> bool:
-    return not conditions or bool(namespace(*conditions).stack(conditions).all())
+def elementwise(function: Callable[..., Result]) -> Callable[..., Result]:
+    """``function(xp, *arrays)``, by elementwise functions of the arrays' library xp, as one of the
+    arrays; of CuPy's in one launch."""
+
+    @wraps(function)
+    def run(*arrays: Any) -> Result:
+        xp = namespace(*arrays)
+        return (_one_launch(function, xp) if is_cupy(arrays[0]) else partial(function, xp))(*arrays)
+
+    return run
+
+
+@cache
+def _one_launch(function: Callable[..., Any], xp: Namespace) -> Callable[..., Any]:
+    import cupy
+
+    return cupy.fuse(kernel_name=function.__name__)(partial(function, xp))
 
 
 def to_numpy(array: Any) -> np.ndarray:

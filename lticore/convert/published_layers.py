@@ -33,6 +33,8 @@ def from_lru(
     LTI with a `Rotation` of 2q real states, in the convention of :class:`lticore.LTI`; the layer
     answers as ``simulate(sys, u, timing="current")``.
 
+    CuPy: on the device; the host waits for each check.
+
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, ArrayLibraryError
@@ -74,6 +76,8 @@ def from_s5(
     -------
     LTI with a `Rotation` of 2q real states, as for :func:`from_lru`.
 
+    CuPy: on the device; the host waits for each check.
+
     Raises
     ------
     ArgumentError
@@ -113,6 +117,8 @@ def from_s4d(
     Returns
     -------
     LTI of batch shape (h,) with one input and one output and `Rotation` matrices.
+
+    CuPy: on the device; the host waits for each check.
 
     Raises
     ------

@@ -25,6 +25,8 @@ def from_statespace(obj: LinearLike[Array]) -> LTI[Array]:
         returned as it is
         dt is kept. With None, "unspecified" in python-control, only gains are taken.
 
+    CuPy: arrays of tuples are kept.
+
     Raises
     ------
     ArgumentError
@@ -48,6 +50,8 @@ def to_statespace(
         none.
     dt : a sampling time, True (steps without a unit), or 0 (continuous time)
         In place of the system's own.
+
+    CuPy: "tuple" keeps the arrays, the others copy them to the host.
 
     Raises
     ------

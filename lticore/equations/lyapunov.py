@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from ..arrays.checks import check_duration, like_precision
 from ..arrays.linalg import EPSILON, adjoint, complex_of
-from ..arrays.namespaces import Array, asked_together, holds, is_numpy, namespace
+from ..arrays.namespaces import Array, asked_together, holds, is_finite, is_numpy, namespace
 from ..errors import ArrayLibraryError, NonFiniteError, SingularEquationError, warn_precision
 from ..systems.modes import from_modes, is_real, mode_poles, to_modes
 from ..systems.structure import (
@@ -105,6 +105,8 @@ def solve_lyapunov(A: Any, Q: Any, B: Any = None, *, horizon: float | None = Non
     libraries become a Stein equation of stable matrices (Cayley) and are squared. A horizon takes
     log2(‖A‖ T) more steps of products.
 
+    CuPy: on the device; the host waits once, for dense matrices more often (docs/cupy.md).
+
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, ArgumentError
@@ -123,7 +125,7 @@ def solve_lyapunov(A: Any, Q: Any, B: Any = None, *, horizon: float | None = Non
     A, Q, B, single = checked_equation(A, Q, B)
     dense = is_numpy(Q) and not (is_structured(A) and is_structured(B)) and 0 not in Q.shape[-2:]
     X = _solve_in_unit_time(A, Q, B, horizon) if dense else lyapunov_solver(A, B, horizon)(Q)
-    if horizon is not None and not holds(namespace(X).isfinite(X)):
+    if horizon is not None and not is_finite(X):
         raise NonFiniteError(
             "the integral over the horizon overflows: Q or e^{At} over it are too large"
         )
@@ -204,7 +206,7 @@ def lyapunov_factors(
             raise SingularEquationError(_singular(smallest_pair(xp.abs(distance), ("A", "B"))))
         with np.errstate(over="ignore", invalid="ignore"):
             factors = 1 / distance
-        if not holds(xp.isfinite(factors)):
+        if not is_finite(factors):
             raise NonFiniteError(
                 "the solution overflows: poles are within 1e-308 of the imaginary axis"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from operator import attrgetter
 from typing import Any, TypeAlias
 
@@ -10,9 +11,9 @@ from .. import kernels
 from ..arrays.checks import is_complex
 from ..arrays.linalg import EPSILON, adjoint, as_complex, complex_of, one_minus
 from ..arrays.namespaces import Array, namespace
+from ..systems.diagonal import Diagonal
 from ..systems.modes import from_modes, to_modes
 from ..systems.pairs import join_pairs, split_pairs
-from ..systems.polar import phase
 from ..systems.rotation import Rotation
 from ..systems.structure import Structure
 from .dense import RawSolver, check_solvable
@@ -22,23 +23,29 @@ from .stability import is_stable
 Polar: TypeAlias = tuple[Array, Array]
 
 
-def modal_solver(A: Structure[Array], B: Structure[Array], horizon: int | None) -> RawSolver[Array]:
+def modal_solver(
+    A: Structure[Array], B: Structure[Array], horizon: int | None, stable: bool = False
+) -> RawSolver[Array]:
     """Solve in the modes, where the equation is X_ij = φ(λ_i conj λ_j) Q_ij.
 
     Infinite horizon, all poles inside the circle: fused kernels, with nothing of size n × l besides
     Q and X. Else φ is formed, once for all Q.
+
+    stable : whether A and B are known to be stable
     """
-    if horizon is not None or not (is_stable(A) and (B is A or is_stable(B))):
+    stable = stable or (horizon is None and is_stable(A) and (B is A or is_stable(B)))
+    if horizon is not None or not stable:
         return solver_by_factors(A, B, series_factors(A, B, horizon))
 
     def general() -> RawSolver:
-        return _solver_in_modes(
-            A, B, _quotient(diagonal_stein_reference, attrgetter("polar_modes"), A, B)
-        )
+        divide = _quotient(diagonal_stein_reference, attrgetter("polar_modes"), A, B)
+        if isinstance(A, Diagonal) and isinstance(B, Diagonal):
+            return lambda Q, adjoint: divide(as_complex(Q), adjoint)
+        return _solver_in_modes(A, B, divide)
 
     if not (isinstance(A, Rotation) and isinstance(B, Rotation)):
         return general()
-    real = _quotient(rotation_stein_reference, _block_poles, A, B)
+    real = _quotient(rotation_stein_reference, attrgetter("block_poles"), A, B)
     return lambda Q, adjoint: (general() if is_complex(Q) else real)(Q, adjoint)
 
 
@@ -57,19 +64,16 @@ def _quotient(
     """The operation of this reference text for the poles that ``polar`` finds in A and B."""
     a = polar(A)
     b = a if B is A else polar(B)
-    return lambda Q, adjoint: _run_division(reference, a, b, Q, adjoint)
 
+    @cache
+    def poles(adjoint_equation: bool) -> tuple[Array, Array, Array, Array]:
+        if not adjoint_equation:
+            return *a, *b
+        # Aᴴ has the modes of A with conjugate poles.
+        turn = -a[1]
+        return a[0], turn, b[0], turn if b is a else -b[1]
 
-def _run_division(
-    reference: Callable[..., Array],
-    a: Polar[Array],
-    b: Polar[Array],
-    Q: Array,
-    adjoint_equation: bool,
-) -> Array:
-    # Aᴴ has the modes of A with conjugate poles.
-    sign = -1 if adjoint_equation else 1
-    return kernels.find(reference, Q)(a[0], sign * a[1], b[0], sign * b[1], Q)
+    return lambda Q, adjoint: kernels.find(reference, Q)(*poles(adjoint), Q)
 
 
 def _solver_in_modes(
@@ -83,14 +87,6 @@ def _solver_in_modes(
         return from_modes(A, adjoint(from_modes(B, adjoint(Y))))
 
     return solve
-
-
-def _block_poles(A: Rotation[Array]) -> Polar[Array]:
-    """Polar form of one pole per block and of the real poles, (..., q + k)."""
-    xp = namespace(A.radius)
-    radius = xp.concat([A.radius, A.real_poles], axis=-1)
-    angle = xp.concat([-A.angle, xp.zeros_like(A.real_poles)], axis=-1)
-    return xp.abs(radius), angle + phase(radius)
 
 
 def diagonal_stein_reference(

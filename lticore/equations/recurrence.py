@@ -84,6 +84,8 @@ def time_varying_recurrence(
 
     All else as for :func:`linear_recurrence`. The adjoint runs the other way with conj λ shifted by
     one step: v_k = conj λ_{k+1} v_{k+1} + g_k.
+
+    CuPy: one launch, as there.
     """
     poles = check_array("poles", poles, ndim=2)
     inputs = check_array("inputs", inputs, ndim=2)

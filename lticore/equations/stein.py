@@ -13,7 +13,7 @@ from ..arrays.checks import (
     like_precision,
 )
 from ..arrays.linalg import EPSILON, adjoint
-from ..arrays.namespaces import Array, asked_together, holds, is_numpy, namespace
+from ..arrays.namespaces import Array, asked_together, is_finite, is_numpy
 from ..errors import NonFiniteError, warn_precision
 from ..systems.modes import is_real, mode_poles, multiply
 from ..systems.structure import (
@@ -133,20 +133,24 @@ def solve_stein(A: Any, Q: Any, B: Any = None, *, horizon: int | None = None) ->
         if dense
         else stein_solver(A, B, horizon)(Q)
     )
-    if horizon is not None and not holds(namespace(X).isfinite(X)):
+    if horizon is not None and not is_finite(X):
         raise NonFiniteError(
             "the sum over the horizon overflows: Q or the powers of A and B over it are too large"
         )
     return like_precision(X, single)
 
 
-def stein_solver(A: StateMatrix, B: Any = None, horizon: int | None = None) -> SteinSolver:
+def stein_solver(
+    A: StateMatrix, B: Any = None, horizon: int | None = None, stable: bool = False
+) -> SteinSolver:
     """``solve(Q, adjoint=False)`` for many Q with one preparation.
 
     For use inside the library: everything in double precision and of one batch shape.
 
         solve(Q):                A X Bᴴ − X + Q = 0
         solve(G, adjoint=True):  Aᴴ Y B − Y + G = 0
+
+    ``stable`` : whether structured A and B are known to be.
 
     Structured: the factors φ(λ_i conj λ_j) are formed once, the adjoint has their conjugates.
     Dense: the Schur forms are computed once.
@@ -156,7 +160,7 @@ def stein_solver(A: StateMatrix, B: Any = None, horizon: int | None = None) -> S
     if 0 in (order_of(A), order_of(B)):
         solve = nothing_to_solve(A, B)
     elif is_structured(A) and is_structured(B):
-        solve = modal_solver(A, B, horizon)
+        solve = modal_solver(A, B, horizon, stable)
     elif not all(is_numpy(x) for x in (*parameters(A), *parameters(B))):
         solve = _series_solver(to_dense(A), to_dense(B), horizon)
     elif horizon is not None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arrays.checks import is_complex, is_single, like_precision, to_double
 from ..arrays.linalg import adjoint, adjoint_product, conjugate, real_part
-from ..arrays.namespaces import Array, holds, namespace, zeros_like_shape
+from ..arrays.namespaces import Array, is_finite, namespace, zeros_like_shape
 from ..equations.recurrence import state_recurrence
 from ..equations.stability import NOTHING, offering
 from ..errors import ArgumentError, NonFiniteError
@@ -99,7 +99,7 @@ def data_gramians(
         ordinary(full) if total is None else _gram_in_states(full, total / count, real)
         for ordinary, total, count in zip(_ORDINARY, sums, sequences, strict=True)
     )
-    if not all(holds(namespace(X).isfinite(X)) for X in (P, Q)):
+    if not all(is_finite(X) for X in (P, Q)):
         raise NonFiniteError(
             "states overflow under these inputs or cotangents: the system is unstable, or they are "
             "too large"

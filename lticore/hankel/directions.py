@@ -8,8 +8,13 @@ from typing import Generic
 
 from .. import kernels
 from ..arrays.linalg import EPSILON, adjoint, diagonal, pad_values, real_part
-from ..arrays.namespaces import Array, holds, is_cupy, namespace
-from ..matrices.factors import directions_of_factors, pivoted_cholesky, weighted_gram
+from ..arrays.namespaces import Array, Namespace, elementwise, holds, namespace, suits_products
+from ..matrices.factors import (
+    directions_of_factors,
+    inner_product,
+    pivoted_cholesky,
+    weighted_gram,
+)
 from ..matrices.geometric_mean import nuclear_cotangents
 from .functions import SpectralFunction
 
@@ -19,6 +24,8 @@ GRADIENT_RTOL = 1e-12
 _FAR = 60
 #: Matrix products that leave a larger share of the sum open have failed.
 _CONVERGED = 1e-3
+#: Where rounding costs a larger share of the sum it grows from step to step.
+_ROUNDED = 2e-9
 
 
 def balancing_directions(P: Array, Q: Array) -> tuple[Array, Array, Array]:
@@ -71,7 +78,7 @@ class Cotangents(Generic[Array]):
 
     value : (...) f
     slope : (...) Σ φ'(σ_i) σ_i, the derivative of f(t P, Q) by log √t at t = 1, and of f(P, t Q)
-    P, Q : (..., n, n) G_P and G_Q with df = Re⟨G_P, dP⟩ + Re⟨G_Q, dQ⟩
+    P, Q : (..., n, n) 2 G_P and 2 G_Q, with df = Re⟨G_P, dP⟩ + Re⟨G_Q, dQ⟩
     uncertainty : (...) share of f that the rounding of P and Q or an unfinished iteration may cost
     """
 
@@ -98,12 +105,12 @@ def gramian_cotangents(
     if P.shape[-1] == 0:
         nothing = namespace(P).sum(real_part(P), axis=(-2, -1))
         return Cotangents(nothing, nothing, P, Q, nothing)
-    if phi.name == "nuclear" and rtol is None and is_cupy(P):
-        value, G_P, G_Q, largest, unconverged = nuclear_cotangents(P, Q)
-        if holds(unconverged <= _CONVERGED):
-            return Cotangents(
-                value, value, G_P, G_Q, unconverged + _rounding_of_largest(P, Q, largest, value)
-            )
+    if phi.name == "nuclear" and rtol is None and suits_products(P):
+        value, G_P, G_Q, largest, before = nuclear_cotangents(P, Q)
+        squares = inner_product(P, P), inner_product(Q, Q)
+        share, converged = _share_open(value, before, largest, *squares)
+        if holds(converged):
+            return Cotangents(value, value, G_P, G_Q, share)
     xp = namespace(P, Q)
     P, Q, p, q = _gramians_of_size_one(P, Q)
     SU, sigma, RV = balancing_directions(P, Q)
@@ -112,15 +119,15 @@ def gramian_cotangents(
     kept = sigma > (GRADIENT_RTOL if rtol is None else rtol) * sigma[..., :1]
     derivative = xp.where(kept, phi.derivative(sigma), zero)
     weights = derivative / xp.where(kept, sigma, zero + 1)
-    weights = weights[..., : SU.shape[-1]] / 2
+    weights = weights[..., : SU.shape[-1]]
     values = phi.value(sigma)
     value, slope = (xp.sum(x, axis=-1) for x in (values, derivative * sigma))
     # S U and R V of the Gramians given are q and p times these.
     G_P, G_Q = weighted_gram(SU, weights * q * q), weighted_gram(RV, weights * p * p)
-    share = _rounding_of_largest(P, Q, sigma[..., 0] / (p * q)[..., 0], slope / (p * q)[..., 0])
+    pp, qq, largest = inner_product(P, P), inner_product(Q, Q), sigma[..., 0] / (p * q)[..., 0]
+    share = _rounding_of_largest(xp, largest, slope / (p * q)[..., 0], pp, qq)
     # Values at the level of rounding, where some φ are steep.
-    norms = xp.linalg.matrix_norm(P) * xp.linalg.matrix_norm(Q)
-    noise = EPSILON * xp.sqrt(norms)[..., None] * (p * q)
+    noise = EPSILON * xp.sqrt(xp.sqrt(pp) * xp.sqrt(qq))[..., None] * (p * q)
     moved = xp.sum(xp.abs(phi.value(sigma + noise) - values), axis=-1)
     size = xp.abs(value)
     share = share + xp.where(size > 0, moved / xp.where(size > 0, size, zero[..., 0] + 1), 0 * size)
@@ -142,10 +149,20 @@ def _gramians_of_size_one(P: Array, Q: Array) -> tuple[Array, Array, Array, Arra
     return P / (p**2)[..., None], Q / (q**2)[..., None], p, q
 
 
-def _rounding_of_largest(P: Array, Q: Array, largest: Array, total: Array) -> Array:
+def _rounding_of_largest(
+    xp: Namespace, largest: Array, total: Array, pp: Array, qq: Array
+) -> Array:
     """What errors of eps in P and Q do to σ_1, as a share of ``total``: σ_1² is an eigenvalue of
-    P Q and moves by eps ‖P‖‖Q‖."""
-    xp = namespace(P, Q)
-    norms = [xp.linalg.matrix_norm(X) for X in (P, Q)]
+    P Q and moves by eps ‖P‖‖Q‖, whose squares are given."""
     size = xp.abs(total) * largest
-    return EPSILON * norms[0] * norms[1] / xp.where(size > 0, size, xp.ones_like(size))
+    return EPSILON * xp.sqrt(pp) * xp.sqrt(qq) / xp.where(size > 0, size, 1.0)
+
+
+@elementwise
+def _share_open(
+    xp: Namespace, value: Array, before: Array, largest: Array, pp: Array, qq: Array
+) -> tuple[Array, Array]:
+    """What of ``value`` is uncertain, and whether it is converged."""
+    unconverged = xp.abs(value - before) / xp.where(value > 0, value, 1.0)
+    rounding = _rounding_of_largest(xp, largest, value, pp, qq)
+    return unconverged + rounding, (unconverged <= _CONVERGED) & (rounding <= _ROUNDED)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .. import kernels
 from ..arrays.checks import is_complex
 from ..arrays.linalg import adjoint, conjugate, real_part
@@ -9,14 +11,14 @@ from ..arrays.namespaces import Array, namespace
 from ..equations.dense import sum_by_doubling_gradient
 from ..equations.modal import series_slopes
 from ..equations.two_sided import SteinSolver
-from ..matrices.factors import product, weighted_gram
+from ..matrices.factors import weighted_gram
 from ..systems.blocks import PairBlocks
 from ..systems.diagonal import Diagonal
 from ..systems.lti import LTI
 from ..systems.modes import mode_poles, multiply, to_modes
 from ..systems.pairs import split_pairs
 from ..systems.rotation import Rotation
-from ..systems.structure import StateMatrix, is_structured
+from ..systems.structure import StateMatrix, is_structured, unchecked_structure
 
 
 def pull_back(
@@ -28,12 +30,12 @@ def pull_back(
     solve: SteinSolver,
     horizon: int | None = None,
 ) -> tuple[tuple[Array, ...], Array, Array]:
-    """(g_A, g_B, g_C) with Re⟨G_P, dP⟩ + Re⟨G_Q, dQ⟩ = Σ Re⟨g, dx⟩, g_A on the parameters of A.
+    """(g_A, g_B, g_C) with ½ Re⟨G_P, dP⟩ + ½ Re⟨G_Q, dQ⟩ = Σ Re⟨g, dx⟩, g_A on the parameters of A.
 
         Aᴴ Y A − Y + G_P = 0,   A Z Aᴴ − Z + G_Q = 0
-        g_A = 2 (Y A P + Q A Z),   g_B = 2 Y B,   g_C = 2 C Z
+        g_A = Y A P + Q A Z,   g_B = Y B,   g_C = C Z
 
-    and in continuous time Aᴴ Y + Y A + G_P = 0, A Z + Z Aᴴ + G_Q = 0, g_A = 2 (Y P + Q Z).
+    and in continuous time Aᴴ Y + Y A + G_P = 0, A Z + Z Aᴴ + G_Q = 0, g_A = Y P + Q Z.
     ``solve`` is the solver of A over the horizon. With a horizon g_A is the derivative of the
     finite sums instead; g_B and g_C are as above.
 
@@ -45,41 +47,37 @@ def pull_back(
     A, B, C = sys.A, sys.B, sys.C
     Y, Z = solve(G_P, adjoint=True), solve(G_Q)
     if horizon is None:
-        g_A = tuple(
-            2 * (left + right)
-            for left, right in zip(
-                _parameter_gradient(A, Y, P, sys.is_continuous),
-                _parameter_gradient(A, Q, Z, sys.is_continuous),
-                strict=True,
-            )
-        )
+        g_A = _parameter_gradient(A, (Y, Q), (P, Z), sys.is_continuous)
     elif is_structured(A):
         g_A = _modal_gradient(sys, G_P, G_Q, horizon)
     else:
         W_P, W_Q = weighted_gram(B), weighted_gram(adjoint(C))
         of_P = sum_by_doubling_gradient(A, W_P, G_P, horizon)
         of_Q = adjoint(sum_by_doubling_gradient(adjoint(A), W_Q, G_Q, horizon))
-        g_A = (_like(A, of_P + of_Q),)
-    return g_A, product(2 * Y, B), product(C, 2 * Z)
+        g_A = (_like(A, of_P + of_Q) / 2,)
+    return g_A, Y @ B, C @ Z
 
 
 def _parameter_gradient(
-    A: StateMatrix[Array], X: Array, Y: Array, continuous: bool
+    A: StateMatrix[Array],
+    left: tuple[Array, Array],
+    right: tuple[Array, Array],
+    continuous: bool,
 ) -> tuple[Array, ...]:
-    """The gradient X A Y of a dense A, or X Y in continuous time, on the parameters of A's
+    """The gradient Σ X A Y of a dense A, or Σ X Y in continuous time, on the parameters of A's
     structure; Hermitian X and Y."""
+    if isinstance(A, Rotation) and not continuous and not is_complex(left[0]):
+        gradient = kernels.find(rotation_gradient_reference, left[0])
+        return gradient(A.radius, A.angle, A.real_poles, left, right)
+    parts = (_one_gradient(A, X, Y, continuous) for X, Y in zip(left, right, strict=True))
+    return tuple(first + second for first, second in zip(*parts, strict=True))
+
+
+def _one_gradient(A: StateMatrix[Array], X: Array, Y: Array, continuous: bool) -> tuple[Array, ...]:
     if isinstance(A, Diagonal):
         poles = 1.0 if continuous else A.poles[..., None, :]
         products = namespace(X, Y).vecdot(conjugate(X), poles * conjugate(Y))
         return (_like(A.poles, products),)
-    if isinstance(A, Rotation) and not continuous:
-        products = (
-            rotation_products_reference
-            if is_complex(X)
-            else kernels.find(rotation_products_reference, X)
-        )
-        radial, tangential, real = products(A.radius, A.angle, A.real_poles, X, Y)
-        return radial, A.radius * tangential, real
     if isinstance(A, PairBlocks):
         return A.entry_gradient(*_entry_products(X, Y if continuous else multiply(A, Y), A.blocks))
     return (_like(A, X @ Y if continuous else X @ A @ Y),)
@@ -104,26 +102,28 @@ def _like(x: Array, gradient: Array) -> Array:
     return gradient if is_complex(x) else real_part(gradient)
 
 
-def rotation_products_reference(
-    radius: Array, angle: Array, real_poles: Array, X: Array, P: Array
-) -> tuple[Array, Array, Array]:
-    """Derivatives in ρ, in α/ρ, and in the real poles for the gradient G = X A P of a dense A.
+def rotation_gradient_reference(
+    radius: Array,
+    angle: Array,
+    real_poles: Array,
+    left: tuple[Array, Array],
+    right: tuple[Array, Array],
+) -> tuple[Array, ...]:
+    """Derivatives in ρ, α and the real poles for the gradient G = Σ X A P of a dense A, for real
+    symmetric matrices X on the left and P on the right.
 
     A block ρ R(α) of A has ⟨G, dA⟩ = ⟨G, R⟩ dρ + ρ ⟨G, R'⟩ dα with R = [[cos, sin], [−sin, cos]];
-    a real pole G_ii. Real parts, for Hermitian X and P. Reference text of the kernels of this name,
-    for real ones.
+    a real pole G_ii. Reference text of the kernels of this name.
     """
-    xp = namespace(X, P)
-    AP = multiply(Rotation(radius, angle, real_poles), P)
-    along, across, real = _entry_products(X, AP, radius.shape[-1])
-    cosine, sine = xp.cos(angle), xp.sin(angle)
-    return along * cosine + across * sine, across * cosine - along * sine, real
+    A: Any = unchecked_structure(Rotation, (radius, angle, real_poles))
+    parts = (_one_gradient(A, X, P, False) for X, P in zip(left, right, strict=True))
+    return tuple(first + second for first, second in zip(*parts, strict=True))
 
 
 def _modal_gradient(sys: LTI[Array], G_P: Array, G_Q: Array, horizon: int) -> tuple[Array, ...]:
     # In the modes P_ij = F_ij φ(w_ij), Q_ij = E_ij φ(conj w_ij) with F = b bᴴ, E = c cᴴ and
     # w = λ λᴴ. Moving λ_i changes row i and column i of both, conjugate to each other, so
-    #   g_i = 2 Σ_j conj φ'(w_ij) (G_P ∘ conj F + conj G_Q ∘ E)_ij λ_j.
+    #   g_i = Σ_j conj φ'(w_ij) (G_P ∘ conj F + conj G_Q ∘ E)_ij λ_j   for twice the cotangents.
     A = sys.A
     xp = namespace(sys.B)
     b, c = to_modes(A, sys.B), to_modes(A, adjoint(sys.C))
@@ -131,5 +131,5 @@ def _modal_gradient(sys: LTI[Array], G_P: Array, G_Q: Array, horizon: int) -> tu
     together = G_P * conjugate(weighted_gram(b)) + conjugate(G_Q) * weighted_gram(c)
     poles = mode_poles(A)
     slopes = conjugate(series_slopes(A, A, horizon))
-    g = 2 * xp.sum(slopes * together * poles[..., None, :], axis=-1)
+    g = xp.sum(slopes * together * poles[..., None, :], axis=-1)
     return A.pole_gradient(g)

@@ -18,8 +18,17 @@ from ..arrays.checks import (
     like_precision,
     to_double,
 )
-from ..arrays.linalg import EPSILON, adjoint, as_complex, log2, real_part
-from ..arrays.namespaces import Array, asked_together, is_numpy, namespace, zeros_like_shape
+from ..arrays.linalg import EPSILON, adjoint, as_complex, real_part
+from ..arrays.namespaces import (
+    Array,
+    Namespace,
+    asked_together,
+    elementwise,
+    holds,
+    is_numpy,
+    namespace,
+    zeros_like_shape,
+)
 from ..equations.cauchy import cauchy_factor
 from ..equations.dense import RawSolver, schur_solver
 from ..equations.lyapunov import lyapunov_solver, solve_lyapunov, triangular_lyapunov_solver
@@ -40,7 +49,7 @@ from ..matrices.factors import (
 )
 from ..systems.doors import LinearLike, SystemLike, as_linear, as_system
 from ..systems.lti import LTI, in_double, replaced
-from ..systems.modes import from_modes, is_real, radii_of, to_modes
+from ..systems.modes import from_modes, is_real, to_modes
 from ..systems.on_host import computed_on_host
 from ..systems.quadratic import (
     QuadraticOutputLTI,
@@ -52,8 +61,8 @@ from ..systems.quadratic import (
 )
 from ..systems.rotation import Rotation
 from ..systems.signals import scaled, unit_outputs, unit_signals
-from ..systems.structure import adjoint_of, is_structured, same_in_blocks, structure_of
-from .scales import balance_gramians, norms_of_rows, scale_from_logs
+from ..systems.structure import adjoint_of, is_structured
+from .scales import balance_gramians, balancing_exponents, sizes_of_states
 from .schur_factors import WHAT, dense_factors, dense_gramian, require_finite_gramian
 
 #: Factors are computed without the Gramians from this many states on …
@@ -249,29 +258,43 @@ def balance_states(sys: LTI) -> tuple[LTI, Any]:
     The scale t, (..., n, 1), consists of powers of two, one for both states of a rotation block, so
     that A does not change. The diagonals ‖b_i‖²/(1 − |λ_i|²) are known without the Gramians.
     """
-    require_stable(sys, what="an infinite-horizon Gramian")
-    xp = namespace(sys.B, sys.C)
     if sys.order == 0:
         return sys, real_part(sys.B[..., :1])
-    b, c = norms_of_rows(sys.B), norms_of_rows(xp.matrix_transpose(sys.C))
-    b, c = (same_in_blocks(_root_mean_square, sys.A, x) for x in (b, c))
-    root = xp.sqrt(dissipation(sys))
-    log_p, log_q = (2 * log2(x / root) for x in (b, c))
-    t = scale_from_logs(log_p, log_q)[..., None]
-    return replaced(sys, B=sys.B * t, C=sys.C / xp.matrix_transpose(t)), t
+    u, *_ = balancing_units(sys, what="an infinite-horizon Gramian")
+    t = 2.0 ** u[..., None]
+    return replaced(sys, B=sys.B * t, C=sys.C / namespace(t).matrix_transpose(t)), t
 
 
-def dissipation(sys: LTI[Array]) -> Array:
-    """(..., n) 1 − |λ|² of the poles in state order, −2 Re λ in continuous time: what the diagonals
-    of b bᴴ and of the Gramian in the modes have for a quotient."""
-    if sys.is_continuous:
-        return 2 * structure_of(sys.A).decays
-    radius = radii_of(sys.A)
-    return (1 - radius) * (1 + radius)
+def balancing_units(sys: LTI, *, what: str) -> tuple[Array, Array, Array, Array]:
+    """The :func:`lticore.hankel.scales.balancing_exponents` of a structured system.
+
+    Raises
+    ------
+    UnstableSystemError
+    """
+    A: Any = sys.A
+    drain, stable = (
+        _drain_of_decays(A.block_decays) if sys.is_continuous else _drain_of_radii(A.block_radii)
+    )
+    if not holds(stable):
+        require_stable(sys, what=what)
+    blocks = sys.order - drain.shape[-1]
+    b, c = (sizes_of_states(X, blocks) for X in (sys.B, namespace(sys.C).matrix_transpose(sys.C)))
+    return balancing_exponents(b, c, drain)
 
 
-def _root_mean_square(x: Array, y: Array) -> Array:
-    return namespace(x, y).hypot(x, y) / math.sqrt(2)
+# What the diagonals of b bᴴ and of the Gramian in the modes have for a quotient, and whether a pole
+# is stable.
+
+
+@elementwise
+def _drain_of_radii(xp: Namespace, radius: Array) -> tuple[Array, Array]:
+    return (1 - radius) * (1 + radius), radius < 1
+
+
+@elementwise
+def _drain_of_decays(xp: Namespace, decay: Array) -> tuple[Array, Array]:
+    return 2 * decay, decay > 0
 
 
 def in_unit_signals(
@@ -298,7 +321,7 @@ def _evenly_driven(sys: QuadraticOutputLTI[Array]) -> QuadraticOutputLTI[Array]:
         return sys
     A: Any = sys.A
     if is_structured(A):
-        size = same_in_blocks(_root_mean_square, A, norms_of_rows(sys.B))
+        size = sizes_of_states(sys.B, A.order - A.block_radii.shape[-1])
         d = 2.0 ** xp.round(xp.log2(xp.where(size > 0, size, xp.ones_like(size))))[..., None]
         used = xp.where(size[..., None] > 0, d, xp.zeros_like(d))
     else:
@@ -377,9 +400,10 @@ def double_gramians(sys: System, horizon: Any = None, which: str = "PQ") -> list
 
 
 def gramian_solver(sys: LTI, horizon: Any = None) -> SteinSolver:
-    """The solver of the Stein or Lyapunov equations of A, by the time of the system."""
+    """The solver of the Stein or Lyapunov equations of A, by the time of the system; without a
+    horizon the system is stable."""
     if not sys.is_continuous:
-        return stein_solver(sys.A, horizon=horizon)
+        return stein_solver(sys.A, horizon=horizon, stable=horizon is None)
     if not is_dense_numpy(sys):
         return lyapunov_solver(sys.A, horizon=horizon)
 

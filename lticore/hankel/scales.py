@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
+from .. import kernels
 from ..arrays.linalg import diagonal, log2, real_part
 from ..arrays.namespaces import Array, namespace
+from ..systems.pairs import join_pairs, same_in_pairs
+from ..systems.signals import whole_exponent
 
 
 def balance_gramians(P: Array, Q: Array) -> tuple[Array, Array, Array]:
@@ -22,9 +28,14 @@ def balancing_scale(p: Array, q: Array) -> Array:
 
 
 def scale_from_logs(log_p: Array, log_q: Array) -> Array:
+    exponent: Any = _exponent_from_logs(log_p, log_q)
+    return 2.0**exponent
+
+
+def _exponent_from_logs(log_p: Array, log_q: Array) -> Array:
     xp = namespace(log_p, log_q)
     if log_p.shape[-1] == 0:
-        return xp.ones_like(log_p)
+        return log_p
     reached, observed = xp.isfinite(log_p), xp.isfinite(log_q)
     # A state that is unreachable or unobservable matters to no σ: it gets the largest √(p_i q_i)
     # of the others, so that it cannot raise the level below which pivots are dropped.
@@ -34,7 +45,47 @@ def scale_from_logs(log_p: Array, log_q: Array) -> Array:
         xp.where(reached, log_p, xp.where(observed, level - log_q, 0 * level)),
         xp.where(observed, log_q, xp.where(reached, level - log_p, 0 * level)),
     )
-    return 2.0 ** xp.round((log_q - log_p) / 4)
+    return xp.round((log_q - log_p) / 4)
+
+
+def balancing_exponents(b: Array, c: Array, drain: Array) -> tuple[Array, Array, Array, Array]:
+    """(u, x, y, e), whole numbers: the states 2^u x have balanced Gramians, and with 2^x B and
+    C 2^y, of about size one, Hankel singular values are 2^-e times as large.
+
+    b, c, u, x, y : (..., n), sizes of the rows of B and the columns of C, the same in a block
+    drain : (..., modes) 1 − |λ|², or −2 Re λ in continuous time, of the blocks and the real poles
+    e : (...)
+    """
+    return kernels.find(balancing_exponents_reference, b)(b, c, drain)
+
+
+def balancing_exponents_reference(
+    b: Array, c: Array, drain: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Reference text of :func:`balancing_exponents` for any array library."""
+    # The diagonals of Gramians in the modes are b²/drain and c²/drain.
+    log_b, log_c, log_drain = log2(b), log2(c), log2(drain)
+    if (blocks := b.shape[-1] - drain.shape[-1]) > 0:
+        log_drain = join_pairs(*(log_drain[..., :blocks],) * 2, log_drain[..., blocks:])
+    u = _exponent_from_logs(2 * log_b - log_drain, 2 * log_c - log_drain)
+    size_b, size_c = (whole_exponent(namespace(u).max(x, axis=-1)) for x in (log_b + u, log_c - u))
+    return u, u - size_b[..., None], -u - size_c[..., None], size_b + size_c
+
+
+def sizes_of_states(X: Array, blocks: int) -> Array:
+    """(..., n) norms of the rows of X, for both states of each of the blocks their root mean
+    square."""
+    return kernels.find(sizes_of_states_reference, X)(X, blocks)
+
+
+def sizes_of_states_reference(X: Array, blocks: int) -> Array:
+    """Reference text of :func:`sizes_of_states` for any array library."""
+    sizes = norms_of_rows(X)
+    return same_in_pairs(_root_mean_square, sizes, blocks) if blocks else sizes
+
+
+def _root_mean_square(x: Array, y: Array) -> Array:
+    return namespace(x, y).hypot(x, y) / math.sqrt(2)
 
 
 def norms_of_rows(X: Array) -> Array:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ..arrays.linalg import EPSILON, adjoint, diagonal, log2, real_part
-from ..arrays.namespaces import Array, holds, namespace
+from ..arrays.namespaces import Array, is_finite
 from ..equations.hammarling import (
     adjoint_factor,
     factor_in_schur_form,
@@ -171,7 +171,7 @@ def dense_gramian(sys: LTI, which: str, horizon: float | None) -> np.ndarray:
 
 def require_finite_gramian(X: Array, which: str) -> Array:
     # No entry of a positive semidefinite matrix is larger than those on its diagonal.
-    if not holds(namespace(X).isfinite(real_part(diagonal(X)))):
+    if not is_finite(real_part(diagonal(X))):
         raise NonFiniteError(
             f"the Gramian {which} overflows: B, C or the powers of A over the horizon are too large"
         )

@@ -16,15 +16,24 @@ from ..arrays.checks import (
     like_precision,
     to_double,
 )
-from ..arrays.linalg import EPSILON, adjoint, conjugate, real_part
-from ..arrays.namespaces import Array, asked_together, holds, namespace
+from ..arrays.linalg import EPSILON, adjoint, real_part
+from ..arrays.namespaces import (
+    Array,
+    Namespace,
+    asked_together,
+    elementwise,
+    holds,
+    is_finite,
+    namespace,
+)
 from ..equations.dense import schur_forms_for_powers
 from ..equations.stability import HORIZON, offering, require_stable
 from ..equations.stein import doubling_solver
 from ..equations.two_sided import ROUNDING, SteinSolver
 from ..errors import ArgumentError, NonFiniteError, UnstableSystemError, warn_precision
+from ..matrices.factors import inner_product
 from ..systems.doors import LinearLike, as_linear
-from ..systems.lti import LTI, in_double
+from ..systems.lti import LTI, in_double, replaced
 from ..systems.on_host import computed_on_host, is_modal
 from ..systems.signals import in_best_units, in_units_of_A, scaled, size_exponent, unit_signals
 from ..systems.structure import is_structured
@@ -32,8 +41,8 @@ from .directions import Cotangents, gramian_cotangents
 from .functions import SpectralFunction, SpectralLike, as_spectral_function
 from .gradients import pull_back
 from .gramians import (
-    balance_states,
     balanced_solver,
+    balancing_units,
     gramian,
     gramian_solver,
     has_factors,
@@ -128,12 +137,12 @@ def hankel_sum_and_gradient(
     which no identity tells from A. CuPy: a few times 1e-7 of f.
 
     Cost: O(n² (m + p)) products, O(n²) elementwise, and O(n³) in one factor and one symmetric
-    eigendecomposition of the numerical rank (CuPy, φ = σ: 52 matrix products). On one CPU thread
+    eigendecomposition of the numerical rank (CuPy, φ = σ: 53 matrix products). On one CPU thread
     about three times the eigendecomposition ``scipy.linalg.eigh`` of order n for n = m = p, less
     where the system is compressible. Dense O(n³), with Schur forms.
 
-    CuPy: on the device for φ = σ and structured A, at most 350 launches for a batch of any size and
-    one wait, none while a graph is captured; else by decompositions on the host.
+    CuPy: on the device for φ = σ and structured A, about a hundred launches for a batch of any size
+    and one wait (docs/cupy.md); else by decompositions on the host.
 
     Raises
     ------
@@ -154,20 +163,12 @@ def hankel_sum_and_gradient(
             "the gradient over a finite horizon exists in discrete time: leave out horizon=, or "
             "sample the system (lticore.discretize)"
         )
-    single, work = is_single(sys.B), _prepare(in_double(sys), horizon)
-    phi, e = _function_in_units(phi, work.b + work.c, sys.order)
-    P, Q = (gramian(work.sys, work.solve, name) for name in "PQ")
-    found = _cotangents(P, Q, phi, rtol, balanced=has_factors(work.sys, horizon))
-    g_A, g_B, g_C = pull_back(work.sys, P, Q, found.P, found.Q, work.solve, horizon)
-    discrepancy = _euler_discrepancy(work.sys, g_B, g_C, found.slope) + found.uncertainty
-    lost = _lost_in_state_matrix(work.sys, g_A, found.slope)
-    value = scaled(found.value, e)
-    g_A, g_B, g_C = _gradient_in_given_units(work, e, g_A, g_B, g_C)
-    if not all(holds(namespace(x).isfinite(x)) for x in (value, *g_A, g_B, g_C)):
-        raise NonFiniteError(
-            "the Hankel sum or its gradient overflows: scale B or C down, which they grow with"
-        )
-    _warn_if_inaccurate(discrepancy + lost)
+    single = is_single(sys.B)
+    value, g_A, g_B, g_C, (discrepancy, lost, accurate) = sum_and_gradient(
+        in_double(sys), phi, rtol, horizon
+    )
+    if not holds(accurate):
+        _warn_of(lost)
     gradient = LTIGradient(
         tuple(like_precision(g, single) for g in g_A),
         *(like_precision(x, single) for x in (g_B, g_C, discrepancy)),
@@ -175,20 +176,47 @@ def hankel_sum_and_gradient(
     return like_precision(value, single), gradient
 
 
+def sum_and_gradient(
+    sys: LTI[Array], phi: SpectralFunction, rtol: float | None = None, horizon: int | None = None
+) -> tuple[Array, tuple[Array, ...], Array, Array, tuple[Array, Array, Array]]:
+    """f, g_A, g_B, g_C and (the discrepancy met, with what rounding of a dense A costs, whether
+    that is small) of :func:`hankel_sum_and_gradient`, of a system in double precision."""
+    work = _prepare(sys, horizon)
+    phi, e = _function_in_units(phi, work.size, sys.order)
+    P, Q = (gramian(work.sys, work.solve, name) for name in "PQ")
+    found = _cotangents(P, Q, phi, rtol, balanced=has_factors(work.sys, horizon))
+    g_A, g_B, g_C = pull_back(work.sys, P, Q, found.P, found.Q, work.solve, horizon)
+    discrepancy = _discrepancy(
+        found.slope,
+        inner_product(g_B, work.sys.B),
+        inner_product(g_C, work.sys.C),
+        found.uncertainty,
+        _lost_in_state_matrix(work.sys, g_A, found.slope),
+    )
+    value = scaled(found.value, e)
+    g_A, g_B, g_C = _gradient_in_given_units(work, e, g_A, g_B, g_C)
+    if not all(is_finite(x) for x in (value, *g_A, g_B, g_C)):
+        raise NonFiniteError(
+            "the Hankel sum or its gradient overflows: scale B or C down, which they grow with"
+        )
+    return value, g_A, g_B, g_C, discrepancy
+
+
 @dataclass(frozen=True, eq=False)
 class _Work(Generic[Array]):
-    """A system in states z and units in which its Gramians are computed: 2^u x = U z for its states
-    x, with u (..., n, 1) and U = 1 for None, B and C as 2^b and 2^c times those here.
+    """A system in states and units in which its Gramians are computed: B' = Uᴴ (2^x B) and
+    C' = (C 2^y) U with U = 1 for None, x (..., n, 1), y (..., 1, n), and Hankel singular values
+    2^-size times as large.
 
     solve : the solver of its A
     """
 
     sys: LTI[Array]
     solve: SteinSolver
-    u: Array
+    x: Array
+    y: Array
     U: Array | None
-    b: Array
-    c: Array
+    size: Array
 
 
 def _prepare(sys: LTI, horizon: int | None) -> _Work:
@@ -199,15 +227,17 @@ def _prepare(sys: LTI, horizon: int | None) -> _Work:
     UnstableSystemError
     """
     dense, what = is_dense_numpy(sys), "a Hankel sum"
+    if has_factors(sys, horizon):
+        _, x, y, size = balancing_units(sys, what=what)
+        x, y = x[..., None], y[..., None, :]
+        sys = replaced(sys, B=scaled(sys.B, x), C=scaled(sys.C, y), D=None)
+        return _Work(sys, gramian_solver(sys), x, y, None, size)
     if horizon is None and not dense:
         require_stable(sys, what=what)
-    xp = namespace(sys.B)
-    u, U = 0 * real_part(sys.B[..., :1]), None
+    xp, U = namespace(sys.B), None
+    u = 0 * real_part(sys.B[..., :1])
     solve: SteinSolver | None = None
-    if has_factors(sys, horizon):
-        sys, t = balance_states(sys)
-        u = xp.log2(t)
-    elif dense:
+    if dense:
         given, (sys, d) = sys, in_best_units(sys)
         try:
             solve = balanced_solver(sys, what=what) if horizon is None else None
@@ -216,12 +246,13 @@ def _prepare(sys: LTI, horizon: int | None) -> _Work:
             solve = balanced_solver(sys, what=what)
         u = -xp.log2(d)
     sys, b, c = unit_signals(sys)
+    x, y = u - b[..., None, None], -xp.matrix_transpose(u) - c[..., None, None]
     if dense and horizon is not None:
         sys, U = _in_schur_form(sys)
         solve = doubling_solver(sys.A, horizon)
     elif solve is None:
         solve = gramian_solver(sys, horizon)
-    return _Work(sys, solve, u, U, b, c)
+    return _Work(sys, solve, x, y, U, b + c)
 
 
 def _cotangents(
@@ -241,15 +272,14 @@ def _gradient_in_given_units(
 ) -> tuple[tuple[Array, ...], Array, Array]:
     """2^e times the gradient, in the states and units given; of states and signals at once, since
     on the way numbers may be too large."""
-    u, U, b, c, size = work.u, work.U, *(x[..., None, None] for x in (work.b, work.c, e))
-    row = namespace(u).matrix_transpose(u)
+    x, y, U, size = work.x, work.y, work.U, e[..., None, None]
     if U is not None:
         g_A, g_B, g_C = (U @ g_A[0] @ adjoint(U),), U @ g_B, g_C @ adjoint(U)
     if is_structured(work.sys.A):
         g_A = tuple(scaled(g, e[..., None]) for g in g_A)
     else:
-        g_A = (scaled(g_A[0], size + u - row),)
-    return g_A, scaled(g_B, size - b + u), scaled(g_C, size - c - row)
+        g_A = (scaled(g_A[0], size, x, y, work.size[..., None, None]),)
+    return g_A, scaled(g_B, size, x), scaled(g_C, size, y)
 
 
 def _in_schur_form(sys: LTI) -> tuple[LTI, np.ndarray]:
@@ -284,16 +314,15 @@ def _function_in_units(
     return SpectralFunction(phi.name, value, derivative), e
 
 
-def _euler_discrepancy(sys: LTI[Array], g_B: Array, g_C: Array, slope: Array) -> Array:
-    """Relative deviation from Euler's identities: σ_i is homogeneous in B and in C."""
-    xp = namespace(g_B, g_C)
-    size = xp.abs(slope)
-    size = xp.where(size > 0, size, xp.ones_like(size))
-    by_B, by_C = (
-        xp.abs(real_part(xp.sum(conjugate(g) * x, axis=(-2, -1))) - slope) / size
-        for g, x in ((g_B, sys.B), (g_C, sys.C))
-    )
-    return xp.maximum(by_B, by_C)
+@elementwise
+def _discrepancy(
+    xp: Namespace, slope: Array, by_B: Array, by_C: Array, uncertainty: Array, lost: Array | float
+) -> tuple[Array, Array, Array]:
+    """Relative deviation from Euler's identities, σ_i being homogeneous in B and in C, and what is
+    uncertain besides; with what is ``lost``; and whether that is small."""
+    size = xp.where(xp.abs(slope) > 0, xp.abs(slope), 1.0)
+    met = xp.maximum(xp.abs(by_B - slope), xp.abs(by_C - slope)) / size + uncertainty
+    return met, met + lost, met + lost <= _ACCURACY
 
 
 def _lost_in_state_matrix(sys: LTI[Array], g_A: tuple[Array, ...], slope: Array) -> Any:
@@ -308,10 +337,8 @@ def _lost_in_state_matrix(sys: LTI[Array], g_A: tuple[Array, ...], slope: Array)
     return ROUNDING * EPSILON / sys.order * math.prod(norms) / size
 
 
-def _warn_if_inaccurate(discrepancy: Array) -> None:
+def _warn_of(discrepancy: Array) -> None:
     xp = namespace(discrepancy)
-    if holds(discrepancy <= _ACCURACY):
-        return
     warn_precision(
         f"the Hankel sum and its gradient may carry a relative error of "
         f"{float(xp.max(discrepancy)):.0e}: the Gramians are so badly scaled or so nearly singular "

@@ -14,7 +14,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any, TypeVar, cast
 
-from ..arrays.namespaces import Array, is_cupy, is_numpy
+from ..arrays.namespaces import Array, is_cupy, is_numpy, is_torch
 from . import processes as processes  # watches for forks from now on
 
 Operation = TypeVar("Operation", bound=Callable[..., Any])
@@ -47,9 +47,12 @@ TABLE = {
     ("diagonal_stein", "cupy"): "gpu:diagonal_stein",
     ("rotation_stein", "numpy"): "cpu_stein:rotation_stein",
     ("rotation_stein", "cupy"): "gpu:rotation_stein",
-    ("rotation_products", "numpy"): "cpu_stein:rotation_products",
-    ("rotation_products", "cupy"): "gpu:rotation_products",
-    ("product", "cupy"): "gpu:product",
+    ("block_poles", "cupy"): "gpu:block_poles",
+    ("rotation_gradient", "numpy"): "cpu_stein:rotation_gradient",
+    ("rotation_gradient", "cupy"): "gpu:rotation_gradient",
+    ("sizes_of_states", "cupy"): "gpu:sizes_of_states",
+    ("balancing_exponents", "cupy"): "gpu:balancing_exponents",
+    ("inner_product", "cupy"): "gpu:inner_product",
     ("weighted_gram", "cupy"): "gpu:weighted_gram",
     ("scaled", "cupy"): "gpu:scaled",
     ("cauchy_factor", "numpy"): "cpu_cauchy:cauchy_factor",
@@ -57,10 +60,17 @@ TABLE = {
 }
 
 
+#: Operation → function of tensors, which lticore_torch brings.
+OF_TENSORS: dict[str, Callable[..., Any]] = {}
+
+
 def find(reference: Operation, array: Array) -> Operation:
     """The fastest implementation of an operation for the library of ``array``, or ``reference``."""
+    name = reference.__name__.removesuffix("_reference")
+    if is_torch(array):
+        return cast(Operation, OF_TENSORS.get(name, reference))
     backend = "numpy" if is_numpy(array) else "cupy" if is_cupy(array) else "any"
-    entry = TABLE.get((reference.__name__.removesuffix("_reference"), backend))
+    entry = TABLE.get((name, backend))
     return reference if entry is None else cast(Operation, _load(entry))
 
 

@@ -89,24 +89,30 @@ def _make_hermitian(X, averaged):  # type: ignore[no-untyped-def]
                     X[entry, j, i] = value.conjugate()
 
 
-def rotation_products(
-    radius: np.ndarray, angle: np.ndarray, real_poles: np.ndarray, X: np.ndarray, P: np.ndarray
+def rotation_gradient(
+    radius: np.ndarray,
+    angle: np.ndarray,
+    real_poles: np.ndarray,
+    left: tuple[np.ndarray, np.ndarray],
+    right: tuple[np.ndarray, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """See :func:`lticore.hankel.gradients.rotation_products_reference`; one pass over X and P."""
+    """See :func:`lticore.hankel.gradients.rotation_gradient_reference`; in one pass."""
     *batch, q = radius.shape
-    n, count = X.shape[-1], math.prod(batch)
+    n, count = left[0].shape[-1], math.prod(batch)
     table = np.stack([radius, np.cos(angle), np.sin(angle)], axis=-2).reshape(count, 3, q)
-    sums = np.empty((count, n))
-    X, P = (np.ascontiguousarray(x).reshape(count, n, n) for x in (X, P))
-    _rotation_products(
-        table, real_poles.reshape(count, n - 2 * q), X, P, sums, many=X.size >= ENOUGH
-    )
-    sums = sums.reshape(*batch, n)
-    return sums[..., :q], sums[..., q : 2 * q], sums[..., 2 * q :]
+    real_poles, total = real_poles.reshape(count, n - 2 * q), np.zeros((count, n))
+    for pair in zip(left, right, strict=True):
+        X, P = (np.ascontiguousarray(x).reshape(count, n, n) for x in pair)
+        sums = np.empty((count, n))
+        _rotation_products(table, real_poles, X, P, sums, many=X.size >= ENOUGH)
+        total += sums
+    total = total.reshape(*batch, n)
+    return total[..., :q], radius * total[..., q : 2 * q], total[..., 2 * q :]
 
 
 @threaded()
 def _rotation_products(table, real_poles, X, P, sums):  # type: ignore[no-untyped-def]
+    """Derivatives by ρ, by α over ρ, and by the real poles, of one X A P."""
     count, _, q = table.shape
     modes = q + real_poles.shape[1]
     for task in numba.prange(count * modes):

@@ -7,14 +7,15 @@ current stream, and the host waits for none of it except where a comment says so
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import cupy as cp
+import numpy as np
 
 from ..arrays.linalg import adjoint
 from ..errors import ArrayLibraryError
-from .products import MULTIPLY
 
 #: A tile of the recurrence: this many lanes, wide enough for whole lines of memory, …
 _LANES = 16
@@ -29,8 +30,8 @@ _MANY_STRIPS = 1024
 _BLOCKS = 2
 #: Threads of a block in the other kernels.
 _THREADS = 256
-#: Threads of a block that shares out the modes of a system.
-_PRODUCT_THREADS = 128
+#: Threads of a block that adds up numbers, and blocks that share a matrix.
+_SUM_THREADS, _PARTS = 128, 32
 #: Blocks of one elimination: enough for every device, and few candidates for a pivot.
 _ELIMINATION_BLOCKS = 256
 #: Columns of a factor between two questions to the device whether more are needed.
@@ -254,71 +255,187 @@ def cauchy_factor(
     return factor.swapaxes(-1, -2).reshape(*batch, n, rank)
 
 
-def rotation_products(
-    radius: cp.ndarray, angle: cp.ndarray, real_poles: cp.ndarray, X: cp.ndarray, P: cp.ndarray
+def block_poles(
+    radius: cp.ndarray, angle: cp.ndarray, real_poles: cp.ndarray
+) -> tuple[cp.ndarray, cp.ndarray]:
+    """See :attr:`lticore.Rotation.block_poles`."""
+    q, k = radius.shape[-1], real_poles.shape[-1]
+    given = [cp.ascontiguousarray(x, dtype=cp.float64) for x in (radius, angle, real_poles)]
+    modulus, phase = (cp.empty((*radius.shape[:-1], q + k), cp.float64) for _ in range(2))
+    if modulus.size:
+        grid, block = (-(-modulus.size // _THREADS),), (_THREADS,)
+        arguments = (*given, modulus, phase, q, k, modulus.size)
+        _kernel("stein.cu", "block_poles")(grid, block, arguments)
+    return modulus, phase
+
+
+def _summing(name: str, dtype: cp.dtype) -> cp.RawKernel:
+    macros = (f"COMPLEX={int(dtype.kind == 'c')}", f"THREADS={_SUM_THREADS}", f"PARTS={_PARTS}")
+    return _kernel("sums.cu", name, *macros)
+
+
+def _stored(X: cp.ndarray) -> tuple[cp.ndarray, bool]:
+    """X, or its transpose, whichever lies in memory without gaps, and whether it is that."""
+    if not X.flags.c_contiguous and X.swapaxes(-1, -2).flags.c_contiguous:
+        return X.swapaxes(-1, -2), True
+    return cp.ascontiguousarray(X), False
+
+
+def inner_product(X: cp.ndarray, Y: cp.ndarray) -> cp.ndarray:
+    """See :func:`lticore.matrices.factors.inner_product`."""
+    n, m = X.shape[-2:]
+    dtype, result = cp.result_type(X.dtype, Y.dtype, cp.float64), cp.empty(X.shape[:-2], cp.float64)
+    if X.size == 0:
+        result.fill(0)
+        return result
+    (X, X_transposed), (Y, Y_transposed) = (_stored(x.astype(dtype, copy=False)) for x in (X, Y))
+    partial, done = cp.empty(result.size * _PARTS, cp.float64), cp.zeros(result.size, cp.int32)
+    arguments = (X, Y, result, partial, done, n, m, int(X_transposed), int(Y_transposed))
+    _summing("inner_product", dtype)((partial.size,), (_SUM_THREADS,), arguments)
+    return result
+
+
+def sizes_of_states(X: cp.ndarray, blocks: int) -> cp.ndarray:
+    """See :func:`lticore.hankel.scales.sizes_of_states`."""
+    n, m = X.shape[-2:]
+    sizes = cp.empty(X.shape[:-1], cp.float64)
+    if sizes.size:
+        X, transposed = _stored(X)
+        grid = (sizes.size // n * (n - blocks),)
+        arguments = (X, sizes, n - blocks, blocks, m, int(transposed))
+        _summing("sizes_of_states", X.dtype)(grid, (_SUM_THREADS,), arguments)
+    return sizes
+
+
+def balancing_exponents(
+    b: cp.ndarray, c: cp.ndarray, drain: cp.ndarray
+) -> tuple[cp.ndarray, cp.ndarray, cp.ndarray, cp.ndarray]:
+    """See :func:`lticore.hankel.scales.balancing_exponents`."""
+    u, x, y = (cp.empty(b.shape, cp.float64) for _ in range(3))
+    e = cp.empty(b.shape[:-1], cp.float64)
+    if e.size:
+        arguments = (b, c, cp.ascontiguousarray(drain), u, x, y, e, b.shape[-1], drain.shape[-1])
+        _summing("balancing_exponents", b.dtype)((e.size,), (_SUM_THREADS,), arguments)
+    return u, x, y, e
+
+
+def rotation_gradient(
+    radius: cp.ndarray,
+    angle: cp.ndarray,
+    real_poles: cp.ndarray,
+    left: tuple[cp.ndarray, cp.ndarray],
+    right: tuple[cp.ndarray, cp.ndarray],
 ) -> tuple[cp.ndarray, cp.ndarray, cp.ndarray]:
-    """See :func:`lticore.hankel.gradients.rotation_products_reference`, of real X and P."""
+    """See :func:`lticore.hankel.gradients.rotation_gradient_reference`."""
     pairs, modes = radius.shape[-1], radius.shape[-1] + real_poles.shape[-1]
-    given = [cp.ascontiguousarray(x) for x in (radius, angle, real_poles, X, P)]
-    results = [cp.empty_like(x) for x in (given[0], given[0], given[2])]
-    if X.size:
-        kernel = _kernel("products.cu", "rotation_products", f"THREADS={_PRODUCT_THREADS}")
-        grid = (X.size // X.shape[-1] ** 2 * modes,)
-        kernel(grid, (_PRODUCT_THREADS,), (*given, *results, modes, pairs))
+    matrices = (left[0], right[0], left[1], right[1])
+    given = [cp.ascontiguousarray(x) for x in (radius, angle, real_poles, *matrices)]
+    results = [cp.empty_like(x) for x in given[:3]]
+    if (size := left[0].size) > 0:
+        grid = (size // left[0].shape[-1] ** 2 * modes,)
+        arguments = (*given, *results, modes, pairs)
+        _summing("rotation_gradient", left[0].dtype)(grid, (_SUM_THREADS,), arguments)
     return results[0], results[1], results[2]
 
 
 def hermitian_part(X: cp.ndarray) -> cp.ndarray:
     """See :func:`lticore.matrices.factors.hermitian_part`."""
-    Y = cp.empty_like(X)
+    Y = cp.empty(X.shape, X.dtype)
     if X.size:
-        _symmetrise(cp.ascontiguousarray(X), Y, X.size)
+        _run_tiles("hermitian_part", X, 1, (cp.ascontiguousarray(X), Y, X.shape[-1]))
     return Y
 
 
-def _symmetrise(X: cp.ndarray, Y: cp.ndarray, gap: int) -> None:
+def _run_tiles(name: str, X: cp.ndarray, times: int, arguments: tuple[object, ...]) -> None:
+    """A kernel of polar.cu over the tiles of so many times the matrices of X."""
     n, side, rows = X.shape[-1], 32, 8
     tiles = -(-n // side)
-    kernel = _kernel("polar.cu", "symmetrise", f"COMPLEX={int(X.dtype.kind == 'c')}")
-    kernel((X.size // (n * n) * tiles * tiles,), (side * rows,), (X, Y, n, gap))
-
-
-def product(X: cp.ndarray, Y: cp.ndarray) -> cp.ndarray:
-    """See :func:`lticore.matrices.factors.product`."""
-    multiply = MULTIPLY.get()
-    return X @ Y if multiply is None else multiply(X, Y)
+    kernel = _kernel("polar.cu", name, f"COMPLEX={int(X.dtype.kind == 'c')}")
+    kernel((times * X.size // (n * n) * tiles * tiles,), (side * rows,), arguments)
 
 
 def weighted_gram(X: cp.ndarray, weights: cp.ndarray | None) -> cp.ndarray:
     """See :func:`lticore.matrices.factors.weighted_gram`."""
-    return product(X if weights is None else X * weights[..., None, :], adjoint(X))
+    if cp.cuda.get_current_stream().is_capturing():
+        raise ArrayLibraryError(
+            "CuPy does not multiply matrices while a CUDA graph is captured: call this outside, or "
+            "capture the Hankel sums of lticore_torch"
+        )
+    left, right = X if weights is None else X * weights[..., None, :], adjoint(X)
+    if X.size == 0 or X.dtype.char not in "dD":
+        return left @ right
+    Z = cp.empty((*X.shape[:-1], X.shape[-2]), X.dtype)
+    _multiply_into(Z, left, right)
+    return Z
 
 
 def polar_steps(
-    X: cp.ndarray, Y: cp.ndarray, coefficients: tuple[tuple[float, float, float], ...]
+    P: cp.ndarray,
+    Q: cp.ndarray,
+    K: cp.ndarray,
+    scale: cp.ndarray,
+    squares: tuple[tuple[float, float, float], ...],
 ) -> tuple[cp.ndarray, cp.ndarray, cp.ndarray]:
-    """See :func:`lticore.matrices.geometric_mean.polar_steps_reference`; five launches a step."""
-    if X.size == 0:
-        return X, Y, X
-    n, count = X.shape[-1], math.prod(X.shape[:-2])
-    dtype = cp.result_type(X.dtype, Y.dtype)
-    # X, h and Y one after the other: (h, Y) times (X, h) is one batch of products.
-    work = cp.empty((3, count, n, n), dtype)
-    work[0], work[2] = X.reshape(count, n, n), Y.reshape(count, n, n)
-    polynomial = _kernel("polar.cu", "polynomial", f"COMPLEX={int(dtype.kind == 'c')}")
-    grid, block = (-(-work[1].size // _THREADS),), (_THREADS,)
-    before = work[0]
-    for a, b, c in coefficients:
-        K = product(work[0], work[2])
-        polynomial(grid, block, (K, product(K, K), work[1], count, n, a, b, c))
-        before = work[0].copy() if (a, b, c) == coefficients[-1] else before
-        _symmetrise(product(work[1:], work[:2]), work, count)
-    return work[0].reshape(X.shape), work[2].reshape(Y.shape), before.reshape(X.shape)
+    """See :func:`lticore.matrices.geometric_mean.polar_steps_reference`; four launches a step."""
+    if P.size == 0:
+        return P, Q, P
+    n, count, dtype = P.shape[-1], math.prod(P.shape[:-2]), cp.result_type(P.dtype, Q.dtype)
+    results = [cp.empty(P.shape, dtype) for _ in range(2)]
+    # X, H and Y one after the other: (H, Y) times (X, H) is one batch of products.
+    X, H, Y = work = cp.empty((3, count, n, n), dtype)
+    Z, L = cp.empty((2, count, n, n), dtype), cp.empty((count, n, n), dtype)
+
+    def between(X0: cp.ndarray, Y0: cp.ndarray, targets: Sequence[cp.ndarray], step: int) -> None:
+        s, _, d = squares[step]
+        state = (X0, Y0, *targets, L, H, K, scale, int(step == 0), n, count, s, d)
+        _run_tiles("next_step", P, 2, state)
+
+    P, Q, K = (cp.ascontiguousarray(x, dtype) for x in (P, Q, K))
+    between(P, Q, (X, Y), 0)
+    for step, (_, c, _) in enumerate(squares, 1):
+        if step > 1:
+            _multiply_into(L, X, Y, plus=1.0)
+        _multiply_into(H, L, L, times=c, plus=1.0)
+        _multiply_into(Z, work[1:], work[:2])
+        last = step == len(squares)
+        between(Z[0], Z[1], results if last else (X, Y), -1 if last else step)
+    return results[0], results[1], X.reshape(P.shape)
 
 
-def scaled(X: cp.ndarray, exponent: cp.ndarray) -> cp.ndarray:
+def _multiply_into(
+    Z: cp.ndarray, X: cp.ndarray, Y: cp.ndarray, times: float = 1.0, plus: float = 0.0
+) -> None:
+    """Z ← times · X Y + plus · Z, by one call of cuBLAS, which for all its batches reads transposed
+    matrices where they lie. CuPy's matmul copies them, and adds nothing."""
+    (X, X_transposed), (Y, Y_transposed) = _stored(X), _stored(Y)
+    (n, m), k = Z.shape[-2:], X.shape[-2 if X_transposed else -1]
+    multiply = {"d": cp.cuda.cublas.dgemmStridedBatched, "D": cp.cuda.cublas.zgemmStridedBatched}
+    factors = [np.array(x, Z.dtype) for x in (times, plus)]
+    # Rows of ours are columns to cuBLAS: Zᵀ = Yᵀ Xᵀ.
+    multiply[Z.dtype.char](
+        cp.cuda.device.get_cublas_handle(),
+        *(int(Y_transposed), int(X_transposed), m, n, k),
+        factors[0].ctypes.data,
+        *(_address(Y), k if Y_transposed else m, k * m),
+        *(_address(X), n if X_transposed else k, n * k),
+        factors[1].ctypes.data,
+        *(_address(Z), m, n * m, Z.size // (n * m)),
+    )
+
+
+def _address(X: cp.ndarray) -> int:
+    return int(X.data.ptr)
+
+
+@cp.fuse(kernel_name="scale")  # type: ignore[untyped-decorator]
+def _scale(X: cp.ndarray, *exponents: cp.ndarray) -> cp.ndarray:
+    exponent = sum(exponents[1:], start=exponents[0])
+    return cp.ldexp(X, exponent.astype(cp.int32))
+
+
+def scaled(X: cp.ndarray, *exponents: cp.ndarray) -> cp.ndarray:
     """See :func:`lticore.systems.signals.scaled`."""
     if X.dtype.kind != "c":
-        return cp.ldexp(X, exponent.astype(cp.int32))
+        return _scale(X, *exponents)
     parts = cp.ascontiguousarray(X)[..., None].view(X.real.dtype)
-    return cp.ldexp(parts, exponent[..., None].astype(cp.int32)).view(X.dtype)[..., 0]
+    return _scale(parts, *(e[..., None] for e in exponents)).view(X.dtype)[..., 0]

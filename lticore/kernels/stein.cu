@@ -2,6 +2,8 @@
 //
 // One block per row (of modes) of X, its threads side by side along the row.
 
+const double PI = 3.141592653589793;
+
 struct alignas(16) Complex { double re, im; };
 
 __device__ inline Complex operator+(Complex a, Complex b) { return {a.re + b.re, a.im + b.im}; }
@@ -76,4 +78,19 @@ extern "C" __global__ void rotation_stein(
             X[at] = divide({Q[at], 0.0}, rho, sigma, theta - eta).re;
         }
     }
+}
+
+// (radius >= 0, phase) of the pole by which each of q rotation blocks acts on x_1 + i x_2, then of k
+// real poles; one thread per pole.
+extern "C" __global__ void block_poles(
+    const double* __restrict__ radius, const double* __restrict__ angle,
+    const double* __restrict__ real_poles, double* __restrict__ modulus,
+    double* __restrict__ phase, long long q, long long k, long long count)
+{
+    const long long at = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= count) return;
+    const long long entry = at / (q + k), i = at % (q + k);
+    const double pole = i < q ? radius[entry * q + i] : real_poles[entry * k + i - q];
+    modulus[at] = fabs(pole);
+    phase[at] = (i < q ? -angle[entry * q + i] : 0) + (pole < 0 ? PI : 0);
 }

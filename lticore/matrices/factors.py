@@ -12,6 +12,7 @@ from .. import kernels
 from ..arrays.linalg import (
     LeadingVectors,
     adjoint,
+    conjugate,
     diagonal,
     directions_by,
     leading_svd_reference,
@@ -36,14 +37,14 @@ def hermitian_part_reference(X: Array) -> Array:
     return (X + adjoint(X)) / 2
 
 
-def product(X: Array, Y: Array) -> Array:
-    """X Y, also while a CUDA graph is captured."""
-    return kernels.find(product_reference, X)(X, Y)
+def inner_product(X: Array, Y: Array) -> Array:
+    """(...) Re⟨X, Y⟩ = Re Σ conj(X_ij) Y_ij."""
+    return kernels.find(inner_product_reference, X)(X, Y)
 
 
-def product_reference(X: Array, Y: Array) -> Array:
-    """Reference text of :func:`product` for any array library."""
-    return X @ Y
+def inner_product_reference(X: Array, Y: Array) -> Array:
+    """Reference text of :func:`inner_product` for any array library."""
+    return real_part(namespace(X, Y).sum(conjugate(X) * Y, axis=(-2, -1)))
 
 
 def pivoted_cholesky(X: Array, *, rtol: float, max_rank: int | None = None) -> Array:

@@ -10,8 +10,9 @@ from functools import cache
 import numpy as np
 
 from .. import kernels
-from ..arrays.namespaces import Array, namespace
-from .factors import hermitian_part, product
+from ..arrays.linalg import adjoint
+from ..arrays.namespaces import Array, Namespace, elementwise, namespace
+from .factors import hermitian_part, inner_product
 
 #: Values below this share of the largest count less than once.
 _CUT = 1e-6
@@ -20,9 +21,9 @@ _STEPS = 13
 
 
 def nuclear_cotangents(P: Array, Q: Array) -> tuple[Array, Array, Array, Array, Array]:
-    """f = Σ σ_i, its cotangents G_P and G_Q, an estimate of σ_1, and the share of f not converged.
+    """f = Σ σ_i, twice its cotangents, an estimate of σ_1, and f before the last step.
 
-        G_P = ½ P⁻¹ # Q,     G_Q = ½ P # Q⁻¹,     f = 2 tr(Q G_Q),     σ_i² = eig(P Q)
+        2 G_P = P⁻¹ # Q,     2 G_Q = P # Q⁻¹,     f = 2 tr(Q G_Q),     σ_i² = eig(P Q)
 
     with the geometric mean X # Y of Hermitian positive definite matrices. P and Q may be singular:
     values below 1e-6 σ_1 count with weights that fall to zero with them.
@@ -30,9 +31,9 @@ def nuclear_cotangents(P: Array, Q: Array) -> tuple[Array, Array, Array, Array, 
     Conditions: the states are scaled so that ‖P‖‖Q‖ is not much larger than σ_1².
 
     Accuracy: a few times 1e-7 relative in f at worst, where values fall smoothly below the cut;
-    1e-13 where all are above. The returned share is the change of f in the last step.
+    1e-13 where all are above. The change of f in the last step tells what is not converged.
 
-    Cost: 52 products of n × n matrices, nothing that depends on the numbers: the host never waits.
+    Cost: 53 products of n × n matrices, nothing that depends on the numbers: the host never waits.
 
     Source: derivation above the code. The polynomials are those of Amsel, Persson, Musco & Gower,
     The Polar Express (2025), after Lebedev and Zolotarev.
@@ -43,38 +44,42 @@ def nuclear_cotangents(P: Array, Q: Array) -> tuple[Array, Array, Array, Array, 
     # steps leave R V Σ⁻¹ Vᴴ Rᴴ = 2 G_Q for P, S U Σ⁻¹ Uᴴ Sᴴ = 2 G_P for Q. No factor and no inverse
     # is formed, so singular P and Q do no harm: where σ is far below the cut, h multiplies by at
     # most p'(0) ≈ 4e6, and the rounding of P Q, eps σ_1², stays small.
-    xp = namespace(P, Q)
-    K = product(P, Q)
+    K = P @ Q
     # tr(K⁴)^{1/4} is at least σ_1² and at most n^{1/4} times it.
-    K2 = product(K, K)
-    fourth = xp.real(_trace_of_product(K2, K2))
-    size = xp.where(fourth > 0, fourth, xp.ones_like(fourth)) ** 0.125
-    scale = 1.01 * size[..., None, None]
-    X, Y = P / scale, Q / scale
-    steps = kernels.find(polar_steps_reference, P)
-    X, Y, last = steps(P / scale, Q / scale, _coefficients())
-    value, before = (xp.real(_trace_of_product(x, Q)) for x in (X, last))
-    unconverged = xp.abs(value - before) / xp.where(value > 0, value, xp.ones_like(value))
-    return value, Y / 2, X / 2, size, unconverged
+    K2 = K @ K
+    size, scale = _eighth_root(inner_product(adjoint(K2), K2))
+    X, Y, last = kernels.find(polar_steps_reference, P)(P, Q, K, scale, _completed_squares())
+    return inner_product(X, Q), Y, X, size, inner_product(last, Q)
+
+
+@elementwise
+def _eighth_root(xp: Namespace, x: Array) -> tuple[Array, Array]:
+    """Of x > 0, and a little more; 1 of others."""
+    root = xp.where(x > 0, x, 1.0) ** 0.125
+    return root, 1.01 * root
 
 
 def polar_steps_reference(
-    X: Array, Y: Array, coefficients: tuple[tuple[float, float, float], ...]
+    P: Array, Q: Array, K: Array, scale: Array, squares: tuple[tuple[float, float, float], ...]
 ) -> tuple[Array, Array, Array]:
-    """(X, Y, X before the last step) after steps X ← h X, Y ← Y h with h = a + b K + c K², K = X Y.
-    Reference text of the kernels of this name."""
+    """(X, Y, X before the last step) after steps X ← h X, Y ← Y h with h = c (X Y + s)² + d, from
+    P/scale and Q/scale; K = P Q. Reference text of the kernels of this name."""
+    eye = namespace(P).eye(P.shape[-1], dtype=P.dtype)
+    scale = scale[..., None, None]
+    X, Y, K = P / scale, Q / scale, K / scale / scale
     last = X
-    for a, b, c in coefficients:
-        last, K = X, X @ Y
-        h = b * K + c * (K @ K)
-        X, Y = hermitian_part(a * X + h @ X), hermitian_part(a * Y + Y @ h)
+    for step, (s, c, d) in enumerate(squares):
+        last, L = X, (X @ Y if step else K) + s * eye
+        h = c * (L @ L) + d * eye
+        X, Y = hermitian_part(h @ X), hermitian_part(Y @ h)
     return X, Y, last
 
 
-def _trace_of_product(X: Array, Y: Array) -> Array:
-    """tr(X Y)."""
-    xp = namespace(X, Y)
-    return xp.sum(X * xp.matrix_transpose(Y), axis=(-2, -1))
+@cache
+def _completed_squares() -> tuple[tuple[float, float, float], ...]:
+    """(s, c, d) of each step with a + b K + c K² = c (K + s)² + d, which takes no sum of
+    matrices beside the products."""
+    return tuple((b / (2 * c), c, a - b * b / (4 * c)) for a, b, c in _coefficients())
 
 
 @cache

@@ -20,7 +20,7 @@ from ..arrays.linalg import (
     pad_values,
     real_part,
 )
-from ..arrays.namespaces import Array, holds, namespace, zeros_like_shape
+from ..arrays.namespaces import Array, holds, is_finite, namespace, zeros_like_shape
 from ..equations.stability import HORIZON, KEEP, is_stable, offering, require_stable
 from ..errors import ArgumentError, NonFiniteError, warn_precision
 from ..hankel.directions import leading_directions
@@ -440,7 +440,7 @@ def _biorthogonal(left: Array, right: Array, kept: Array) -> Array:
 
 
 def _require_finite(x: Array) -> None:
-    if not holds(namespace(x).isfinite(x)):
+    if not is_finite(x):
         raise NonFiniteError(
             "the Hankel singular values overflow: scale B or C down, which they grow with"
         )

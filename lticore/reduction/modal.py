@@ -176,6 +176,8 @@ def allocate_modal_orders(
     list of int, at least one per layer with states (two where it has pairs only and the budget
     allows it), together never above the budget. A pair counts as two states and is never split.
 
+    CuPy: computed on the host, see docs/cupy.md.
+
     Raises
     ------
     ArgumentError, UnstableSystemError

@@ -79,6 +79,8 @@ def allocate_orders(
     -------
     list of int, one order ≥ 1 per layer (0 of no states), together never above the budget.
 
+    CuPy: read on the host.
+
     Raises
     ------
     ArgumentError
@@ -131,6 +133,8 @@ def allocate_orders_by_error(
     Returns
     -------
     list of int, one order ≥ 1 per layer (0 of no states), together never above the budget.
+
+    CuPy: read on the host.
 
     Raises
     ------

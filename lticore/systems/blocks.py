@@ -35,6 +35,11 @@ class PairBlocks(ABC, Generic[Array]):
 
     @property
     @abstractmethod
+    def radii(self) -> Array:
+        """(..., n) |λ| in state order."""
+
+    @property
+    @abstractmethod
     def entries(self) -> tuple[Array, Array]:
         """(c, s) of the blocks, (..., q) each."""
 
@@ -79,6 +84,18 @@ class PairBlocks(ABC, Generic[Array]):
         above = complex_of(c, -s)
         xp = namespace(above)
         return xp.concat([above, xp.conj(above), as_complex(self.real_poles)], axis=-1)
+
+    @property
+    def block_radii(self) -> Array:
+        """(..., q + k) |λ| of the blocks and of the real poles."""
+        radii, q = self.radii, self.blocks
+        return namespace(radii).concat([radii[..., : 2 * q : 2], radii[..., 2 * q :]], axis=-1)
+
+    @property
+    def block_decays(self) -> Array:
+        """(..., q + k) −Re λ of the blocks and of the real poles."""
+        c, _ = self.entries
+        return -namespace(c).concat([c, self.real_poles], axis=-1)
 
     @property
     def decays(self) -> Array:

@@ -75,6 +75,16 @@ class Diagonal(Generic[Array]):
         return modulus(to_double(self.poles))
 
     @property
+    def block_radii(self) -> Array:
+        """(..., n) |λ|: each state is a block of its own."""
+        return self.radii
+
+    @property
+    def block_decays(self) -> Array:
+        """(..., n) −Re λ likewise."""
+        return self.decays
+
+    @property
     def mode_poles(self) -> Array:
         """(..., n) complex poles in the order of :mod:`lticore.systems.modes`."""
         return as_complex(self.poles)

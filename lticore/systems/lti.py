@@ -242,6 +242,14 @@ def replaced(sys: LTI[Array], **arrays: Any) -> LTI[Array]:
     return new
 
 
+def unchecked(A: Matrix, B: Array, C: Array) -> LTI[Array, Matrix]:
+    """The discrete system (A, B, C) of arrays that are not looked at."""
+    new = object.__new__(LTI)
+    for name, value in {"A": A, "B": B, "C": C, "D": None, "dt": True}.items():
+        object.__setattr__(new, name, value)
+    return new
+
+
 def spread(sys: LTI[Array], batch: tuple[int, ...]) -> LTI[Array]:
     """The system repeated over a batch, itself where it has its shape."""
     if sys.batch_shape == batch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..arrays.checks import is_complex, to_double
-from ..arrays.namespaces import Array, holds, namespace
+from ..arrays.namespaces import Array, Namespace, elementwise, holds, namespace, suits_products
 
 #: 2^27 + 1, which splits the digits of a float64 into halves.
 _SPLITTER = 134217729.0
@@ -16,14 +16,19 @@ def modulus(poles: Array) -> Array:
     least 1 where it does not."""
     xp = namespace(poles)
     radius = xp.abs(poles)
-    eps = xp.finfo(radius.dtype).eps
-    if not is_complex(poles) or holds(xp.abs(radius - 1) > 2 * eps):
+    eps = float(xp.finfo(radius.dtype).eps)
+    # To a device the question would be as much as the answer.
+    if not is_complex(poles) or (not suits_products(poles) and holds(xp.abs(radius - 1) > 2 * eps)):
         return radius
+    return _on_its_side(radius, to_double(xp.real(poles)), to_double(xp.imag(poles)), eps)
+
+
+@elementwise
+def _on_its_side(xp: Namespace, radius: Array, x: Array, y: Array, eps: float) -> Array:
     # |λ|² − 1 without rounding: the squares with their errors, the larger one less 1 first.
-    squares = [_square_with_error(to_double(part(poles))) for part in (xp.real, xp.imag)]
-    (x, rest_x), (y, rest_y) = squares
+    (x, rest_x), (y, rest_y) = _square_with_error(x), _square_with_error(y)
     excess = ((xp.maximum(x, y) - 1) + xp.minimum(x, y)) + (rest_x + rest_y)
-    one = xp.ones_like(radius)
+    one = 0 * radius + 1
     sided = xp.where(excess < 0, xp.minimum(radius, one - eps / 2), xp.maximum(radius, one))
     return xp.where(xp.abs(radius - 1) <= 2 * eps, sided, radius)
 

@@ -8,6 +8,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .. import kernels
 from ..arrays.linalg import complex_of, conjugate, real_part
 from ..arrays.namespaces import Array, namespace
 from .blocks import PairBlocks, checked_parameters
@@ -79,6 +80,17 @@ class Rotation(PairBlocks[Array]):
         return namespace(radius).abs(radius)
 
     @property
+    def block_poles(self) -> tuple[Array, Array]:
+        """(radius ≥ 0, phase), (..., q + k), of the pole λ by which each block acts on x_1 + i x_2,
+        and of the real poles."""
+        return kernels.find(block_poles_reference, self.radius)(*self.parameters)
+
+    @property
+    def block_radii(self) -> Array:
+        """(..., q + k) |λ| of the blocks and of the real poles."""
+        return self.block_poles[0]
+
+    @property
     def polar_modes(self) -> tuple[Array, Array]:
         """(radius ≥ 0, phase) of the poles in that order."""
         xp = namespace(*self.parameters)
@@ -110,3 +122,11 @@ class Rotation(PairBlocks[Array]):
             real_part(-1j * self.radius * radial),
             real_part(g[..., 2 * q :]),
         )
+
+
+def block_poles_reference(radius: Array, angle: Array, real_poles: Array) -> tuple[Array, Array]:
+    """Reference text of :attr:`Rotation.block_poles` for any array library."""
+    xp = namespace(radius)
+    radius = xp.concat([radius, real_poles], axis=-1)
+    angle = xp.concat([-angle, xp.zeros_like(real_poles)], axis=-1)
+    return xp.abs(radius), angle + phase(radius)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from .. import kernels
-from ..arrays.linalg import real_part
-from ..arrays.namespaces import Array, namespace, zeros_like_shape
+from ..arrays.linalg import log2, real_part
+from ..arrays.namespaces import Array, Namespace, elementwise, namespace, zeros_like_shape
 from ..matrices.balance import balance_dense, rescaled, state_units
 from .lti import LTI, replaced
 from .quadratic import System, linear_part
@@ -87,21 +87,28 @@ def size_exponent(X: Array, axes: int = 2) -> Array:
     xp = namespace(X)
     if 0 in X.shape[X.ndim - axes :]:
         return zeros_like_shape(real_part(X), tuple(X.shape[: X.ndim - axes])) - _NOTHING
-    size = xp.max(xp.abs(X), axis=tuple(range(-axes, 0)))
-    exponent = xp.round(xp.log2(xp.where(size > 0, size, xp.ones_like(size))))
-    return xp.where(size > 0, exponent, -_NOTHING * xp.ones_like(exponent))
+    return whole_exponent(log2(xp.max(xp.abs(X), axis=tuple(range(-axes, 0)))))
 
 
-def scaled(X: Array, exponent: Array | float) -> Array:
-    """2^exponent X for whole exponents."""
-    e: Any = namespace(X).asarray(exponent) if isinstance(exponent, int | float) else exponent
-    return kernels.find(scaled_reference, X)(X, e)
+@elementwise
+def whole_exponent(xp: Namespace, logarithm: Array) -> Array:
+    """A size's log2, rounded; far below all others that of zero."""
+    some = logarithm > -xp.inf
+    return xp.where(some, xp.round(xp.where(some, logarithm, 0.0)), -_NOTHING)
 
 
-def scaled_reference(X: Array, exponent: Array) -> Array:
+def scaled(X: Array, *exponents: Array | float) -> Array:
+    """2^exponent X for whole exponents, the sum of those given."""
+    xp = namespace(X)
+    numbers: Any = (xp.asarray(e) if isinstance(e, int | float) else e for e in exponents)
+    return kernels.find(scaled_reference, X)(X, *numbers)
+
+
+def scaled_reference(X: Array, *exponents: Array) -> Array:
     """Reference text of :func:`scaled` for any array library. In two steps: 2^exponent alone may be
     too large for a number."""
-    xp = namespace(X, exponent)
+    xp = namespace(X, *exponents)
+    exponent: Any = sum(exponents[1:], start=exponents[0])
     half = xp.clip(xp.floor(exponent / 2), -_NOTHING / 2, _NOTHING / 2)
     rest = xp.clip(exponent - half, -_NOTHING / 2, _NOTHING / 2)
     return X * 2.0**half * 2.0**rest

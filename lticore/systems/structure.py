@@ -8,6 +8,7 @@ where they choose between algorithms. Arrays are kept by reference, never modifi
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -101,6 +102,14 @@ def adjoint_of(A: StateMatrix[Array]) -> StateMatrix[Array]:
 def axes_of(A: StateMatrix) -> int:
     """Number of axes, behind those of the batch, of each array that defines A."""
     return 1 if is_structured(A) else 2
+
+
+def unchecked_structure(kind: type[Any], parameters: tuple[Any, ...]) -> Any:
+    """A structure of arrays that are not looked at."""
+    new = object.__new__(kind)
+    for field, value in zip(fields(kind), parameters, strict=True):
+        object.__setattr__(new, field.name, value)
+    return new
 
 
 def same_in_blocks(

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from lticore.errors import ArrayLibraryError
-from lticore.internal import products_by
 
 #: Kind of device → the memory of its tensors as arrays.
 ARRAYS: dict[str, Callable[[Tensor], Any]] = {
@@ -59,8 +58,8 @@ def to_tensor(array: Any) -> Tensor:
 
 @contextmanager
 def current_stream(device: torch.device) -> Iterator[None]:
-    """CuPy work inside runs on torch's current stream of ``device``, in torch's memory and with
-    torch's products of matrices, so that CUDA graphs can be captured; nothing on the CPU."""
+    """CuPy work inside runs on torch's current stream of ``device``, in torch's memory; nothing
+    on the CPU."""
     if device.type != "cuda":
         yield
         return
@@ -69,14 +68,8 @@ def current_stream(device: torch.device) -> Iterator[None]:
         cuda.Device(device.index),
         cuda.ExternalStream(stream.cuda_stream),
         cuda.using_allocator(_torch_memory().malloc),
-        products_by(product_by_torch),
     ):
         yield
-
-
-def product_by_torch(X: Any, Y: Any) -> Any:
-    """X Y of arrays of CuPy."""
-    return _cupy().from_dlpack(torch.matmul(to_tensor(X), to_tensor(Y)))
 
 
 @cache

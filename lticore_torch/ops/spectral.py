@@ -11,14 +11,14 @@ from torch.autograd import Function
 
 import lticore
 from lticore import SpectralFunction
-from lticore.errors import ArgumentError
+from lticore.errors import ArgumentError, ArrayLibraryError
 from lticore.internal import (
     SpectralLike,
     as_spectral_function,
-    asked_together,
 )
 
-from .bridge import current_stream, to_array, to_tensor
+from . import nuclear
+from .bridge import to_array, to_tensor
 
 #: State matrix structures by name, for the operator schema below.
 _STRUCTURES: dict[str, Callable[..., Any]] = {
@@ -73,11 +73,13 @@ def _spectral_sum(
     structure: str, function: str, B: Tensor, C: Tensor, parameters: list[Tensor]
 ) -> list[Tensor]:
     """[value, g_B, g_C, *g_parameters]; opaque to tracing, never differentiated itself."""
-    with current_stream(B.device):
-        arrays = [to_array(_at_least_single(x)) for x in (B, C, *parameters)]
-        found = _value_and_gradient(structure, function, *arrays)
-        results = [to_tensor(x) for x in found]
-    return [_cast(x, like) for x, like in zip(results, (B.real, B, C, *parameters), strict=True)]
+    by_products = B.device.type in nuclear.DEVICES and structure in nuclear.STRUCTURES
+    found = None
+    if by_products and function == "nuclear":
+        found = nuclear.nuclear_sum(structure, B, C, parameters)
+    if found is None:
+        found = _by_decompositions(structure, function, B, C, *parameters)
+    return [_cast(x, like) for x, like in zip(found, (B.real, B, C, *parameters), strict=True)]
 
 
 @_spectral_sum.register_fake
@@ -88,14 +90,18 @@ def _(
     return [B.real.new_empty(B.shape[:-2]), *gradients]
 
 
-@asked_together
-def _value_and_gradient(
-    structure: str, function: str, B: Any, C: Any, *parameters: Any
-) -> tuple[Any, ...]:
-    """Of arrays: value, g_B, g_C, g_parameters. A device is waited for once."""
+def _by_decompositions(structure: str, function: str, *tensors: Tensor) -> list[Tensor]:
+    """By decompositions, with the errors and warnings that belong to them."""
+    if nuclear.is_capturing(tensors[0]):
+        raise ArrayLibraryError(
+            "this Hankel sum is computed on the host, which cannot wait for a CUDA graph that is "
+            "being captured: only sums of singular values of diagonal and rotation systems can be"
+        )
+    B, C, *parameters = (to_array(_at_least_single(x).cpu()) for x in tensors)
     sys = lticore.LTI(_STRUCTURES[structure](*parameters), B, C)
     value, gradient = lticore.hankel_sum_and_gradient(sys, _SPECTRAL_FUNCTIONS[function])
-    return value, gradient.B, gradient.C, *gradient.A
+    arrays = value, gradient.B, gradient.C, *gradient.A
+    return [to_tensor(x).to(tensors[0].device) for x in arrays]
 
 
 def _at_least_single(x: Tensor) -> Tensor:

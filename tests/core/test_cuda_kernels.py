@@ -7,16 +7,19 @@ import emulated_cuda
 import numpy as np
 import pytest
 
+from lticore.arrays.linalg import weighted_gram_reference
 from lticore.equations.cauchy import cauchy_factor_reference
 from lticore.equations.modal import diagonal_stein_reference, rotation_stein_reference
 from lticore.equations.recurrence import (
     linear_recurrence_reference,
     time_varying_recurrence_reference,
 )
-from lticore.hankel.gradients import rotation_products_reference
+from lticore.hankel.gradients import rotation_gradient_reference
+from lticore.hankel.scales import balancing_exponents_reference, sizes_of_states_reference
 from lticore.kernels import cpu_recurrence
-from lticore.matrices.factors import hermitian_part_reference
+from lticore.matrices.factors import hermitian_part_reference, inner_product_reference
 from lticore.matrices.geometric_mean import polar_steps_reference
+from lticore.systems.rotation import block_poles_reference
 
 DTYPES = (np.float32, np.float64, np.complex64, np.complex128)
 
@@ -284,16 +287,75 @@ def test_rotation_stein(gpu, a, b, batch):
 
 @pytest.mark.parametrize("batch", [(), (2, 3), (0,)])
 @pytest.mark.parametrize(("pairs", "reals"), [(3, 0), (0, 4), (2, 1), (140, 3)])
-def test_rotation_products(gpu, pairs, reals, batch):
+def test_rotation_gradient(gpu, pairs, reals, batch):
     rng = np.random.default_rng(12)
     n = 2 * pairs + reals
-    X, P = (hermitian_part_reference(rng.standard_normal((*batch, n, n))) for _ in range(2))
-    radius, angle = rng.uniform(0, 1, (*batch, pairs)), rng.uniform(-3, 3, (*batch, pairs))
-    arguments = radius, angle, rng.uniform(-1, 1, (*batch, reals)), X, P
+    X, P, Y, Q = (hermitian_part_reference(rng.standard_normal((*batch, n, n))) for _ in range(4))
+    poles = rotation_poles(rng, batch, pairs, reals)
+    arguments = *poles, (X, Y), (P, Q)
     for x, y in zip(
-        gpu.rotation_products(*arguments), rotation_products_reference(*arguments), strict=True
+        gpu.rotation_gradient(*arguments), rotation_gradient_reference(*arguments), strict=True
     ):
-        assert_close(x, y, digits_lost=100)
+        assert_close(x, y, digits_lost=200)
+    for x, y in zip(gpu.block_poles(*poles), block_poles_reference(*poles), strict=True):
+        assert np.array_equal(x, y)
+
+
+def rotation_poles(rng, batch, pairs, reals):
+    radius, angle = rng.uniform(-1, 1, (*batch, pairs)), rng.uniform(-3, 3, (*batch, pairs))
+    return radius, angle, rng.uniform(-1, 1, (*batch, reals))
+
+
+def size(X):
+    return np.linalg.norm(X, axis=(-2, -1))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.complex128])
+@pytest.mark.parametrize(("n", "m", "batch"), [(1, 1, ()), (9, 300, (2, 3)), (3, 2, (0,))])
+def test_inner_products(gpu, n, m, batch, dtype):
+    """Of matrices that lie in memory as they are, transposed, and with gaps."""
+    rng = np.random.default_rng(14)
+    X, Y = (random_array(rng, (*batch, n, m), dtype) for _ in range(2))
+    U, V = (random_array(rng, (*batch, m, n), dtype).swapaxes(-1, -2) for _ in range(2))
+    gaps = random_array(rng, (*batch, n, 2 * m), dtype)[..., ::2]
+    for x, y in ((X, Y), (X, V), (U, Y), (U, V), (gaps, Y), (X.real, Y)):
+        found, expected = gpu.inner_product(x, y), inner_product_reference(x, y)
+        assert found.shape == expected.shape
+        assert np.all(np.abs(found - expected) <= n * m * np.finfo(float).eps * size(x) * size(y))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.complex128])
+@pytest.mark.parametrize(
+    ("modes", "blocks", "m", "batch"), [(5, 2, 200, (2, 2)), (1, 0, 1, ()), (3, 3, 4, (0,))]
+)
+def test_sizes_of_states(gpu, modes, blocks, m, batch, dtype):
+    rng = np.random.default_rng(15)
+    X = random_array(rng, (*batch, modes + blocks, m), dtype)
+    X = X * 10.0 ** rng.uniform(-300, 300, (modes + blocks, 1))
+    X[..., -1, :] = 0
+    for x in (X, np.ascontiguousarray(X.swapaxes(-1, -2)).swapaxes(-1, -2)):
+        found, expected = (f(x, blocks) for f in (gpu.sizes_of_states, sizes_of_states_reference))
+        np.testing.assert_allclose(found, expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("batch", [(), (4,), (0,)])
+@pytest.mark.parametrize(("modes", "blocks"), [(5, 2), (1, 1), (200, 90), (3, 0)])
+def test_balancing_exponents(gpu, modes, blocks, batch):
+    """Also of states that inputs do not reach, outputs do not see, and both."""
+    rng = np.random.default_rng(16)
+    n = modes + blocks
+    b, c = 10.0 ** rng.uniform(-200, 200, (2, *batch, n))
+    drain = 10.0 ** rng.uniform(-12, 0, (*batch, modes))
+    for x in (b, c):
+        x[..., :2] *= rng.integers(0, 2, (*batch, 1))
+        x[..., -1] *= rng.integers(0, 2, batch)
+    for arguments in ((b, c, drain), (0 * b, c, drain), (0 * b, 0 * c, drain)):
+        for x, y in zip(
+            gpu.balancing_exponents(*arguments),
+            balancing_exponents_reference(*arguments),
+            strict=True,
+        ):
+            assert np.array_equal(x, y)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128])
@@ -301,11 +363,29 @@ def test_rotation_products(gpu, pairs, reals, batch):
 def test_polar_steps(gpu, n, batch, dtype):
     rng = np.random.default_rng(13)
     roots = [random_array(rng, (*batch, n, n), dtype) for _ in range(2)]
-    X, Y = (R @ R.conj().swapaxes(-1, -2) / max(1, 9 * n) for R in roots)
-    steps = ((2.0, -1.5, 0.5), (1.5, -0.7, 0.2))
-    for x, y in zip(gpu.polar_steps(X, Y, steps), polar_steps_reference(X, Y, steps), strict=True):
+    P, Q = (R @ R.conj().swapaxes(-1, -2) for R in roots)
+    scale = np.asarray(rng.uniform(9, 12, batch) * max(n, 1))
+    steps = ((-1.5, 0.5, 1.0), (-1.75, 0.2, 0.9))
+    arguments = P, Q, P @ Q, scale, steps
+    for x, y in zip(gpu.polar_steps(*arguments), polar_steps_reference(*arguments), strict=True):
         assert_close(x, y, digits_lost=1e3)
     assert_close(gpu.hermitian_part(roots[0]), hermitian_part_reference(roots[0]), digits_lost=1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("n", "m", "batch"), [(3, 5, (2, 2)), (4, 1, ()), (3, 0, (2,)), (3, 2, (0,))]
+)
+def test_weighted_gram(gpu, n, m, batch, dtype):
+    """Of a matrix as it lies in memory, and of a transposed one."""
+    rng = np.random.default_rng(17)
+    weights = rng.uniform(0, 1, (*batch, m)).astype(np.finfo(dtype).dtype)
+    for X in (
+        random_array(rng, (*batch, n, m), dtype),
+        random_array(rng, (*batch, m, n), dtype).swapaxes(-1, -2),
+    ):
+        for w in (None, weights):
+            assert_close(gpu.weighted_gram(X, w), weighted_gram_reference(X, w))
 
 
 @pytest.mark.parametrize("m", [1, 3])

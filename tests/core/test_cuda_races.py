@@ -11,8 +11,11 @@ from lticore.equations.recurrence import (
     time_varying_recurrence_reference,
 )
 from lticore.errors import ArrayLibraryError
-from lticore.hankel.gradients import rotation_products_reference
-from lticore.matrices.factors import hermitian_part_reference
+from lticore.hankel.gradients import rotation_gradient_reference
+from lticore.hankel.scales import balancing_exponents_reference, sizes_of_states_reference
+from lticore.matrices.factors import hermitian_part_reference, inner_product_reference
+from lticore.matrices.geometric_mean import polar_steps_reference
+from lticore.systems.rotation import block_poles_reference
 
 
 def small_tiles(gpu, strips):
@@ -51,23 +54,45 @@ def stein(gpu):
     Q = rng.standard_normal((2, 5, 139))
     poles[1][..., 2:] = poles[3][..., 69:] = 0
     yield gpu.rotation_stein(*poles, Q), rotation_stein_reference(*poles, Q)
+    blocks = *poles[2:], rng.uniform(-1, 1, (2, 3))
+    yield from zip(gpu.block_poles(*blocks), block_poles_reference(*blocks), strict=True)
 
 
 def gradient(gpu):
-    gpu._PRODUCT_THREADS = 16
+    gpu._SUM_THREADS, gpu._PARTS = 16, 4
     rng = np.random.default_rng(3)
     X, P = (R + R.swapaxes(-1, -2) for R in rng.standard_normal((2, 2, 43, 43)))
     poles = rng.uniform(0, 1, (2, 20)), rng.uniform(0, 3, (2, 20)), rng.uniform(-1, 1, (2, 3))
+    arguments = *poles, (X, P), (P, X @ X)
     yield from zip(
-        gpu.rotation_products(*poles, X, P),
-        rotation_products_reference(*poles, X, P),
-        strict=True,
+        gpu.rotation_gradient(*arguments), rotation_gradient_reference(*arguments), strict=True
     )
-    yield gpu.hermitian_part(X + 1j * P), hermitian_part_reference(X + 1j * P)
+
+
+def sums(gpu):
+    gpu._SUM_THREADS, gpu._PARTS = 16, 4
+    rng = np.random.default_rng(4)
+    X, Y = rng.standard_normal((2, 2, 43, 43))
+    yield gpu.inner_product(X, Y), inner_product_reference(X, Y)
+    yield gpu.sizes_of_states(X, 20), sizes_of_states_reference(X, 20)
+    arguments = *rng.uniform(0, 2, (2, 2, 43)), rng.uniform(0, 1, (2, 23))
+    yield from zip(
+        gpu.balancing_exponents(*arguments), balancing_exponents_reference(*arguments), strict=True
+    )
+
+
+def polar(gpu):
+    rng = np.random.default_rng(5)
+    X, Y = (R @ R.swapaxes(-1, -2) / 99 for R in rng.standard_normal((2, 2, 43, 43)))
+    arguments = X, Y, X @ Y, np.array([1.0, 2.0]), ((-1.5, 0.5, 1.0), (-1.75, 0.2, 0.9))
+    yield from zip(gpu.polar_steps(*arguments), polar_steps_reference(*arguments), strict=True)
+    yield gpu.hermitian_part(X + 1j * Y), hermitian_part_reference(X + 1j * Y)
 
 
 RUNS = {
     "gradient": gradient,
+    "sums": sums,
+    "polar": polar,
     "in-one-block": lambda gpu: recurrence(gpu, strips=0),
     "shared": recurrence,
     "varying": lambda gpu: recurrence(gpu, varying=True),
@@ -154,6 +179,22 @@ RACES = {
         "    shared[threadIdx.x] = mine;",
     ),
     "sums halved too soon": ("gradient", BARRIER, "\n"),
+    "parts of a sum not there yet": (
+        "sums",
+        "partial[blockIdx.x] = sum;\n        __threadfence();",
+        "partial[blockIdx.x] = sum;",
+    ),
+    "parts of a sum looked at too soon": (
+        "sums",
+        "== PARTS - 1;\n        __threadfence();",
+        "== PARTS - 1;",
+    ),
+    "no barrier before the last part": (
+        "sums",
+        "    }\n    __syncthreads();\n    if (!last)",
+        "    }\n    if (!last)",
+    ),
+    "a mirror image not there yet": ("polar", "    __syncthreads();\n", ""),
     "all threads take all columns": (
         "stein",
         "long long j = threadIdx.x; j < l; j += blockDim.x",
@@ -203,6 +244,9 @@ STRAYS = {
         "i <= n; i += blocks * THREADS) {",
     ),
     "products of a mode too many": ("gradient", "k < modes; k +=", "k <= modes; k +="),
+    "a pole too many": ("stein", "if (at >= count) return;", ""),
+    "a mirror image too wide": ("polar", "if (tile.column + k < n && tile.row + j < n)", ""),
+    "a part too many": ("sums", "at < n * m;", "at <= n * m;"),
     "a column too many": ("stein", "j < l; j += blockDim.x", "j <= l; j += blockDim.x"),
     "a mode too many": ("stein", "j < modes_b; j += blockDim.x", "j <= modes_b; j += blockDim.x"),
 }
@@ -232,6 +276,5 @@ def test_indices_of_32_bits_are_noticed(tmp_path, run, index):
     if reason := emulated_cuda.reason_to_skip():
         pytest.skip(reason)
     change = index, index.replace("long long", "int", 1)
-    # The compiler's own words, -Wconversion, are in the error.
-    with pytest.raises(ArrayLibraryError, match=r"g\+\+.*-Wconversion"):
+    with pytest.raises(ArrayLibraryError, match=r"conversion from .long long int. to .int. may"):
         check(RUNS[run], tmp_path, emulated_cuda.compiler, change)

@@ -131,25 +131,26 @@ def test_leading_directions_of_a_mixed_batch():
     seed=seeds(), batch=st.sampled_from([(), (3,), (2, 1)]), pairs=st.integers(0, 6),
     real=st.integers(1, 3),
 )  # fmt: skip
-def test_rotation_products(seed, batch, pairs, real):
+def test_rotation_gradient(seed, batch, pairs, real):
     rng = np.random.default_rng(seed)
     n = 2 * pairs + real
     radius, angle = rng.uniform(-1, 1, (*batch, pairs)), rng.uniform(-4, 4, (*batch, pairs))
     real_poles = rng.uniform(-1, 1, (*batch, real))
-    X, P = (x + x.swapaxes(-1, -2) for x in rng.standard_normal((2, *batch, n, n)))
-    found = cpu_stein.rotation_products(radius, angle, real_poles, X, P)
-    expected = _pull_back.rotation_products_reference(radius, angle, real_poles, X, P)
+    X, P, Y, Q = (x + x.swapaxes(-1, -2) for x in rng.standard_normal((4, *batch, n, n)))
+    arguments = radius, angle, real_poles, (X, Y), (P, Q)
+    found = cpu_stein.rotation_gradient(*arguments)
+    expected = _pull_back.rotation_gradient_reference(*arguments)
     for x, y in zip(found, expected, strict=True):
         assert x.shape == y.shape
-        assert np.abs(x - y).max(initial=0) <= 200 * EPS * max(n, 1)
+        assert np.abs(x - y).max(initial=0) <= 400 * EPS * max(n, 1)
 
 
 def test_turning_a_scalar_block_changes_nothing():
     """X = x I, P = p I of one block: the derivative by the angle is zero, not x p eps."""
     X, P, none = 1e9 * np.eye(2), 3e8 * np.eye(2), np.zeros(0)
     for angle in np.linspace(0, 3, 50):
-        _, tangential, _ = cpu_stein.rotation_products(
-            np.array([0.9]), np.array([angle]), none, X, P
+        _, tangential, _ = cpu_stein.rotation_gradient(
+            np.array([0.9]), np.array([angle]), none, (X, X), (P, P)
         )
         assert tangential == 0
 
@@ -171,7 +172,7 @@ def test_steps_take_the_interval_to_one():
 @pytest.mark.parametrize("batch", [(), (3,), (2, 2), (0,)])
 def test_iteration_gives_what_the_eigendecomposition_gives(batch, complex_):
     P, Q, sigma = gramians(np.random.default_rng(3), batch, 12, complex_, decay=0.4)
-    value, G_P, G_Q, largest, unconverged = nuclear_cotangents(P, Q)
+    value, G_P, G_Q, largest, before = nuclear_cotangents(P, Q)
     expected = _directions.gramian_cotangents(P, Q, as_spectral_function("nuclear"), None)
     np.testing.assert_allclose(value, np.broadcast_to(sigma.sum(), batch), rtol=1e-10)
     np.testing.assert_allclose(value, expected.value, rtol=1e-10)
@@ -180,7 +181,7 @@ def test_iteration_gives_what_the_eigendecomposition_gives(batch, complex_):
         np.testing.assert_allclose(
             found, direct, rtol=0, atol=1e-8 * size(direct) if direct.size else 0
         )
-    assert np.all(unconverged <= 1e-10)
+    assert np.all(np.abs(value - before) <= 1e-10 * value)
     assert np.all((largest >= 0.999) & (largest <= 12**0.125))
 
 
@@ -188,41 +189,44 @@ def test_iteration_gives_what_the_eigendecomposition_gives(batch, complex_):
 def test_iteration_with_singular_gramians(decay, rank):
     """No shift, no factor: values below the cut, and none at all, do no harm."""
     P, Q, sigma = gramians(np.random.default_rng(4), (), 60, False, decay, rank)
-    value, G_P, G_Q, _, unconverged = nuclear_cotangents(P, Q)
+    value, G_P, G_Q, _, before = nuclear_cotangents(P, Q)
     assert abs(value / sigma.sum() - 1) <= 1e-6
-    assert unconverged <= 1e-5
-    # Euler: ⟨G_P, P⟩ = ⟨G_Q, Q⟩ = f/2.
+    assert abs(value - before) <= 1e-5 * value
+    # Euler: 2 ⟨G_P, P⟩ = 2 ⟨G_Q, Q⟩ = f.
     for G, X in ((G_P, P), (G_Q, Q)):
-        assert np.sum(G * X) == pytest.approx(value / 2, rel=1e-10)
+        assert np.sum(G * X) == pytest.approx(value, rel=1e-10)
         # Rounding, times the slope 4e6 of the weights at zero.
         assert np.linalg.eigvalsh(G).min() >= -1e-9 * np.linalg.norm(G)
 
 
 def test_iteration_of_nothing():
-    value, G_P, G_Q, largest, unconverged = nuclear_cotangents(*np.zeros((2, 3, 4, 4)))
-    for x in (value, G_P, G_Q, unconverged):
+    value, G_P, G_Q, largest, before = nuclear_cotangents(*np.zeros((2, 3, 4, 4)))
+    for x in (value, G_P, G_Q, before):
         assert np.all(x == 0)
     assert largest.shape == (3,)
 
 
-def badly_matched(weak):
+def badly_matched(weak, angle=0.7):
     """‖P‖‖Q‖ = σ_1²/weak, with P strong where Q is weak."""
-    c, s = np.cos(0.7), np.sin(0.7)
+    c, s = np.cos(angle), np.sin(angle)
     U = np.array([[c, -s], [s, c]])
     return (U * [1, weak]) @ U.T, (U * [weak, 1]) @ U.T
 
 
-@pytest.mark.parametrize("weak", [1e-4, 1e-6, 1e-9, 1e-13])
-def test_iteration_knows_when_it_has_failed(weak):
-    with np.errstate(all="ignore"):
-        value, *_, unconverged = nuclear_cotangents(*badly_matched(weak))
-    error = abs(value / (2 * np.sqrt(weak)) - 1)
-    assert error <= 100 * EPS / weak or not unconverged <= 1e-3
+@pytest.mark.parametrize("weak", [1e-4, 1e-6, 1e-7, 1e-8, 1e-9, 1e-11])
+def test_iteration_knows_when_it_has_failed(monkeypatch, weak):
+    """As on a device: NumPy's arrays pass for CuPy's here."""
+    monkeypatch.setattr(_directions, "suits_products", lambda x: True)
+    nuclear = as_spectral_function("nuclear")
+    for angle in np.linspace(0, 3, 40):
+        with np.errstate(all="ignore"):
+            found = _directions.gramian_cotangents(*badly_matched(weak, angle), nuclear, None)
+        assert abs(found.value / (2 * np.sqrt(weak)) - 1) <= 10 * EPS / weak
 
 
 def test_what_does_not_converge_is_done_directly(monkeypatch):
     """As on a device: NumPy's arrays pass for CuPy's here."""
-    monkeypatch.setattr(_directions, "is_cupy", lambda x: True)
+    monkeypatch.setattr(_directions, "suits_products", lambda x: True)
     nuclear = as_spectral_function("nuclear")
     for weak, tolerance in ((1e-2, 1e-12), (1e-11, 1e-4)):
         with np.errstate(all="ignore"):
@@ -235,7 +239,7 @@ def test_what_does_not_converge_is_done_directly(monkeypatch):
 def test_gradients_through_the_iteration(monkeypatch, structure):
     sys = build_system(np.random.default_rng(6), structure, batch=(2,))
     expected_value, expected = lti.hankel_sum_and_gradient(sys)
-    monkeypatch.setattr(_directions, "is_cupy", lambda x: True)
+    monkeypatch.setattr(_directions, "suits_products", lambda x: True)
     value, found = lti.hankel_sum_and_gradient(sys)
     np.testing.assert_allclose(value, expected_value, rtol=1e-7)
     for g, h in zip(
@@ -255,13 +259,14 @@ def test_iteration_runs_on_any_array_library():
 
 @pytest.mark.parametrize(("p", "q"), [(1.0, 1.0), (2.0**-400, 2.0**300), (2.0**300, 2.0**-400)])
 def test_cotangents_of_gramians_of_far_sizes(p, q):
-    """Σ √(P_i Q_i) of diagonal Gramians has the derivatives ½ √(Q_i/P_i) and ½ √(P_i/Q_i)."""
+    """Σ √(P_i Q_i) of diagonal Gramians has the derivatives ½ √(Q_i/P_i) and ½ √(P_i/Q_i), which
+    come doubled."""
     diagonals = p * np.array([4.0, 1.0, 0.25]), q * np.array([1.0, 4.0, 0.25])
     P, Q = (np.diag(x) for x in diagonals)
     found = _directions.gramian_cotangents(P, Q, as_spectral_function("nuclear"), None)
     assert found.value == pytest.approx(4.25 * np.sqrt(p) * np.sqrt(q), rel=1e-14)
     assert found.slope == pytest.approx(found.value, rel=1e-14)
     x, y = (np.sqrt(x) for x in diagonals)
-    for G, expected in ((found.P, y / x / 2), (found.Q, x / y / 2)):
+    for G, expected in ((found.P, y / x), (found.Q, x / y)):
         assert np.diag(G) == pytest.approx(expected, rel=1e-14)
         np.testing.assert_allclose(G, np.diag(expected), rtol=1e-14, atol=1e-15 * expected.max())

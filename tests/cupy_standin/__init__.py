@@ -19,7 +19,7 @@ import numpy as np
 
 from .arrays import SIGNATURES, ndarray, unwrapped
 from .counts import DEVICE
-from .functions import array, asarray, ascontiguousarray, from_dlpack, module
+from .functions import array, asarray, ascontiguousarray, from_dlpack, fuse, module
 
 cupy, linalg, fft, random = map(module, ("cupy", "cupy.linalg", "cupy.fft", "cupy.random"))
 cuda, runtime, device = map(ModuleType, ("cupy.cuda", "cupy.cuda.runtime", "cupy.cuda.device"))
@@ -139,9 +139,11 @@ cuda.Device, cuda.runtime, cuda.get_current_stream = Device, runtime, Stream
 cuda.Stream, cuda.ExternalStream, cuda.Event = Stream, Stream, Event
 cuda.get_elapsed_time = lambda start, end: 1e3 * (end.time - start.time)
 cuda.device, device.Device, cuda.__path__ = device, Device, []
+device.get_cublas_handle = lambda: 0
+cuda.cublas = emulated_cuda.cublas(lambda: DEVICE.launch("matmul"))
 vars(cupy).update(
     ndarray=ndarray, asarray=asarray, array=array, ascontiguousarray=ascontiguousarray,
-    from_dlpack=from_dlpack, empty=empty, empty_like=empty_like, RawModule=RawModule,
+    from_dlpack=from_dlpack, fuse=fuse, empty=empty, empty_like=empty_like, RawModule=RawModule,
     RawKernel=object, linalg=linalg, fft=fft, random=random, cuda=cuda, bool_=np.bool_,
     __version__=SIGNATURES["version"], __path__=[],
 )  # fmt: skip

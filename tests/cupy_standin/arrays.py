@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -57,6 +58,10 @@ class ndarray:
         from . import cupy
 
         return cupy
+
+    @property
+    def data(self):
+        return SimpleNamespace(ptr=self._a.ctypes.data)
 
     @property
     def device(self):

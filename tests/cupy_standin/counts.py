@@ -15,6 +15,7 @@ class Device:
     def __init__(self):
         self.reset()
         self.capturing = False
+        self.fusing = False
         self.current = 0  # of several devices, the one that is allocated on
 
     def reset(self):
@@ -22,6 +23,8 @@ class Device:
         self.bytes_to_device = self.bytes_to_host = 0
 
     def launch(self, name, times=1):
+        if self.fusing:
+            return
         if self.capturing and name in {"matmul", "dot", "tensordot", "einsum"}:
             raise RuntimeError("cublasSetStream while a graph is captured")
         self.launches[name] += times
@@ -31,6 +34,15 @@ class Device:
             raise RuntimeError(f"{name}: cudaErrorStreamCaptureUnsupported")
         self.waits[name] += 1
         self.bytes_to_host += size
+
+    @contextmanager
+    def fused(self):
+        """What is asked for inside is not launched by itself."""
+        self.fusing = True
+        try:
+            yield
+        finally:
+            self.fusing = False
 
     @contextmanager
     def capture(self):

@@ -12,6 +12,10 @@ from .counts import DEVICE
 
 #: Launches of functions that take several.
 TIMES = {"norm": 3, "matrix_norm": 3, "vector_norm": 3, "repeat": 1, "linspace": 2, "cov": 6}
+#: One copy for each array, or one launch for more than eight.
+JOINING = {"concatenate", "concat", "stack"}
+#: What may stand in a fused function beside ufuncs.
+ELEMENTWISE = {"where", "round", "clip"}
 #: Memory that is taken and filled without a kernel, or not at all.
 WITHOUT_LAUNCH = {"empty", "empty_like", "zeros", "zeros_like"}
 
@@ -50,6 +54,8 @@ def _function(name, function, what):
             signature.bind(*args, **options)
         elif what == "ufunc" and not set(options) <= {"out", "dtype", "casting"}:
             raise TypeError(f"Wrong arguments {options}")
+        if DEVICE.fusing and what != "ufunc" and name not in ELEMENTWISE:
+            raise NotImplementedError(f"{name} in a fused function")
         refuse_numpy([*args, *options.values()])
         given, keywords = unwrapped(args), unwrapped(options)
         for key in ("stream", "blocking", "device"):
@@ -62,11 +68,37 @@ def _function(name, function, what):
         if not _is_view(name, result, given):
             if name == "matmul":
                 _copy_operands(given)
-            DEVICE.launch(name, TIMES.get(name, 1))
+            DEVICE.launch(name, _times(name, result, args))
         return wrapped(result)
 
     run.__name__ = name
     return run
+
+
+def _times(name, result, args):
+    if isinstance(result, np.ndarray) and not result.size:
+        return 0
+    if name in JOINING:
+        copied = sum(x.size > 0 for x in args[0])
+        return copied if len(args[0]) <= 8 else 1
+    return TIMES.get(name, 1)
+
+
+def fuse(*, kernel_name):
+    """Elementwise functions of arrays in one launch."""
+
+    def decorator(function):
+        def run(*args):
+            assert all(isinstance(x, ndarray | int | float | complex) for x in args)
+            with DEVICE.fused():
+                result = function(*args)
+            first = result[0] if isinstance(result, tuple) else result
+            DEVICE.launch(f"fused {kernel_name}", int(first.size > 0))
+            return result
+
+        return run
+
+    return decorator
 
 
 def _is_view(name, result, given):

@@ -16,13 +16,14 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from unittest import mock
 
 import numpy as np
 
 import lticore.kernels
 
+from .cublas import cublas
 from .guard import Guarded
 
 FOLDER = Path(__file__).parent
@@ -169,9 +170,10 @@ def compile_text(folder, text, flags, suffix):
     number = len(list(folder.iterdir()))
     source, output = folder / f"{number}.cpp", folder / f"{number}{suffix}"
     source.write_text(text, "utf-8")
-    subprocess.run(
-        ["g++", "-std=c++17", *FLAGS, *flags, str(source), "-o", str(output)], check=True
-    )
+    command = ["g++", "-std=c++17", *FLAGS, *flags, str(source), "-o", str(output)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        raise RuntimeError(result.stderr)
     return output
 
 
@@ -188,10 +190,17 @@ def load(folder, compiler=compiler, change=("", "")):
     cupy.__dict__.update(vars(np))
     cupy.RawKernel, cupy.RawModule = object, compiler(folder, change)
     cupy.empty, cupy.empty_like = empty, lambda x: empty(x.shape, x.dtype)
+    cupy.fuse = lambda kernel_name: lambda function: function
+    cupy.cuda = SimpleNamespace(
+        cublas=cublas(),
+        device=SimpleNamespace(get_cublas_handle=lambda: 0),
+        get_current_stream=lambda: SimpleNamespace(is_capturing=lambda: False),
+    )
     spec = importlib.util.spec_from_file_location(
         "lticore.kernels.emulated_gpu", KERNELS / "gpu.py"
     )
     module = importlib.util.module_from_spec(spec)
     with mock.patch.dict(sys.modules, cupy=cupy):
         spec.loader.exec_module(module)
+    module._address = lambda array: array.ctypes.data
     return module

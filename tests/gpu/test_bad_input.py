@@ -44,7 +44,7 @@ def test_kernels_that_do_not_compile_say_what_to_do(standin, monkeypatch):
         def __init__(self, **_):
             raise RuntimeError("CUDA_ERROR_UNSUPPORTED_PTX_VERSION")
 
-    gpu = kernels._load("gpu:product").__globals__
+    gpu = kernels._load("gpu:weighted_gram").__globals__
     monkeypatch.setattr(standin.cupy, "RawModule", RawModule)
     gpu["_kernel"].cache_clear()
     u = standin.cupy.ones((4, 2))

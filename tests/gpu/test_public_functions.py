@@ -6,21 +6,22 @@ from dataclasses import fields, is_dataclass
 
 import numpy as np
 import pytest
-from device_systems import dense, diagonal, many_states, rotation
+from device_systems import (
+    dense,
+    diagonal,
+    left_of_axis,
+    many_states,
+    quadratic,
+    right_side,
+    rotation,
+    signal,
+)
 
 import lticore as lti
 
 #: Functions without arrays, and those that leave the device by their nature.
 WITHOUT_ARRAYS = {"schatten", "tail", "from_statespace", "to_statespace"}
 WITHOUT_ARRAYS |= {"allocate_orders", "allocate_modal_orders", "allocate_orders_by_error"}
-
-
-def quadratic(xp, sys):
-    """The system with a form of rank 2 in each output, and without feedthrough."""
-    rng = np.random.default_rng(5)
-    V = rng.normal(size=(sys.outputs, sys.order, 2))
-    s = rng.normal(size=(sys.outputs, 2))
-    return lti.QuadraticOutputLTI(sys.A, sys.B, sys.C, (xp.asarray(V), xp.asarray(s)))
 
 
 def pairs_only(xp):
@@ -37,32 +38,12 @@ def layer_arrays(xp):
     return xp.asarray(poles), xp.asarray(b), xp.asarray(c.T)
 
 
-def right_side(xp, sys):
-    shape = (*sys.batch_shape, sys.order, sys.order)
-    return xp.asarray(np.random.default_rng(3).normal(size=shape))
-
-
-def signal(xp, sys):
-    shape = (*sys.batch_shape, 40, sys.inputs)
-    return xp.asarray(np.random.default_rng(4).normal(size=shape))
-
-
 def squares(factors):
     return [F @ F.conj().swapaxes(-1, -2) for F in factors]
 
 
 def response(sys):
     return lti.impulse_response(sys, 9)
-
-
-def left_of_axis(xp, A):
-    """A − 2 I, of the same kind."""
-    if isinstance(A, lti.Diagonal):
-        return lti.Diagonal(A.poles - 2)
-    if isinstance(A, lti.Rotation):
-        c, s = A.entries
-        return lti.Oscillation(2 - c, s, A.real_poles - 2)
-    return A - 2 * xp.eye(A.shape[-1], dtype=A.dtype)
 
 
 #: name → f(xp, sys); factors and coordinates that are not unique enter through what is.
@@ -201,6 +182,12 @@ def test_every_public_function_is_called():
         if callable(getattr(lti, name)) and not isinstance(getattr(lti, name), type)
     }
     assert functions == {name.partition("(")[0] for name in CALLS} & functions | WITHOUT_ARRAYS
+
+
+@pytest.mark.parametrize("name", sorted({x.partition("(")[0] for x in CALLS}))
+def test_docstrings_say_what_these_arrays_get(name):
+    function = getattr(lti, name, None)
+    assert function is None or "CuPy: " in function.__doc__
 
 
 @pytest.mark.parametrize("name", CALLS)
