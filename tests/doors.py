@@ -104,10 +104,8 @@ QUADRATIC = {
 #: Those that exist in discrete time only.
 DISCRETE = {
     "to_continuous",
-    "complex_balanced_truncation",
     "data_gramians",
     "refit_outputs",
-    "well_conditioned",
     "certificate.system_lipschitz",
 }
 

@@ -36,7 +36,7 @@ from .diagonal import (
 _DIRECTIONS = 4
 #: Sizes tried are 2^−j: from rounding up to a change of a hundredth, which is not near any more.
 _SMALLEST, _LARGEST = 52, 7
-_ON_CIRCLE = 1e-8
+_ON_BOUNDARY = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ def well_conditioned(
     Source: Davies, SIAM J. Matrix Anal. 29 (2007); Banks, Kulkarni, Mukherjee & Srivastava, Comm.
     Pure Appl. Math. 74 (2021).
     """
-    sys = as_linear(sys)
+    sys = as_linear(sys, continuous=True)
     check_max_condition(max_condition)
     check_integer("seed", seed, minimum=0)
     if is_structured(sys.A):
@@ -135,7 +135,8 @@ def _nearest_found(
     """(A', κ(V')) with the smallest change found, in the precision that is asked for."""
     d = state_units(sys.A, sys.B, sys.C, sys.is_continuous)
     size = np.linalg.norm(rescaled(sys.A, d, d[:, None]), 2)
-    must_be_stable = _spectral_radius(sys.A) < 1
+    continuous = sys.is_continuous
+    must_be_stable = _beyond_boundary(sys.A, continuous) < 0
     found: tuple[np.ndarray, float] | None = None
     exponent = _LARGEST - 1
     for G in _directions(sys.A, seed):
@@ -160,7 +161,7 @@ def _nearest_found(
             else:
                 too_small = middle
         # Smaller changes move poles less, so the smallest is the one to ask for stability.
-        if not must_be_stable or _spectral_radius(best[0]) < 1:
+        if not must_be_stable or _beyond_boundary(best[0], continuous) < 0:
             exponent, found = enough, best
     if found is None:
         raise ArgumentError(
@@ -181,16 +182,21 @@ def _directions(A: np.ndarray, seed: int) -> Iterator[np.ndarray]:
         yield G / np.linalg.norm(G, 2)
 
 
-def _spectral_radius(A: np.ndarray) -> float:
-    return float(np.max(np.abs(np.linalg.eigvals(to_double(A)))))
+def _beyond_boundary(A: np.ndarray, continuous: bool) -> float:
+    """How far the least stable pole is outside, negative inside."""
+    poles = np.linalg.eigvals(to_double(A))
+    return float(np.max(poles.real if continuous else np.abs(poles) - 1))
 
 
 def _response_change(sys: LTI, nearby: LTI) -> float:
     """Largest ‖H' − H‖₂ over sampled frequencies, relative to the largest ‖H‖₂."""
     poles = to_numpy(in_double(sys).poles)
-    # On a pole on the circle there is no response.
-    phases = np.angle(poles[np.abs(np.abs(poles) - 1) > _ON_CIRCLE])
-    omega = np.concatenate([sample_frequencies(sys), phases])
+    # On a pole on the boundary there is no response.
+    if sys.is_continuous:
+        next_to_poles = poles.imag[np.abs(poles.real) > _ON_BOUNDARY * np.abs(poles)]
+    else:
+        next_to_poles = np.angle(poles[np.abs(np.abs(poles) - 1) > _ON_BOUNDARY])
+    omega = np.concatenate([sample_frequencies(sys), next_to_poles])
     if not (is_real(sys.A) and not is_complex(sys.B)):
         omega = np.concatenate([omega, -omega])
     H, other = (frequency_response(in_double(x), omega) for x in (sys, nearby))

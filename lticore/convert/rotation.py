@@ -10,6 +10,7 @@ from ..arrays.checks import is_complex, is_single
 from ..arrays.linalg import as_complex, real_part, solve_in_any_units
 from ..arrays.namespaces import Array, namespace, to_numpy
 from ..errors import ArgumentError, NotRealError, ShapeError
+from ..systems.blocks import PairBlocks
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double, in_single
 from ..systems.modes import is_real
@@ -235,10 +236,16 @@ def _residue_side(B: Array, C: Array) -> Array:
     return xp.where(clear, imaginary, xp.zeros_like(imaginary))
 
 
-def real_system(poles: Array, b: Array, c: Array) -> tuple[Rotation, Array, Array]:
-    """(A, B, C) of y = Re(c z), z' = λ z + b u, in the real states Re z and Im z."""
-    A = Rotation(modulus(poles), -phase(poles))
-    return A, real_rows(b), real_columns(c)
+def real_system(
+    poles: Array, b: Array, c: Array, continuous: bool = False
+) -> tuple[PairBlocks[Array], Array, Array]:
+    """(A, B, C) of y = Re(c z), z' = λ z + b u, or ż = λ z + b u, in the real states Re z, Im z."""
+    if continuous:
+        xp = namespace(poles)
+        blocks: PairBlocks[Array] = Oscillation(-xp.real(poles), -xp.imag(poles))
+    else:
+        blocks = Rotation(modulus(poles), -phase(poles))
+    return blocks, real_rows(b), real_columns(c)
 
 
 def _real_modes(b: Array, c: Array) -> tuple[Array, Array]:

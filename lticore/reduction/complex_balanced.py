@@ -12,13 +12,13 @@ from ..convert.diagonal import diagonalize
 from ..convert.rotation import real_system
 from ..equations.stability import NOTHING, offering
 from ..errors import ArgumentError, warn_precision
+from ..systems.blocks import PairBlocks
 from ..systems.diagonal import Diagonal
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.modes import mode_poles
 from ..systems.on_host import computed_on_host
 from ..systems.pairs import complex_columns, complex_rows
-from ..systems.rotation import Rotation
 from .balanced import truncate, whole_bound
 from .orders import check_order
 from .result import Reduction
@@ -34,7 +34,8 @@ def complex_balanced_truncation(
     energy: float | None = None,
     error: float | None = None,
 ) -> Reduction[LTI[Array], Array]:
-    """Reduce z' = λ z + b u, y = Re(c z) by balancing the complex system (Λ, b, c).
+    """Reduce z' = λ z + b u, or ż = λ z + b u, y = Re(c z) by balancing the complex system
+    (Λ, b, c).
 
         ‖H − H_r‖_h∞ ≤ 2 Σ_{i>r} σ_i,    σ the Hankel singular values of (Λ, b, c)
 
@@ -44,15 +45,15 @@ def complex_balanced_truncation(
 
     Parameters
     ----------
-    sys : LTI with a `Rotation` without real poles and real B, C
+    sys : LTI with a `Rotation` or `Oscillation` without real poles and real B, C
     order : even int in 2 … n
         Real states kept: two for each complex one.
     energy, error : as for :func:`lticore.balanced_truncation`, with the complex σ
 
     Returns
     -------
-    Reduction : a `Rotation` system, with the D of ``sys``; ``singular_values`` (..., n/2) are those
-        of the complex system; no projections.
+    Reduction : a system of the same structure, with the D of ``sys``; ``singular_values``
+        (..., n/2) are those of the complex system; no projections.
 
     CuPy: computed on the host, see docs/cupy.md.
 
@@ -62,7 +63,7 @@ def complex_balanced_truncation(
 
     Source: Chahine et al., CompreSSM, as its authors' code does it.
     """
-    sys = as_linear(sys)
+    sys = as_linear(sys, continuous=True)
     full = in_double(sys)
     whole = complex_half(full)
     half = None if order is None else _half_order(order, full.order)
@@ -75,7 +76,7 @@ def complex_balanced_truncation(
             f"{2 * reduction.order} states"
         )
     modal = diagonalize(reduction.system)
-    A, B, C = real_system(modal.A.poles, modal.B, modal.C)
+    A, B, C = real_system(modal.A.poles, modal.B, modal.C, sys.is_continuous)
     reduced = replace(full, A=A, B=B, C=C)
     return in_precision_of(
         sys,
@@ -110,11 +111,12 @@ def complex_half(sys: LTI) -> LTI:
     Raises
     ------
     ArgumentError
-        When A is no `Rotation` of blocks only, or the system is not real.
+        When A is not of blocks only, or the system is not real.
     """
-    if not isinstance(sys.A, Rotation) or sys.A.real_poles.shape[-1] or is_complex(sys.B):
+    if not isinstance(sys.A, PairBlocks) or sys.A.real_poles.shape[-1] or is_complex(sys.B):
         raise ArgumentError(
-            "the complex half exists for a real system whose A is a Rotation without real poles"
+            "the complex half exists for a real system whose A is a Rotation or Oscillation "
+            "without real poles"
         )
     poles = mode_poles(sys.A)[..., : sys.A.blocks]
     b, c = complex_rows(sys.B, sys.A.blocks), complex_columns(sys.C, sys.A.blocks)

@@ -95,4 +95,5 @@ class Dense(Generic[Array]):
 def _eigenvalues(A: Array) -> Array:
     """Eigenvalues, on NumPy those of groups of states that feed each other for themselves."""
     plain: Any = A
-    return eigenvalues_of_groups(plain) if is_numpy(A) else eigenvalues(A)
+    found: Any = eigenvalues_of_groups(plain) if is_numpy(A) else eigenvalues(A)
+    return found

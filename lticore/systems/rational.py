@@ -194,7 +194,7 @@ def _companion(numerators: list[np.ndarray], den: np.ndarray) -> tuple[np.ndarra
     if any(len(num) > n + 1 for num in numerators):
         raise ArgumentError(
             f"a numerator of degree {max(map(len, numerators)) - 1} over a denominator of degree "
-            f"{n} is not proper, and has no state space"
+            f"{n} is not proper"
         )
     dtype = np.result_type(np.float64, den, *numerators)
     b = np.zeros((p, n + 1), dtype)
