@@ -16,6 +16,7 @@ from .analysis.impulse import impulse_response, step_response
 from .analysis.norms import h2_error, h2_norm, hankel_norm, output_shift
 from .analysis.response import frequency_response
 from .analysis.simulation import simulate
+from .convert.descriptor import from_descriptor
 from .convert.diagonal import diagonalize, eigenvector_condition
 from .convert.nearby import NearbySystem, well_conditioned
 from .convert.published_layers import from_lru, from_s4d, from_s5
@@ -139,6 +140,7 @@ __all__ = [
     "from_impulse_response",
     "from_statespace",
     "to_statespace",
+    "from_descriptor",
     "from_transfer_function",
     "from_zpk",
     "from_sections",

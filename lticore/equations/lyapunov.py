@@ -33,6 +33,7 @@ from .dense import (
     solver_in_schur_forms,
     sum_to_convergence,
 )
+from .descriptor import solve_in_standard_form
 from .exponential import TERMS, doublings_of, exponential
 from .modal import solver_by_factors
 from .stability import time_exponent
@@ -62,6 +63,7 @@ def solve_lyapunov(
     B: StateMatrix[np.ndarray] | ArrayLike | None = None,
     *,
     horizon: float | None = None,
+    E: ArrayLike | None = None,
 ) -> np.ndarray: ...
 @overload
 def solve_lyapunov(
@@ -70,9 +72,12 @@ def solve_lyapunov(
     B: StateMatrix[Array] | None = None,
     *,
     horizon: float | None = None,
+    E: Array | None = None,
 ) -> Array: ...
 @asked_together
-def solve_lyapunov(A: Any, Q: Any, B: Any = None, *, horizon: float | None = None) -> Any:
+def solve_lyapunov(
+    A: Any, Q: Any, B: Any = None, *, horizon: float | None = None, E: Any = None
+) -> Any:
     """Solve A X + X Bᴴ + Q = 0, or integrate over a finite time.
 
         horizon=None:   X with A X + X Bᴴ + Q = 0      ( = ∫_0^∞ e^{At} Q e^{Bᴴt} dt when stable)
@@ -87,6 +92,9 @@ def solve_lyapunov(A: Any, Q: Any, B: Any = None, *, horizon: float | None = Non
         ``solve_lyapunov(A.H, G, B.H)``, for arrays with ``A.conj().mT`` and ``B.conj().mT``.
     horizon : float > 0, optional
         T in the unit of time of A.
+    E : (..., n, n) array, optional
+        Regular descriptor matrix, without B: A X Eᴴ + E X Aᴴ + Q = 0, by a generalised Schur form;
+        over a horizon the integral for E⁻¹A, E⁻¹QE⁻ᴴ. Dense A on NumPy.
 
     Returns
     -------
@@ -111,7 +119,7 @@ def solve_lyapunov(A: Any, Q: Any, B: Any = None, *, horizon: float | None = Non
     ------
     ShapeError, DtypeError, NonFiniteError, ArgumentError
     SingularEquationError
-        Names the pair of poles whose sum is 0.
+        For a singular E. Names the pair of poles whose sum is 0.
 
     Warns
     -----
@@ -122,6 +130,8 @@ def solve_lyapunov(A: Any, Q: Any, B: Any = None, *, horizon: float | None = Non
     Source: Bartels & Stewart, Comm. ACM 15 (1972).
     """
     horizon = check_duration(horizon)
+    if E is not None:
+        return solve_in_standard_form(partial(solve_lyapunov, horizon=horizon), E, A, Q, B)
     A, Q, B, single = checked_equation(A, Q, B)
     dense = is_numpy(Q) and not (is_structured(A) and is_structured(B)) and 0 not in Q.shape[-2:]
     X = _solve_in_unit_time(A, Q, B, horizon) if dense else lyapunov_solver(A, B, horizon)(Q)

@@ -37,6 +37,7 @@ from .dense import (
     sum_by_doubling,
     sum_to_convergence,
 )
+from .descriptor import solve_in_standard_form
 from .modal import modal_solver
 from .two_sided import (
     ROUNDING,
@@ -61,6 +62,7 @@ def solve_stein(
     B: Structure[np.ndarray] | ArrayLike | None = None,
     *,
     horizon: int | None = None,
+    E: ArrayLike | None = None,
 ) -> np.ndarray: ...
 @overload
 def solve_stein(
@@ -69,9 +71,10 @@ def solve_stein(
     B: StateMatrix[Array] | None = None,
     *,
     horizon: int | None = None,
+    E: Array | None = None,
 ) -> Array: ...
 @asked_together
-def solve_stein(A: Any, Q: Any, B: Any = None, *, horizon: int | None = None) -> Any:
+def solve_stein(A: Any, Q: Any, B: Any = None, *, horizon: int | None = None, E: Any = None) -> Any:
     """Solve A X Bᴴ − X + Q = 0, or sum the first terms of its series.
 
         horizon=None:   X with A X Bᴴ − X + Q = 0      ( = Σ_{k≥0} A^k Q (Bᴴ)^k when stable)
@@ -85,6 +88,9 @@ def solve_stein(A: Any, Q: Any, B: Any = None, *, horizon: int | None = None) ->
         Defaults to A, the Lyapunov case. The adjoint equation Aᴴ Y B − Y + G = 0 is
         ``solve_stein(A.H, G, B.H)``, for arrays with ``A.conj().mT`` and ``B.conj().mT``.
     horizon : int ≥ 1, optional
+    E : (..., n, n) array, optional
+        Regular descriptor matrix, without B: A X Aᴴ − E X Eᴴ + Q = 0, by a generalised Schur form;
+        over a horizon the sum for E⁻¹A, E⁻¹QE⁻ᴴ. Dense A on NumPy.
 
     Returns
     -------
@@ -113,7 +119,7 @@ def solve_stein(A: Any, Q: Any, B: Any = None, *, horizon: int | None = None) ->
     ------
     ShapeError, DtypeError, NonFiniteError, ArgumentError
     SingularEquationError
-        Names the pair of poles whose product is 1.
+        For a singular E. Names the pair of poles whose product is 1.
 
     Warns
     -----
@@ -126,6 +132,8 @@ def solve_stein(A: Any, Q: Any, B: Any = None, *, horizon: int | None = None) ->
     (1968) for the squaring.
     """
     horizon = check_horizon(horizon)
+    if E is not None:
+        return solve_in_standard_form(partial(solve_stein, horizon=horizon), E, A, Q, B)
     A, Q, B, single = checked_equation(A, Q, B)
     dense = is_numpy(Q) and not (is_structured(A) and is_structured(B)) and 0 not in Q.shape[-2:]
     X = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import partial
 from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from ..arrays.checks import check_array, check_real, is_single, to_double
 from ..arrays.namespaces import Array, namespace
+from ..equations.descriptor import standard_forms
 from ..errors import ArgumentError
 from ..systems.blocks import PairBlocks
 from ..systems.diagonal import Diagonal
@@ -20,7 +20,7 @@ from ..systems.lti import LTI, in_double, in_single
 from ..systems.on_host import computed_on_host
 from ..systems.oscillation import Oscillation
 from ..systems.structure import StateMatrix
-from .dense import SAMPLE_DENSE, converted_dense, solve
+from .dense import SAMPLE_DENSE, converted_dense
 from .matched import matched
 from .modes import (
     SAMPLE,
@@ -103,7 +103,8 @@ def discretize(
     method : "zoh", "foh", "bilinear", "impulse" (for systems without D) or "matched" (for one
         system of one input and one output; dense)
     E : (..., n, n) array, optional
-        Nonsingular descriptor matrix, folded into A and B; the result is then dense.
+        Regular descriptor matrix (:func:`lticore.from_descriptor`): the result is then dense, in
+        other states.
     prewarp : float in (0, π/Δ), optional
         Of "bilinear": the frequency ω in rad/s at which the response is kept, by
         s = ω/tan(ωΔ/2) (z − 1)/(z + 1).
@@ -203,12 +204,7 @@ def _prewarped(delta: Array, frequency: Any, method: str) -> Array:
     return 2 * xp.tan(frequency * delta / 2) / frequency
 
 
-def _fold_descriptor(sys: LTI[Array], E: Array) -> LTI[Array]:
-    xp = namespace(sys.B)
-    E = check_array("E", E, ndim=2)
-    A = sys.to_dense().A
-    if tuple(E.shape[-2:]) != tuple(A.shape[-2:]):
-        raise ArgumentError(f"E has shape {tuple(E.shape)}, but A is {sys.order} × {sys.order}")
-    by = partial(solve, E, message="the descriptor matrix E is singular")
-    A, B = by(A), by(sys.B)
-    return replace(sys, A=xp.astype(A, xp.result_type(A, sys.B)), B=B)
+def _fold_descriptor(sys: LTI, E: Any) -> LTI:
+    form, left, Z = standard_forms(E, sys.to_dense().A)
+    found = LTI(form, left @ sys.B, sys.C @ Z, sys.D, dt=0)
+    return in_single(found) if is_single(sys.B) else found
