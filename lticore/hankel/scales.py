@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 from .. import kernels
@@ -10,11 +11,18 @@ from ..arrays.linalg import diagonal, log2, real_part
 from ..arrays.namespaces import Array, namespace
 from ..systems.pairs import join_pairs, same_in_pairs
 from ..systems.signals import whole_exponent
+from ..systems.structure import StateMatrix, same_in_blocks
 
 
-def balance_gramians(P: Array, Q: Array) -> tuple[Array, Array, Array]:
-    """(t P t, Q/t², t) with about equal diagonals, and the scale t, (..., n, 1)."""
-    t = balancing_scale(real_part(diagonal(P)), real_part(diagonal(Q)))[..., None]
+def balance_gramians(
+    P: Array, Q: Array, A: StateMatrix[Array] | None = None
+) -> tuple[Array, Array, Array]:
+    """(t P t, Q/t², t) with about equal diagonals, and the scale t, (..., n, 1), one for both
+    states of a block of A, whose Gramians are computed, and round, together."""
+    p, q = (real_part(diagonal(X)) for X in (P, Q))
+    if A is not None:
+        p, q = (same_in_blocks(operator.add, A, x) for x in (p, q))
+    t = balancing_scale(p, q)[..., None]
     t_row = namespace(t).matrix_transpose(t)
     return P * t * t_row, Q / t / t_row, t
 
