@@ -333,6 +333,24 @@ def test_h2_norms_are_infinite_unless_D_is_zero():
     assert lti.h2_norm(lti.LTI(sys.A, sys.B, sys.C, np.zeros((3, 2)), dt=0)) > 0
 
 
+@pytest.mark.parametrize("speed", [-40, 0, 30])
+@pytest.mark.parametrize("steps", [1, 4, 30])
+def test_horizons_far_shorter_than_the_time_of_the_poles(speed, steps):
+    """Integrators in a chain, whose feedback of 1e-10 moves poles to 1e-10 of what they do over
+    the horizon: e^{At} b is (1, 2 + t, 3 + 2t + t²/2) all but for that, in its unit of time."""
+    A = np.array([[-2e-10, -1e-20, -2e-31], [1, 0, 0], [0, 1, 0]])
+    states = [np.polynomial.Polynomial(x) for x in ([1], [2, 1], [3, 2, 0.5])]
+    exact = np.array([[(x * y).integ()(steps) for x in states] for y in states])
+    s, b = 2.0**speed, np.array([1.0, 2, 3])[:, None]
+    sys = lti.LTI(A * s, b, b[::-1].T, dt=0)
+    P, Q = (
+        f(sys, horizon=steps / s) * s
+        for f in (lti.controllability_gramian, lti.observability_gramian)
+    )
+    np.testing.assert_allclose(P, exact, rtol=1e-8)
+    np.testing.assert_allclose(Q[::-1, ::-1], exact, rtol=1e-8)
+
+
 @pytest.mark.parametrize("speed", [-40, -30, 30])
 def test_horizons_of_slow_and_fast_systems(speed):
     """∫_0^{T/s} e^{sAt} Q e^{sAᴴt} dt is 1/s times that of A over T; with states in units far
