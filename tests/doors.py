@@ -308,6 +308,7 @@ NOT_DOORS = {
     "schatten",
     "tail",
     "certificate",
+    "plot",
 }
 
 
