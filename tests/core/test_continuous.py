@@ -14,6 +14,7 @@ from oracles import central_difference, dense
 from strategies import random_unitary
 
 import lticore as lti
+from lticore.systems.lti import in_single
 
 EPS = np.finfo(np.float64).eps
 
@@ -762,3 +763,33 @@ def test_results_are_right_or_come_with_a_warning(seed):
     judged(lambda: lti.hankel_singular_values(sys), sigma)
     judged(lambda: lti.h2_norm(sys), np.array(h2))
     judged(lambda: lti.controllability_gramian(sys) / roots[:, None] / roots, correlations)
+
+
+@pytest.mark.parametrize("kind", ["oscillation", "dense"])
+@pytest.mark.parametrize("match_dc", [False, True])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_batches_of_different_ranks_are_reduced(kind, match_dc, dtype):
+    """States for which an entry has no direction do nothing, and are stable; its D stays, so that
+    its h2 error is finite beside others whose D changes."""
+    rng = np.random.default_rng(21)
+    batch = system(rng, kind, n=4, batch=(3,))
+    C = np.array(batch.C)
+    C[0] = 0
+    sys = lti.LTI(batch.A, batch.B, C, dt=0)
+    sys = in_single(sys) if dtype is np.float32 else sys
+    found = lti.balanced_truncation(sys, order=2, match_dc=match_dc)
+    assert np.all(found.system.poles.real < 0)
+    assert found.error_bound[0] == found.h2_error[0] == 0
+    rtol = 1e-4 if dtype is np.float32 else 1e-9
+    for k in (1, 2):
+        one = lti.balanced_truncation(sys[k], order=2, match_dc=match_dc)
+        assert found.error_bound[k] == pytest.approx(one.error_bound, rel=rtol)
+        omega = [0.0, 0.3, 2.0]
+        expected = lti.frequency_response(one.system, omega)
+        response = lti.frequency_response(found.system[k], omega)
+        np.testing.assert_allclose(response, expected, atol=rtol * np.abs(expected).max())
+        assert np.isinf(one.h2_error) == match_dc
+        assert found.h2_error[k] == pytest.approx(one.h2_error, rel=rtol)
+    with pytest.warns(lti.PrecisionWarning, match="only 0 Hankel singular values"):
+        nothing = lti.balanced_truncation(sys[0], order=2, match_dc=match_dc)
+    assert np.all(nothing.system.poles.real < 0)
