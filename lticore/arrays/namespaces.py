@@ -204,6 +204,7 @@ class Questions(Protocol):
 
     def asks(self, x: Any) -> bool:
         """Whether ``x``, a condition or numbers, is taken for granted."""
+        ...
 
 
 class _QuestionsToCuPy:

@@ -74,7 +74,8 @@ def balancing_exponents_reference(
     # The diagonals of Gramians in the modes are b²/drain and c²/drain.
     log_b, log_c, log_drain = log2(b), log2(c), log2(drain)
     if (blocks := b.shape[-1] - drain.shape[-1]) > 0:
-        log_drain = join_pairs(*(log_drain[..., :blocks],) * 2, log_drain[..., blocks:])
+        of_blocks = log_drain[..., :blocks]
+        log_drain = join_pairs(of_blocks, of_blocks, log_drain[..., blocks:])
     u = _exponent_from_logs(2 * log_b - log_drain, 2 * log_c - log_drain)
     size_b, size_c = (whole_exponent(namespace(u).max(x, axis=-1)) for x in (log_b + u, log_c - u))
     return u, u - size_b[..., None], -u - size_c[..., None], size_b + size_c
