@@ -9,6 +9,7 @@ reduced = lti.balanced_truncation(sys, order=8)      # .system, .error_bound, â€
 Discrete-time systems of python-control and scipy.signal and tuples (A, B, C, D) are systems too.
 """
 
+from . import plot
 from .analysis import certificate
 from .analysis.differences import hankel_error, hinf_error
 from .analysis.hinf import hinf_norm
@@ -129,6 +130,8 @@ __all__ = [
     "allocate_modal_orders",
     "allocate_orders_by_error",
     "certificate",
+    # pictures
+    "plot",
     # coordinates and representations
     "diagonalize",
     "to_rotation",

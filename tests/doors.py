@@ -306,6 +306,7 @@ NOT_DOORS = {
     "schatten",
     "tail",
     "certificate",
+    "plot",
 }
 
 

@@ -25,7 +25,7 @@ lticore_torch.layers
 lticore_torch.ops
 lticore_torch.files
 
-lticore.internal
+lticore.internal | lticore.plot
 lticore.reduction
 lticore.convert
 lticore.analysis

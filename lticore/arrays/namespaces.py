@@ -14,7 +14,7 @@ import array_api_compat.numpy
 import numpy as np
 from typing_extensions import TypeIs, TypeVar
 
-from ..errors import ArrayLibraryError, LticoreError, ShapeError
+from ..errors import ArrayLibraryError, LticoreError, MemoryLimitError, ShapeError
 
 
 class StandardArray(Protocol):
@@ -204,6 +204,7 @@ class Questions(Protocol):
 
     def asks(self, x: Any) -> bool:
         """Whether ``x``, a condition or numbers, is taken for granted."""
+        ...
 
 
 class _QuestionsToCuPy:
@@ -265,20 +266,36 @@ def asked_together(function: Callable[P, Result]) -> Callable[P, Result]:
     def run(*args: P.args, **kwargs: P.kwargs) -> Result:
         if "cupy" not in sys.modules or _ASKED.get() is not None:
             return function(*args, **kwargs)
-        asked = _QuestionsToCuPy()
-        try:
-            with asking(asked):
-                result = function(*args, **kwargs)
-        except LticoreError:
-            # Of what was taken for granted, perhaps: then another error says more.
-            if asked.all_hold():
-                raise
-        else:
-            if asked.all_hold():
-                return result
-        return function(*args, **kwargs)
+        with device_memory():
+            asked = _QuestionsToCuPy()
+            try:
+                with asking(asked):
+                    result = function(*args, **kwargs)
+            except LticoreError:
+                # Of what was taken for granted, perhaps: then another error says more.
+                if asked.all_hold():
+                    raise
+            else:
+                if asked.all_hold():
+                    return result
+            return function(*args, **kwargs)
 
     return run
+
+
+@contextmanager
+def device_memory() -> Iterator[None]:
+    """Raises :class:`MemoryLimitError` where CuPy finds no memory inside."""
+    try:
+        yield
+    except MemoryError as error:
+        if not type(error).__module__.startswith("cupy"):
+            raise
+        raise MemoryLimitError(
+            f"the CUDA device has not enough free memory ({error}): hand in fewer systems, states "
+            "or steps at once, let go of other arrays "
+            "(cupy.get_default_memory_pool().free_all_blocks()), or move these to the host"
+        ) from error
 
 
 def _capturing() -> bool:

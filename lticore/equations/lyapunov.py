@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any, overload
 
@@ -150,15 +151,16 @@ def _solve_in_unit_time(
     same, exponent = B is A, np.maximum(time_exponent(A), time_exponent(B))
     duration = None
     if horizon is not None:
-        # One time for a whole batch.
-        fastest = float(exponent.max()) if exponent.size else 0.0
+        # One time for a whole batch, no longer than the horizon: what A does later decides nothing.
+        fastest = max(float(exponent.max(initial=-math.inf)), -round(math.log2(horizon)))
         exponent = np.full_like(exponent, fastest)
         duration = horizon * 2.0**fastest
     A = structure_of(A).times(2.0**-exponent)
     B = A if same else structure_of(B).times(2.0**-exponent)
     Q = Q * 2.0 ** -exponent[..., None, None]
     solver_of = partial(lyapunov_solver, horizon=duration)
-    return solve_in_units(A, Q, B, solver_of, _warn_if_lyapunov_sensitive, duration, True)
+    rates = horizon is None  # over a horizon states have its time beside their own
+    return solve_in_units(A, Q, B, solver_of, _warn_if_lyapunov_sensitive, duration, rates)
 
 
 def lyapunov_solver(A: StateMatrix, B: Any = None, horizon: float | None = None) -> SteinSolver:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from .. import kernels
 from ..arrays.checks import broadcast_batches, check_array, is_complex, is_single
 from ..arrays.linalg import conjugate
-from ..arrays.namespaces import Array, namespace, zeros_like_shape
+from ..arrays.namespaces import Array, asked_together, namespace, zeros_like_shape
 from ..errors import ShapeError
 from ..systems.modes import mode_poles
 from ..systems.structure import StateMatrix, is_structured
@@ -25,6 +25,7 @@ def linear_recurrence(
 def linear_recurrence(
     poles: Array, inputs: Array, *, initial: Array | None = None, reverse: bool = False
 ) -> Array: ...
+@asked_together
 def linear_recurrence(
     poles: Any, inputs: Any, *, initial: Any = None, reverse: bool = False
 ) -> Any:
@@ -50,7 +51,7 @@ def linear_recurrence(
 
     Cost: O(L n), one pass over memory on NumPy, parallel over batch entries and blocks of states.
 
-    CuPy: one launch, besides that of a conversion or copy of what is not contiguous.
+    CuPy: one launch and one wait, besides launches that convert, copy and check the arrays.
 
     Differentiability: the adjoint is the recurrence run the other way with conj λ.
 
@@ -71,6 +72,7 @@ def time_varying_recurrence(
 def time_varying_recurrence(
     poles: Array, inputs: Array, *, initial: Array | None = None, reverse: bool = False
 ) -> Array: ...
+@asked_together
 def time_varying_recurrence(
     poles: Any, inputs: Any, *, initial: Any = None, reverse: bool = False
 ) -> Any:

@@ -238,7 +238,8 @@ def scaled_gramians(sys: System, horizon: float | None = None) -> tuple[Any, Any
         sys, t = balance_states(sys)
         P, Q = double_gramians(sys)
         return P, Q, t
-    return balance_gramians(*double_gramians(sys, horizon))
+    P, Q = double_gramians(sys, horizon)
+    return balance_gramians(P, Q, sys.A)
 
 
 def has_factors(sys: System, horizon: float | None) -> TypeGuard[LTI]:

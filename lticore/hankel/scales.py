@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 from .. import kernels
@@ -10,11 +11,18 @@ from ..arrays.linalg import diagonal, log2, real_part
 from ..arrays.namespaces import Array, namespace
 from ..systems.pairs import join_pairs, same_in_pairs
 from ..systems.signals import whole_exponent
+from ..systems.structure import StateMatrix, same_in_blocks
 
 
-def balance_gramians(P: Array, Q: Array) -> tuple[Array, Array, Array]:
-    """(t P t, Q/t², t) with about equal diagonals, and the scale t, (..., n, 1)."""
-    t = balancing_scale(real_part(diagonal(P)), real_part(diagonal(Q)))[..., None]
+def balance_gramians(
+    P: Array, Q: Array, A: StateMatrix[Array] | None = None
+) -> tuple[Array, Array, Array]:
+    """(t P t, Q/t², t) with about equal diagonals, and the scale t, (..., n, 1), one for both
+    states of a block of A, whose Gramians are computed, and round, together."""
+    p, q = (real_part(diagonal(X)) for X in (P, Q))
+    if A is not None:
+        p, q = (same_in_blocks(operator.add, A, x) for x in (p, q))
+    t = balancing_scale(p, q)[..., None]
     t_row = namespace(t).matrix_transpose(t)
     return P * t * t_row, Q / t / t_row, t
 
@@ -66,7 +74,8 @@ def balancing_exponents_reference(
     # The diagonals of Gramians in the modes are b²/drain and c²/drain.
     log_b, log_c, log_drain = log2(b), log2(c), log2(drain)
     if (blocks := b.shape[-1] - drain.shape[-1]) > 0:
-        log_drain = join_pairs(*(log_drain[..., :blocks],) * 2, log_drain[..., blocks:])
+        of_blocks = log_drain[..., :blocks]
+        log_drain = join_pairs(of_blocks, of_blocks, log_drain[..., blocks:])
     u = _exponent_from_logs(2 * log_b - log_drain, 2 * log_c - log_drain)
     size_b, size_c = (whole_exponent(namespace(u).max(x, axis=-1)) for x in (log_b + u, log_c - u))
     return u, u - size_b[..., None], -u - size_c[..., None], size_b + size_c

@@ -36,7 +36,7 @@ from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double, replaced
 from ..systems.on_host import computed_on_host, is_modal
 from ..systems.signals import in_best_units, in_units_of_A, scaled, size_exponent, unit_signals
-from ..systems.structure import is_structured
+from ..systems.structure import StateMatrix, is_structured
 from .directions import Cotangents, gramian_cotangents
 from .functions import SpectralFunction, SpectralLike, as_spectral_function
 from .gradients import pull_back
@@ -184,7 +184,8 @@ def sum_and_gradient(
     work = _prepare(sys, horizon)
     phi, e = _function_in_units(phi, work.size, sys.order)
     P, Q = (gramian(work.sys, work.solve, name) for name in "PQ")
-    found = _cotangents(P, Q, phi, rtol, balanced=has_factors(work.sys, horizon))
+    unbalanced = None if has_factors(work.sys, horizon) else work.sys.A
+    found = _cotangents(P, Q, phi, rtol, unbalanced)
     g_A, g_B, g_C = pull_back(work.sys, P, Q, found.P, found.Q, work.solve, horizon)
     discrepancy = _discrepancy(
         found.slope,
@@ -256,12 +257,16 @@ def _prepare(sys: LTI, horizon: int | None) -> _Work:
 
 
 def _cotangents(
-    P: Array, Q: Array, phi: SpectralFunction, rtol: float | None, balanced: bool
+    P: Array,
+    Q: Array,
+    phi: SpectralFunction,
+    rtol: float | None,
+    unbalanced: StateMatrix[Array] | None,
 ) -> Cotangents[Array]:
-    """Of Gramians that are not ``balanced`` after they are."""
-    if balanced:
+    """Of Gramians of an ``unbalanced`` A after they are balanced."""
+    if unbalanced is None:
         return gramian_cotangents(P, Q, phi, rtol)
-    P, Q, t = balance_gramians(P, Q)
+    P, Q, t = balance_gramians(P, Q, unbalanced)
     found = gramian_cotangents(P, Q, phi, rtol)
     row = namespace(t).matrix_transpose(t)
     return replace(found, P=found.P * t * row, Q=found.Q / t / row)

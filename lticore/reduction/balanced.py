@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, overload
 
 import numpy as np
 
-from ..analysis.norms import check_strictly_proper, h2_error
+from ..analysis.norms import h2_error
 from ..analysis.response import frequency_response
 from ..arrays.checks import check_one_given, is_complex, to_double
 from ..arrays.linalg import (
@@ -258,13 +258,14 @@ def with_errors(found: Truncation, horizon: float | None = None) -> Reduction:
 
 
 def _h2_error(full: System[Array], reduced: Any, horizon: float | None) -> Array:
-    """Infinite in continuous time where D has changed."""
-    if full.is_continuous and isinstance(full, LTI):
-        try:
-            check_strictly_proper(full, reduced)
-        except ArgumentError:
-            return namespace(full.B).full(full.batch_shape, np.inf)
-    return h2_error(full, reduced, horizon=horizon)
+    """Infinite in continuous time for entries whose D has changed."""
+    if not (full.is_continuous and isinstance(full, LTI)):
+        return h2_error(full, reduced, horizon=horizon)
+    none = namespace(full.B).zeros_like(full.C @ full.B)
+    D, other = (none if x.D is None else x.D for x in (full, reduced))
+    changed = namespace(D, other).any(other != D, axis=(-2, -1))
+    error = h2_error(replaced(full, D=None), replaced(reduced, D=None), horizon=horizon)
+    return namespace(error).where(changed, np.inf, error)
 
 
 def whole_bound(found: Truncation) -> Array | None:
@@ -600,7 +601,15 @@ def _without(stable: LTI, rest: LTI, found: _Balancing, match_dc: bool) -> Reduc
 
 
 def _projected(sys: System, left: Array, right: Array) -> Any:
+    """The system of W and V; states for which an entry of a batch has no direction do nothing."""
     A = adjoint_product(left, multiply(sys.A, right))
+    if sys.is_continuous:
+        # In discrete time their poles are at 0, here −1 or as fast as the others.
+        xp = namespace(A)
+        size = xp.linalg.matrix_norm(A)
+        size = xp.where(size > 0, size, xp.ones_like(size))[..., None]
+        idle = xp.astype(xp.all(right == 0, axis=-2), size.dtype)
+        A = A - (size * idle)[..., None] * xp.eye(A.shape[-1], dtype=A.dtype)
     return in_coordinates(sys, right, A=A, B=adjoint_product(left, sys.B))
 
 

@@ -58,7 +58,8 @@ def lost_in_poles(sys: LTI, left: Any, right: Any, reduced: LTI) -> np.ndarray |
         )
         if not is_structured(full.A):
             found[index] += _change_by_schur_form(in_unit_time(full)[0])
-    return found
+    # Where W and V leave the range of numbers nothing is known.
+    return np.where(np.isnan(found), np.inf, found)
 
 
 def _change_by_schur_form(sys: LTI) -> float:
@@ -121,7 +122,12 @@ def _errors_of(
     if bound is not None:
         bound = bound + _lost_in_single(reduction.system, rounded)
     if h2 is not None:
-        h2 = h2_error(mapped(to_double, sys), rounded, horizon=horizon)
+        pair: Any = mapped(to_double, sys), rounded
+        known = np.isfinite(h2)
+        if sys.is_continuous and not np.all(known):
+            # Where D has changed, in continuous time.
+            pair = replace(pair[0], D=None), replace(pair[1], D=None)
+        h2 = np.where(known, h2_error(*pair, horizon=horizon), np.inf)
     return bound, h2
 
 

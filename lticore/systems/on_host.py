@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from ..arrays.namespaces import is_cupy, to_numpy
+from ..arrays.namespaces import device_memory, is_cupy, to_numpy
 from .lti import LTI
 from .structure import is_structured
 
@@ -32,11 +32,14 @@ def computed_on_host(
     @wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> Result:
         device = _device_of((args, kwargs))
-        if device is None or (unless is not None and unless(args[0])):
+        if device is None:
             return function(*args, **kwargs)
+        if unless is not None and unless(args[0]):
+            with device_memory():
+                return function(*args, **kwargs)
         compute: Any = function
         given, options = over_arrays(to_numpy, (args, kwargs))
-        with device:
+        with device, device_memory():
             return over_arrays(_to_cupy, compute(*given, **options))
 
     return run

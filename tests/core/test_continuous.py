@@ -14,6 +14,7 @@ from oracles import central_difference, dense
 from strategies import random_unitary
 
 import lticore as lti
+from lticore.systems.lti import in_single
 
 EPS = np.finfo(np.float64).eps
 
@@ -331,6 +332,24 @@ def test_h2_norms_are_infinite_unless_D_is_zero():
     with pytest.raises(lti.ArgumentError, match="infinite unless D = 0 for the difference"):
         lti.h2_error(sys, lti.LTI(sys.A, sys.B, sys.C, dt=0))
     assert lti.h2_norm(lti.LTI(sys.A, sys.B, sys.C, np.zeros((3, 2)), dt=0)) > 0
+
+
+@pytest.mark.parametrize("speed", [-40, 0, 30])
+@pytest.mark.parametrize("steps", [1, 4, 30])
+def test_horizons_far_shorter_than_the_time_of_the_poles(speed, steps):
+    """Integrators in a chain, whose feedback of 1e-10 moves poles to 1e-10 of what they do over
+    the horizon: e^{At} b is (1, 2 + t, 3 + 2t + t²/2) all but for that, in its unit of time."""
+    A = np.array([[-2e-10, -1e-20, -2e-31], [1, 0, 0], [0, 1, 0]])
+    states = [np.polynomial.Polynomial(x) for x in ([1], [2, 1], [3, 2, 0.5])]
+    exact = np.array([[(x * y).integ()(steps) for x in states] for y in states])
+    s, b = 2.0**speed, np.array([1.0, 2, 3])[:, None]
+    sys = lti.LTI(A * s, b, b[::-1].T, dt=0)
+    P, Q = (
+        f(sys, horizon=steps / s) * s
+        for f in (lti.controllability_gramian, lti.observability_gramian)
+    )
+    np.testing.assert_allclose(P, exact, rtol=1e-8)
+    np.testing.assert_allclose(Q[::-1, ::-1], exact, rtol=1e-8)
 
 
 @pytest.mark.parametrize("speed", [-40, -30, 30])
@@ -744,3 +763,33 @@ def test_results_are_right_or_come_with_a_warning(seed):
     judged(lambda: lti.hankel_singular_values(sys), sigma)
     judged(lambda: lti.h2_norm(sys), np.array(h2))
     judged(lambda: lti.controllability_gramian(sys) / roots[:, None] / roots, correlations)
+
+
+@pytest.mark.parametrize("kind", ["oscillation", "dense"])
+@pytest.mark.parametrize("match_dc", [False, True])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_batches_of_different_ranks_are_reduced(kind, match_dc, dtype):
+    """States for which an entry has no direction do nothing, and are stable; its D stays, so that
+    its h2 error is finite beside others whose D changes."""
+    rng = np.random.default_rng(21)
+    batch = system(rng, kind, n=4, batch=(3,))
+    C = np.array(batch.C)
+    C[0] = 0
+    sys = lti.LTI(batch.A, batch.B, C, dt=0)
+    sys = in_single(sys) if dtype is np.float32 else sys
+    found = lti.balanced_truncation(sys, order=2, match_dc=match_dc)
+    assert np.all(found.system.poles.real < 0)
+    assert found.error_bound[0] == found.h2_error[0] == 0
+    rtol = 1e-4 if dtype is np.float32 else 1e-9
+    for k in (1, 2):
+        one = lti.balanced_truncation(sys[k], order=2, match_dc=match_dc)
+        assert found.error_bound[k] == pytest.approx(one.error_bound, rel=rtol)
+        omega = [0.0, 0.3, 2.0]
+        expected = lti.frequency_response(one.system, omega)
+        response = lti.frequency_response(found.system[k], omega)
+        np.testing.assert_allclose(response, expected, atol=rtol * np.abs(expected).max())
+        assert np.isinf(one.h2_error) == match_dc
+        assert found.h2_error[k] == pytest.approx(one.h2_error, rel=rtol)
+    with pytest.warns(lti.PrecisionWarning, match="only 0 Hankel singular values"):
+        nothing = lti.balanced_truncation(sys[0], order=2, match_dc=match_dc)
+    assert np.all(nothing.system.poles.real < 0)

@@ -174,7 +174,7 @@ RACES = {
         "i = threadIdx.x; i < n; i += THREADS) {",
     ),
     "sums of the block before": (
-        "gradient",
+        "sums",
         "    __syncthreads();\n    shared[threadIdx.x] = mine;",
         "    shared[threadIdx.x] = mine;",
     ),

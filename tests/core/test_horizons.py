@@ -8,6 +8,7 @@ eps ‖A‖², which does thousands of times more.
 import mpmath
 import numpy as np
 import pytest
+import scipy.linalg
 
 import lticore as lti
 
@@ -275,3 +276,30 @@ def test_states_of_a_block_that_differ_in_size():
     sys = lti.LTI(A, B, C)
     expected = np.linalg.norm(lti.impulse_response(sys, 8)[1:])
     assert lti.h2_norm(sys, horizon=7) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", [26, 276, 278, 289, 290, 298])
+def test_states_of_a_block_are_balanced_together(seed):
+    """Blocks that turn by half a circle and a bit, which feed some states by 9e-8 only. Values over
+    a horizon are those of a Hankel matrix of Markov parameters; balanced one by one, faint states
+    bring their rounding to 1e-3 of σ_1."""
+    rng = np.random.default_rng(seed)
+    A = lti.Rotation(rng.uniform(0.3, 0.9, 3), np.full(3, float(np.float32(np.pi))))
+    B, C = np.zeros((6, 1)), np.zeros((1, 6))
+    B[[1, 2, 3], 0], C[0, [1, 3, 4]] = rng.standard_normal((2, 3))
+    sys, steps = lti.LTI(A, B, C), 30
+    dense, x, h = A.to_dense(), B, []
+    for _ in range(2 * steps):
+        h.append((C @ x)[0, 0])
+        x = dense @ x
+    whole = scipy.linalg.svdvals(scipy.linalg.hankel(h[:steps], h[steps - 1 : -1]))
+    # That of formed Gramians: some (‖R‖‖S‖)² 1e-15/σ_i.
+    found = lti.hankel_singular_values(sys, horizon=steps)
+    assert np.all(np.abs(found - whole[:6])[:2] <= 1e-13 * whole[0] ** 2 / whole[:2])
+    value, _ = lti.hankel_sum_and_gradient(sys, horizon=steps)
+    assert value == pytest.approx(whole.sum(), rel=1e-6)
+    # Of a system with quadratic outputs both Gramians are formed over all time, too.
+    quadratic = lti.QuadraticOutputLTI(A, B, C, np.zeros((1, 6, 6)))
+    values = lti.balanced_truncation(quadratic, order=1).singular_values
+    exact = lti.hankel_singular_values(sys)
+    assert np.all(np.abs(values - exact)[:2] <= 1e-13 * exact[0] ** 2 / exact[:2])

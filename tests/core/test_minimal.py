@@ -278,10 +278,10 @@ def test_pairs(kind):
     """Equal pairs, one turning the other way; blocks that are two real poles; and one that no
     output sees."""
     if kind == "rotation":
-        A = lti.Rotation([0.9, 0.9, 0.5, 0.8, 0.7], [0.4, -0.4, 0.0, 1.0, np.pi], [0.5, 0.3, -0.7])
+        A = lti.Rotation([0.9, 0.9, 0.5, 0.8, 0.7], [-0.4, 0.4, 0.0, 1.0, np.pi], [0.5, 0.3, -0.7])
         expected = [0.9], [0.5, -0.7]
     else:
-        A = lti.Oscillation([0.1, 0.1, 0.5, 0.8, 0.7], [2, -2, 0.0, 1.0, 0], [-0.5, -0.3, -0.7])
+        A = lti.Oscillation([0.1, 0.1, 0.5, 0.8, 0.7], [-2, 2, 0.0, 1.0, 0], [-0.5, -0.3, -0.7])
         expected = [0.1], [-0.5, -0.7]
     B, C = RNG.standard_normal((13, 1)), RNG.standard_normal((1, 13))
     C[:, 6:8] = 0

@@ -27,6 +27,7 @@ cuda, runtime, device = map(ModuleType, ("cupy.cuda", "cupy.cuda.runtime", "cupy
 
 class Device:
     def __init__(self, device=None):
+        DEVICE.require()
         self.id = getattr(device, "id", DEVICE.current if device is None else device)
 
     def __eq__(self, other):
@@ -98,6 +99,7 @@ class Stream:
         pass
 
     def is_capturing(self):
+        DEVICE.require()
         return DEVICE.capturing
 
     def synchronize(self):

@@ -26,6 +26,13 @@ VIEWS |= {"atleast_1d", "atleast_2d", "reshape", "ravel", "shape", "ndim", "size
 VIEWS |= {"result_type", "can_cast", "isdtype", "iscomplexobj", "isrealobj", "finfo", "iinfo"}
 
 
+class OutOfMemoryError(MemoryError):
+    pass
+
+
+OutOfMemoryError.__module__ = "cupy.cuda.memory"
+
+
 class ndarray:
     """Refuses what CuPy refuses: NumPy arrays beside it, and becoming one by itself."""
 
@@ -34,6 +41,9 @@ class ndarray:
 
     def __init__(self, array):
         self._a = np.asarray(array)
+        most = DEVICE.most_bytes
+        if most is not None and self._a.base is None and self._a.nbytes > most:
+            raise OutOfMemoryError(f"Out of memory allocating {self._a.nbytes:,} bytes")
         self._device = DEVICE.current
 
     def __array__(self, *_, **__):

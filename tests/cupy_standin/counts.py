@@ -16,6 +16,8 @@ class Device:
         self.reset()
         self.capturing = False
         self.fusing = False
+        self.absent = False  # whether a call of the driver finds no device
+        self.most_bytes = None  # that one array may take
         self.current = 0  # of several devices, the one that is allocated on
 
     def reset(self):
@@ -23,13 +25,19 @@ class Device:
         self.bytes_to_device = self.bytes_to_host = 0
 
     def launch(self, name, times=1):
+        self.require()
         if self.fusing:
             return
         if self.capturing and name in {"matmul", "dot", "tensordot", "einsum"}:
             raise RuntimeError("cublasSetStream while a graph is captured")
         self.launches[name] += times
 
+    def require(self):
+        if self.absent:
+            raise RuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")
+
     def wait(self, name, size=0):
+        self.require()
         if self.capturing:
             raise RuntimeError(f"{name}: cudaErrorStreamCaptureUnsupported")
         self.waits[name] += 1

@@ -1,8 +1,10 @@
 """What a device or its arrays may have against a call, on the stand-in: errors say what to do."""
 
+from functools import partial
+
 import numpy as np
 import pytest
-from device_systems import dense, diagonal, rotation
+from device_systems import dense, diagonal, right_side, rotation, signal
 
 import lticore as lti
 from lticore import kernels
@@ -106,3 +108,100 @@ def test_arrays_of_numpy_beside_a_system_on_the_device_are_refused(standin):
         lti.hankel_error(sys, rotation(np))
     with pytest.raises(lti.ArrayLibraryError, match="mix array types"):
         lti.refit_outputs(sys, [(np.ones((9, 3)), np.ones((9, 2)))])
+
+
+#: name → the call, of xp and a system.
+CALLS = {
+    "solve_stein": lambda xp, sys: partial(lti.solve_stein, sys.A, right_side(xp, sys)),
+    "gramian": lambda xp, sys: partial(lti.controllability_gramian, sys),
+    "values": lambda xp, sys: partial(lti.hankel_singular_values, sys),
+    "gradient": lambda xp, sys: lambda: lti.hankel_sum_and_gradient(sys)[1].B,
+    "h2_norm": lambda xp, sys: partial(lti.h2_norm, sys),
+    "responses": lambda xp, sys: partial(lti.frequency_response, sys, xp.linspace(-3, 3, 5)),
+    "impulses": lambda xp, sys: partial(lti.impulse_response, sys, 9),
+    "simulate": lambda xp, sys: partial(lti.simulate, sys, signal(xp, sys)),
+    "recurrence": lambda xp, sys: partial(lti.linear_recurrence, sys.C[..., 0, :] / 9, sys.C),
+}
+
+
+@pytest.fixture
+def most_bytes(standin, monkeypatch):
+    """Sets how many bytes an array may take on the device."""
+    return lambda count: monkeypatch.setattr(standin.DEVICE, "most_bytes", count)
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("make", SYSTEMS)
+def test_too_little_memory_has_a_name(standin, most_bytes, make, name):
+    sys = make(standin.cupy, (3,))
+    call = CALLS[name](standin.cupy, sys)
+    call()
+    most_bytes(16)
+    with pytest.raises(lti.MemoryLimitError, match=r"device has not enough.*allocating"):
+        call()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_arrays_of_numpy_need_no_device(standin, monkeypatch, name):
+    """With CuPy loaded, and no driver or no device."""
+    sys = rotation(np, (3,))
+    expected = CALLS[name](np, sys)()
+    monkeypatch.setattr(standin.DEVICE, "absent", True)
+    assert np.array_equal(CALLS[name](np, sys)(), expected)
+    with pytest.raises(RuntimeError, match="no CUDA-capable device"):
+        standin.cupy.ones(3) + 1
+
+
+def gaps(xp, x):
+    """The same numbers, every second of an array that has none beside them."""
+    wide = xp.full((*x.shape, 2), float("nan"), dtype=x.dtype)
+    wide[..., 0] = x
+    return wide[..., 0]
+
+
+def turned(xp, x):
+    """The same numbers, the last two axes the other way round in memory."""
+    if x.ndim < 2:
+        return x[::-1][::-1]
+    return xp.ascontiguousarray(x.swapaxes(-1, -2)).swapaxes(-1, -2)
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("lie", [gaps, turned])
+@pytest.mark.parametrize("make", SYSTEMS)
+def test_arrays_that_lie_otherwise_in_memory(standin, make, lie, name):
+    cp, sys = standin.cupy, make(standin.cupy, (3,))
+    arrays = [lie(cp, x) for x in (sys.B, sys.C, sys.D)]
+    parameters = [lie(cp, x) for x in lti.systems.structure.parameters(sys.A)]
+    A = parameters[0] if make is dense else type(sys.A)(*parameters)
+    found = CALLS[name](cp, lti.LTI(A, *arrays))()
+    expected = CALLS[name](cp, sys)().get()
+    np.testing.assert_allclose(
+        found.get(), expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max(initial=0)
+    )
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("make", SYSTEMS)
+def test_batches_of_nothing(standin, make, name):
+    """As NumPy's: results without entries, or the same error."""
+    try:
+        expected = CALLS[name](np, make(np, (0,)))()
+    except lti.LticoreError as error:
+        with pytest.raises(type(error)):
+            CALLS[name](standin.cupy, make(standin.cupy, (0,)))()
+        return
+    found = CALLS[name](standin.cupy, make(standin.cupy, (0,)))()
+    assert found.shape == expected.shape
+
+
+@pytest.mark.parametrize("name", sorted({*CALLS} - {"solve_stein", "recurrence"}))
+def test_systems_without_states(standin, name):
+    """A pure gain."""
+
+    def gain(xp):
+        arrays = xp.zeros((0, 2)), xp.zeros((3, 0)), xp.ones((3, 2))
+        return lti.LTI(lti.Diagonal(xp.zeros(0)), *arrays)
+
+    found, expected = (CALLS[name](xp, gain(xp))() for xp in (standin.cupy, np))
+    np.testing.assert_allclose(found.get(), expected)
