@@ -297,6 +297,13 @@ ARRAY_ROWS = {
 }
 #: What takes neither systems nor arrays: results, and functions of numbers.
 NOT_DOORS = {
+    # of numbers and coefficients, and of one input and output: tests of their own
+    "from_descriptor",
+    "from_sections",
+    "from_transfer_function",
+    "from_zpk",
+    "to_sections",
+    "to_zpk",
     "LTIGradient",
     "NearbySystem",
     "Reduction",

@@ -11,7 +11,7 @@ import scipy.linalg
 
 from ..arrays.checks import check_array, is_complex, is_single, like_precision, to_double
 from ..arrays.linalg import EPSILON, adjoint
-from ..arrays.namespaces import is_numpy
+from ..arrays.namespaces import is_numpy, namespace
 from ..errors import ArgumentError, ArrayLibraryError, ShapeError, SingularEquationError
 from ..systems.structure import is_structured
 
@@ -52,6 +52,7 @@ def standard_forms(E: Any, A: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             "E is for dense A: of a structured one it would keep nothing. Pass A.to_dense()"
         )
     E, A = (to_double(check_array(name, X, ndim=2)) for name, X in (("E", E), ("A", A)))
+    namespace(E, A)  # refuses two libraries
     if not (is_numpy(E) and is_numpy(A)):
         raise ArrayLibraryError("descriptor matrices need LAPACK's QZ and so NumPy arrays")
     if E.shape[-2:] != A.shape[-2:] or E.shape[-1] != E.shape[-2]:
