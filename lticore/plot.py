@@ -381,7 +381,8 @@ def _entries(systems: Sequence[Any], labels: Sequence[str] | None) -> list[_Entr
     entries = []
     for index, (name, given) in enumerate(zip(_names(len(systems)), systems, strict=True)):
         reduction = given if isinstance(given, Reduction) else None
-        sys = as_linear(given if reduction is None else reduction.system, name, continuous=True)
+        system: Any = given if reduction is None else reduction.system
+        sys = as_linear(system, name, continuous=True)
         if sys.batch_shape:
             raise ArgumentError(
                 f"{name} is a batch {sys.batch_shape}: draw its entries, {name}[index], one by one"

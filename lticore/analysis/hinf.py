@@ -116,8 +116,7 @@ def hinf_norm(
 @offering(NOTHING)
 def peak_gains(sys: LTI, rtol: float = 1e-8, split: int | None = None) -> tuple[Any, Any]:
     """(...) largest gains and their frequencies; of a difference, whose first ``split`` states are
-    those of the one
-    system and the others those of the other, as accurate as the gains of both."""
+    those of the one system and the others those of the other, as accurate as the gains of both."""
     if not is_numpy(sys.B):
         raise ArrayLibraryError("hinf_norm needs LAPACK's QZ and so NumPy arrays")
     require_stable(sys, what="the h-infinity norm")

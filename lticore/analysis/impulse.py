@@ -178,7 +178,7 @@ def _by_exponentials(sys: LTI, t: Any, driven: bool) -> np.ndarray:
     at B, or from rest with inputs that are held."""
     if not is_numpy(sys.B):
         raise ArrayLibraryError(
-            "the impulse response of a dense continuous-time system needs NumPy arrays"
+            "responses over time of dense continuous-time systems need NumPy arrays"
         )
     order = np.argsort(t, kind="stable")
     distances = np.diff(t[order], prepend=0.0)

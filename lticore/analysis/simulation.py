@@ -50,7 +50,7 @@ def simulate(
     *,
     initial: Array | None = None,
     timing: Literal["delayed", "current"] = "delayed",
-    step: float | None = None,
+    step: float | Array | None = None,
     hold: Literal["zoh", "foh"] = "zoh",
     return_states: Literal[False] = False,
 ) -> Array: ...
@@ -61,7 +61,7 @@ def simulate(
     *,
     initial: Array | None = None,
     timing: Literal["delayed", "current"] = "delayed",
-    step: float | None = None,
+    step: float | Array | None = None,
     hold: Literal["zoh", "foh"] = "zoh",
     return_states: Literal[True],
 ) -> tuple[Array, Array]: ...
@@ -72,7 +72,7 @@ def simulate(
     *,
     initial: Array | None = None,
     timing: Literal["delayed", "current"] = "delayed",
-    step: float | None = None,
+    step: float | Array | None = None,
     hold: Literal["zoh", "foh"] = "zoh",
     return_states: bool = False,
 ) -> Array | tuple[Array, Array]:
@@ -96,7 +96,7 @@ def simulate(
     inputs : (..., L, m) array
     initial : (..., n) array, optional, default zero
     timing : "delayed" or "current"; continuous time has the first only
-    step : Δ > 0, the time between samples; for continuous time, which needs it
+    step : Δ > 0, the time between samples, or a (...) array of them; continuous time needs it
     hold : "zoh" or "foh", for continuous time
     return_states : bool
 
@@ -140,14 +140,17 @@ def simulate(
         given.append(initial)
         batches["initial"] = tuple(initial.shape[:-1])
     xp = namespace(*given)
+    delta = None if step is None else check_step(step, to_double(sys.B))
+    if delta is not None:
+        batches["step"] = tuple(delta.shape)
     batch = broadcast_batches(**batches)
     real = is_real(sys.A) and not any(is_complex(x) for x in given)
     single = all(is_single(x) for x in given)
 
     A, B, C = map_parameters(to_double, sys.A), to_double(sys.B), to_double(sys.C)
     u = driving = to_double(inputs)
-    if step is not None:
-        A, B, driving = _between_samples(sys, u, check_step(step, B), hold)
+    if delta is not None:
+        A, B, driving = _between_samples(sys, u, delta, hold)
     start = zeros_like_shape(B[..., 0], (sys.order,)) if initial is None else to_double(initial)
     # Decoupled in the modes: C U (recurrence of Uᴴ B u).
     B, C = signals_in_modes(A, B, C)

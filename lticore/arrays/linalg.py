@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from ..errors import ArrayLibraryError
 from .checks import is_complex
-from .namespaces import Array, namespace, zeros_like_shape
+from .groups import eigenvalues_of_groups
+from .namespaces import Array, is_numpy, namespace, zeros_like_shape
 
 #: Unit roundoff spacing of float64, in which all spectral work runs.
 EPSILON = float(np.finfo(np.float64).eps)
@@ -100,14 +101,16 @@ def has_eigenvalues(X: Array) -> bool:
 
 
 def eigenvalues(A: Array) -> Array:
-    """(..., n) eigenvalues of a general matrix, complex."""
+    """(..., n) eigenvalues of a general matrix, complex; on NumPy those of each group of states
+    that feed each other for themselves (:func:`lticore.arrays.groups.eigenvalues_of_groups`)."""
     xp = namespace(A)
     if not has_eigenvalues(A):
         raise ArrayLibraryError(
             f"{xp.__name__} has no eigenvalues of general matrices: convert the dense system to "
             "NumPy, or use a Diagonal or Rotation state matrix"
         )
-    values = xp.linalg.eigvals(A)
+    plain: Any = A
+    values: Any = eigenvalues_of_groups(plain) if is_numpy(A) else xp.linalg.eigvals(A)
     return values if is_complex(values) else xp.astype(values, xp.result_type(values, xp.complex64))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..arrays.checks import is_single
 from ..equations.descriptor import standard_forms
 from ..systems.lti import LTI, in_single
 
@@ -57,4 +58,4 @@ def from_descriptor(
     given: LTI[Any] = LTI(A, B, C, D, dt=dt)
     form, left, Z = standard_forms(E, given.A)
     sys = LTI(form, left @ given.B, given.C @ Z, given.D, dt=dt)
-    return in_single(sys) if given.B.dtype in (np.float32, np.complex64) else sys
+    return in_single(sys) if is_single(given.B) else sys

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..arrays.checks import check_array
 from ..arrays.namespaces import is_numpy
 from ..equations.zeros import poles_zeros_gain
 from ..errors import ArrayLibraryError, NotRealError, ShapeError
@@ -157,7 +158,7 @@ def from_sections(sos: ArrayLike, *, dt: bool | float = True) -> LTI[np.ndarray]
     >>> lti.from_sections([[0.0, 1.0, 0.0, 1.0, -0.5, 0.0]]).order
     2
     """
-    rows: Any = np.asarray(sos)
+    rows = check_array("the sections", sos, ndim=2)
     if rows.ndim != 2 or rows.shape[1] != 6 or not len(rows):
         raise ShapeError(f"sections are rows of six coefficients, (sections, 6), not {rows.shape}")
     whole: Any = None
@@ -189,8 +190,18 @@ def from_transfer_function(
     >>> lti.from_transfer_function([1.0], [1.0, 3.0, 2.0], dt=0).poles.real.round(12)
     array([-1., -2.])
     """
-    rows: Any = list | tuple | np.ndarray
-    nested = isinstance(numerator[0], rows) and isinstance(numerator[0][0], rows)
-    if not nested:
+    if not (_is_nested(numerator) or _is_nested(denominator)):
         numerator, denominator = [[numerator]], [[denominator]]
+    elif not (_is_nested(numerator) and _is_nested(denominator)):
+        raise ShapeError("numerator and denominator are both one polynomial, or both nested rows")
     return LTI(*of_polynomials(numerator, denominator), dt=dt)
+
+
+def _is_nested(polynomials: Any) -> bool:
+    """Whether these are rows of polynomials, and not one."""
+    rows: Any = list | tuple | np.ndarray
+    for _ in range(2):
+        if not isinstance(polynomials, rows) or len(polynomials) == 0:
+            return False
+        polynomials = polynomials[0]
+    return isinstance(polynomials, rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -240,12 +241,13 @@ def real_system(
     poles: Array, b: Array, c: Array, continuous: bool = False
 ) -> tuple[PairBlocks[Array], Array, Array]:
     """(A, B, C) of y = Re(c z), z' = λ z + b u, or ż = λ z + b u, in the real states Re z, Im z."""
+    xp = namespace(poles)
+    A: Any
     if continuous:
-        xp = namespace(poles)
-        blocks: PairBlocks[Array] = Oscillation(-xp.real(poles), -xp.imag(poles))
+        A = Oscillation(-xp.real(poles), -xp.imag(poles))
     else:
-        blocks = Rotation(modulus(poles), -phase(poles))
-    return blocks, real_rows(b), real_columns(c)
+        A = Rotation(modulus(poles), -phase(poles))
+    return A, real_rows(b), real_columns(c)
 
 
 def _real_modes(b: Array, c: Array) -> tuple[Array, Array]:

@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import scipy.linalg
 
+from ..arrays.groups import diagonal_blocks, groups_in_order
 from ..arrays.linalg import EPSILON, adjoint
 from ..arrays.namespaces import Array, namespace
 from ..errors import NonFiniteError, SingularEquationError, warn_precision
-from ..matrices.groups import diagonal_blocks, groups_in_order
 from ..systems.modes import from_modes, mode_poles, to_modes
 from ..systems.structure import Structure
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,18 +16,6 @@ from ..systems.structure import is_structured
 
 #: Rounds in which rows and columns of a pencil are made about equally large.
 _ROUNDS = 6
-
-
-@dataclass(frozen=True, eq=False)
-class StandardForm:
-    """ż = A z + L (right-hand side of the equation of E ẋ), x = Z z, for one E and A.
-
-    A (n, n) quasi upper triangular,   left (n, n) L,   Z (n, n)
-    """
-
-    A: np.ndarray
-    left: np.ndarray
-    Z: np.ndarray
 
 
 def standard_forms(E: Any, A: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -62,16 +49,15 @@ def standard_forms(E: Any, A: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     dtype = np.result_type(E, A)
     found = [np.empty(E.shape, dtype) for _ in range(3)]
     for index in np.ndindex(batch):
-        form = _standard_form(E[index], A[index])
-        for target, X in zip(found, (form.A, form.left, form.Z), strict=True):
+        for target, X in zip(found, _standard_form(E[index], A[index]), strict=True):
             target[index] = X
     return found[0], found[1], found[2]
 
 
-def _standard_form(E: np.ndarray, A: np.ndarray) -> StandardForm:
+def _standard_form(E: np.ndarray, A: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     n = len(E)
     if n == 0:
-        return StandardForm(A, A, A)
+        return A, A, A
     row, column = _even_pencil(E, A)
     E, A = E * row[:, None] * column, A * row[:, None] * column
     output = "complex" if is_complex(E) or is_complex(A) else "real"
@@ -81,7 +67,7 @@ def _standard_form(E: np.ndarray, A: np.ndarray) -> StandardForm:
     # What is below the blocks of S is zero exactly.
     form, left = np.triu(triangular[:, :n], -1), triangular[:, n:]
     form[np.arange(1, n), np.arange(n - 1)] *= np.diagonal(S, -1) != 0
-    return StandardForm(form, left * row, column[:, None] * Z)
+    return form, left * row, column[:, None] * Z
 
 
 def _even_pencil(E: np.ndarray, A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

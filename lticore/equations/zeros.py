@@ -7,9 +7,8 @@ import math
 import numpy as np
 import scipy.linalg
 
-from ..arrays.linalg import EPSILON
+from ..arrays.linalg import EPSILON, eigenvalues
 from ..errors import NonFiniteError
-from ..matrices.groups import eigenvalues_of_groups
 from ..systems.lti import LTI
 from ..systems.modes import is_real, mode_poles, signals_in_modes
 from ..systems.signals import in_best_units, unit_signals
@@ -35,7 +34,7 @@ def poles_zeros_gain(sys: LTI) -> tuple[np.ndarray, np.ndarray, complex]:
     even, b, c = unit_signals(timed)
     A, B, C = _plain(even)
     structured = is_structured(even.A)
-    poles = np.asarray(mode_poles(even.A) if structured else eigenvalues_of_groups(A), complex)
+    poles = np.asarray(mode_poles(even.A) if structured else eigenvalues(A), complex)
     n, D = len(A), 0.0 if sys.D is None else complex(sys.D[0, 0])
     rate = 4.0 ** float(np.asarray(time))
     if not (B.any() and C.any()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import replace
+from typing import Any
 
 from ..analysis.norms import h2_error
 from ..arrays.checks import is_complex
@@ -118,6 +119,7 @@ def complex_half(sys: LTI) -> LTI:
             "the complex half exists for a real system whose A is a Rotation or Oscillation "
             "without real poles"
         )
-    poles = mode_poles(sys.A)[..., : sys.A.blocks]
-    b, c = complex_rows(sys.B, sys.A.blocks), complex_columns(sys.C, sys.A.blocks)
+    A: Any = sys.A
+    b, c = complex_rows(sys.B, A.blocks), complex_columns(sys.C, A.blocks)
+    poles = mode_poles(A)[..., : A.blocks]
     return LTI(Diagonal(poles), b, c, dt=sys.dt)

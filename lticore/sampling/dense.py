@@ -20,6 +20,7 @@ from .modes import AT_MINUS_ONE, AT_POLE, raise_no_logarithm
 
 #: Imaginary parts of a logarithm of a real matrix, relative to its size, that are rounding.
 _REAL = 1e-8
+_NO_MEAN = "the mean of e^{At} over a step is singular"
 
 
 def converted_dense(
@@ -77,10 +78,8 @@ def _by_exponential(
             "the matrix exponential of a dense system needs NumPy arrays; method='bilinear' and "
             "Diagonal systems work everywhere"
         )
-    sys, delta = (
-        spread(sys, np.broadcast_shapes(sys.batch_shape, delta.shape)),
-        delta[..., None, None],
-    )
+    sys = spread(sys, np.broadcast_shapes(sys.batch_shape, delta.shape))
+    delta = delta[..., None, None]
     A, B = sys.A * delta, sys.B * delta
     through = np.zeros((*sys.batch_shape, sys.outputs, sys.inputs), np.result_type(sys.C, B))
     for index in np.ndindex(sys.batch_shape):
@@ -200,19 +199,20 @@ def logarithm(A: np.ndarray) -> np.ndarray:
 
 
 def _unheld(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, ...]:
-    return _without_mean(A, B), np.zeros((len(C), B.shape[-1]))
+    return solve(_mean(A), B, _NO_MEAN), np.zeros((len(C), B.shape[-1]))
 
 
 def _unramped(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, ...]:
-    B = _without_mean(A, _without_mean(A, B))
-    *_, through = _ramped(A, B, C)
-    return B, -through
+    mean = _mean(A)
+    B = solve(mean, solve(mean, B, _NO_MEAN), _NO_MEAN)
+    _, _, after = _moments(A, B)
+    return B, -(C @ after)
 
 
-def _without_mean(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """φ_1(A)⁻¹ B"""
+def _mean(A: np.ndarray) -> np.ndarray:
+    """φ_1(A), the mean of e^{At} over a step."""
     _, mean = exponential(A, np.eye(len(A), dtype=A.dtype))
-    return solve(mean, B, "the mean of e^{At} over a step is singular")
+    return mean
 
 
 def untustin(sys: LTI[Array], delta: Array) -> LTI[Array]:

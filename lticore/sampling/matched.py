@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays.namespaces import Array, is_numpy
+from ..arrays.namespaces import is_numpy
 from ..equations.zeros import poles_zeros_gain
 from ..errors import ArrayLibraryError, ShapeError
 from ..systems.lti import LTI
@@ -15,7 +15,7 @@ from ..systems.rational import of_poles_and_zeros
 from .modes import held_inputs
 
 
-def matched(sys: LTI[Array], delta: Array) -> LTI[Array]:
+def matched(sys: LTI[Any], delta: Any) -> LTI[Any]:
     """k' Π(z − e^{zΔ})/Π(z − e^{pΔ}), with the response of k Π(s − z)/Π(s − p) at rest.
 
     At s → 0 and z → 1 each factor (s − p) stands beside (1 − e^{pΔ}), or s beside (z − 1)/Δ:
@@ -29,8 +29,7 @@ def matched(sys: LTI[Array], delta: Array) -> LTI[Array]:
     if not is_numpy(sys.B):
         raise ArrayLibraryError("zeros need LAPACK and so NumPy arrays")
     zeros, poles, gain = poles_zeros_gain(sys)
-    like: Any = delta
-    (of_zeros, held_zeros), (of_poles, held_poles) = (held_inputs(x, like) for x in (zeros, poles))
+    (of_zeros, held_zeros), (of_poles, held_poles) = (held_inputs(x, delta) for x in (zeros, poles))
     gain = gain * complex(np.exp(np.sum(np.log(held_poles)) - np.sum(np.log(held_zeros))))
     real = is_real(sys.A) and not np.iscomplexobj(sys.B)
     return LTI(*of_poles_and_zeros(of_zeros, of_poles, gain.real if real else gain))

@@ -8,8 +8,7 @@ from typing import Any, Generic
 
 from ..arrays.checks import is_complex, to_double
 from ..arrays.linalg import adjoint, as_complex, eigenvalues, real_part
-from ..arrays.namespaces import Array, is_numpy, namespace
-from ..matrices.groups import eigenvalues_of_groups
+from ..arrays.namespaces import Array, namespace
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,18 +48,18 @@ class Dense(Generic[Array]):
     @property
     def poles(self) -> Array:
         """(..., n) eigenvalues."""
-        return _eigenvalues(self.A)
+        return eigenvalues(self.A)
 
     @property
     def radii(self) -> Array:
         """(..., n) |λ| in float64."""
-        poles = _eigenvalues(to_double(self.A))
+        poles = eigenvalues(to_double(self.A))
         return namespace(poles).abs(poles)
 
     @property
     def decays(self) -> Array:
         """(..., n) −Re λ in float64."""
-        return -real_part(_eigenvalues(to_double(self.A)))
+        return -real_part(eigenvalues(to_double(self.A)))
 
     @property
     def mode_poles(self) -> Array:
@@ -90,10 +89,3 @@ class Dense(Generic[Array]):
     def same_in_blocks(self, combine: Callable[[Array, Array], Array], x: Array) -> Array:
         """x (..., n) with one number for all states of a block; here each state is its own."""
         return x
-
-
-def _eigenvalues(A: Array) -> Array:
-    """Eigenvalues, on NumPy those of groups of states that feed each other for themselves."""
-    plain: Any = A
-    found: Any = eigenvalues_of_groups(plain) if is_numpy(A) else eigenvalues(A)
-    return found

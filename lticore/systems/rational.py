@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 
 from ..arrays.checks import check_array
-from ..errors import ArgumentError, ShapeError
+from ..arrays.namespaces import is_numpy
+from ..errors import ArgumentError, ArrayLibraryError, ShapeError
 
 #: Relative distance of two numbers that are meant to be conjugate.
 _CONJUGATE = 1e-8
@@ -33,12 +35,10 @@ def of_poles_and_zeros(zeros: Any, poles: Any, gain: Any) -> tuple[np.ndarray, .
     ArgumentError
         For more zeros than poles.
     """
-    zeros, poles = (
-        np.asarray(check_array(name, x, ndim=1)) for name, x in (("zeros", zeros), ("poles", poles))
-    )
+    zeros, poles = numbers("zeros", zeros), numbers("poles", poles)
     gain = check_array("gain", gain, ndim=0)[()]
-    if zeros.ndim != 1 or poles.ndim != 1 or np.ndim(gain):
-        raise ShapeError("zeros and poles are one list of numbers each, and the gain is a number")
+    if np.ndim(gain):
+        raise ShapeError(f"the gain is a number, but has shape {np.shape(gain)}")
     if len(zeros) > len(poles):
         raise ArgumentError(
             f"{len(zeros)} zeros and {len(poles)} poles: a transfer function with more zeros than "
@@ -162,7 +162,15 @@ def of_polynomials(numerators: Any, denominators: Any) -> tuple[np.ndarray, ...]
     ------
     ArgumentError
         For quotients that are not proper, and denominators of zero.
+    ShapeError
+        For rows of different lengths.
     """
+    shapes = [[len(row) for row in rows] for rows in (numerators, denominators)]
+    if len(set(map(tuple, shapes))) > 1 or len(set(shapes[0])) != 1 or 0 in shapes[0]:
+        raise ShapeError(
+            "numerators and denominators are rows of polynomials, one row for each output and one "
+            f"polynomial for each input, but have rows of {shapes[0]} and {shapes[1]}"
+        )
     columns = []
     for j in range(len(numerators[0])):
         column = [
@@ -178,12 +186,19 @@ def of_polynomials(numerators: Any, denominators: Any) -> tuple[np.ndarray, ...]
     return _side_by_side(columns)
 
 
-def _without_leading_zeros(x: Any) -> np.ndarray:
-    """Without leading zeros."""
-    x = np.atleast_1d(np.asarray(check_array("the coefficients", x, ndim=0)))
-    if x.ndim != 1:
-        raise ShapeError(f"coefficients of a polynomial are a list of numbers, not {x.shape}")
+def _without_leading_zeros(coefficients: Any) -> np.ndarray:
+    x = numbers("the coefficients of a polynomial", coefficients)
     return x[np.argmax(x != 0) :] if x.any() else x[:0]
+
+
+def numbers(name: str, x: Any) -> np.ndarray:
+    """A list of numbers, or one number, as a NumPy array with one axis."""
+    x = check_array(name, x, ndim=0)
+    if not is_numpy(x):
+        raise ArrayLibraryError(f"{name} are a list or a NumPy array")
+    if x.ndim > 1:
+        raise ShapeError(f"{name} are one list of numbers, but have shape {x.shape}")
+    return np.atleast_1d(x)
 
 
 def _companion(numerators: list[np.ndarray], den: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -209,23 +224,13 @@ def _companion(numerators: list[np.ndarray], den: np.ndarray) -> tuple[np.ndarra
 
 def _stacked_outputs(parts: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
     """One input to several systems side by side, an output of each."""
-    A, C = (_block_diagonal([part[i] for part in parts]) for i in (0, 2))
+    A, C = (scipy.linalg.block_diag(*(part[i] for part in parts)) for i in (0, 2))
     B, D = (np.vstack([part[i] for part in parts]) for i in (1, 3))
     return A, B, C, D
 
 
 def _side_by_side(columns: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:
     """An input of each of several systems, whose outputs are added."""
-    A, B = (_block_diagonal([part[i] for part in columns]) for i in (0, 1))
+    A, B = (scipy.linalg.block_diag(*(part[i] for part in columns)) for i in (0, 1))
     C, D = (np.hstack([part[i] for part in columns]) for i in (2, 3))
     return A, B, C, D
-
-
-def _block_diagonal(blocks: list[np.ndarray]) -> np.ndarray:
-    rows, columns = (sum(X.shape[i] for X in blocks) for i in (0, 1))
-    whole = np.zeros((rows, columns), np.result_type(*blocks))
-    i = j = 0
-    for X in blocks:
-        whole[i : i + X.shape[0], j : j + X.shape[1]] = X
-        i, j = i + X.shape[0], j + X.shape[1]
-    return whole

@@ -188,3 +188,15 @@ def test_bad_arguments():
         lti.step_response(sys, [-1.0])
     with pytest.raises(lti.ArgumentError, match="steps"):
         lti.step_response(sampled, 0)
+
+
+@pytest.mark.parametrize("kind", ["oscillation", "complex diagonal", "dense"])
+@pytest.mark.parametrize("hold", ["zoh", "foh"])
+def test_steps_make_a_batch_of_one_system(kind, hold):
+    sys, steps = system(np.random.default_rng(8), kind, n=5), np.array([0.1, 0.7])
+    u = np.random.default_rng(9).standard_normal((6, 2))
+    y, x = lti.simulate(sys, u, step=steps, hold=hold, return_states=True)
+    for i, step in enumerate(steps):
+        expected = lti.simulate(sys, u, step=step, hold=hold, return_states=True)
+        np.testing.assert_allclose(y[i], expected[0], rtol=0, atol=1e-13 * np.abs(y).max())
+        np.testing.assert_allclose(x[i], expected[1], rtol=0, atol=1e-13 * np.abs(x).max())

@@ -231,6 +231,13 @@ def test_systems_of_scipy(dt):
         (lambda: lti.from_zpk([np.nan], [0.5], 1.0), lti.NonFiniteError, "zeros"),
         (lambda: lti.from_transfer_function([1, 2, 3], [1, 2]), lti.ArgumentError, "not proper"),
         (lambda: lti.from_transfer_function([1], [0, 0]), lti.ArgumentError, "denominator is zero"),
+        (lambda: lti.from_zpk([[0.1, 0.2]], [0.5, 0.6]), lti.ShapeError, "one list of numbers"),
+        (lambda: lti.from_zpk(["z"], [0.5]), lti.DtypeError, "zeros"),
+        (lambda: lti.from_sections([[1, 2], [3]]), lti.LticoreError, "the sections"),
+        (lambda: lti.from_transfer_function([1.0], []), lti.ArgumentError, "is zero"),
+        (lambda: lti.from_transfer_function([[[1], [1]]], [[[1, 2]]]), lti.ShapeError, "rows of"),
+        (lambda: lti.from_transfer_function([[[1]]], [1, 2]), lti.ShapeError, "nested"),
+        (lambda: lti.from_transfer_function([[1]], [1, 2]), lti.ShapeError, "one list of numbers"),
         (lambda: lti.from_sections([[1, 2, 3]]), lti.ShapeError, "six coefficients"),
         (lambda: lti.from_sections([[1, 0, 0, 0, 1, 0]]), lti.ArgumentError, "not proper"),
         (
