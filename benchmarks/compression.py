@@ -28,7 +28,7 @@ from lticore_torch import (
     InTrainingCompressor,
     SequenceClassifier,
     SequenceClassifierConfig,
-    compress,
+    analyze,
     ssm_layers,
 )
 
@@ -53,12 +53,12 @@ class Config:
 def main(config: Config) -> None:
     data = digits()
     trained = [train(config, data, seed) for seed in bar(config.seeds, "as usual")]
+    plans = {
+        method: [analyze(run["model"], method=method) for run in trained] for method in METHODS
+    }
     after = {
         method: {
-            str(ratio): [
-                accuracy(compress(run["model"], ratio=ratio, method=method)[0], data)
-                for run in trained
-            ]
+            str(ratio): [accuracy(plan.compress(ratio=ratio)[0], data) for plan in plans[method]]
             for ratio in RATIOS
         }
         for method in METHODS

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from lticore.errors import PrecisionWarning
-from lticore_torch import CompressionReport, compress
+from lticore_torch import CompressionPlan, CompressionReport
 
 from .data import SequenceData
 from .training import evaluate
@@ -26,20 +24,20 @@ class TruncationPoint:
 
 
 def truncation_sweep(
-    model: nn.Module, data: SequenceData, ratios: Sequence[float], **how: Any
+    plan: CompressionPlan[Any], data: SequenceData, ratios: Sequence[float], **finish: Any
 ) -> list[TruncationPoint]:
-    """Compress the trained model at each ratio, as the options of :func:`lticore_torch.compress`
+    """Cut the trained model at each ratio, as the options of :meth:`CompressionPlan.compress`
     say, and test it.
 
     At ratio 0 the accuracy is that of the model as trained; the report beside it is that of a
-    compression which only drops states without energy.
+    cut which only drops states without energy, with nothing after it.
     """
     points = []
     for ratio in (0.0, *ratios):
         with warnings.catch_warnings():
             # Cuts that are too deep show in the accuracy.
             warnings.simplefilter("ignore", PrecisionWarning)
-            small, report = compress(model, ratio=ratio, **how)
-        tested = small if ratio else model
+            small, report = plan.compress(ratio=ratio, **(finish if ratio else {}))
+        tested = small if ratio else plan.model
         points.append(TruncationPoint(ratio, evaluate(tested, data.test)[1], report))
     return points

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from lticore.errors import ArgumentError
+from lticore_torch import analyze
 
 from .compress import TruncationPoint, truncation_sweep
 from .config import (
@@ -112,23 +113,33 @@ def demo(config: DemoConfig) -> dict[str, Any]:
     start = time.perf_counter()
     config.output.mkdir(parents=True, exist_ok=True)  # fails now rather than after training
     data = load_data(_DATA)
-    on_data: dict[str, Any] = {
-        "method": "data",
-        "calibration": calibration(data.train, data.length, config.calibration),
-    }
-    distilled: dict[str, Any] = {
+    batches = calibration(data.train, data.length, config.calibration)
+    distilled = {
         "refit": True,
         "fine_tune_steps": config.fine_tune_steps,
         "learning_rate": config.train.learning_rate,
     }
-    methods: dict[str, Any] = {}
-    plain: dict[str, dict[str, Any]]
-    plain = {"none": {}, "data": on_data, "distilled": on_data | distilled}
-    for weight, ways in ((0.0, plain), (config.hankel_weight, {"hsvr": {}})):
-        models = [_trained(config, weight, seed) for seed in config.seeds]
-        for name, how in ways.items():
-            sweeps = [truncation_sweep(x, data, config.truncation_ratios, **how) for x in models]
-            methods[name] = _summarise(sweeps)
+    plain, regularised = (
+        [_trained(config, weight, seed) for seed in config.seeds]
+        for weight in (0.0, config.hankel_weight)
+    )
+    standard, on_data, hsvr = (
+        [analyze(model) for model in plain],
+        [analyze(model, calibration=batches) for model in plain],
+        [analyze(model) for model in regularised],
+    )
+    ways: dict[str, tuple[list[Any], dict[str, Any]]] = {
+        "none": (standard, {}),
+        "data": (on_data, {}),
+        "distilled": (on_data, distilled),
+        "hsvr": (hsvr, {}),
+    }
+    methods = {
+        name: _summarise(
+            [truncation_sweep(plan, data, config.truncation_ratios, **how) for plan in plans]
+        )
+        for name, (plans, how) in ways.items()
+    }
     summary = {
         "truncation_ratios": list(config.truncation_ratios),
         "methods": methods,

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from lticore_torch import compress
+from lticore_torch import analyze
 
 from .config import ReductionConfig, RegularizerConfig, RunConfig
 from .data import Split
@@ -96,18 +96,20 @@ def truncate(folder: Path, config: RunConfig, method: str, ratios: Sequence[floa
     if not missing:
         return
     model, data = load_trained(folder, config), load_data(config.data)
-    options: dict[str, Any] = {"method": method}
+    judge: dict[str, Any] = {"method": method}
+    finish: dict[str, Any] = {}
     if method in _TIMED:
-        options["horizon"] = data.length
+        judge["horizon"] = data.length
     if method in ON_DATA:
-        batches = calibration(data.train, data.length)
-        options = {"method": "data", "calibration": batches, **ON_DATA[method]}
-        if "fine_tune_steps" in options:  # never more than training had
+        judge = {"method": "data", "calibration": calibration(data.train, data.length)}
+        finish = dict(ON_DATA[method])
+        if "fine_tune_steps" in finish:  # never more than training had
             steps = total_steps(config.budget, len(data.train))
-            options["fine_tune_steps"] = min(options["fine_tune_steps"], steps)
+            finish["fine_tune_steps"] = min(finish["fine_tune_steps"], steps)
+    plan = analyze(model, **judge)
     held_out = len(data.validation) > 0
     for ratio in missing:
-        small, report = compress(model, ratio=ratio, **options)
+        small, report = plan.compress(ratio=ratio, **finish)
         done[f"{ratio:g}"] = {
             "accuracy": evaluate(small, data.test)[1],
             "validation_accuracy": evaluate(small, data.validation)[1] if held_out else None,

@@ -17,7 +17,7 @@ from torch.nn import functional
 from lticore.internal import (
     one_thread,
 )
-from lticore_torch import Regularizer, compress, hankel_sum
+from lticore_torch import Regularizer, analyze, hankel_sum
 
 from .config import RunConfig
 from .data import Batch
@@ -52,7 +52,8 @@ def time_inference(folder: Path, config: RunConfig, ratios: Sequence[float]) -> 
         return
     device = _device()
     trained = load_trained(folder, config).to(device)
-    models = {0.0: trained} | {ratio: compress(trained, ratio=ratio)[0] for ratio in ratios}
+    plan = analyze(trained)
+    models = {0.0: trained} | {ratio: plan.compress(ratio=ratio)[0] for ratio in ratios}
     test = load_data(config.data).test
     batch = on_device(test.batch(torch.arange(min(256, len(test)))), device)
 

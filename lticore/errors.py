@@ -64,9 +64,10 @@ class PrecisionWarning(UserWarning):
 
 
 def warn_precision(message: str) -> None:
-    """Issue a PrecisionWarning that points at the line that called into lticore."""
+    """Issue a PrecisionWarning that points at the line that called into lticore, or into the
+    packages on top of it, whose names begin alike."""
     package = __name__.partition(".")[0]
     level, frame = 1, sys._getframe()
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith(package):
         level, frame = level + 1, frame.f_back
     warnings.warn(message, PrecisionWarning, stacklevel=level)

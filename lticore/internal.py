@@ -22,6 +22,7 @@ from .equations.recurrence import (
     recurrence_adjoint_reference,
     time_varying_recurrence_reference,
 )
+from .errors import warn_precision
 from .hankel.directions import leading_directions
 from .hankel.functions import (
     SpectralLike,
@@ -94,4 +95,5 @@ __all__ = [
     "truncate",
     "unchecked",
     "unchecked_structure",
+    "warn_precision",
 ]

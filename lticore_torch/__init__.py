@@ -16,6 +16,8 @@ except ModuleNotFoundError as error:
 from .certificates.certify import output_error_bound
 from .compression.compress import compress
 from .compression.in_training import InTrainingCompressor, ReductionEvent
+from .compression.outlook import LayerOutlook
+from .compression.plan import CompressionPlan, analyze
 from .compression.report import CompressionReport, LayerReport
 from .layers import (
     LRU,
@@ -63,6 +65,9 @@ __all__ = [
     "magnitude_sum",
     "HankelRegularizer",
     "Regularizer",
+    "analyze",
+    "CompressionPlan",
+    "LayerOutlook",
     "compress",
     "CompressionReport",
     "LayerReport",

@@ -281,11 +281,12 @@ class InTrainingCompressor:
         self, layers: dict[str, SSMLayer], judged: dict[str, OnData]
     ) -> dict[str, tuple[SSMLayer, list[Any], float]]:
         systems = list(judged.values())
+        sigmas = [sys.singular_values for sys in systems]
         if self.fraction is None:
-            orders = orders_by_loss(systems, energy=1 - (self.tolerance or 0.0))
+            orders = orders_by_loss(sigmas, energy=1 - (self.tolerance or 0.0))
         else:
             fullest = 1 - len(systems) / sum(sys.order for sys in systems)
-            orders = orders_by_loss(systems, ratio=min(self.fraction, fullest))
+            orders = orders_by_loss(sigmas, ratio=min(self.fraction, fullest))
         orders = _of_first_process(orders)
         plan = {}
         for (name, layer), sys, order in zip(layers.items(), systems, orders, strict=True):

@@ -54,6 +54,12 @@ class Loss:
         each = functional.kl_div(changed, wanted, log_target=True, reduction="none")
         return 2 * _by_sequence(each)
 
+    def squared_size(self, output: Any, batch: Batch) -> Tensor:
+        """(batch,) of the output itself, or of the user's loss."""
+        if callable(self.kind):
+            return self._values(output, batch).double().square()
+        return _by_sequence(capture.tensor_of(output).double().square())
+
     def _values(self, output: Any, batch: Batch) -> Tensor:
         assert callable(self.kind)
         losses = self.kind(output, batch.given)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+#: Colours and dashes of marked orders.
+_MARKS = (("#D55E00", "-"), ("#CC79A7", "--"), ("#009E73", ":"))
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,8 @@ class LayerReport:
     singular_values : Hankel singular values before, descending, added over channels, where the
         method computes them
     flops_before, flops : real additions and multiplications per time step of one sequence
+    size : h∞ norm of the original layer from below, its largest response at frequencies of the
+        slowest poles and evenly spread ones; None for quadratic outputs and selective layers
     """
 
     name: str
@@ -35,6 +41,14 @@ class LayerReport:
     singular_values: tuple[float, ...]
     flops_before: int
     flops: int
+    size: float | None = None
+
+    @property
+    def relative_bound(self) -> float | None:
+        """``error_bound`` / ``size``."""
+        if self.error_bound is None or self.size is None:
+            return None
+        return self.error_bound / self.size if self.size > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,7 @@ class CompressionReport:
         softmax for "cross-entropy", the norm of the change for "output"
     predicted_loss_change : by method "data", the same to first order in what was cut, before
         refitting and fine-tuning: right where changes are small
+    score_before, score : what ``evaluate`` said of the original and of this model
     """
 
     method: str
@@ -63,6 +78,8 @@ class CompressionReport:
     output_bound: float | None = None
     loss_change: float | None = None
     predicted_loss_change: float | None = None
+    score_before: float | None = None
+    score: float | None = None
 
     @property
     def orders(self) -> list[int]:
@@ -84,11 +101,12 @@ class CompressionReport:
 
     def __str__(self) -> str:
         width = max(len("layer"), *(len(layer.name) for layer in self.layers))
-        lines = [f"{'layer':<{width}}  states          flops/step        error bound"]
+        lines = [f"{'layer':<{width}}  states          flops/step        error bound  of norm"]
         lines += [
-            f"{x.name:<{width}}  {x.order_before:>5} → {x.order:<5}  {_short(x.flops_before):>6} → "
-            f"{_short(x.flops):<6}  "
+            f"{x.name:<{width}}  {x.order_before:>5} → {x.order:<5}  {short(x.flops_before):>6} → "
+            f"{short(x.flops):<6}  "
             + ("       none" if x.error_bound is None else f"{x.error_bound:>11.3e}")
+            + ("" if x.relative_bound is None else f"  {x.relative_bound:>7.1%}")
             for x in self.layers
         ]
         share = 1 - self.parameters_after / self.parameters_before
@@ -107,6 +125,8 @@ class CompressionReport:
                 f"loss: changed by {self.loss_change:.1e}; by the cut to first order "
                 f"{self.predicted_loss_change:.1e}"
             )
+        if self.score is not None:
+            lines.append(f"evaluate: {self.score_before:.6g} → {self.score:.6g}")
         return "\n".join(lines)
 
     def plot(self) -> Any:
@@ -114,27 +134,43 @@ class CompressionReport:
 
         Returns a matplotlib figure; matplotlib must be installed.
         """
-        from matplotlib.figure import Figure
-
-        shown = [layer for layer in self.layers if layer.singular_values]
-        columns = max(min(len(shown), 3), 1)
-        rows = max(-(-len(shown) // columns), 1)
-        figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained")
-        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-        for axis in axes[len(shown) :]:
-            axis.set_visible(False)
-        for axis, layer in zip(axes, shown, strict=False):
-            sigma = layer.singular_values
-            relative = [max(x / max(sigma[0], 1e-300), 1e-16) for x in sigma]
-            axis.semilogy(range(1, len(sigma) + 1), relative, ".-", color="#0072B2")
-            axis.axvline(layer.order + 0.5, color="#D55E00", linewidth=1)
-            axis.set(
-                title=f"{layer.name or layer.kind}: {layer.order_before} → {layer.order}",
-                xlabel="state i",
-                ylabel="σᵢ / σ₁",
-            )
-        return figure
+        return plot_decay(
+            [
+                (
+                    f"{layer.name or layer.kind}: {layer.order_before} → {layer.order}",
+                    layer.singular_values,
+                    {"kept": layer.order},
+                )
+                for layer in self.layers
+            ]
+        )
 
 
-def _short(count: int) -> str:
+def plot_decay(
+    layers: Sequence[tuple[str, Sequence[float], Mapping[str, int | None]]],
+) -> Any:
+    """σᵢ/σ₁ of layers given as (title, σ, orders to mark by name), one axis each."""
+    from matplotlib.figure import Figure
+
+    shown = [layer for layer in layers if len(layer[1])]
+    columns = max(min(len(shown), 3), 1)
+    rows = max(-(-len(shown) // columns), 1)
+    figure = Figure(figsize=(4.2 * columns, 3.2 * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes[len(shown) :]:
+        axis.set_visible(False)
+    for axis, (title, sigma, marks) in zip(axes, shown, strict=False):
+        relative = [max(x / max(sigma[0], 1e-300), 1e-16) for x in sigma]
+        axis.semilogy(range(1, len(sigma) + 1), relative, ".-", color="#0072B2")
+        for (name, order), (color, style) in zip(marks.items(), _MARKS, strict=False):
+            if order is not None:
+                axis.axvline(order + 0.5, color=color, linestyle=style, linewidth=1, label=name)
+        if len(marks) > 1:
+            axis.legend(fontsize="small")
+        axis.set(title=title, xlabel="state i", ylabel="σᵢ / σ₁")
+    return figure
+
+
+def short(count: int) -> str:
+    """A count of thousands or millions, as text."""
     return f"{count / 1e6:.1f}M" if count >= 1e6 else f"{count / 1e3:.1f}k"

@@ -64,9 +64,8 @@ def test_compression_by_data_sees_as_many_sequences_as_asked_for(tmp_path, monke
 
     monkeypatch.setattr(demo_module, "_summarise", lambda sweeps: {})
     monkeypatch.setattr(demo_module, "_trained", lambda *_: None)
-    monkeypatch.setattr(
-        demo_module, "truncation_sweep", lambda *_, **how: seen.append(how.get("calibration"))
-    )
+    monkeypatch.setattr(demo_module, "analyze", lambda _, calibration=None: calibration)
+    monkeypatch.setattr(demo_module, "truncation_sweep", lambda plan, *_, **how: seen.append(plan))
     monkeypatch.setattr(demo_module, "print_table", lambda *_: None)
     monkeypatch.setattr(demo_module, "write_report", lambda *_: None)
     demo(DemoConfig(output=tmp_path, seeds=(0,), **TOY))

@@ -26,8 +26,8 @@ from lticore_torch import (
     output_error_bound,
     ssm_layers,
 )
-from lticore_torch.compression.methods import channels
 from lticore_torch.compression.moments import change_of_layer, transferred
+from lticore_torch.layers.base import channels
 
 KINDS = ("rotation", "lru", "s5", "s4d", "quadratic")
 

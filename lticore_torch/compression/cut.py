@@ -1,0 +1,179 @@
+"""A copy of a model whose layers have fewer states."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+from torch import nn
+
+import lticore
+from lticore.errors import ArgumentError
+from lticore.internal import in_double, mapped, namespace, to_numpy, warn_precision
+
+from ..layers import StateSpaceLayer
+from ..layers.base import Reduce, Taken, channels
+from .report import LayerReport
+
+Model = TypeVar("Model", bound=nn.Module)
+
+#: Rounding below this share of a layer's response is what float32 parameters cost.
+_SMALL_ROUNDING = 1e-5
+#: Frequencies of each kind at which responses are looked at.
+_SAMPLES = 16
+
+
+def with_reduced_layers(
+    model: Model,
+    judged: Mapping[str, Any],
+    sizes: Mapping[str, float | None],
+    orders: Mapping[str, int],
+    reduce: Reduce,
+) -> tuple[Model, list[LayerReport]]:
+    """A copy of the model in which the layers named in ``orders`` have these, and a report of each
+    layer in ``judged``.
+
+    sizes : of the layers' responses, as :func:`size_of_response` finds them
+    """
+    small = _copied(model)
+    layers = dict(small.named_modules())
+    reports = []
+    for name, sys in judged.items():
+        layer: Any = layers[name]
+        if name in orders:
+            reports.append(_reduce_layer(name, layer, sys, sizes[name], orders[name], reduce))
+        else:
+            flops = layer.flops_per_step()
+            kept = LayerReport(
+                name=name,
+                kind=type(layer).__name__,
+                order_before=layer.order,
+                order=layer.order,
+                error_bound=0.0,
+                rounding=0.0,
+                singular_values=(),
+                flops_before=flops,
+                flops=flops,
+                size=sizes[name],
+            )
+            reports.append(kept)
+    return small, reports
+
+
+def size_of_response(judged: Any) -> float | None:
+    """Largest response max_ω ‖H(ω)‖₂ of a linear layer over the frequencies of its slowest poles
+    and evenly spread ones, of its channels the largest: its h∞ norm from below. None of others."""
+    sys = getattr(judged, "sys", judged)
+    if not isinstance(sys, lticore.LTI):
+        return None
+    return max(_largest_response(x) for x in channels(sys))
+
+
+def _largest_response(sys: Any) -> float:
+    return _largest_norm(to_numpy(lticore.frequency_response(sys, _sampled_frequencies(sys))))
+
+
+def _copied(model: Model) -> Model:
+    try:
+        small = copy.deepcopy(model)
+    except RuntimeError as error:
+        raise ArgumentError(
+            f"{type(model).__name__} cannot be copied ({error}): pruned modules keep tensors that "
+            "were computed, so call torch.nn.utils.prune.remove on each of them first"
+        ) from error
+    for original, copied in zip(model.modules(), small.modules(), strict=True):
+        if "forward" in vars(copied) and copied.forward is original.forward:
+            raise ArgumentError(
+                f"the forward of a {type(original).__name__} was replaced by a function that "
+                "copies share, so that the copy would run the original: compile with "
+                "module.compile() or torch.compile(module) instead of its forward"
+            )
+    return small
+
+
+def _reduce_layer(
+    name: str,
+    layer: StateSpaceLayer,
+    judged: Any,
+    size: float | None,
+    order: int,
+    reduce: Reduce,
+) -> LayerReport:
+    flops_before = layer.flops_per_step()
+    bound, rounding, response = None, None, 0.0
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        taken = layer.reduce_states(order, judged, reduce)
+        if taken:
+            rounding, response = _rounding(taken)
+    if taken:
+        bound = _largest([reduction.error_bound for reduction, _ in taken])
+        values = _added([reduction.singular_values for reduction, _ in taken])
+    else:
+        values = judged.singular_values
+    messages = [str(x.message) for x in caught]
+    if rounding is not None and rounding > max(bound or 0.0, _SMALL_ROUNDING * response):
+        messages.append(
+            f"diagonalisation and rounding to {layer.D.dtype} changed the reduced layer by "
+            f"{rounding / response:.0e} of its response, beyond the error bound: poles next to the "
+            "unit circle or to each other are the usual cause"
+        )
+    for message, count in Counter(messages).items():
+        times = f" ({count} channels)" if count > 1 else ""
+        warn_precision(f"layer '{name}'{times}: {message}")
+    return LayerReport(
+        name=name,
+        kind=type(layer).__name__,
+        order_before=judged.order,
+        order=layer.order,
+        error_bound=bound,
+        rounding=rounding,
+        singular_values=tuple(map(float, values)),
+        flops_before=flops_before,
+        flops=layer.flops_per_step(),
+        size=size,
+    )
+
+
+def _rounding(taken: list[Taken]) -> tuple[float, float]:
+    """(change by the layer's own form, size of its response), the largest over its channels."""
+    changes = [_change(reduction.system, held) for reduction, held in taken]
+    return max(x for x, _ in changes), max(x for _, x in changes)
+
+
+def _change(reduced: Any, loaded: Any) -> tuple[float, float]:
+    """(largest difference of the two responses, largest response) over sampled frequencies."""
+    if isinstance(reduced, lticore.QuadraticOutputLTI):
+        reduced = mapped(namespace(loaded.B).asarray, reduced)
+        return float(lticore.h2_error(loaded, reduced)), float(lticore.h2_norm(loaded))
+    frequencies = _sampled_frequencies(loaded)
+    response = to_numpy(lticore.frequency_response(loaded, frequencies))
+    difference = response - to_numpy(lticore.frequency_response(in_double(reduced), frequencies))
+    return _largest_norm(difference), _largest_norm(response)
+
+
+def _sampled_frequencies(sys: Any) -> Any:
+    """Where responses are looked at: at the slowest poles, and evenly spread."""
+    poles = to_numpy(sys.poles)
+    slowest = poles[np.argsort(-np.abs(poles), kind="stable")[:_SAMPLES]]
+    omega = np.concatenate([np.angle(slowest), np.linspace(0, np.pi, _SAMPLES)])
+    return namespace(sys.B).asarray(omega)
+
+
+def _largest_norm(matrices: np.ndarray) -> float:
+    return float(np.linalg.norm(matrices, 2, axis=(-2, -1)).max())
+
+
+def _largest(bounds: list[Any]) -> float | None:
+    return None if any(x is None for x in bounds) else max(map(float, bounds))
+
+
+def _added(values: list[Any]) -> np.ndarray:
+    """Singular values of the channels, added; none where a method computes none."""
+    if any(x is None for x in values):
+        return np.zeros(0)
+    return np.sum([to_numpy(x) for x in values], axis=0)
