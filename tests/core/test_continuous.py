@@ -1,8 +1,10 @@
 """Continuous time: equations, Gramians, values, norms and reductions against closed forms in 50
 digits, Kronecker products, Cayley's map, and filters whose peaks are known."""
 
+import itertools
 import math
 import warnings
+from fractions import Fraction
 
 import mpmath
 import numpy as np
@@ -763,6 +765,25 @@ def test_results_are_right_or_come_with_a_warning(seed):
     judged(lambda: lti.hankel_singular_values(sys), sigma)
     judged(lambda: lti.h2_norm(sys), np.array(h2))
     judged(lambda: lti.controllability_gramian(sys) / roots[:, None] / roots, correlations)
+
+
+def test_an_h2_error_is_finite_where_a_change_of_D_is_rounded_away():
+    """1/(s + 1) + 1e-9/(s + 2) + 1 in float32 without its second mode, whose gain at 0 is added to
+    D in float64 and lost in float32."""
+    parts = (np.diag([-1.0, -2.0]), [[1.0], [1e-9]], [[1.0, 1.0]], [[1.0]])
+    sys = lti.LTI(*(np.array(X, np.float32) for X in parts), dt=0)
+    found = lti.balanced_truncation(sys, order=1, match_dc=True)
+    assert found.system.D == 1
+
+    def modes(one, sign):
+        """(pole, residue) each."""
+        numbers = (np.diag(one.A), one.B[:, 0], one.C[0])
+        rows = zip(*([Fraction(float(x)) for x in X] for X in numbers), strict=True)
+        return [(pole, sign * b * c) for pole, b, c in rows]
+
+    both = modes(sys, 1) + modes(found.system, -1)
+    square = sum(r * s / -(a + b) for (a, r), (b, s) in itertools.product(both, both))
+    assert found.h2_error == pytest.approx(float(square) ** 0.5, rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["oscillation", "dense"])
