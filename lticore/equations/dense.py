@@ -16,6 +16,7 @@ from ..arrays.namespaces import Array, namespace
 from ..errors import NonFiniteError, SingularEquationError, warn_precision
 from ..systems.modes import from_modes, mode_poles, to_modes
 from ..systems.structure import Structure
+from .exponential import samples
 
 #: Squarings of Smith's iteration: enough for 1 − |λ| = 1e-15.
 _MAX_SQUARINGS = 60
@@ -64,10 +65,30 @@ def factor_by_doubling(A: np.ndarray, B: np.ndarray, horizon: int) -> np.ndarray
             if digit == "1":
                 F = _compressed(np.hstack([B, A @ F]))
                 power = power @ A
+    return _require_finite_factor(F, "a sum over the horizon", "the powers of A")
+
+
+def factor_over_time(A: np.ndarray, B: np.ndarray, duration: float) -> np.ndarray:
+    """F, at most square, with F Fᴴ = ∫_0^T e^{At} B Bᴴ e^{Aᴴt} dt: that of a short time, which is
+    doubled, and no square of it.
+
+    Raises
+    ------
+    NonFiniteError
+    """
+    change, F, _, doublings = samples(A, B, duration)
+    with np.errstate(over="ignore", invalid="ignore"):
+        F = _compressed(F)
+        for _ in range(doublings):
+            # Of what is slow beside A, 1 + x would lose digits.
+            F = _compressed(np.hstack([F, F + change @ F]))
+            change = 2 * change + change @ change
+    return _require_finite_factor(F, "an integral over the horizon", "e^{At}")
+
+
+def _require_finite_factor(F: np.ndarray, what: str, powers: str) -> np.ndarray:
     if not np.isfinite(F).all():
-        raise NonFiniteError(
-            "a sum over the horizon overflows: B, C or the powers of A over it are too large"
-        )
+        raise NonFiniteError(f"{what} overflows: B, C or {powers} over it are too large")
     return F
 
 

@@ -8,6 +8,8 @@ import numpy as np
 TERMS = 20
 #: ‖e^A‖ from which on all modes have decayed.
 _DECAYED = 0.5
+#: Of Gauss' quadrature of e^{At} B Bᴴ e^{Aᴴt} over a step with ‖A‖ at most 1: right to 1e-18.
+_NODES = 8
 
 
 def exponential(A: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -20,9 +22,7 @@ def exponential(A: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     identity = np.eye(len(A), dtype=A.dtype)
     doublings = doublings_of(A)
     A, B = np.ldexp(1.0, -doublings) * A, np.ldexp(1.0, -doublings) * B
-    mean = identity  # of e^{At} over the step: Σ A^k/(k+1)!
-    for k in range(TERMS, 1, -1):
-        mean = identity + A @ mean / k
+    mean = _mean_over_step(A)
     change, held = A @ mean, mean @ B
     # 1 + x would lose digits of a small change x; where all modes have decayed, what is left of
     # them must not be the difference of 1 and −x.
@@ -33,6 +33,35 @@ def exponential(A: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for _ in range(doublings):
         both, held = both @ both, held + both @ held
     return both, held
+
+
+def samples(
+    A: np.ndarray, B: np.ndarray, duration: float
+) -> tuple[np.ndarray, np.ndarray, float, int]:
+    """(e^{Ah} − 1, F, h, k) for h = T/2^k, a time in which A does little: with
+    F Fᴴ = ∫_0^h e^{At} B Bᴴ e^{Aᴴt} dt, by quadrature, whose weights are positive.
+
+    Entries are right as those of :func:`exponential` are.
+    """
+    doublings = doublings_of(A * duration)
+    step = float(np.ldexp(duration, -doublings))
+    A, term = step * A, B
+    x, weights = np.polynomial.legendre.leggauss(_NODES)
+    x, scale = (1 + x) / 2, np.sqrt(step * weights / 2)[:, None, None]
+    F = scale * term
+    for k in range(1, TERMS + 1):
+        term = A @ term / k
+        F = F + scale * x[:, None, None] ** k * term
+    return A @ _mean_over_step(A), np.hstack(list(F)), step, doublings
+
+
+def _mean_over_step(A: np.ndarray) -> np.ndarray:
+    """∫_0^1 e^{At} dt = Σ A^k/(k+1)! of a small A."""
+    identity = np.eye(len(A), dtype=A.dtype)
+    mean = identity
+    for k in range(TERMS, 1, -1):
+        mean = identity + A @ mean / k
+    return mean
 
 
 def doublings_of(A: np.ndarray) -> int:

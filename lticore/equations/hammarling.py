@@ -15,10 +15,12 @@ from ..matrices.factors import graded_factor
 from .dense import (
     ACCURACY,
     factor_by_doubling,
+    factor_over_time,
     power_sum_bound,
     schur_form,
     sum_by_doubling_gradient,
 )
+from .exponential import samples
 from .stability import SchurSystem
 
 (_trtrs,) = scipy.linalg.get_lapack_funcs(("trtrs",), dtype=np.complex128)
@@ -68,6 +70,8 @@ def factor_in_schur_form(
 ) -> np.ndarray:
     """R alone."""
     if horizon is not None:
+        if continuous:
+            return factor_over_time(T, B, horizon)
         return factor_by_doubling(T, B, int(horizon))
     return solve_lyapunov_factor(T, B) if continuous else solve_stein_factor(T, B)
 
@@ -125,7 +129,7 @@ def warn_if_lost(
         if horizon is None:
             by_T = (r * s / y) ** 2 * _joint(S, R if continuous else T @ R, R)
         else:
-            by_T = (b * c / y) ** 2 * _slope(T, B / b, adjoint(C / c), horizon)
+            by_T = (b * c / y) ** 2 * _slope(T, B / b, adjoint(C / c), horizon, continuous)
         share = t * by_T + (s / y) ** 2 * b * np.linalg.norm(S @ (adjoint(S) @ B))
         share += (r / y) ** 2 * c * np.linalg.norm((C @ R) @ adjoint(R))
     if not EPSILON * share <= ACCURACY:
@@ -146,15 +150,20 @@ def _joint(S: np.ndarray, X: np.ndarray, R: np.ndarray) -> np.floating[Any]:
     return np.linalg.norm(S @ ((adjoint(S) @ X) @ adjoint(R)))
 
 
-def _slope(T: np.ndarray, B: np.ndarray, F: np.ndarray, horizon: Any) -> np.floating[Any]:
-    """‖g‖_F with Re tr Fᴴ δP F = 2 Re⟨g, δT⟩ for P = Σ_{k<T} T^k B Bᴴ (T^k)ᴴ."""
+def _slope(
+    T: np.ndarray, B: np.ndarray, F: np.ndarray, horizon: Any, continuous: bool
+) -> np.floating[Any]:
+    """‖g‖_F with Re tr Fᴴ δP F = 2 Re⟨g, δT⟩ for P = Σ_{k<T} T^k B Bᴴ (T^k)ᴴ, or the integral: of
+    samples so close together that δe^{Th} is about h δT."""
+    step = 1.0
+    if continuous:
+        change, B, step, doublings = samples(T, B, horizon)
+        T, horizon = np.eye(len(T)) + change, 2**doublings
     W, G = B @ adjoint(B), F @ adjoint(F)
-    return np.linalg.norm(sum_by_doubling_gradient(T, W, G, int(horizon))) / 2
+    return step * np.linalg.norm(sum_by_doubling_gradient(T, W, G, horizon)) / 2
 
 
-def warn_if_values_lost(
-    sys: SchurSystem, R: np.ndarray, S: np.ndarray, horizon: float | None = None
-) -> None:
+def warn_if_values_lost(sys: SchurSystem, R: np.ndarray, S: np.ndarray) -> None:
     """Warn where rounding changes singular values of Sᴴ R by more than 1e-6 of the largest, unless
     all are zero.
 
@@ -162,7 +171,7 @@ def warn_if_values_lost(
     tr Sᴴ δP S = 2 Re tr (W T P δTᴴ) and tr Rᴴ δQ R = 2 Re tr (Q T V δTᴴ), with
     Tᴴ W T − W + S Sᴴ = 0 and T V Tᴴ − V + R Rᴴ = 0, for δT and sums over a horizon as above.
     """
-    T, B, C, continuous = sys.T, sys.B, sys.C, sys.continuous
+    T, B, C, horizon, continuous = sys.T, sys.B, sys.C, sys.horizon, sys.continuous
     r, s, t, both = (np.linalg.norm(X) for X in (R, S, T, adjoint(S) @ R))
     if both == 0 or len(T) == 1:
         return
@@ -182,7 +191,8 @@ def warn_if_values_lost(
             share = _joint(W, R if continuous else T @ R, R)
             share += _joint(S, V if continuous else T @ V, V)
         else:
-            share = _slope(T, B / r, S, horizon) + _slope(adjoint(T), adjoint(C) / s, R, horizon)
+            share = _slope(T, B / r, S, horizon, continuous)
+            share += _slope(adjoint(T), adjoint(C) / s, R, horizon, continuous)
         share *= weight * (both / (r * s) / np.linalg.norm(adjoint(S) @ R, 2)) ** 2
     if not share <= ACCURACY:
         _warn_of_rounding(float(share), T, continuous)

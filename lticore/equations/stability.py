@@ -15,6 +15,7 @@ the imaginary axis and its nearest point i Im λ, in a unit of time in which A h
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import wraps
@@ -153,8 +154,9 @@ class SchurSystem:
 
     A : D⁻¹ A D,   units : (n, 1), the diagonal of D
 
-    In continuous time the system is in a unit of time in which A has about size one: A stands for
-    A/4^time, B for B/2^time, C for C/2^time, which leave the Gramians as they are.
+    In continuous time the system is in a unit of time in which A has about size one, or that of a
+    shorter horizon: A stands for A/4^time, B for B/2^time, C for C/2^time, which leave the Gramians
+    as they are, and the horizon for that times 4^time.
     """
 
     T: np.ndarray
@@ -167,6 +169,7 @@ class SchurSystem:
     c: int
     continuous: bool
     time: int
+    horizon: Any
 
 
 def schur_systems(
@@ -192,11 +195,12 @@ def schur_systems(
     ------
     UnstableSystemError
     """
-    timed, time = in_unit_time(sys, time)
+    timed, time = in_unit_time(sys, time, horizon)
     d = units
     if d is None:
         given = timed.B if reached else None, timed.C if observed else None
-        d = state_units(timed.A, *given, sys.is_continuous)[..., None]
+        # Over a horizon states have its time beside their own.
+        d = state_units(timed.A, *given, sys.is_continuous and horizon is None)[..., None]
     for index in np.ndindex(sys.batch_shape):
         entry = timed[index]
         unit, A = d[index], rescaled(entry.A, d[index].T, d[index])
@@ -213,24 +217,36 @@ def schur_systems(
         B = entry.B / unit if reached else 0 * entry.B
         C = entry.C * unit.T if observed else 0 * entry.C
         (B, b), (C, c) = _matrix_of_size_one(B), _matrix_of_size_one(C)
-        sizes = unit, b, c, sys.is_continuous, int(time[index])
+        k = int(time[index])
+        sizes = unit, b, c, sys.is_continuous, k, in_time(horizon, k)
         yield index, SchurSystem(T, adjoint(U) @ B, C @ U, A, U, *sizes)
 
 
-def in_unit_time(sys: LTI, time: np.ndarray | None = None) -> tuple[LTI, np.ndarray]:
-    """(Σ', k) for a system on NumPy: in continuous time A/4^k, B/2^k and C/2^k with A of about size
-    one, or with the k given; else as it is."""
+def in_unit_time(
+    sys: LTI, time: np.ndarray | None = None, horizon: float | None = None
+) -> tuple[LTI, np.ndarray]:
+    """(Σ', k) for a system on NumPy: in continuous time A/4^k, B/2^k and C/2^k by
+    :func:`unit_of_time`, or with the k given; else as it is."""
     if not sys.is_continuous:
         return sys, np.zeros(sys.batch_shape)
-    k = unit_of_time(sys) if time is None else time
+    k = unit_of_time(sys, horizon) if time is None else time
     half = 2.0**-k
     A, signal = structure_of(sys.A).times(half**2), half[..., None, None]
     return replaced(sys, A=A, B=sys.B * signal, C=sys.C * signal), k
 
 
-def unit_of_time(sys: LTI) -> np.ndarray:
-    """(...) k for which A/4^k has about size one."""
-    return np.rint(time_exponent(sys.A) / 2)
+def unit_of_time(sys: LTI, horizon: float | None = None) -> np.ndarray:
+    """(...) k for which A/4^k has about size one, or less in units no longer than a horizon: what A
+    does later decides nothing."""
+    exponent = time_exponent(sys.A)
+    if horizon is not None:
+        exponent = np.maximum(exponent, -math.log2(horizon))
+    return np.rint(exponent / 2)
+
+
+def in_time(horizon: Any, k: int) -> Any:
+    """A horizon in the unit of time of A/4^k; k = 0 in discrete time."""
+    return horizon if horizon is None or k == 0 else math.ldexp(horizon, 2 * k)
 
 
 def time_exponent(A: StateMatrix) -> np.ndarray:

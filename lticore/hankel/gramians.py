@@ -232,7 +232,7 @@ def scaled_factors(
 def scaled_gramians(sys: System, horizon: float | None = None) -> tuple[Any, Any, Any] | None:
     """(t P t, Q/t², t) in float64 with about equal diagonals; None where the factors are better
     computed without them: many structured states, and dense systems on NumPy."""
-    if low_rank_pays(sys, horizon) or (isinstance(sys, LTI) and has_schur_factors(sys, horizon)):
+    if low_rank_pays(sys, horizon) or (isinstance(sys, LTI) and is_dense_numpy(sys)):
         return None
     if has_factors(sys, horizon):
         sys, t = balance_states(sys)
@@ -386,9 +386,11 @@ def double_gramians(sys: System, horizon: Any = None, which: str = "PQ") -> list
     names = "PQ" if quadratic else which
     solve: SteinSolver | None = None
     horizon = check_horizon(horizon, sys.is_continuous)
-    if has_schur_factors(linear, horizon):
+    if is_dense_numpy(linear):
         found = {name: dense_gramian(linear, name, horizon) for name in names}
-        solve = balanced_solver(linear, horizon) if quadratic else None
+        integral = linear.is_continuous and horizon is not None
+        solver_of = gramian_solver if integral else balanced_solver
+        solve = solver_of(linear, horizon) if quadratic else None
     else:
         if horizon is None:
             require_stable(linear, what=WHAT)
@@ -414,13 +416,8 @@ def gramian_solver(sys: LTI, horizon: Any = None) -> SteinSolver:
     return solve
 
 
-def has_schur_factors(sys: System, horizon: Any) -> bool:
-    """Whether a factor of the Gramian comes from a Schur form of A."""
-    return is_dense_numpy(sys) and not (sys.is_continuous and horizon is not None)
-
-
 def is_dense_numpy(sys: System) -> bool:
-    """Whether LAPACK's Schur form of A is at hand."""
+    """Whether LAPACK's Schur form of A is at hand, and with it a factor of the Gramian."""
     return is_numpy(sys.B) and not is_structured(sys.A)
 
 

@@ -79,7 +79,7 @@ def _factors_together(
 ) -> Iterator[tuple[tuple[int, ...], SchurFactor, SchurFactor]]:
     """R and S of one Schur form, as accurate as their product can be."""
     for index, one in schur_systems(sys, horizon, what=WHAT):
-        R, S = factors_in_schur_form(one.T, one.B, one.C, horizon, one.continuous)
+        R, S = factors_in_schur_form(one.T, one.B, one.C, one.horizon, one.continuous)
         for _ in range(_CHANGES):
             d = _balancing_units(one, R, S)
             if d is None:
@@ -91,8 +91,8 @@ def _factors_together(
                 units=refined(one.units, d),
                 time=np.asarray(one.time),
             )
-            R, S = factors_in_schur_form(one.T, one.B, one.C, horizon, one.continuous)
-        warn_if_values_lost(one, R, S, horizon)
+            R, S = factors_in_schur_form(one.T, one.B, one.C, one.horizon, one.continuous)
+        warn_if_values_lost(one, R, S)
         yield index, (one, R), (one, S)
 
 
@@ -145,12 +145,12 @@ def _factor_of_its_own(
         return one, F
     if which == "P":
         weights = one.units / best * one.U
-        warn_if_lost(one.A, one.T, one.B, weights, F, horizon, one.continuous)
+        warn_if_lost(one.A, one.T, one.B, weights, F, one.horizon, one.continuous)
     else:
         A, T = (adjoint(X)[::-1, ::-1] for X in (one.A, one.T))
         weights = (best / one.units * one.U)[:, ::-1]
         outputs = adjoint(one.C)[::-1]
-        warn_if_lost(A, T, outputs, weights, F[::-1, ::-1], horizon, one.continuous)
+        warn_if_lost(A, T, outputs, weights, F[::-1, ::-1], one.horizon, one.continuous)
     return one, F
 
 
@@ -191,7 +191,7 @@ def factor_in_even_units(
     states in which the factor has even rows where those are better than the given ones; with
     ``both`` that form keeps B and C."""
     reached = which == "P"
-    F = _factor(one, which, horizon)
+    F = _factor(one, which)
     for _ in range(_CHANGES):
         d = _even_units(one, F, reached)
         if d is None:
@@ -205,7 +205,7 @@ def factor_in_even_units(
             units=refined(one.units, d),
             time=np.asarray(one.time),
         )
-        F = _factor(one, which, horizon)
+        F = _factor(one, which)
     return one, F
 
 
@@ -228,10 +228,10 @@ def _even_units(one: SchurSystem, F: np.ndarray, reached: bool) -> np.ndarray | 
     return d if gains or after < _SMALLER * before else None
 
 
-def _factor(sys: SchurSystem, which: str, horizon: float | None) -> np.ndarray:
+def _factor(sys: SchurSystem, which: str) -> np.ndarray:
     if which == "P":
-        return factor_in_schur_form(sys.T, sys.B, horizon, sys.continuous)
-    return adjoint_factor(sys.T, sys.C, horizon, sys.continuous)
+        return factor_in_schur_form(sys.T, sys.B, sys.horizon, sys.continuous)
+    return adjoint_factor(sys.T, sys.C, sys.horizon, sys.continuous)
 
 
 def _without_noise(X: np.ndarray, U: np.ndarray, F: np.ndarray) -> np.ndarray:

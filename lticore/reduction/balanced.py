@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, overload
 
 import numpy as np
 
-from ..analysis.norms import h2_error
+from ..analysis.norms import whole_h2_error
 from ..analysis.response import frequency_response
 from ..arrays.checks import check_one_given, is_complex, to_double
 from ..arrays.linalg import (
@@ -253,19 +253,8 @@ def with_errors(found: Truncation, horizon: float | None = None) -> Reduction:
     reduction, cut = found.reduction, found.cut
     if cut is None:
         return reduction
-    measured = _h2_error(cut.full, cut.reduced, horizon)
+    measured = whole_h2_error(cut.full, cut.reduced, horizon)
     return replace(reduction, error_bound=whole_bound(found), h2_error=measured)
-
-
-def _h2_error(full: System[Array], reduced: Any, horizon: float | None) -> Array:
-    """Infinite in continuous time for entries whose D has changed."""
-    if not (full.is_continuous and isinstance(full, LTI)):
-        return h2_error(full, reduced, horizon=horizon)
-    none = namespace(full.B).zeros_like(full.C @ full.B)
-    D, other = (none if x.D is None else x.D for x in (full, reduced))
-    changed = namespace(D, other).any(other != D, axis=(-2, -1))
-    error = h2_error(replaced(full, D=None), replaced(reduced, D=None), horizon=horizon)
-    return namespace(error).where(changed, np.inf, error)
 
 
 def whole_bound(found: Truncation) -> Array | None:
@@ -596,7 +585,7 @@ def _without(stable: LTI, rest: LTI, found: _Balancing, match_dc: bool) -> Reduc
         order=rest.order,
         singular_values=found.sigma,
         error_bound=_bound(found, kept=none, moved=xp.any(none, axis=-1)),
-        h2_error=_h2_error(error, replaced(error, D=None, C=0 * error.C), None),
+        h2_error=whole_h2_error(error, replaced(error, D=None, C=0 * error.C), None),
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.norms import h2_error
+from ..analysis.norms import whole_h2_error
 from ..arrays.checks import is_single, like_precision, to_double
 from ..arrays.linalg import EPSILON, adjoint
 from ..arrays.namespaces import is_numpy
@@ -122,12 +122,7 @@ def _errors_of(
     if bound is not None:
         bound = bound + _lost_in_single(reduction.system, rounded)
     if h2 is not None:
-        pair: Any = mapped(to_double, sys), rounded
-        known = np.isfinite(h2)
-        if sys.is_continuous and not np.all(known):
-            # Where D has changed, in continuous time.
-            pair = replace(pair[0], D=None), replace(pair[1], D=None)
-        h2 = np.where(known, h2_error(*pair, horizon=horizon), np.inf)
+        h2 = whole_h2_error(mapped(to_double, sys), rounded, horizon)
     return bound, h2
 
 

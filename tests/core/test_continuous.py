@@ -1,8 +1,10 @@
 """Continuous time: equations, Gramians, values, norms and reductions against closed forms in 50
 digits, Kronecker products, Cayley's map, and filters whose peaks are known."""
 
+import itertools
 import math
 import warnings
+from fractions import Fraction
 
 import mpmath
 import numpy as np
@@ -350,6 +352,78 @@ def test_horizons_far_shorter_than_the_time_of_the_poles(speed, steps):
     )
     np.testing.assert_allclose(P, exact, rtol=1e-8)
     np.testing.assert_allclose(Q[::-1, ::-1], exact, rtol=1e-8)
+
+
+def exact_values_over(sys, horizon):
+    """Hankel singular values over a horizon in 60 digits, of a dense system with distinct poles."""
+    with mpmath.workdps(60):
+        A, B, C = (mpmath.matrix(X.tolist()) for X in (sys.A, sys.B, sys.C))
+        poles, V = mpmath.eig(A)
+
+        def gramian(b, poles, sign):
+            X = b * b.H
+            for i, j in itertools.product(range(len(poles)), repeat=2):
+                s = poles[i] + mpmath.conj(poles[j])
+                X[i, j] *= mpmath.expm1(s * horizon) / s
+            return X
+
+        P = gramian(V**-1 * B, poles, 1)
+        Q = gramian((C * V).H, [mpmath.conj(x) for x in poles], -1)
+        squares, _ = mpmath.eig(P * Q)
+        return sorted((float(mpmath.sqrt(abs(x))) for x in squares), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("A", "horizon", "rtol"),
+    [
+        # Two slow modes beside one of 5e5; one slow mode beside four of up to 1e2.
+        ([[-528599.6875, -1865231.75, -5700435.0], [1, 0, 0], [0, 1, 0]], 4.0, 1e-9),
+        (
+            np.diag([2.0] * 4, -1)
+            + np.outer(
+                [1, 0, 0, 0, 0], [-133.444515, -2255.41354, -863.186436, -3088.37652, -18.3077446]
+            ),
+            2.0,
+            1e-12,
+        ),
+    ],
+)
+@pytest.mark.parametrize("unit", [1.0, 2.0**40])
+def test_values_over_a_horizon_are_right_to_rounding_and_not_to_its_root(A, horizon, rtol, unit):
+    """In whatever units of the states: no Gramian, which holds squares, is formed. That A is known
+    to rounding counts for eps ‖A‖T, 5e-10 in the first case."""
+    A = np.array(A)
+    n = len(A)
+    rng = np.random.default_rng(3)
+    B, C = rng.standard_normal((n, 2)), rng.standard_normal((2, n))
+    exact = np.array(exact_values_over(lti.LTI(A, B, C, dt=0), horizon))
+    d = unit ** np.arange(n)
+    sys = lti.LTI(A / d[:, None] * d, B / d[:, None], C * d, dt=0)
+    found = lti.hankel_singular_values(sys, horizon=horizon)
+    np.testing.assert_allclose(found, exact, rtol=0, atol=rtol * exact[0])
+
+
+def test_the_norm_of_a_slow_turn_over_a_horizon():
+    """h = b c e^{−δt} sin ωt with ω/δ = 5e-11: beside the terms of its square it is rounding."""
+    decay, frequency = 8.0, 4e-10
+    sys = lti.LTI(lti.Oscillation([decay], [frequency]), [[0.0], [2.0]], [[-3.0, 0.0]], dt=0)
+    for T in (0.01, 1.0, 100.0):
+        with mpmath.workdps(40):
+            d, w = mpmath.mpf(decay), mpmath.mpf(frequency)
+            shape = lambda t, d=d, w=w: (mpmath.exp(-d * t) * mpmath.sin(w * t)) ** 2  # noqa: E731
+            exact = 6 * mpmath.sqrt(mpmath.quad(shape, [0, min(T, 1), min(T, 10)]))
+        assert lti.h2_norm(sys, horizon=T) == pytest.approx(float(exact), rel=1e-13)
+
+
+def test_an_error_over_a_horizon_is_right_to_rounding_and_not_to_its_root():
+    """e^{−t} and e^{−t} + 1e-10 e^{−2t}, in turned states."""
+    U = np.array([[0.6, 0.8], [-0.8, 0.6]])
+    A, B, C = np.diag([-1.0, -2.0]), np.array([[1.0], [1e-5]]), np.array([[1.0, 1e-5]])
+    sys = lti.LTI(U @ A @ U.T, U @ B, C @ U.T, dt=0)
+    for T in (0.5, 30.0):
+        expected = 1e-10 * math.sqrt(-math.expm1(-4 * T) / 4)
+        found = lti.h2_error(sys, ([[-1.0]], [[1.0]], [[1.0]], None, 0), horizon=T)
+        assert found == pytest.approx(expected, abs=1e-14)
 
 
 @pytest.mark.parametrize("speed", [-40, -30, 30])
@@ -763,6 +837,25 @@ def test_results_are_right_or_come_with_a_warning(seed):
     judged(lambda: lti.hankel_singular_values(sys), sigma)
     judged(lambda: lti.h2_norm(sys), np.array(h2))
     judged(lambda: lti.controllability_gramian(sys) / roots[:, None] / roots, correlations)
+
+
+def test_an_h2_error_is_finite_where_a_change_of_D_is_rounded_away():
+    """1/(s + 1) + 1e-9/(s + 2) + 1 in float32 without its second mode, whose gain at 0 is added to
+    D in float64 and lost in float32."""
+    parts = (np.diag([-1.0, -2.0]), [[1.0], [1e-9]], [[1.0, 1.0]], [[1.0]])
+    sys = lti.LTI(*(np.array(X, np.float32) for X in parts), dt=0)
+    found = lti.balanced_truncation(sys, order=1, match_dc=True)
+    assert found.system.D == 1
+
+    def modes(one, sign):
+        """(pole, residue) each."""
+        numbers = (np.diag(one.A), one.B[:, 0], one.C[0])
+        rows = zip(*([Fraction(float(x)) for x in X] for X in numbers), strict=True)
+        return [(pole, sign * b * c) for pole, b, c in rows]
+
+    both = modes(sys, 1) + modes(found.system, -1)
+    square = sum(r * s / -(a + b) for (a, r), (b, s) in itertools.product(both, both))
+    assert found.h2_error == pytest.approx(float(square) ** 0.5, rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["oscillation", "dense"])

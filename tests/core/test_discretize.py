@@ -238,6 +238,20 @@ def test_each_entry_has_its_own_digits(method, A, units):
         assert np.all(np.abs(X - value) <= EPS * size + left)
 
 
+def test_bilinear_entries_that_elimination_alone_would_lose():
+    """What slow states get of a fast one, down to 2^-48 of what stays in it: elimination is right
+    to the largest entry of a column."""
+    A = np.array(
+        [[-0.3, -(2.0**10), 3 * 2.0**10], [2.0**-30, -0.7, 2.0**-30], [1.3, 0.1, -(2.0**30)]]
+    )
+    B, C = np.array([[1, 0.3], [0.5, 1], [1, 2]]), np.array([[1.0, -0.7, 0.4]])
+    sys = lti.discretize(A, B, C, None, 2.0, "bilinear")
+    exact, sizes = sampled_by_mpmath(A, B, C, 2.0, "bilinear")
+    for X, value, size in zip((sys.A, sys.B, sys.C), exact, sizes, strict=True):
+        left = (10 * len(A) * EPS) ** 2 * np.abs(value).max()
+        assert np.all(np.abs(X - value) <= EPS * size + left)
+
+
 #: A chain, whose last state feeds the first, and next to no other does.
 FAINT = np.array(
     [

@@ -109,6 +109,19 @@ def test_all_states_are_the_layer_itself(layer, data):
     torch.testing.assert_close(layer(data), expected, rtol=1e-6, atol=1e-8)
 
 
+def test_all_pairs_are_the_layer_itself(layer, data):
+    """The block of a pair turns one way, and with it the maps into its two states."""
+    layer.reduce(4, gramians_of(layer, data))
+    with torch.no_grad():
+        layer.real_log.data = torch.zeros(0, dtype=torch.float64)
+        layer.decay_log.data = torch.tensor([0.0, 1.0], dtype=torch.float64)
+        layer.frequency.data = torch.tensor([3.0, -8.0], dtype=torch.float64)
+    expected = layer(data)
+    layer.reduce(4, gramians_of(layer, data))
+    assert len(layer.frequency) == 2
+    torch.testing.assert_close(layer(data), expected, rtol=1e-6, atol=1e-8)
+
+
 def test_error_falls_with_the_order(layer, data):
     errors = []
     for order in (1, 3, 5):
