@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from graphlib import TopologicalSorter
 
 import numpy as np
-from scipy.sparse.csgraph import connected_components
+import scipy
 
 
 def groups_in_order(A: np.ndarray) -> list[np.ndarray] | None:
@@ -17,7 +17,7 @@ def groups_in_order(A: np.ndarray) -> list[np.ndarray] | None:
     """
     if A.all():
         return None
-    count, group = connected_components(A != 0, connection="strong")
+    count, group = scipy.sparse.csgraph.connected_components(A != 0, connection="strong")
     if count == 1:
         return None
     before: dict[int, set[int]] = {i: set() for i in range(count)}

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
-from scipy.sparse.csgraph import connected_components
 
 from ..arrays.linalg import log2
 
@@ -131,7 +130,7 @@ def _rough_units(
     for index in np.ndindex(A.shape[:-2]):
         one = A[index]
         if not one.all():
-            _, group = connected_components(one != 0, connection="strong")
+            _, group = scipy.sparse.csgraph.connected_components(one != 0, connection="strong")
             inside[index] = group[:, None] == group
             one = np.where(inside[index], one, 0)
         units[index] = _units_of_even_rows(one)
@@ -179,7 +178,7 @@ def _units_of_even_pairs(A: np.ndarray) -> np.ndarray:
         return np.ones(len(A))
     # x_i − x_j = uneven_ij: normal equations with the Laplacian of the pairs, made regular by a
     # mean of zero over each connected set of states.
-    _, group = connected_components(both, directed=False)
+    _, group = scipy.sparse.csgraph.connected_components(both, directed=False)
     laplacian = np.diag(both.sum(axis=1)) - both.astype(float) + (group[:, None] == group)
     exponents = np.rint(np.linalg.solve(laplacian, uneven.sum(axis=1)))
     return np.ldexp(1.0, np.clip(exponents, -_FAR, _FAR).astype(int))

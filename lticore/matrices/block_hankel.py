@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import scipy.fft
+import scipy
 
 #: Columns that a product transforms at once: as many as bound its memory.
 _TOGETHER = 8

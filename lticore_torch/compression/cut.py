@@ -25,6 +25,8 @@ Model = TypeVar("Model", bound=nn.Module)
 _SMALL_ROUNDING = 1e-5
 #: Frequencies of each kind at which responses are looked at.
 _SAMPLES = 16
+#: Matrices wider than this have their norms from Krylov spaces of so many vectors and steps.
+_NARROW, _BLOCK, _STEPS = 32, 4, 4
 
 
 def with_reduced_layers(
@@ -165,6 +167,15 @@ def _sampled_frequencies(sys: Any) -> Any:
 
 
 def _largest_norm(matrices: np.ndarray) -> float:
+    """Largest 2-norm of matrices (k, p, m): of wide ones from a Krylov space of Xᴴ X that starts
+    with a few random vectors, which is below by 1 % at most in all that was tried."""
+    if min(matrices.shape[-2:]) > _NARROW:
+        start = np.random.default_rng(0).standard_normal((matrices.shape[-1], _BLOCK))
+        blocks = [np.broadcast_to(start, (len(matrices), *start.shape))]
+        for _ in range(_STEPS):
+            turned = matrices.conj().mT @ (matrices @ blocks[-1])
+            blocks.append(np.linalg.qr(turned)[0])
+        matrices = matrices @ np.linalg.qr(np.concatenate(blocks, axis=-1))[0]
     return float(np.linalg.norm(matrices, 2, axis=(-2, -1)).max())
 
 

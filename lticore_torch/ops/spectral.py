@@ -61,11 +61,15 @@ def spectral_sum(
     return _SpectralSum.apply(structure, _register(function), B, C, *parameters)[0]
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # else compiled code registers only after it has run
 def _register(function: SpectralLike) -> str:
     phi = as_spectral_function(function)
     _SPECTRAL_FUNCTIONS[phi.name] = phi
     return phi.name
+
+
+# What torch.compiler.assume_constant_result does beside importing all of torch._dynamo, which takes
+# as long as torch itself. Without it compiled code registers only after it has run.
+_register._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @torch.library.custom_op("lticore::spectral_sum", mutates_args=())

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import nn
 
 import lticore
@@ -104,7 +104,8 @@ class HankelTracker:
             bound = float(np.sum(change))
             order = last[2]
             if H.ndim == 2:
-                order = linear_sum_assignment(-((last[1].T @ vectors) ** 2))[1][order]
+                overlaps = (last[1].T @ vectors) ** 2
+                order = scipy.optimize.linear_sum_assignment(-overlaps)[1][order]
         self._last[name] = H, vectors, order
         values = sigma.reshape(-1, sigma.shape[-1]).sum(axis=0)
         return HankelRecord(step, tuple(values.tolist()), tuple(values[order].tolist()), bound)

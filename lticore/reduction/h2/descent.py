@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.linalg
-import scipy.optimize
 
 from ...arrays.linalg import adjoint
 from ...convert.diagonal import row_norms
