@@ -19,6 +19,7 @@ from .compression.in_training import InTrainingCompressor, ReductionEvent
 from .compression.outlook import LayerOutlook
 from .compression.plan import CompressionPlan, analyze
 from .compression.report import CompressionReport, LayerReport
+from .deploy.stream import Stream
 from .layers import (
     LRU,
     S4D,
@@ -76,6 +77,7 @@ __all__ = [
     "ReductionEvent",
     "HankelTracker",
     "HankelRecord",
+    "Stream",
     "save",
     "load",
     "export_arrays",

@@ -1,0 +1,207 @@
+"""Models that answer step by step."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lticore.errors import ArgumentError, DtypeError, ShapeError
+
+from ..layers import StateSpaceLayer, state_space_layers
+from ..layers.base import check_plain_parameters
+from ..models.blocks import SequenceBlock, SequenceClassifier
+from .steps import NORMS, States, part_of
+
+#: A tensor or a NumPy array; what comes in goes out.
+Signal = TypeVar("Signal", Tensor, np.ndarray)
+
+
+class Stream:
+    """A trained model that answers one time step after the other, in constant memory.
+
+        stream = Stream(model)
+        stream.run(prefix)             # (batch, L, inputs) → answers to all steps, in parallel
+        y = stream.step(u)             # (batch, inputs) → the answer to the next step
+
+    The answers are those of the model in evaluation mode on the whole sequence, up to the rounding
+    of its dtype: poles, inputs and outputs of layers are made once from the parameters, and all is
+    computed in float64 on the CPU. A :class:`SequenceClassifier` gives after each step the logits
+    of the sequence so far.
+
+    Parameters
+    ----------
+    model : a state-space layer, a :class:`SequenceBlock`, a :class:`SequenceClassifier` without
+        pairs of documents, or an nn.Sequential of these, linear maps, embeddings, layer norms and
+        activations. It is copied: what becomes of it later does not matter.
+
+    Attributes
+    ----------
+    state : dict of tensors by name, (batch, …), float64: the states of the layers by module name,
+        of a classifier also "sum" and "steps" of its mean over time. Empty before the first step.
+        May be set to what another stream of the model had, for example after torch.save.
+
+    Cost: of a step O(n (p + m)) per layer and sequence, beside some ten microseconds; of more than
+    a few sequences products of matrices.
+
+    Raises
+    ------
+    ArgumentError
+        For bidirectional models, which need the end of the sequence first, modules that are not
+        known, and layers, norms and blocks with hooks, which no step would call.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        for layer in state_space_layers(model).values():
+            check_plain_parameters(layer)
+        _check_no_hooks(model)
+        self._dtype = next((p.dtype for p in model.parameters()), torch.float32)
+        # NumPy has no bfloat16.
+        self._array_dtype = np.float64 if self._dtype == torch.float64 else np.float32
+        # In float64 and not to be trained.
+        self._model = copy.deepcopy(model).cpu().double().eval().requires_grad_(False)
+        self._part = part_of(self._model, "")
+        self._tokens = isinstance(_first(self._model), nn.Embedding)
+        self._inputs = () if self._tokens else (_width(self._model),)
+        self._batch: tuple[int, ...] | None = None
+        self._states: States = {}
+
+    def reset(self) -> None:
+        """Forget the sequence so far; the next may have another batch."""
+        self._batch, self._states = None, {}
+
+    def step(self, u: Signal) -> Signal:
+        """The answer to the next step.
+
+        Parameters
+        ----------
+        u : (inputs,) or (batch, inputs), of tokens () or (batch,); a tensor or a NumPy array. The
+            first call says how many sequences there are.
+
+        Returns
+        -------
+        (outputs,) or (batch, outputs), as u came, in the dtype of the model.
+
+        Raises
+        ------
+        ShapeError, DtypeError
+        """
+        x, batch = self._taken(u, steps=0)
+        y = self._part.step(x, self._states_of(batch))
+        return self._given(y.reshape(*batch, y.shape[-1]), u)
+
+    @torch.no_grad()
+    def run(self, u: Signal) -> Signal:
+        """The answers to all of the next steps, computed in parallel; the stream goes on from the
+        last. (L, inputs) or (batch, L, inputs) → the same with outputs.
+
+        Raises
+        ------
+        ShapeError, DtypeError
+        """
+        x, batch = self._taken(u, steps=1)
+        y = self._part.run(torch.from_numpy(x), self._states_of(batch)).numpy()
+        return self._given(y.reshape(*batch, *y.shape[1:]), u)
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        if self._batch is None:
+            return {}
+        return {
+            name: torch.tensor(x).reshape(*self._batch, *x.shape[1:])
+            for name, x in self._states.items()
+        }
+
+    @state.setter
+    def state(self, values: Mapping[str, Tensor]) -> None:
+        shapes = self._part.shapes
+        if set(values) != set(shapes):
+            raise ArgumentError(
+                f"state has the entries {sorted(values)}, but this model needs {sorted(shapes)}"
+            )
+        batches = set()
+        for name, x in values.items():
+            own = shapes[name]
+            if tuple(x.shape[x.ndim - len(own) :]) != own or x.ndim < len(own):
+                raise ShapeError(
+                    f"state['{name}'] has shape {tuple(x.shape)}, but (batch, "
+                    f"{', '.join(map(str, own))}) is needed"
+                )
+            batches.add(tuple(x.shape[: x.ndim - len(own)]))
+        if len(batches) != 1:
+            raise ShapeError(f"the entries of state are of different batches: {sorted(batches)}")
+        (self._batch,) = batches
+        self._states = {
+            name: x.detach().cpu().double().numpy().reshape(-1, *shapes[name]).copy()
+            for name, x in values.items()
+        }
+
+    def _states_of(self, batch: tuple[int, ...]) -> States:
+        if self._batch is None:
+            self._batch, count = batch, math.prod(batch)
+            self._states = {x: np.zeros((count, *own)) for x, own in self._part.shapes.items()}
+        elif batch != self._batch:
+            raise ShapeError(
+                f"the stream is in the middle of sequences of batch {self._batch}, but the input "
+                f"has batch {batch}: call reset() before other ones"
+            )
+        return self._states
+
+    def _taken(self, u: Any, *, steps: int) -> tuple[np.ndarray, tuple[int, ...]]:
+        """(u as a contiguous array with all sequences in front, shape of the batch)."""
+        x = u.detach().cpu().numpy() if isinstance(u, Tensor) else np.asarray(u)
+        if x.dtype.kind not in ("iu" if self._tokens else "fiub"):
+            wanted = "integer tokens" if self._tokens else "real numbers"
+            raise DtypeError(f"u is of {x.dtype}, but the model takes {wanted}")
+        own = (None,) * steps + self._inputs
+        batch = x.shape[: x.ndim - len(own)]
+        if x.ndim < len(own) or (self._inputs and x.shape[-1] != self._inputs[0]):
+            expected = ", ".join(["batch", *(["L"] if steps else []), *map(str, self._inputs)])
+            raise ShapeError(f"u has shape {x.shape}, but ({expected}) is expected")
+        shape = (math.prod(batch), *x.shape[len(batch) :])
+        dtype = np.int64 if self._tokens else np.float64
+        return np.ascontiguousarray(x, dtype).reshape(shape), batch
+
+    def _given(self, y: np.ndarray, like: Any) -> Any:
+        if not isinstance(like, Tensor):
+            return y.astype(self._array_dtype)
+        given = torch.from_numpy(y).to(self._dtype)
+        return given if like.device.type == "cpu" else given.to(like.device)
+
+
+def _check_no_hooks(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        taken_apart = isinstance(
+            module, (StateSpaceLayer, SequenceBlock, SequenceClassifier, nn.Sequential, *NORMS)
+        )
+        if taken_apart and (module._forward_hooks or module._forward_pre_hooks):
+            raise ArgumentError(
+                f"'{name or 'the model'}', a {type(module).__name__}, has hooks, which no step "
+                "would call: remove them first"
+            )
+
+
+def _first(model: Any) -> Any:
+    if isinstance(model, SequenceClassifier):
+        return model.encoder
+    return _first(model[0]) if isinstance(model, nn.Sequential) and len(model) else model
+
+
+def _width(model: Any) -> int:
+    """Features of the inputs."""
+    first = _first(model)
+    first = getattr(first, "ssm", first)
+    if isinstance(first, nn.LayerNorm):
+        return int(first.normalized_shape[-1])
+    width = getattr(first, "in_features", getattr(first, "features", None))
+    if width is None:
+        raise ArgumentError(
+            f"a model that begins with a {type(first).__name__} does not say how many inputs it "
+            "has: begin with a linear map, an embedding, a norm or a layer"
+        )
+    return int(width)
