@@ -129,6 +129,26 @@ def test_zeros_at_infinity():
     assert (len(zeros), len(poles), gain) == (0, n, 0)
 
 
+def test_zeros_at_infinity_in_other_coordinates():
+    """1/((s + 1) (s + 2) (s + 3) (s + 4)), whose C B, C A B and C A² B rounding leaves at 1e-16."""
+    sys = lti.from_zpk([], [-1, -2, -3, -4], 1.0, dt=0)
+    Q, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))
+    A, B, C = Q @ sys.A @ Q.T, Q @ sys.B, sys.C @ Q.T
+    assert (C @ B).item() != 0
+    zeros, _, gain = lti.to_zpk(lti.LTI(A, B, C, dt=0))
+    assert len(zeros) == 0
+    assert gain == pytest.approx(1, rel=1e-11)
+
+
+def test_gains_are_not_taken_at_a_pole():
+    """Of poles 1 and (8/7)² the point 8/7 of their mean is one."""
+    pole = (8 / 7) ** 2
+    sys = lti.LTI(lti.Diagonal([1.0, pole]), np.ones((2, 1)), [[1.0, -1.0]], dt=0)
+    zeros, _, gain = lti.to_zpk(sys)
+    assert len(zeros) == 0
+    assert gain == pytest.approx(1 - pole, rel=1e-13)
+
+
 @pytest.mark.skipif(not slicot_file("build").exists(), reason="the model file is absent")
 @pytest.mark.parametrize("name", ["build", "CDplayer"])
 def test_models_through_sections(name):
