@@ -12,6 +12,7 @@ from ..arrays.checks import check_horizon, is_single, like_precision, to_double
 from ..arrays.linalg import (
     EPSILON,
     adjoint,
+    adjoint_product,
     as_complex,
     conjugate,
     diagonal,
@@ -45,6 +46,7 @@ from ..hankel.gramians import (
 )
 from ..hankel.schur_factors import factor_in_even_units
 from ..hankel.values import hankel_singular_values
+from ..matrices.factors import leading_svd
 from ..systems.algebra import common_dt
 from ..systems.doors import LinearLike, SystemLike, as_system
 from ..systems.lti import LTI, in_double, replaced, spread
@@ -350,13 +352,39 @@ def _square_by_factor(sys: LTI[Array], rtol: float) -> Array:
 def _difference_factor(parts: Parts[Array], others: Parts[Array], continuous: bool) -> Array:
     """C R of the difference of two systems in their modes: what they have in common cancels here,
     before it is squared, so that R keeps all that counts in a square."""
-    xp = namespace(parts[0], others[0])
-    others = (*others[:3], -others[3])
-    first, second, B, C = (
-        xp.concat(pair, axis=axis)
-        for *pair, axis in zip(parts, others, (-1, -1, -2, -1), strict=True)
-    )
+    first, second, B, C = _modes_of_difference(parts, others)
     return C @ cauchy_factor((first, second), B, rtol=EPSILON**2, continuous=continuous)
+
+
+def _modes_of_difference(parts: Parts[Array], others: Parts[Array]) -> Parts[Array]:
+    """The modes of the difference of two systems."""
+    xp = namespace(parts[0], others[0])
+    pairs = zip(parts, (*others[:3], -others[3]), (-1, -1, -2, -1), strict=True)
+    first, second, B, C = (xp.concat(pair, axis=axis) for *pair, axis in pairs)
+    return first, second, B, C
+
+
+@offering(NOTHING)
+def hankel_norm_of_difference(sys: LTI[Array], reduced: LTI[Array]) -> Array:
+    """(...) σ_1 of Σ − Σ̂. Of two structured systems from the factors of both Gramians of both in
+    their modes side by side: poles keep their digits there, which those of a Rotation lose in the
+    Diagonal that it has in common with complex poles."""
+    difference = sys - reduced
+    structured = is_structured(sys.A) and is_structured(reduced.A)
+    if not (structured and 0 < difference.order <= _FEW):
+        return hankel_norm(difference)
+    xp, continuous = namespace(sys.B, reduced.B), sys.is_continuous
+    (one, first), (other, second) = in_unit_signals(sys), in_unit_signals(reduced)
+    exponent = xp.maximum(first, second)
+    pair: Any = with_outputs(one, first - exponent), with_outputs(other, second - exponent)
+    parts, others = (_modal_parts(spread(x, difference.batch_shape)) for x in pair)
+    size, turn, B, C = _modes_of_difference(parts, others)
+    R, S = (
+        cauchy_factor((size, phase), X, rtol=EPSILON**2, continuous=continuous)
+        for phase, X in ((turn, B), (-turn, adjoint(C)))
+    )
+    sigma, _ = leading_svd(adjoint_product(S, R))
+    return scaled(pad_values(sigma, 1)[..., 0], exponent)
 
 
 def _squared_difference_by_schur(

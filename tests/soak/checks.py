@@ -829,9 +829,8 @@ def hankel_error(case):
         error, moved = differences(entry, small)
         value = largest(error.hankel_values)
         own = derivative(as_array(value), [largest(s.hankel_values) for s in moved])
-        # The square of the difference is found to rounding of what it is computed from.
         sizes = entry.exact.sizes + small.exact.sizes
-        level = own * (100 * case.effort) + sizes * (1e-14 * case.effort) ** 0.5
+        level = own * (100 * case.effort) + sizes * (1e-14 * case.effort)
         case.close(found[index], value, level, "Hankel norm of the error", sizes)
 
 
