@@ -1294,11 +1294,11 @@ def h2_reduction(case):
     slack += own * case.stated
     if case.single:
         slack += own * 1e-12 + theirs.squared_h2 * 1e-3 + arb(1e-44) ** 2
-        # Modes that cancel are rounded each, and poles.
-        small = reduced_given(found.system)
-        gap = max(float(small.exact.gap), 1e-17)
-        rounding = terms_of(small, small.exact.P) * (4 * EPS_SINGLE * case.effort / gap)
-        slack += rounding**2
+    # Modes that cancel are rounded each, and poles: a radius of 1 − 1e-11 moves by 1e-5 of that.
+    small = reduced_given(found.system)
+    gap = max(float(small.exact.gap), 1e-17)
+    eps = EPS_SINGLE if case.single else EPS
+    slack += (terms_of(small, small.exact.P) * (4 * eps * case.effort / gap)) ** 2
     words = "before it converged", "balanced truncation", "not in float32"
     said = any(map(case.said, words))
     if ours.squared_h2 > theirs.squared_h2 + slack and not said:
