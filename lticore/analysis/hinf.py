@@ -150,10 +150,11 @@ def _peak_gain(
     unit, exponent = _system_of_size_one(timed)
     if parts is not None and apart:
         respond, terms = _difference_of_responses(parts, exponent, 4.0 ** float(time))
+        turns = np.concatenate([_phases_of(x) for x in parts])
     else:
         # Gains come from the structured system, whose poles near the circle keep their digits.
-        respond, terms = responder(unit, _SAMPLES), _terms(unit)
-    top, level, certain = _peak_of_unit(unit, rtol, respond, terms)
+        respond, terms, turns = responder(unit, _SAMPLES), _terms(unit), _phases_of(unit)
+    top, level, certain = _peak_of_unit(unit, rtol, respond, terms, turns)
     if not apart and not is_structured(sys.A):
         _warn_if_lost(unit, top, level, None if parts is None else parts[0].order)
     norm = float(scaled(np.asarray(level), np.asarray(exponent)))
@@ -230,15 +231,17 @@ def _system_of_size_one(sys: LTI) -> tuple[LTI, float]:
     return LTI(unit.A, unit.B, C, D, dt=sys.dt), common
 
 
-def _peak_of_unit(sys: LTI, rtol: float, respond: Gain, terms: float) -> tuple[float, float, bool]:
+def _peak_of_unit(
+    sys: LTI, rtol: float, respond: Gain, terms: float, turns: np.ndarray
+) -> tuple[float, float, bool]:
     """(ω, largest gain, whether rounding lets one see that there is no larger one) by responses,
-    which are sums of ``terms``."""
+    which are sums of ``terms``, of poles with the phases ``turns``."""
     poles = mode_poles(sys.A)
     alpha = _middle(poles)
     if sys.is_continuous:
         circular, phases = _cayley_of(sys.to_dense(), alpha), 2 * np.arctan2(poles.imag, alpha)
     else:
-        circular, phases = sys.to_dense(), np.angle(poles)
+        circular, phases = sys.to_dense(), turns
 
     def frequency(phase: np.ndarray) -> np.ndarray:
         return alpha * np.tan(phase / 2) if sys.is_continuous else phase
@@ -293,6 +296,13 @@ def _peak_of_unit(sys: LTI, rtol: float, respond: Gain, terms: float) -> tuple[f
         points = np.unique(np.mod(points + np.pi, 2 * np.pi) - np.pi)
         top, level = max(_highest(gain, points, gain(points)), (top, level), key=lambda x: x[1])
     return found(False)
+
+
+def _phases_of(sys: LTI) -> np.ndarray:
+    """Phases of the poles in [−π, π], those of a Rotation to their last digit: a peak of the width
+    1 − ρ beside a phase of size 1 may have no more."""
+    turns: Any = sys.A.polar_modes[1] if is_structured(sys.A) else np.angle(mode_poles(sys.A))
+    return np.where(np.abs(turns) > np.pi, np.angle(np.exp(1j * turns)), turns)
 
 
 def _middle(poles: np.ndarray) -> float:

@@ -202,6 +202,9 @@ def _warn_of_change(
     """Where the response away from the poles is another one: directions that are reached by faint
     couplings only may carry all of it."""
     radius = 2 * float(np.abs(np.linalg.eigvals(A)).max(initial=0)) or 1.0
+    if np.linalg.cond(radius * np.eye(len(A)) - A) > 1 / EPSILON:
+        # Poles that are far smaller than A: z − A is singular to working precision beside them.
+        radius = 2 * float(np.linalg.norm(A))
     for z in radius * np.exp(1j * np.array([0.0, 1.0, 2.0])):
         states = np.linalg.solve(z * np.eye(len(A)) - A, B)
         small = z * np.eye(Q.shape[1]) - adjoint(Q) @ A @ Q

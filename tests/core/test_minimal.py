@@ -353,3 +353,19 @@ def test_batches_of_modes():
 def test_a_bad_tolerance_is_refused():
     with pytest.raises(lti.ArgumentError, match="rtol must lie in"):
         lti.minimal_realization(hidden()[0], rtol=-1.0)
+
+
+def test_poles_far_below_the_entries_of_A():
+    """A chain of three delays whose poles are near 1e-110, and one state beside it that nothing
+    sees: z − A at twice the poles is singular to working precision."""
+    A = np.zeros((4, 4))
+    A[1, 0] = A[2, 1] = 1.0
+    A[0, 2] = 1e-330 + 1e-300
+    A[3, 3] = 1e-200
+    B, C = np.array([[1.0], [0], [0], [1.0]]), np.array([[0.0, 0, 1, 0]])
+    U = np.kron([[0.6, 0.8], [-0.8, 0.6]], np.eye(2))
+    for T in (np.eye(4), U):
+        found = lti.minimal_realization((T @ A @ T.T, T @ B, C @ T.T))
+        assert found.order == 3
+        h = lti.impulse_response(found.system, 6).ravel()
+        np.testing.assert_allclose(h, [0, 0, 0, 1, 0, 0], atol=1e-14)
