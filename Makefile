@@ -13,7 +13,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 ONE_THREAD = OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-kernels test-oldest test-gpu gpu-check gpu-registers gpu-wheels soak mutants long-runs long-runs-status lint format bench bench-peers bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-warnings bench-streaming bench-imports bench-gpu clean
+.PHONY: help setup demo test test-slow test-kernels test-oldest test-gpu gpu-check gpu-registers gpu-wheels soak mutants long-runs long-runs-status lint format bench bench-peers bench-sparse bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-warnings bench-streaming bench-imports bench-gpu clean
 
 help:  ## List all targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -96,6 +96,11 @@ bench-peers: setup  ## Time lticore against SciPy, SLICOT and pyMOR, into benchm
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints/cpu.txt --editable '.[peers]'
 	$(ONE_THREAD) $(BIN)/python benchmarks/peers.py
+
+bench-sparse: setup  ## Time lticore against pyMOR on sparse models, into benchmarks/results
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints/cpu.txt --editable '.[peers]'
+	$(ONE_THREAD) $(BIN)/python benchmarks/sparse.py
 
 bench-scaling: setup  ## Plot how cost grows with the number of states, into benchmarks/results
 	$(ONE_THREAD) $(BIN)/python benchmarks/scaling.py

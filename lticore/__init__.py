@@ -74,6 +74,7 @@ from .systems.lti import LTI
 from .systems.oscillation import Oscillation
 from .systems.quadratic import QuadraticOutputLTI
 from .systems.rotation import Rotation
+from .systems.sparse import Sparse
 
 __version__ = "0.1.0"
 
@@ -82,6 +83,7 @@ __all__ = [
     "Diagonal",
     "Rotation",
     "Oscillation",
+    "Sparse",
     "LTI",
     "QuadraticOutputLTI",
     "feedback",

@@ -109,6 +109,16 @@ DISCRETE = {
     "certificate.system_lipschitz",
 }
 
+
+def name_in(row):
+    """What errors of the row call the system."""
+    return {
+        "refit_outputs": "reduced",
+        "allocate_modal_orders": "systems[0]",
+        "from_statespace": "obj",
+    }.get(row, "reduced" if row.endswith("reduced") else "sys")
+
+
 #: Functions of arrays, by the names that their errors give to these: integers that are stable where
 #: stability counts, so that all kinds of arrays hold the same numbers.
 ARRAY_ROWS = {
@@ -304,6 +314,8 @@ NOT_DOORS = {
     "from_zpk",
     "to_sections",
     "to_zpk",
+    # of a sparse matrix: tests of its own
+    "Sparse",
     "LTIGradient",
     "NearbySystem",
     "Reduction",

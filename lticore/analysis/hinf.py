@@ -22,7 +22,7 @@ from ..errors import (
 )
 from ..hankel.gramians import balance_states
 from ..systems.doors import LinearLike, as_linear
-from ..systems.lti import LTI, in_double
+from ..systems.lti import LTI, in_double, replaced, spread
 from ..systems.modes import is_real, mode_poles, to_modes
 from ..systems.on_host import computed_on_host
 from ..systems.signals import in_best_units, scaled, size_exponent, unit_signals
@@ -114,26 +114,49 @@ def hinf_norm(
 
 
 @offering(NOTHING)
-def peak_gains(sys: LTI, rtol: float = 1e-8, split: int | None = None) -> tuple[Any, Any]:
-    """(...) largest gains and their frequencies; of a difference, whose first ``split`` states are
-    those of the one system and the others those of the other, as accurate as the gains of both."""
+def peak_gains(
+    sys: LTI, rtol: float = 1e-8, parts: tuple[LTI, LTI] | None = None
+) -> tuple[Any, Any]:
+    """(...) largest gains and their frequencies; of the difference of two ``parts`` as accurate as
+    the gains of both. Structured ones of different kinds answer each for itself: poles of a
+    Rotation would lose digits in the Diagonal that it has in common with complex poles."""
     if not is_numpy(sys.B):
         raise ArrayLibraryError("hinf_norm needs LAPACK's QZ and so NumPy arrays")
-    require_stable(sys, what="the h-infinity norm")
-    full = in_double(sys)
-    peaks = [_peak_gain(full[index], rtol, split) for index in np.ndindex(sys.batch_shape)]
+    full, apart = in_double(sys), parts is not None and _of_different_kinds(*parts)
+    for one in parts if parts is not None and apart else (sys,):
+        require_stable(one, what="the h-infinity norm")
+    if parts is not None:
+        parts = spread(parts[0], sys.batch_shape), spread(parts[1], sys.batch_shape)
+    full = full.to_dense() if apart else full
+    peaks = []
+    for index in np.ndindex(sys.batch_shape):
+        pair = None if parts is None else (parts[0][index], parts[1][index])
+        peaks.append(_peak_gain(full[index], rtol, pair, apart))
     gains, frequencies = np.moveaxis(np.reshape(peaks, (*sys.batch_shape, 2)), -1, 0)
     if not np.all(np.isfinite(gains)):
         raise NonFiniteError("the norm overflows: scale B and C down, since norms scale with them")
     return like_precision(gains, is_single(sys.B)), frequencies
 
 
-def _peak_gain(sys: LTI, rtol: float, split: int | None) -> tuple[float, float]:
+def _of_different_kinds(first: LTI, second: LTI) -> bool:
+    structured = all(is_structured(x.A) and x.order > 0 for x in (first, second))
+    return structured and type(first.A) is not type(second.A)
+
+
+def _peak_gain(
+    sys: LTI, rtol: float, parts: tuple[LTI, LTI] | None, apart: bool
+) -> tuple[float, float]:
     timed, time = in_unit_time(sys)
     unit, exponent = _system_of_size_one(timed)
-    top, level, certain = _peak_of_unit(unit, rtol)
-    if not is_structured(sys.A):
-        _warn_if_lost(unit, top, level, split)
+    if parts is not None and apart:
+        respond, terms = _difference_of_responses(parts, exponent, 4.0 ** float(time))
+        turns = np.concatenate([_phases_of(x) for x in parts])
+    else:
+        # Gains come from the structured system, whose poles near the circle keep their digits.
+        respond, terms, turns = responder(unit, _SAMPLES), _terms(unit), _phases_of(unit)
+    top, level, certain = _peak_of_unit(unit, rtol, respond, terms, turns)
+    if not apart and not is_structured(sys.A):
+        _warn_if_lost(unit, top, level, None if parts is None else parts[0].order)
     norm = float(scaled(np.asarray(level), np.asarray(exponent)))
     top = top * 4.0 ** float(time)
     if is_real(sys.A) and not is_complex(sys.B):
@@ -145,6 +168,20 @@ def _peak_gain(sys: LTI, rtol: float, split: int | None) -> tuple[float, float]:
             "Structured systems, or rows and columns of A of more equal size, may help"
         )
     return norm, top
+
+
+def _difference_of_responses(
+    parts: tuple[LTI, LTI], exponent: float, speed: float
+) -> tuple[Gain, float]:
+    """(ω ↦ 2^−e (H − Ĥ) for ω in units of ``speed``, the size of what both are summed from)."""
+    units = []
+    for one in parts:
+        C = scaled(one.C, np.asarray(-exponent))
+        D = None if one.D is None else scaled(one.D, np.asarray(-exponent))
+        units.append(replaced(one, C=C, D=D))
+    first, second = (responder(x, _SAMPLES) for x in units)
+    terms = sum(map(_terms, units))
+    return lambda omega: first(omega * speed) - second(omega * speed), terms
 
 
 def _warn_if_lost(sys: LTI, omega: float, gain: float, split: int | None) -> None:
@@ -194,16 +231,17 @@ def _system_of_size_one(sys: LTI) -> tuple[LTI, float]:
     return LTI(unit.A, unit.B, C, D, dt=sys.dt), common
 
 
-def _peak_of_unit(sys: LTI, rtol: float) -> tuple[float, float, bool]:
-    """(ω, largest gain, whether rounding lets one see that there is no larger one)."""
-    # Gains come from the structured system, whose poles near the circle keep their digits.
-    respond = responder(sys, _SAMPLES)
+def _peak_of_unit(
+    sys: LTI, rtol: float, respond: Gain, terms: float, turns: np.ndarray
+) -> tuple[float, float, bool]:
+    """(ω, largest gain, whether rounding lets one see that there is no larger one) by responses,
+    which are sums of ``terms``, of poles with the phases ``turns``."""
     poles = mode_poles(sys.A)
     alpha = _middle(poles)
     if sys.is_continuous:
         circular, phases = _cayley_of(sys.to_dense(), alpha), 2 * np.arctan2(poles.imag, alpha)
     else:
-        circular, phases = sys.to_dense(), np.angle(poles)
+        circular, phases = sys.to_dense(), turns
 
     def frequency(phase: np.ndarray) -> np.ndarray:
         return alpha * np.tan(phase / 2) if sys.is_continuous else phase
@@ -231,7 +269,7 @@ def _peak_of_unit(sys: LTI, rtol: float) -> tuple[float, float, bool]:
     samples = np.unique(np.concatenate([samples, phases]))
     gains = gain(samples)
     top, level = _highest(gain, samples, gains)
-    if level <= _INVISIBLE * max(_product_of_norms(dense), _terms(sys)):
+    if level <= _INVISIBLE * max(_product_of_norms(dense), terms):
         return found(True)
     trusted = False
     for _ in range(_MAX_LEVELS):
@@ -258,6 +296,13 @@ def _peak_of_unit(sys: LTI, rtol: float) -> tuple[float, float, bool]:
         points = np.unique(np.mod(points + np.pi, 2 * np.pi) - np.pi)
         top, level = max(_highest(gain, points, gain(points)), (top, level), key=lambda x: x[1])
     return found(False)
+
+
+def _phases_of(sys: LTI) -> np.ndarray:
+    """Phases of the poles in [−π, π], those of a Rotation to their last digit: a peak of the width
+    1 − ρ beside a phase of size 1 may have no more."""
+    turns: Any = sys.A.polar_modes[1] if is_structured(sys.A) else np.angle(mode_poles(sys.A))
+    return np.where(np.abs(turns) > np.pi, np.angle(np.exp(1j * turns)), turns)
 
 
 def _middle(poles: np.ndarray) -> float:

@@ -12,6 +12,7 @@ from ..arrays.checks import check_horizon, is_single, like_precision, to_double
 from ..arrays.linalg import (
     EPSILON,
     adjoint,
+    adjoint_product,
     as_complex,
     conjugate,
     diagonal,
@@ -22,6 +23,7 @@ from ..arrays.namespaces import Array, asked_together, holds, is_finite, is_nump
 from ..equations.cauchy import cauchy_factor
 from ..equations.dense import factor_by_doubling, factor_over_time
 from ..equations.hammarling import factor_in_schur_form, warn_if_lost, warn_if_moved
+from ..equations.low_rank import LowRankFactors, following_factor, low_rank_factors
 from ..equations.lyapunov import solve_lyapunov
 from ..equations.stability import (
     HORIZON,
@@ -29,6 +31,7 @@ from ..equations.stability import (
     in_time,
     in_unit_time,
     offering,
+    require_stable,
     schur_systems,
     unit_of_time,
 )
@@ -42,9 +45,11 @@ from ..hankel.gramians import (
     in_unit_signals,
     is_dense_numpy,
     low_rank_pays,
+    refuse_horizon,
 )
 from ..hankel.schur_factors import factor_in_even_units
 from ..hankel.values import hankel_singular_values
+from ..matrices.factors import leading_svd
 from ..systems.algebra import common_dt
 from ..systems.doors import LinearLike, SystemLike, as_system
 from ..systems.lti import LTI, in_double, replaced, spread
@@ -61,7 +66,7 @@ from ..systems.quadratic import (
     mean_outputs,
 )
 from ..systems.signals import scaled, size_exponent, with_outputs
-from ..systems.structure import StateMatrix, is_structured, same_in_blocks
+from ..systems.structure import StateMatrix, is_sparse, is_structured, same_in_blocks
 
 _WHAT = "an h2 norm"
 #: Negative squares of sums over n states, up to this many times n eps times their terms, are
@@ -121,7 +126,7 @@ def h2_norm(sys: SystemLike[Array], *, horizon: float | None = None) -> Array:
         Where the rounding of a dense A, in the best units of the states, can change the square by
         more than 1e-6 of itself.
     """
-    sys = as_system(sys, continuous=True)
+    sys = as_system(sys, continuous=True, sparse=True)
     horizon = check_horizon(horizon, sys.is_continuous)
     check_strictly_proper(sys)
     unit, exponent = in_unit_signals(sys, horizon)
@@ -173,7 +178,8 @@ def h2_error(
         Where the rounding of dense matrices, in the best units of their states, moves a system by
         more than 1e-6 · (‖Σ‖ + ‖Σ̂‖).
     """
-    sys, reduced = as_system(sys, continuous=True), as_system(reduced, "reduced", continuous=True)
+    sys = as_system(sys, continuous=True, sparse=True)
+    reduced = as_system(reduced, "reduced", continuous=True)
     _check_same_signals(sys, reduced)
     horizon = check_horizon(horizon, sys.is_continuous)
     check_strictly_proper(sys, reduced)
@@ -242,6 +248,10 @@ def _square(sys: System, horizon: float | None) -> tuple[Any, Any, Any]:
     likewise for the forms, both in units of 4^e, and e; for signals of about size one."""
     xp = namespace(sys.B)
     if isinstance(sys, LTI):
+        if is_sparse(sys.A):
+            refuse_horizon(horizon)
+            size = np.linalg.norm(sys.C @ low_rank_factors(sys, EPSILON, "P").R)
+            return size**2, size**2, xp.zeros_like(size)
         if low_rank_pays(sys, horizon):
             square = _square_by_factor(sys, DEFAULT_RTOL)
             return square, square, xp.zeros_like(square)
@@ -298,6 +308,8 @@ def _squared_difference(sys: System, reduced: System, horizon: float | None) -> 
     order = sys.order + reduced.order
     linear = isinstance(sys, LTI) and isinstance(reduced, LTI)
     modal = linear and horizon is None and 0 < order <= _FEW
+    if is_sparse(sys.A):
+        return _squared_difference_sparse(linear_part(sys), reduced, horizon)
     if is_structured(sys.A):
         reduced = _in_good_modes(reduced)
     (sys, first), (reduced, second) = (in_unit_signals(x, horizon) for x in (sys, reduced))
@@ -322,6 +334,30 @@ def _squared_difference(sys: System, reduced: System, horizon: float | None) -> 
         error = _difference_factor(parts, others, sys.is_continuous)
         return _non_negative(xp.sum(xp.abs(error) ** 2, axis=(-2, -1))), exponent
     return _checked_square(found, terms + more, order), exponent
+
+
+def _squared_difference_sparse(
+    sys: LTI[Any], reduced: System[Any], horizon: float | None
+) -> tuple[np.ndarray, np.ndarray]:
+    refuse_horizon(horizon)
+    if isinstance(reduced, QuadraticOutputLTI):
+        raise ArgumentError("a system with quadratic outputs is not compared with a sparse one")
+    require_stable(reduced, what=_WHAT)
+    (unit, first), (small, second) = (in_unit_signals(x) for x in (sys, reduced))
+    exponent = np.maximum(first, second)
+    full, other = (
+        linear_part(with_outputs(x, e - exponent)) for x, e in ((unit, first), (small, second))
+    )
+    error = difference_by_factors(full, low_rank_factors(full, EPSILON, "P"), other)
+    return np.asarray(error**2), exponent
+
+
+def difference_by_factors(sys: LTI, factors: LowRankFactors, reduced: LTI) -> float:
+    """The h2 norm of the difference of a sparse system and a small one, without D."""
+    small = reduced.to_dense()
+    R, B = following_factor(small, factors.shifts)
+    left = h2_norm(replaced(small, B=B, D=None))
+    return float(np.hypot(np.linalg.norm(sys.C @ factors.R - small.C @ R), left))
 
 
 #: ((radius, phase) or (decay, frequency), B, C) of a structured system in its modes.
@@ -350,13 +386,39 @@ def _square_by_factor(sys: LTI[Array], rtol: float) -> Array:
 def _difference_factor(parts: Parts[Array], others: Parts[Array], continuous: bool) -> Array:
     """C R of the difference of two systems in their modes: what they have in common cancels here,
     before it is squared, so that R keeps all that counts in a square."""
-    xp = namespace(parts[0], others[0])
-    others = (*others[:3], -others[3])
-    first, second, B, C = (
-        xp.concat(pair, axis=axis)
-        for *pair, axis in zip(parts, others, (-1, -1, -2, -1), strict=True)
-    )
+    first, second, B, C = _modes_of_difference(parts, others)
     return C @ cauchy_factor((first, second), B, rtol=EPSILON**2, continuous=continuous)
+
+
+def _modes_of_difference(parts: Parts[Array], others: Parts[Array]) -> Parts[Array]:
+    """The modes of the difference of two systems."""
+    xp = namespace(parts[0], others[0])
+    pairs = zip(parts, (*others[:3], -others[3]), (-1, -1, -2, -1), strict=True)
+    first, second, B, C = (xp.concat(pair, axis=axis) for *pair, axis in pairs)
+    return first, second, B, C
+
+
+@offering(NOTHING)
+def hankel_norm_of_difference(sys: LTI[Array], reduced: LTI[Array]) -> Array:
+    """(...) σ_1 of Σ − Σ̂. Of two structured systems from the factors of both Gramians of both in
+    their modes side by side: poles keep their digits there, which those of a Rotation lose in the
+    Diagonal that it has in common with complex poles."""
+    difference = sys - reduced
+    structured = is_structured(sys.A) and is_structured(reduced.A)
+    if not (structured and 0 < difference.order <= _FEW):
+        return hankel_norm(difference)
+    xp, continuous = namespace(sys.B, reduced.B), sys.is_continuous
+    (one, first), (other, second) = in_unit_signals(sys), in_unit_signals(reduced)
+    exponent = xp.maximum(first, second)
+    pair: Any = with_outputs(one, first - exponent), with_outputs(other, second - exponent)
+    parts, others = (_modal_parts(spread(x, difference.batch_shape)) for x in pair)
+    size, turn, B, C = _modes_of_difference(parts, others)
+    R, S = (
+        cauchy_factor((size, phase), X, rtol=EPSILON**2, continuous=continuous)
+        for phase, X in ((turn, B), (-turn, adjoint(C)))
+    )
+    sigma, _ = leading_svd(adjoint_product(S, R))
+    return scaled(pad_values(sigma, 1)[..., 0], exponent)
 
 
 def _squared_difference_by_schur(

@@ -106,7 +106,7 @@ def as_array(name: str, value: Any) -> Any:
     if hasattr(value, "toarray"):
         raise ArrayLibraryError(
             f"{name} is a sparse {type(value).__name__}: lticore computes on dense arrays. Pass "
-            f"{name}.toarray(), or Diagonal(poles) for a diagonal A"
+            f"{name}.toarray(), Diagonal(poles) for a diagonal A, or Sparse(A) for the A of an LTI"
         )
     if array_api_compat.is_torch_array(value):
         raise ArrayLibraryError(

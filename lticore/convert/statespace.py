@@ -32,7 +32,7 @@ def from_statespace(obj: LinearLike[Array]) -> LTI[Array]:
     ArgumentError
         For time that is left open, what has no state space, and unknown types.
     """
-    return as_linear(obj, "obj", continuous=True)
+    return as_linear(obj, "obj", continuous=True, sparse=True)
 
 
 def to_statespace(

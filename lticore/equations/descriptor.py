@@ -63,11 +63,9 @@ def _standard_form(E: np.ndarray, A: np.ndarray) -> tuple[np.ndarray, np.ndarray
     output = "complex" if is_complex(E) or is_complex(A) else "real"
     S, T, U, Z = scipy.linalg.qz(A, E, output=output)
     _check_regular(S, T)
-    triangular = scipy.linalg.solve_triangular(T, np.hstack([S, adjoint(U)]))
-    # What is below the blocks of S is zero exactly.
-    form, left = np.triu(triangular[:, :n], -1), triangular[:, n:]
-    form[np.arange(1, n), np.arange(n - 1)] *= np.diagonal(S, -1) != 0
-    return form, left * row, column[:, None] * Z
+    # T⁻¹ keeps the zeros below the blocks of S: of their columns there is nothing to eliminate.
+    solved = scipy.linalg.solve_triangular(T, np.hstack([S, adjoint(U)]))
+    return solved[:, :n], solved[:, n:] * row, column[:, None] * Z
 
 
 def _even_pencil(E: np.ndarray, A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

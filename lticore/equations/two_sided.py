@@ -10,7 +10,7 @@ import numpy as np
 from ..arrays.checks import broadcast_batches, check_array, is_complex, is_single, to_double
 from ..arrays.linalg import EPSILON, adjoint, real_part
 from ..arrays.namespaces import Array, namespace
-from ..errors import ShapeError
+from ..errors import ArgumentError, ShapeError
 from ..matrices.balance import rescaled, state_units
 from ..systems.signals import scaled, size_exponent
 from ..systems.structure import (
@@ -18,6 +18,7 @@ from ..systems.structure import (
     batch_shape_of,
     broadcast_state_matrix,
     check_state_matrix,
+    is_sparse,
     is_structured,
     map_parameters,
     order_of,
@@ -37,6 +38,11 @@ def checked_equation(A: Any, Q: Any, B: Any) -> tuple[StateMatrix, Any, StateMat
     None was given."""
     A = check_state_matrix("A", A)
     B = A if B is None else check_state_matrix("B", B)
+    if is_sparse(A) or is_sparse(B):
+        raise ArgumentError(
+            "A or B is sparse, and X is not: gramian_factors gives factors of Gramians, or pass "
+            "A.matrix.toarray()"
+        )
     Q = check_array("Q", Q, ndim=2)
     n, l = order_of(A), order_of(B)
     if tuple(Q.shape[-2:]) != (n, l):

@@ -17,6 +17,8 @@ from .stability import in_unit_time
 
 #: Markov parameters below this many roundings of their terms are zero.
 _ROUNDINGS = 64
+#: Points that are nearer to a pole than this share of the furthest tell no gain.
+_APART = 1 / 8
 
 
 def poles_zeros_gain(sys: LTI) -> tuple[np.ndarray, np.ndarray, complex]:
@@ -110,11 +112,11 @@ def _best_point(
     sizes = np.abs(poles[poles != 0])
     middle = math.exp(np.log(sizes).mean()) if len(sizes) else 1.0
     points = middle * 2.0 ** np.array([0.0, 1.5, -1.5, 3.0, -3.0]) * (1 + 1 / 7)
+    apart = np.minimum(np.abs(1 - poles / points[:, None]).min(axis=1), 1)
+    points = points[apart >= _APART * apart.max()]
     pencils = points[:, None, None] * np.eye(len(A)) - A
     values = D + (C @ np.linalg.solve(pencils, B.astype(complex)))[:, 0, 0]
-    apart = np.array([np.abs(point - poles).min() / point for point in points])
-    scores = np.where(np.isfinite(values), np.abs(values) * np.minimum(apart, 1), 0)
-    best = int(np.argmax(scores))
+    best = int(np.argmax(np.where(np.isfinite(values), np.abs(values), 0)))
     return float(points[best]), complex(values[best])
 
 

@@ -31,6 +31,7 @@ from ..arrays.namespaces import (
 )
 from ..equations.cauchy import cauchy_factor
 from ..equations.dense import RawSolver, schur_solver
+from ..equations.low_rank import low_rank_factors, rank_revealing
 from ..equations.lyapunov import lyapunov_solver, solve_lyapunov, triangular_lyapunov_solver
 from ..equations.stability import (
     HORIZON,
@@ -40,6 +41,7 @@ from ..equations.stability import (
 )
 from ..equations.stein import stein_solver
 from ..equations.two_sided import SteinSolver
+from ..errors import ArgumentError
 from ..matrices.balance import rescaled, state_units
 from ..matrices.factors import (
     hermitian_part,
@@ -61,7 +63,7 @@ from ..systems.quadratic import (
 )
 from ..systems.rotation import Rotation
 from ..systems.signals import scaled, unit_outputs, unit_signals
-from ..systems.structure import adjoint_of, is_structured
+from ..systems.structure import adjoint_of, is_sparse, is_structured
 from .scales import balance_gramians, balancing_exponents, sizes_of_states
 from .schur_factors import WHAT, dense_factors, dense_gramian, require_finite_gramian
 
@@ -183,7 +185,7 @@ def gramian_factors(
 
     Source: Hammarling, Systems & Control Letters 17 (1991), for dense A.
     """
-    sys = as_linear(sys, continuous=True)
+    sys = as_linear(sys, continuous=True, sparse=True)
     rtol, max_rank = _check_truncation(rtol, max_rank)
     unit, b, c = unit_signals(in_double(sys))
     R, S, t = scaled_factors(unit, rtol, max_rank, horizon, each=True)
@@ -210,6 +212,8 @@ def scaled_factors(
     concern the singular values of Sᴴ R, with ``each`` the factors themselves.
     """
     horizon = check_horizon(horizon, sys.is_continuous)
+    if is_sparse(sys.A):
+        return sparse_factors(sys, rtol, max_rank, horizon)
     if sys.order == 0:
         B, batch = to_double(sys.B), sys.batch_shape
         none, t = zeros_like_shape(B, (*batch, 0, 0)), zeros_like_shape(B, (*batch, 0, 1))
@@ -229,10 +233,31 @@ def scaled_factors(
     return R, S, t
 
 
+def sparse_factors(
+    sys: LTI, rtol: float | None, max_rank: int | None, horizon: float | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """:func:`scaled_factors` of a sparse A, in the states given."""
+    refuse_horizon(horizon)
+    rtol = DEFAULT_RTOL if rtol is None else rtol
+    found = low_rank_factors(sys, max(rtol, DEFAULT_RTOL))
+    R, S = (rank_revealing(X, rtol, max_rank) for X in (found.R, found.S))
+    return R, S, np.ones((sys.order, 1))
+
+
+def refuse_horizon(horizon: float | None) -> None:
+    """Of a sparse A there are Gramians over all time only."""
+    if horizon is not None:
+        raise ArgumentError("horizon= is not there for a sparse A: leave it out")
+
+
 def scaled_gramians(sys: System, horizon: float | None = None) -> tuple[Any, Any, Any] | None:
     """(t P t, Q/t², t) in float64 with about equal diagonals; None where the factors are better
-    computed without them: many structured states, and dense systems on NumPy."""
-    if low_rank_pays(sys, horizon) or (isinstance(sys, LTI) and is_dense_numpy(sys)):
+    computed without them: many structured states, and sparse and dense systems on NumPy."""
+    if (
+        is_sparse(sys.A)
+        or low_rank_pays(sys, horizon)
+        or (isinstance(sys, LTI) and is_dense_numpy(sys))
+    ):
         return None
     if has_factors(sys, horizon):
         sys, t = balance_states(sys)
@@ -418,7 +443,7 @@ def gramian_solver(sys: LTI, horizon: Any = None) -> SteinSolver:
 
 def is_dense_numpy(sys: System) -> bool:
     """Whether LAPACK's Schur form of A is at hand, and with it a factor of the Gramian."""
-    return is_numpy(sys.B) and not is_structured(sys.A)
+    return is_numpy(sys.B) and not is_structured(sys.A) and not is_sparse(sys.A)
 
 
 def balanced_solver(sys: LTI, horizon: float | None = None, *, what: str = WHAT) -> SteinSolver:

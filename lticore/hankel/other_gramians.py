@@ -38,6 +38,8 @@ from .gramians import double_gramians
 from .schur_factors import require_finite_gramian
 
 _WHAT = "a weighted Gramian"
+#: Real and imaginary parts of triangular forms below this share of the largest are left out.
+_FAINTEST = 1e-290
 
 
 @computed_on_host
@@ -349,11 +351,15 @@ def _gramian_of_bands(
 
 def _logm(X: np.ndarray) -> np.ndarray:
     """SciPy's logarithm without its words: its estimate of the error by exp log X, and divisions by
-    moduli next to the smallest number in estimates of norms."""
+    moduli next to the smallest number in estimates of norms. Of a triangular form without such
+    numbers, the differences of whose poles it divides by."""
+    T, U = schur_form(X)
+    T = np.ascontiguousarray(T)
+    parts = T.view(np.float64)
+    T = np.where(np.abs(parts) > _FAINTEST * np.abs(parts).max(), parts, 0.0).view(T.dtype)
     with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
         warnings.filterwarnings("ignore", "logm result may be inaccurate", RuntimeWarning)
-        found: np.ndarray = scipy.linalg.logm(X)
-    return found
+        return U @ scipy.linalg.logm(T) @ adjoint(U)
 
 
 def _matrix_integral(

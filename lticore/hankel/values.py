@@ -15,6 +15,7 @@ from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.on_host import computed_on_host
 from ..systems.signals import scaled, unit_signals
+from ..systems.structure import is_sparse
 from .directions import leading_directions
 from .gramians import (
     DEFAULT_RTOL,
@@ -99,7 +100,7 @@ def hankel_singular_values(
     Veselić, SIAM J. Matrix Anal. Appl. 29 (2008), the Jacobi method; Hammarling, Systems &
     Control Letters 17 (1991).
     """
-    sys = as_linear(sys, continuous=True)
+    sys = as_linear(sys, continuous=True, sparse=True)
     if accuracy not in ("standard", "relative"):
         raise ArgumentError(f"accuracy={accuracy!r} is not 'standard' or 'relative'")
     horizon = check_horizon(horizon, sys.is_continuous)
@@ -111,6 +112,8 @@ def hankel_singular_values(
     if accuracy == "relative":
         if horizon is not None:
             raise ArgumentError("accuracy='relative' exists for the infinite horizon only")
+        if is_sparse(sys.A):
+            raise ArgumentError("accuracy='relative' is not there for a sparse A")
         if not is_numpy(sys.B):
             raise ArrayLibraryError("accuracy='relative' needs LAPACK and so NumPy arrays")
         return like_precision(scaled(relative_values(full, max_rank), exponent), single)

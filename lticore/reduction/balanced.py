@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, overload
 
 import numpy as np
 
-from ..analysis.norms import whole_h2_error
+from ..analysis.norms import difference_by_factors, whole_h2_error
 from ..analysis.response import frequency_response
 from ..arrays.checks import check_one_given, is_complex, to_double
 from ..arrays.linalg import (
@@ -21,7 +21,15 @@ from ..arrays.linalg import (
     real_part,
 )
 from ..arrays.namespaces import Array, holds, is_finite, namespace, zeros_like_shape
-from ..equations.stability import HORIZON, KEEP, is_stable, offering, require_stable
+from ..equations.low_rank import LowRankFactors, low_rank_factors
+from ..equations.stability import (
+    HORIZON,
+    KEEP,
+    NOTHING,
+    is_stable,
+    offering,
+    require_stable,
+)
 from ..errors import ArgumentError, NonFiniteError, warn_precision
 from ..hankel.directions import leading_directions
 from ..hankel.given_gramians import GivenGramians, check_gramians
@@ -40,7 +48,13 @@ from ..systems.quadratic import (
     mapped,
 )
 from ..systems.signals import scaled, unit_outputs
-from ..systems.structure import StateMatrix, order_of, same_in_blocks, structure_of
+from ..systems.structure import (
+    StateMatrix,
+    is_sparse,
+    order_of,
+    same_in_blocks,
+    structure_of,
+)
 from .orders import (
     check_not_empty,
     check_order,
@@ -142,7 +156,8 @@ def balanced_truncation(
         PrecisionWarning; a system with B = 0 or C = 0 becomes one state with zero input and output.
 
     Cost: O(n² (m + p) + n³) structured or dense, one SVD of the numerical rank k; for structured A
-    with n ≥ 1024 and n ≥ 32 max(m, p) O(n k (m + p + k)) time and O(n (m + p + k)) memory.
+    with n ≥ 1024 and n ≥ 32 max(m, p) O(n k (m + p + k)) time and O(n (m + p + k)) memory; for a
+    `Sparse` A some ten sparse factorisations beside, and no n × n matrix.
 
     CuPy: computed on the host, see docs/cupy.md.
 
@@ -163,7 +178,7 @@ def balanced_truncation(
     Control 50 (1989); finite horizons: Gawronski & Juang (1990); quadratic outputs: Benner, Goyal &
     Pontes Duff, IEEE TAC 67 (2022).
     """
-    sys = as_system(sys, continuous=True)
+    sys = as_system(sys, continuous=True, sparse=True)
     with offering(_remedies(sys)):
         found = truncate(
             sys,
@@ -215,12 +230,13 @@ class Truncation:
 @dataclass(frozen=True, eq=False)
 class _Cut(Generic[Array]):
     """What was reduced, to what, and the projections W, V on the way: of the stable part, where the
-    rest is kept."""
+    rest is kept; of a sparse system the factors, in the units ``unit`` of its signals."""
 
     full: Any
     reduced: Any
     left: Array
     right: Array
+    factors: tuple[LTI, LowRankFactors, Array] | None = None
 
 
 def truncate(
@@ -253,8 +269,25 @@ def with_errors(found: Truncation, horizon: float | None = None) -> Reduction:
     reduction, cut = found.reduction, found.cut
     if cut is None:
         return reduction
-    measured = whole_h2_error(cut.full, cut.reduced, horizon)
+    if cut.factors is None:
+        measured = whole_h2_error(cut.full, cut.reduced, horizon)
+    else:
+        measured = _sparse_h2_error(cut.full, cut.reduced, *cut.factors)
     return replace(reduction, error_bound=whole_bound(found), h2_error=measured)
+
+
+def _sparse_h2_error(
+    full: Any, reduced: Any, unit: LTI[Any], factors: LowRankFactors, units: Any
+) -> Any:
+    """Infinite in continuous time where D has changed."""
+    b, e = units
+    small = replaced(reduced, B=scaled(reduced.B, -b), C=scaled(reduced.C, b - e))
+    error = scaled(np.asarray(difference_by_factors(unit, factors, small)), e)
+    none = np.zeros_like(full.C @ full.B)
+    changed = none + (0 if reduced.D is None else reduced.D) - (0 if full.D is None else full.D)
+    if full.is_continuous:
+        return np.where(changed.any(), np.inf, error)
+    return np.hypot(error, np.linalg.norm(changed))
 
 
 def whole_bound(found: Truncation) -> Array | None:
@@ -311,6 +344,8 @@ class _Balancing(Generic[Array]):
         stability and has a bound
     projections : r ↦ the first r columns of W = S U Σ^{−½} and of V = R V Σ^{−½}, zeros where σ is
         not clear, as in batch entries of lower rank than the others
+    factors : of a sparse system (Σ', its factors, (b, e)) for the (Σ', b, e) of
+        :func:`unit_outputs`
     """
 
     sigma: Array
@@ -321,6 +356,7 @@ class _Balancing(Generic[Array]):
     rank: int
     exact: bool
     projections: Callable[[int], tuple[Array, Array]]
+    factors: tuple[LTI, LowRankFactors, Any] | None = None
 
 
 def _balance(
@@ -329,6 +365,8 @@ def _balance(
     """Of formed Gramians where these tell from rounding the ``wanted`` number of values and the sum
     of the others, else of factors without them."""
     unit, b, e = unit_outputs(sys)
+    if is_sparse(sys.A):
+        return _balance_sparse(linear_part(unit), b, e)
     formed, rtol = scaled_gramians(unit, horizon), None
     if formed is not None:
         P, Q, t = formed
@@ -350,6 +388,15 @@ def _balance(
     _require_finite(xp.concat(rows, axis=-1))
     exact = horizon is None
     return _balancing(sys.A, *directions_of_factors(R, S), rows, (t, b, e), exact=exact)
+
+
+def _balance_sparse(unit: Any, b: Any, e: Any) -> _Balancing:
+    factors = low_rank_factors(unit, EPSILON)
+    rows = (np.einsum("ij,ij->i", X, X.conj()).real for X in (factors.R, factors.S))
+    directions = directions_of_factors(factors.R, factors.S)
+    units = np.ones((unit.order, 1)), b, e
+    found = _balancing(unit.A, *directions, tuple(rows), units, exact=True, left_out=factors.rest)
+    return replace(found, factors=(unit, factors, (b, e)))
 
 
 def _balance_given(sys: System[Array], given: GivenGramians[Array]) -> _Balancing[Array]:
@@ -384,12 +431,14 @@ def _balancing(
     exact: bool,
     formed: bool = False,
     rounding: float = EPSILON,
+    left_out: float = 0.0,
 ) -> _Balancing[Array]:
     """From directions in states scaled by t and the units (b, e) of :func:`unit_outputs`, ``units``
-    = (t, b, e); ``sizes`` are the diagonals of both Gramians."""
+    = (t, b, e); ``sizes`` are the diagonals of both Gramians, ``left_out`` is the size of what
+    their factors lack of SᴴR."""
     xp, (t, b, e) = namespace(sigma), units
     count, sigma = sigma.shape[-1], pad_values(sigma, order_of(A))
-    level = rounding * _sum_of_sizes(A, *sizes)  # the same for all scales t
+    level = rounding * _sum_of_sizes(A, *sizes) + left_out  # the same for all scales t
     clear = sigma > level
     rank = int(xp.max(xp.sum(xp.astype(clear, xp.int64), axis=-1)))
 
@@ -462,7 +511,8 @@ def _truncated(sys: System, found: _Balancing, wanted: int, horizon: float | Non
         left=None if reflected else left,
         right=None if reflected else right,
     )
-    return Truncation(reduction, wanted, order, _Cut(sys, reduced, left, right), reflected)
+    cut = _Cut(sys, reduced, left, right, found.factors)
+    return Truncation(reduction, wanted, order, cut, reflected)
 
 
 def _bound(found: _Balancing[Array], kept: Array, moved: Array) -> Array:
@@ -519,7 +569,7 @@ def _perturbed(sys: Any, found: _Balancing, wanted: int, horizon: float | None) 
         error_bound=_bound(found, remaining, moved) if found.exact else None,
         h2_error=None,
     )
-    cut = _Cut(sys, reduced, left, right)
+    cut = _Cut(sys, reduced, left, right, found.factors)
     return Truncation(reduction, wanted, order if found.rank else 0, cut, reflected)
 
 
@@ -604,6 +654,8 @@ def _projected(sys: System, left: Array, right: Array) -> Any:
 
 def _remedies(sys: System) -> str:
     """What there is for unstable systems."""
+    if is_sparse(sys.A):
+        return NOTHING
     if isinstance(sys, QuadraticOutputLTI) or sys.batch_shape:
         return HORIZON
     return f"{KEEP}. {HORIZON}"
@@ -646,6 +698,10 @@ def _check_options(
         raise ArgumentError(
             "gramians= takes the place of the system's own Gramians, over a horizon or of its "
             "stable part: leave out horizon= and unstable="
+        )
+    if is_sparse(sys.A) and (horizon is not None or gramians is not None or unstable == "keep"):
+        raise ArgumentError(
+            "horizon=, gramians= and unstable='keep' are not there for a sparse A: leave them out"
         )
     if unstable not in ("refuse", "keep"):
         raise ArgumentError(f"unstable={unstable!r} is not 'refuse' or 'keep'")

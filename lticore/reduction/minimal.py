@@ -50,8 +50,9 @@ def minimal_realization(
     left out first. The others are taken apart by orthogonal transformations, in the best units of
     states, inputs and outputs: B spans the first states, A carries these into the next, and so on,
     until all that is left of A is a coupling of rtol ‖A‖_F or less; then the same with Aᴴ and Cᴴ.
-    So the result is that of an A, B and C at most some rtol away: couplings above are kept, however
-    little they do to the response (balanced truncation with ``error`` asks for that).
+    So the result is that of an A, B and C at most some rtol away, each input and output in a unit
+    of its own: couplings above are kept, however little they do to the response (balanced
+    truncation with ``error`` asks for that).
 
     Structured: a choice of modes. Those with a row of zeros in B or a column of zeros in C go;
     equal poles keep as many modes as their residue Σ_i c_i b_i has rank, and poles that are not
@@ -60,10 +61,10 @@ def minimal_realization(
     Parameters
     ----------
     rtol : float in [0, 1), default 16 n eps of the precision of the system
-        Size of couplings that count as rounding: of A to ‖A‖_F, of B to ‖B‖_F and of C to ‖C‖_F. Of
-        modes: of ‖c_i‖‖b_i‖ to the largest, default 0. Larger for systems whose states were
-        changed by ill-conditioned matrices: their couplings are uncertain by eps times the
-        condition.
+        Size of couplings that count as rounding: of A to ‖A‖_F, of B and C to ‖B‖_F and ‖C‖_F with
+        inputs and outputs in units in which their largest entries are about 1. Of modes: of
+        ‖c_i‖‖b_i‖ to the largest, default 0. Larger for systems whose states were changed by
+        ill-conditioned matrices: their couplings are uncertain by eps times the condition.
 
     Returns
     -------
@@ -129,10 +130,13 @@ def _minimal_states(sys: LTI, rtol: float) -> tuple[np.ndarray, ...]:
     """(A_r, B_r, C_r, W, V) with Wᴴ V = I onto the states that are reached and observed."""
     there = _led_to(sys.A, sys.B) & _led_to(sys.A.T, sys.C.T)
     A, B, C = sys.A[np.ix_(there, there)], sys.B[there], sys.C[:, there]
-    d, inputs, outputs = _units_in_a_ring(A, B, C)
+    d = _units_in_a_ring(A, B, C)
+    # Once more with signals of size one, which have a size when the states are even.
+    even = _columns_of_size_one(B / d), _columns_of_size_one(C.T * d).T
+    d = d * _units_in_a_ring(rescaled(A, d.T, d), *even)
     A, B, C = rescaled(A, d.T, d), B / d, C * d.T
     least = rtol * float(np.linalg.norm(A))
-    from_inputs, to_outputs = B * inputs, (C / outputs[:, None]).conj().T
+    from_inputs, to_outputs = _columns_of_size_one(B), _columns_of_size_one(C.T).conj()
     floors = (rtol * float(np.linalg.norm(X)) for X in (from_inputs, to_outputs))
     reached = _reached(A, from_inputs, next(floors), least)
     seen = adjoint(adjoint(reached) @ A @ reached), adjoint(reached) @ to_outputs
@@ -144,12 +148,10 @@ def _minimal_states(sys: LTI, rtol: float) -> tuple[np.ndarray, ...]:
     return adjoint(Q) @ A @ Q, adjoint(Q) @ B, C @ Q, W, V
 
 
-def _units_in_a_ring(
-    A: np.ndarray, B: np.ndarray, C: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Powers of two (n, 1), (m,) and (p,) as units of states, inputs and outputs in which what
-    leads into a state is about as large as what leads out of it: those that make rows and columns
-    even of A, B and C in a ring, every output being led to every input.
+def _units_in_a_ring(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> np.ndarray:
+    """Powers of two (n, 1) as units of the states in which what leads into a state is about as
+    large as what leads out of it: those that make rows and columns even of A, B and C in a ring,
+    every output being led to every input.
 
     Source: Parlett & Reinsch, Numer. Math. 13 (1969); xGEBAL.
     """
@@ -158,8 +160,7 @@ def _units_in_a_ring(
     ring[:n, :n], ring[:n, n : n + m], ring[n + m :, :n] = np.abs(A), np.abs(B), np.abs(C)
     ring[n : n + m, n + m :] = 1
     (gebal,) = scipy.linalg.get_lapack_funcs(("gebal",), (ring,))
-    units = gebal(ring, scale=1, permute=0)[3]
-    return units[:n, None], units[n : n + m], units[n + m :]
+    return gebal(ring, scale=1, permute=0)[3][:n, None]
 
 
 def _led_to(A: np.ndarray, B: np.ndarray) -> np.ndarray:
@@ -201,6 +202,9 @@ def _warn_of_change(
     """Where the response away from the poles is another one: directions that are reached by faint
     couplings only may carry all of it."""
     radius = 2 * float(np.abs(np.linalg.eigvals(A)).max(initial=0)) or 1.0
+    if np.linalg.cond(radius * np.eye(len(A)) - A) > 1 / EPSILON:
+        # Poles that are far smaller than A: z − A is singular to working precision beside them.
+        radius = 2 * float(np.linalg.norm(A))
     for z in radius * np.exp(1j * np.array([0.0, 1.0, 2.0])):
         states = np.linalg.solve(z * np.eye(len(A)) - A, B)
         small = z * np.eye(Q.shape[1]) - adjoint(Q) @ A @ Q

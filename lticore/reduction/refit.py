@@ -18,7 +18,15 @@ from ..arrays.checks import (
     to_double,
 )
 from ..arrays.linalg import adjoint, log2, pad_values, real_part
-from ..arrays.namespaces import Array, as_array, holds, is_numpy, namespace, zeros_like_shape
+from ..arrays.namespaces import (
+    Array,
+    as_array,
+    holds,
+    is_finite,
+    is_numpy,
+    namespace,
+    zeros_like_shape,
+)
 from ..convert.diagonal import row_norms
 from ..errors import ArgumentError, NonFiniteError
 from ..systems.doors import LinearLike, as_linear
@@ -71,8 +79,9 @@ def refit_outputs(
 
     Solved for the correction of the given outputs, of minimum norm in units in which every state
     and input has the same size over the data: the residual cannot grow, and what the data do not
-    determine stays as it was. Batches are folded into the triangular factor of the regressors,
-    so no normal equations are formed, and memory is that of one batch.
+    determine stays as it was; so do outputs of states or inputs so faint that their correction is
+    too large for a number. Batches are folded into the triangular factor of the regressors, so no
+    normal equations are formed, and memory is that of one batch.
 
     Parameters
     ----------
@@ -137,8 +146,10 @@ def refit_outputs(
     for number, batch in enumerate(batches):
         inputs, outputs, weights = _check_batch(sys, number, batch)
         rows = _rows(sys, inputs, outputs, weights, bool(feedthrough), timing)
-        norm = _frobenius_norm(by_system(sys, outputs if weights is None else outputs * weights))
-        size = namespace(norm).hypot(norm, size + 0 * norm)
+        norm = _require_finite_size(
+            _frobenius_norm(by_system(sys, outputs if weights is None else outputs * weights))
+        )
+        size = _require_finite_size(namespace(norm).hypot(norm, size + 0 * norm))
         samples += rows.shape[-2]
         for side, part in enumerate(_divided(rows, inputs.shape[-2], sequences, every)):
             if part.shape[-2]:
@@ -280,7 +291,7 @@ def _least_change(
     ‖E − X W‖² + μ ‖W‖²."""
     X, norms = _unit_columns(regressors)
     W, rank = _ridge_solution(X, errors, rtol, ridge)
-    return _over_norms(W, norms[..., None]), rank
+    return _per_unit(W, norms[..., None]), rank
 
 
 def _least_change_by_output(
@@ -308,8 +319,8 @@ def _least_change_by_output(
     d = xp.sum(xp.conj(PU) * errors, axis=-2) / xp.where(kept, left + mu, 1.0)
     d = xp.where(kept, d, 0.0)
     W, _ = _ridge_solution(X, errors - U * d[..., None, :], rtol, ridge)
-    diagonal = xp.eye(d.shape[-1], dtype=d.dtype) * _over_norms(d, sizes)[..., None, :]
-    return xp.concat([_over_norms(W, norms[..., None]), diagonal], axis=-2), rank
+    diagonal = xp.eye(d.shape[-1], dtype=d.dtype) * _per_unit(d, sizes)[..., None, :]
+    return xp.concat([_per_unit(W, norms[..., None]), diagonal], axis=-2), rank
 
 
 def _column_squares(X: Array) -> Array:
@@ -329,6 +340,15 @@ def _over_norms(X: Array, norms: Array) -> Array:
     """X / norms: a complex number divided by a denormal one would be infinite."""
     size = namespace(norms).round(log2(norms))
     return scaled(X, -size) / scaled(norms, -size)
+
+
+def _per_unit(W: Array, norms: Array) -> Array:
+    """W / norms, 0 where that is too large for a number: the outputs of states or inputs so faint,
+    which the data tell nothing of, stay as they are."""
+    xp = namespace(W)
+    with np.errstate(over="ignore", invalid="ignore"):
+        change = _over_norms(W, norms)
+    return xp.where(xp.isfinite(change), change, xp.zeros_like(change))
 
 
 def _ridge_solution(X: Array, E: Array, rtol: float, ridge: Array) -> tuple[Array, Array]:
@@ -357,17 +377,30 @@ def _refitted(
         D = D if sys.D is None else sys.D
         given = xp.concat([given, xp.matrix_transpose(D)], axis=-2)
     single = is_single(reduced.B)
-    fitted = to_double(like_precision(given + change, single))
+    fitted = given + change
+    top = float(np.finfo(np.float32 if single else np.float64).max)
+    fitted = xp.where(xp.abs(fitted) <= top, fitted, given)
+    fitted = to_double(like_precision(fitted, single))
     before, after = (_frobenius_norm(e) for e in (E, E - X @ (fitted - given)))
-    gained = after <= before
+    gained = after <= _require_finite_size(before)
     outputs = xp.matrix_transpose(xp.where(gained[..., None, None], fitted, given))
     C, D = outputs[..., : sys.order], outputs[..., sys.order :]
     new = replace(sys, C=C, D=D if D.shape[-1] else sys.D)
     return in_single(new) if single else new, before, xp.where(gained, after, before)
 
 
+def _require_finite_size(norm: Array) -> Array:
+    if not is_finite(norm):
+        raise NonFiniteError(
+            "the norm of all outputs, or of their errors, overflows: scale them and the C and D of "
+            "reduced down"
+        )
+    return norm
+
+
 def _frobenius_norm(X: Array) -> Array:
     """‖X‖_F over the last two axes, whose square may over- or underflow."""
     if 0 in X.shape:
         return zeros_like_shape(real_part(X), X.shape[:-2])
-    return row_norms(namespace(X).reshape(X, (*X.shape[:-2], 1, -1)))[..., 0]
+    with np.errstate(over="ignore"):
+        return row_norms(namespace(X).reshape(X, (*X.shape[:-2], 1, -1)))[..., 0]

@@ -29,7 +29,7 @@ from ..systems.lti import LTI
 from ..systems.modes import radii_of
 from ..systems.quadratic import System, linear_part, mapped
 from ..systems.signals import in_best_units
-from ..systems.structure import is_structured
+from ..systems.structure import is_sparse, is_structured
 from .result import Reduction
 
 #: Points of the circle that are looked at: those next to the poles with the smallest gaps …
@@ -46,7 +46,7 @@ def lost_in_poles(sys: LTI, left: Any, right: Any, reduced: LTI) -> np.ndarray |
     n terms come with eps |W|ᴴ |A| |V| and so on, and a structured A keeps its poles. 0 for
     libraries other than NumPy.
 
-    Cost: O(n³) dense, O(n r² + r³) structured.
+    Cost: O(n³) dense, O(n r² + r³) structured or sparse.
     """
     if not is_numpy(sys.B):
         return 0.0
@@ -56,7 +56,7 @@ def lost_in_poles(sys: LTI, left: Any, right: Any, reduced: LTI) -> np.ndarray |
         found[index] = _change_of_response(
             small, *_rounding_of_projections(full, left[index], right[index])
         )
-        if not is_structured(full.A):
+        if not (is_structured(full.A) or is_sparse(full.A)):
             found[index] += _change_by_schur_form(in_unit_time(full)[0])
     # Where W and V leave the range of numbers nothing is known.
     return np.where(np.isnan(found), np.inf, found)
@@ -81,6 +81,8 @@ def _rounding_of_projections(sys: LTI, left: np.ndarray, right: np.ndarray) -> I
     if is_structured(sys.A):
         # |A| |V| with at most two entries in each row of A, none above the largest pole.
         product = 2 * np.max(radii_of(sys.A), initial=0) * (W @ V)
+    elif is_sparse(sys.A):
+        product = W @ (abs(sys.A.matrix) @ V)
     else:
         product = W @ (np.abs(sys.A) @ V)
     products = product, W @ np.abs(sys.B), np.abs(sys.C) @ V

@@ -166,7 +166,7 @@ def discretize(
 
 def _given(A: Any, B: Any, C: Any, D: Any) -> LTI:
     if B is not None or C is not None:
-        return LTI(A, B, C, D, dt=0)
+        return as_linear(LTI(A, B, C, D, dt=0), "the system", continuous=True)
     sys = as_linear(A, continuous=True)
     if not sys.is_continuous:
         raise ArgumentError(

@@ -9,6 +9,7 @@ from ..errors import ArgumentError
 from .foreign import matrices_of
 from .lti import LTI
 from .quadratic import QuadraticOutputLTI, System
+from .structure import is_sparse
 
 #: The array of a system, which comes out of it only.
 Part = TypeVar("Part", covariant=True)
@@ -41,7 +42,9 @@ LinearLike: TypeAlias = StateSpace[Array] | TransferFunction | tuple[Any, ...] |
 SystemLike: TypeAlias = LinearLike[Array] | QuadraticOutputLTI[Array]
 
 
-def as_system(obj: SystemLike[Array], name: str = "sys", continuous: bool = False) -> System[Array]:
+def as_system(
+    obj: SystemLike[Array], name: str = "sys", continuous: bool = False, sparse: bool = False
+) -> System[Array]:
     """``obj`` as a system of this library; itself where it is one.
 
     Else as :func:`lticore.systems.foreign.matrices_of`.
@@ -49,8 +52,8 @@ def as_system(obj: SystemLike[Array], name: str = "sys", continuous: bool = Fals
     Raises
     ------
     ArgumentError
-        For what is no system, and for continuous time unless that is welcome; says what to pass
-        instead.
+        For what is no system, and for continuous time and a sparse A unless these are welcome;
+        says what to pass instead.
     """
     sys: System[Array]
     if isinstance(obj, LTI | QuadraticOutputLTI):
@@ -63,12 +66,20 @@ def as_system(obj: SystemLike[Array], name: str = "sys", continuous: bool = Fals
             f"{name} ({type(obj).__name__}) is a continuous-time system: sample it first, for "
             f"example lticore.discretize({name}, step=0.01)"
         )
+    if is_sparse(sys.A) and not (sparse and isinstance(sys, LTI)):
+        raise ArgumentError(
+            f"{name} has a sparse A of {sys.order} states, of which this function would need all "
+            "poles or n × n numbers: reduce it first, balanced_truncation(…).system, or fill it "
+            "in, LTI(A.matrix.toarray(), …)"
+        )
     return sys
 
 
-def as_linear(obj: LinearLike[Array], name: str = "sys", continuous: bool = False) -> LTI[Array]:
+def as_linear(
+    obj: LinearLike[Array], name: str = "sys", continuous: bool = False, sparse: bool = False
+) -> LTI[Array]:
     """:func:`as_system`, refused when its outputs are not linear."""
-    sys = as_system(obj, name, continuous)
+    sys = as_system(obj, name, continuous, sparse)
     if isinstance(sys, QuadraticOutputLTI):
         raise ArgumentError(
             "QuadraticOutputLTI is not a linear system: this function is for LTI. The linear part "

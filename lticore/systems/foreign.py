@@ -121,4 +121,4 @@ def _refusal(obj: Any, name: str) -> str:
 
 
 def _is_ours(obj: Any) -> bool:
-    return hasattr(obj, "spectral_radius")
+    return hasattr(type(obj), "spectral_radius")

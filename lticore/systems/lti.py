@@ -29,6 +29,7 @@ from .structure import (
     batch_shape_of,
     broadcast_state_matrix,
     check_state_matrix,
+    is_sparse,
     is_structured,
     map_parameters,
     order_of,
@@ -102,7 +103,7 @@ class LTI(Operators[Array, Matrix], StateSpace[Array, Matrix]):
 
     Parameters
     ----------
-    A : Diagonal, Rotation or (..., n, n) array
+    A : Diagonal, Rotation, Oscillation, Sparse or (..., n, n) array
     B : (..., n, m) array
     C : (..., p, n) array
     D : (..., p, m) array or a number, optional
@@ -200,7 +201,7 @@ class LTI(Operators[Array, Matrix], StateSpace[Array, Matrix]):
         return LTI(to_dense(self.A), self.B, self.C, self.D, dt=self.dt)
 
     def __repr__(self) -> str:
-        kind = type(self.A).__name__ if is_structured(self.A) else "dense"
+        kind = type(self.A).__name__ if is_structured(self.A) or is_sparse(self.A) else "dense"
         batch = f", batch {self.batch_shape}" if self.batch_shape else ""
         time = "" if self.dt is True else f", dt {self.dt:g}"
         return (

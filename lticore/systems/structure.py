@@ -1,4 +1,4 @@
-"""State matrices: `Diagonal`, `Rotation`, `Oscillation`, or an (..., n, n) array.
+"""State matrices: `Diagonal`, `Rotation`, `Oscillation`, `Sparse`, or an (..., n, n) array.
 
 All of them answer the same questions (:class:`lticore.systems.dense.Dense` those asked of an
 array): here and in :mod:`lticore.systems.modes`. What kind of matrix A is, other modules ask only
@@ -21,18 +21,20 @@ from .dense import Dense
 from .diagonal import Diagonal
 from .oscillation import Oscillation
 from .rotation import Rotation
+from .sparse import Sparse
 
 #: A state matrix that is known by its poles.
 Structure: TypeAlias = Diagonal[Array] | Rotation[Array] | Oscillation[Array]
 _STRUCTURES = (Diagonal, Rotation, Oscillation)
-#: A state matrix: one of them, or an (..., n, n) array.
+#: A state matrix: one of them, or an (..., n, n) array. Systems may hold a `Sparse` one too; the
+#: few functions that take it say so at their door (:mod:`lticore.systems.doors`).
 StateMatrix: TypeAlias = Structure[Array] | Array
 
 #: The kind of state matrix that a system has.
-Matrix = TypeVar("Matrix", bound=Structure[Any] | StandardArray, default=Any)
+Matrix = TypeVar("Matrix", bound=Structure[Any] | Sparse | StandardArray, default=Any)
 #: The same, of those that are known by their poles, on NumPy.
 NumPyStructure = TypeVar(
-    "NumPyStructure", Diagonal[np.ndarray], Rotation[np.ndarray], Oscillation[np.ndarray]
+    "NumPyStructure", Diagonal[np.ndarray], Rotation[np.ndarray], Oscillation[np.ndarray], Sparse
 )
 
 
@@ -41,9 +43,14 @@ def is_structured(A: Any) -> TypeIs[Structure]:
     return isinstance(A, _STRUCTURES)
 
 
+def is_sparse(A: Any) -> TypeIs[Sparse]:
+    """Whether A is a sparse matrix, known neither by its poles nor as an array."""
+    return isinstance(A, Sparse)
+
+
 def structure_of(A: StateMatrix[Array]) -> Structure[Array] | Dense[Array]:
     """A, an array as a `Dense` one."""
-    return A if is_structured(A) else Dense(A)
+    return A if is_structured(A) or is_sparse(A) else Dense(A)
 
 
 def parameters(A: StateMatrix[Array]) -> tuple[Array, ...]:
@@ -54,12 +61,14 @@ def parameters(A: StateMatrix[Array]) -> tuple[Array, ...]:
 def map_parameters(function: Callable[[Array], Array], A: StateMatrix[Array]) -> StateMatrix[Array]:
     """The same structure with ``function`` applied to each of its arrays."""
     new = tuple(function(x) for x in parameters(A))
+    if is_sparse(A):
+        return A.of_parameters(*new)
     return type(A)(*new) if is_structured(A) else new[0]
 
 
 def check_state_matrix(name: str, A: Any) -> StateMatrix:
     """A structure or a validated square array."""
-    if is_structured(A):
+    if is_structured(A) or is_sparse(A):
         return A
     A = check_array(name, A, ndim=2)
     if A.shape[-1] != A.shape[-2]:
@@ -89,6 +98,8 @@ def broadcast_state_matrix(A: StateMatrix[Array], batch: tuple[int, ...]) -> Sta
     """A with its arrays broadcast to the batch shape, itself where it has it already."""
     if batch_shape_of(A) == batch:
         return A
+    if is_sparse(A):
+        raise ShapeError(f"A is sparse, which is one matrix, but the batch shape is {batch}")
     xp = namespace(*parameters(A))
     tail = axes_of(A)
     return map_parameters(lambda x: xp.broadcast_to(x, (*batch, *x.shape[-tail:])), A)
@@ -101,7 +112,7 @@ def adjoint_of(A: StateMatrix[Array]) -> StateMatrix[Array]:
 
 def axes_of(A: StateMatrix) -> int:
     """Number of axes, behind those of the batch, of each array that defines A."""
-    return 1 if is_structured(A) else 2
+    return 1 if is_structured(A) or is_sparse(A) else 2
 
 
 def unchecked_structure(kind: type[Any], parameters: tuple[Any, ...]) -> Any:

@@ -1,9 +1,11 @@
 """Sums, products, parts and loops of systems against their responses and matrices by hand."""
 
+import itertools
 import operator
 from dataclasses import replace
 from fractions import Fraction
 
+import mpmath
 import numpy as np
 import pytest
 import scipy.linalg
@@ -437,3 +439,27 @@ def test_errors_between_structures_of_single_precision_are_those_of_double(conti
         for pair in ((sys, nothing), (nothing, sys)):
             assert error(*pair).dtype == np.float32
             assert error(*pair) == pytest.approx(norm(sys), rel=2.0**-21)
+
+
+def test_errors_beside_complex_poles_keep_the_distance_to_the_circle():
+    """1 − ρ = 2^−33, which the two poles ρ e^{±iθ} as complex numbers hold to 1e-6; for the real
+    system of x⁺ = ρ Q_θ x + e_1 u, y = x_1, less 1/(z − i/2)."""
+    radius, theta = 1 - 2.0**-33, 0.7
+    sys = lti.LTI(lti.Rotation([radius], [theta]), [[1.0], [0.0]], [[1.0, 0.0]])
+    other = lti.LTI(lti.Diagonal([0.5j]), [[1.0 + 0j]], [[1.0 + 0j]])
+    with mpmath.workdps(50):
+        poles = [mpmath.mpf(radius) * mpmath.expjpi(s * theta / mpmath.pi) for s in (1, -1)]
+        poles.append(mpmath.mpc(0, 0.5))
+        residues = [mpmath.mpf(0.5), mpmath.mpf(0.5), mpmath.mpf(-1)]
+        z = mpmath.expj(mpmath.mpf(theta))
+        peak = abs(sum(r / (z - x) for r, x in zip(residues, poles, strict=True)))
+        # b_i = 1 and c_i = r_i.
+        P, Q = mpmath.matrix(3), mpmath.matrix(3)
+        for i, j in itertools.product(range(3), repeat=2):
+            P[i, j] = 1 / (1 - poles[i] * mpmath.conj(poles[j]))
+            Q[i, j] = residues[i] * residues[j] / (1 - mpmath.conj(poles[i]) * poles[j])
+        squares, _ = mpmath.eig(P * Q)
+        sigma = mpmath.sqrt(max(abs(x) for x in squares))
+    for first, second in ((sys, other), (other, sys)):
+        assert lti.hankel_error(first, second) == pytest.approx(float(sigma), rel=1e-13)
+        assert lti.hinf_error(first, second) == pytest.approx(float(peak), rel=2e-8)

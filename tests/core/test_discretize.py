@@ -507,6 +507,13 @@ def test_half_turns_of_blocks_have_logarithms():
     np.testing.assert_allclose(np.abs(found.A.frequency), [np.pi], rtol=1e-15)
 
 
+def test_a_pair_that_rounding_turns_by_half_has_no_real_logarithm():
+    """±(π − 1e-30) are one number in float64: log A is iπ then, and real only for two signs."""
+    sys = lti.LTI([[-1.0, 1e-30], [-1e-30, -1.0]], np.ones((2, 1)), np.ones((1, 2)))
+    with pytest.raises(lti.ArgumentError, match="not real to working precision"):
+        lti.to_continuous(sys, step=1.0)
+
+
 @pytest.mark.parametrize("kind", ["diagonal", "dense", "rotation"])
 @pytest.mark.parametrize("pole", [-0.5, 0.0])
 def test_poles_without_a_logarithm(kind, pole):

@@ -19,6 +19,7 @@ from doors import (
     Y,
     arrays_of,
     assert_same,
+    name_in,
     outcome,
 )
 
@@ -31,15 +32,6 @@ B, C, D = (RNG.standard_normal(shape) for shape in ((4, 2), (2, 4), (2, 2)))
 #: Objects of other libraries hold copies of the arrays: the same numbers, which may lie differently
 #: and so meet other paths of BLAS.
 RTOL = 1e-12
-
-
-def name_in(row):
-    """What errors of the row call the system."""
-    return {
-        "refit_outputs": "reduced",
-        "allocate_modal_orders": "systems[0]",
-        "from_statespace": "obj",
-    }.get(row, "reduced" if row.endswith("reduced") else "sys")
 
 
 # --- what is taken ----------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import warnings
 
 import flint
+import mpmath
 import numpy as np
 import pytest
 import scipy.linalg
@@ -251,3 +252,15 @@ def test_peaks_of_complex_systems_may_be_at_negative_frequencies():
     sys = lti.LTI(lti.Diagonal([-0.1 - 3j]), [[1.0]], [[1.0]], dt=0)
     gain, omega = lti.hinf_norm(sys, return_frequency=True)
     assert (gain, omega) == (pytest.approx(10), pytest.approx(-3, abs=1e-5))
+
+
+@pytest.mark.parametrize("theta", [0.2622524262376533, 1.9, 3.0])
+def test_a_peak_as_narrow_as_the_rounding_of_its_phase(theta):
+    """1 − ρ = 2^−50: next to the phase as it is given, and not to that of ρ e^{iθ} as rounded,
+    whose gain is lower by the square of a share of the width."""
+    radius = 1 - 2.0**-50
+    sys = lti.LTI(lti.Rotation([radius], [theta]), [[1.0], [0.0]], [[1.0, 0.0]])
+    with mpmath.workdps(60):
+        z, pole = mpmath.expj(theta), radius * mpmath.expj(theta)
+        peak = abs((z - mpmath.re(pole)) / ((z - pole) * (z - mpmath.conj(pole))))
+    assert lti.hinf_norm(sys) == pytest.approx(float(peak), rel=2e-8)

@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+import scipy.linalg
 import scipy.signal
 
 import lticore as lti
@@ -71,6 +72,18 @@ def test_complex_batches():
     np.testing.assert_allclose(
         lti.impulse_response(found.system, 60), lti.impulse_response(sys, 60), atol=1e-12
     )
+
+
+def test_the_error_of_a_complex_system_is_that_of_its_response():
+    poles = np.array([0.9j, -0.8, 0.7 + 0.2j])
+    B, C = RNG.standard_normal((2, 3, 1)) + 1j * RNG.standard_normal((2, 3, 1))
+    h = lti.impulse_response(lti.LTI(lti.Diagonal(poles), B, C.T), 100)
+    found = lti.from_impulse_response(h, order=2)
+    missed = [
+        x - found.system.C @ np.linalg.matrix_power(found.system.A, k) @ found.system.B
+        for k, x in enumerate(h[1:])
+    ]
+    assert found.h2_error == pytest.approx(np.linalg.norm(missed), rel=1e-10)
 
 
 def test_single_precision():
@@ -178,7 +191,15 @@ def test_unstable_poles_of_noise_are_reflected():
     with pytest.warns(lti.PrecisionWarning) as said:
         found = lti.from_impulse_response(h, order=40)
     messages = [str(x.message) for x in said]
-    assert any("unstable poles: they were reflected" in x for x in messages)
+    # Kung's A of halves of the response.
+    H = scipy.linalg.hankel(h[1:61, 0, 0], h[60:119, 0, 0])
+    U, sigma, Vh = np.linalg.svd(H)
+    following = scipy.linalg.hankel(h[2:62, 0, 0], h[61:120, 0, 0])
+    root = np.sqrt(sigma[:40])
+    poles = np.linalg.eigvals(U[:, :40].T @ following @ Vh[:40].T / root[:, None] / root)
+    count = np.sum(np.abs(poles) > 1)
+    assert count > 1
+    assert any(f"led to {count} unstable poles: they were reflected" in x for x in messages)
     assert any("has not decayed at its end" in x for x in messages)
     assert found.system.spectral_radius < 1
     # C is the best for the poles and B: a least-squares problem.

@@ -119,7 +119,11 @@ def hidden(unit=None, dt=True, seed=0, complex_numbers=False):
     C = rng.standard_normal((1, 9)) * np.isin(part, (1, 3))
     whole = lti.LTI(A, B, C, np.ones((1, 2)), dt=dt)
     small = lti.LTI(core, B[2:5], C[:, 2:5], np.ones((1, 2)), dt=dt)
-    return in_states(whole, orthogonal(9, seed) if unit is None else np.diag(unit)), small
+    T = orthogonal(9, seed) if unit is None else np.diag(unit)
+    if complex_numbers:
+        # Of unitary coordinates those that conj(C) sees are others than those that C sees.
+        T = np.linalg.qr(T + 1j * orthogonal(9, seed + 1))[0]
+    return in_states(whole, T), small
 
 
 @pytest.mark.parametrize("complex_numbers", [False, True])
@@ -133,6 +137,26 @@ def test_hidden_states_of_all_kinds_go(seed, dt, complex_numbers):
     assert_same_response(found.system, small, 1e-11)
     np.testing.assert_allclose(found.left.conj().T @ found.right, np.eye(3), atol=1e-13)
     np.testing.assert_array_equal(found.left.conj().T @ sys.A @ found.right, found.system.A)
+
+
+@pytest.mark.parametrize("units", [(0, -100), (-100, 0), (-300, 250)])
+def test_inputs_and_outputs_far_apart_all_count(units):
+    """An input, and an output, that is 2^-100 as large as the other, each of which moves or sees
+    what the other does not."""
+    sys, small = hidden()
+    by = np.ldexp(1.0, units)
+    turned = lti.minimal_realization(lti.LTI(sys.A.T, sys.C.T, (sys.B * by).T)).system
+    plain = lti.minimal_realization(lti.LTI(sys.A, sys.B * by, sys.C)).system
+    expected = lti.impulse_response(lti.LTI(small.A, small.B, small.C), 8)
+    for found in (lti.impulse_response(plain, 8), lti.impulse_response(turned, 8).swapaxes(-1, -2)):
+        np.testing.assert_allclose(
+            found / by, expected, rtol=0, atol=1e-11 * np.abs(expected).max()
+        )
+    assert plain.order == turned.order == 3
+    # Each input alone moves one of two states that are mixed.
+    Q = orthogonal(2)
+    apart = lti.LTI(Q @ np.diag([0.5, 0.3]) @ Q.T, Q * by, np.ones((1, 2)))
+    assert lti.minimal_realization(apart).order == 2
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -296,6 +320,15 @@ def test_pairs(kind):
     assert_same_response(found.system, sys)
 
 
+def test_blocks_of_radius_zero_may_lose_a_state():
+    """They are zero whatever their angle, and their states need not stay together."""
+    A = lti.Rotation([0.0, 0.5], [1.0, 1.0])
+    sys = lti.LTI(A, [[1.0], [0.0], [1.0], [2.0]], np.ones((1, 4)))
+    found = lti.minimal_realization(sys)
+    assert found.order == 3
+    assert_same_response(found.system, sys)
+
+
 def test_inputs_of_complex_systems_may_reach_half_a_pair():
     A = lti.Rotation([0.9, 0.8], [0.4, 1.0])
     B = np.array([[1.0], [1j], [2.0], [3.0]])
@@ -320,3 +353,19 @@ def test_batches_of_modes():
 def test_a_bad_tolerance_is_refused():
     with pytest.raises(lti.ArgumentError, match="rtol must lie in"):
         lti.minimal_realization(hidden()[0], rtol=-1.0)
+
+
+def test_poles_far_below_the_entries_of_A():
+    """A chain of three delays whose poles are near 1e-110, and one state beside it that nothing
+    sees: z − A at twice the poles is singular to working precision."""
+    A = np.zeros((4, 4))
+    A[1, 0] = A[2, 1] = 1.0
+    A[0, 2] = 1e-330 + 1e-300
+    A[3, 3] = 1e-200
+    B, C = np.array([[1.0], [0], [0], [1.0]]), np.array([[0.0, 0, 1, 0]])
+    U = np.kron([[0.6, 0.8], [-0.8, 0.6]], np.eye(2))
+    for T in (np.eye(4), U):
+        found = lti.minimal_realization((T @ A @ T.T, T @ B, C @ T.T))
+        assert found.order == 3
+        h = lti.impulse_response(found.system, 6).ravel()
+        np.testing.assert_allclose(h, [0, 0, 0, 1, 0, 0], atol=1e-14)

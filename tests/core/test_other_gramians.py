@@ -1,5 +1,6 @@
 """Weighted and band-limited Gramians, against cascades and numerical integration."""
 
+import math
 import warnings
 from itertools import pairwise
 
@@ -252,3 +253,14 @@ def test_logarithms_that_scipy_finds_inaccurate_are_said_in_our_words():
         lti.band_gramians(lti.LTI(A, np.ones((3, 1)), np.ones((1, 3))), [(0.0, 1e-3)])
     assert said
     assert all(issubclass(one.category, lti.PrecisionWarning) for one in said)
+
+
+def test_bands_of_poles_of_which_only_denormal_numbers_tell():
+    """Three delays but for a feedback of 1e-315, over half of all frequencies: with z⁻¹ = v, P is
+    (1/2π) ∫ x xᴴ dω for x = (1, v, v²), whose entries are ∫ v^k dω = 2 sin(kπ/2)/k."""
+    A = np.eye(3, k=-1)
+    A[0, 0], A[0, 1] = -8e-159, -4e-316
+    P, _ = lti.band_gramians(lti.LTI(A, [[1.0], [0], [0]], [[0.0, 0, 1]]), [(0, math.pi / 2)])
+    k = np.abs(np.subtract.outer(range(3), range(3)))
+    expected = np.sinc(k / 2) / 2
+    np.testing.assert_allclose(P, expected, atol=1e-13)

@@ -73,6 +73,19 @@ def test_all_kinds_of_sections(zeros, poles):
     assert lti.from_sections(rows).order == len(poles)
 
 
+def test_zeros_stand_in_the_sections_of_the_poles_that_are_nearest():
+    """Three peaks, each beside its notch, and real poles with those of about their size."""
+    turns = np.exp(1j * np.array([0.5, 1.5, 2.5]))
+    poles, zeros = 0.9 * turns, 1.0 * turns[[2, 0, 1]]
+    poles, zeros = (np.concatenate([x, x.conj()]) for x in (poles, zeros))
+    rows = lti.to_sections(lti.from_zpk(zeros, poles, 1.0))
+    for row in rows:
+        np.testing.assert_allclose(row[1:3], np.divide(row[4:], [0.9, 0.81]) * row[0], rtol=1e-9)
+    real = lti.to_sections(lti.from_zpk([], [-0.2, 0.9, 0.1, 0.8], 1.0))
+    found = sorted(tuple(sorted(np.roots(row[3:]))) for row in real)
+    np.testing.assert_allclose(found, [(-0.2, 0.1), (0.8, 0.9)], rtol=1e-11)
+
+
 def test_complex_systems():
     zeros, poles = [0.3j], [0.5 + 0.1j, -0.2j]
     sys = lti.from_zpk(zeros, poles, 1 + 2j)
@@ -116,6 +129,26 @@ def test_zeros_at_infinity():
     assert (len(zeros), len(poles), gain) == (0, n, 0)
 
 
+def test_zeros_at_infinity_in_other_coordinates():
+    """1/((s + 1) (s + 2) (s + 3) (s + 4)), whose C B, C A B and C A² B rounding leaves at 1e-16."""
+    sys = lti.from_zpk([], [-1, -2, -3, -4], 1.0, dt=0)
+    Q, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))
+    A, B, C = Q @ sys.A @ Q.T, Q @ sys.B, sys.C @ Q.T
+    assert (C @ B).item() != 0
+    zeros, _, gain = lti.to_zpk(lti.LTI(A, B, C, dt=0))
+    assert len(zeros) == 0
+    assert gain == pytest.approx(1, rel=1e-11)
+
+
+def test_gains_are_not_taken_at_a_pole():
+    """Of poles 1 and (8/7)² the point 8/7 of their mean is one."""
+    pole = (8 / 7) ** 2
+    sys = lti.LTI(lti.Diagonal([1.0, pole]), np.ones((2, 1)), [[1.0, -1.0]], dt=0)
+    zeros, _, gain = lti.to_zpk(sys)
+    assert len(zeros) == 0
+    assert gain == pytest.approx(1 - pole, rel=1e-13)
+
+
 @pytest.mark.skipif(not slicot_file("build").exists(), reason="the model file is absent")
 @pytest.mark.parametrize("name", ["build", "CDplayer"])
 def test_models_through_sections(name):
@@ -138,6 +171,15 @@ def test_gains_and_single_poles():
     np.testing.assert_array_equal(lti.to_sections(gain), [[3, 0, 0, 1, 0, 0]])
     analog = lti.to_sections(lti.LTI([[-2.0]], [[1.0]], [[3.0]], dt=0))
     np.testing.assert_allclose(analog, [[0, 0, 3, 0, 1, 2]], rtol=1e-14)
+
+
+def test_what_sections_have_at_zero():
+    """z⁻¹ (1 + z⁻¹)/(z⁻¹ (1 + z⁻¹/2)) is a delay that both have, s (s + 1)/(s (s + 2)) a pole at 0
+    that a zero covers."""
+    rows = [[1.0, 1.0, 0.0, 1.0, 0.5, 0.0]]
+    assert lti.from_sections(rows).poles.tolist() == [-0.5]
+    poles = lti.from_sections(rows, dt=0).poles
+    np.testing.assert_allclose(np.sort(poles.real), [-0.5, 0], atol=EPS)
 
 
 # --- polynomials ------------------------------------------------------------------------------

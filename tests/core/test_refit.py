@@ -567,3 +567,27 @@ def test_states_that_are_denormal_numbers(turn):
     assert refit.residual_before == pytest.approx(0.3, rel=1e-12)
     assert refit.residual_after <= 100 * EPS
     np.testing.assert_allclose(refit.system.C[:, 1], sys.C[:, 1], rtol=100 * EPS)
+
+
+@pytest.mark.parametrize("feedthrough", [False, "diagonal", True])
+@pytest.mark.parametrize(("dtype", "faint"), [(np.float64, 1e-307), (np.float32, 1e-36)])
+def test_outputs_of_states_too_faint_to_tell_stay(feedthrough, dtype, faint):
+    """The second state is below the rounding of y by more than the largest number."""
+    rng = np.random.default_rng(0)
+    u = rng.standard_normal((40, 1)).astype(dtype)
+    parts = (np.diag([0.5, 0.25]), [[1.0], [faint]])
+    size = dtype(1e20)
+    A, B = (np.array(X, dtype) for X in parts)
+    y = lti.simulate(lti.LTI(A, B, size * np.array([[1, 1]], dtype)), u)
+    given = lti.LTI(A, B, size * np.array([[0.5, 1]], dtype))
+    found = lti.refit_outputs(given, [(u, y)], feedthrough=feedthrough)
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(found.system.C / size, [[1, 1]], rtol=100 * eps)
+    assert found.residual_after < 100 * eps
+
+
+def test_outputs_whose_norm_overflows_are_refused():
+    u = np.ones((4, 1))
+    given = lti.LTI([[0.5]], [[1.0]], [[1e308]])
+    with pytest.raises(lti.NonFiniteError, match="the norm of all outputs"):
+        lti.refit_outputs(given, [(u, np.full((4, 1), 1.5e308))])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from . import conversions  # noqa: F401
 from .checks import CHECKS
 from .draws import build, draw_recipe, structure_arrays
 from .judge import VERDICTS, Case, Foreign, Refused, Wrong
