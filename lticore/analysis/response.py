@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import scipy.sparse
+import scipy
 
 from ..arrays.checks import (
     check_array,

@@ -24,8 +24,8 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
+import scipy
 import scipy.linalg
-import scipy.sparse
 
 from ..errors import SingularEquationError, UnstableSystemError
 from ..matrices.sparse_factors import SparseSolver, factorized

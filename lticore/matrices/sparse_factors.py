@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import numpy as np
+import scipy
 import scipy.linalg
-import scipy.sparse
 
 from ..errors import SingularEquationError
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
-import scipy.sparse
+import scipy
 
 from ..arrays.checks import check_array, is_complex
 from ..errors import ArgumentError, ArrayLibraryError, ShapeError

@@ -82,9 +82,9 @@ def _(module: Bidirectional, name: str) -> Part:
 def _(layer: ModalSSM, name: str) -> Part:
     from . import kernels
 
-    poles, real = (_array(x) for x in layer._poles())
+    poles, real = (_as_array(x) for x in layer._poles())
     pairs = np.ascontiguousarray(np.stack([poles.real, poles.imag], axis=-1))
-    _, B, rows, D = map(_array, layer._at_work(layer.D))
+    _, B, rows, D = map(_as_array, layer._at_work(layer.D))
     count, h = len(rows), layer.features
 
     def step(u: np.ndarray, states: States) -> np.ndarray:
@@ -96,7 +96,7 @@ def _(layer: ModalSSM, name: str) -> Part:
             kernels.turned(x, pairs, real, u @ B.T)
             z = x @ rows.T
             z[:, :h] += D * u
-        return z if count == h else _array(layer._combined(torch.from_numpy(z)))
+        return z if count == h else _as_array(layer._combined(torch.from_numpy(z)))
 
     return Part(step, _run_of(layer, name), {name: (layer.order,)})
 
@@ -105,10 +105,10 @@ def _(layer: ModalSSM, name: str) -> Part:
 def _(layer: S4D, name: str) -> Part:
     from . import kernels
 
-    poles, real, b = (_array(x) for x in layer._sampled_modes())
+    poles, real, b = (_as_array(x) for x in layer._sampled_modes())
     pairs, inputs = (np.ascontiguousarray(np.stack([x.real, x.imag], axis=-1)) for x in (poles, b))
-    outputs, real_outputs, D = map(_array, (2 * layer.C, layer.real_C, layer.D))
-    of_pairs, of_real = _array(layer.pair_channel), _array(layer.real_channel)
+    outputs, real_outputs, D = map(_as_array, (2 * layer.C, layer.real_C, layer.D))
+    of_pairs, of_real = _as_array(layer.pair_channel), _as_array(layer.real_channel)
 
     def step(u: np.ndarray, states: States) -> np.ndarray:
         y = np.empty_like(u)
@@ -125,12 +125,12 @@ def _(layer: SelectiveSSM, name: str) -> Part:
     from . import kernels
 
     down, up, bias, B, C, D = map(
-        _array, (layer.step_down, layer.step_up, layer.step_bias, layer.B, layer.C, layer.D)
+        _as_array, (layer.step_down, layer.step_up, layer.step_bias, layer.B, layer.C, layer.D)
     )
     rates = np.ascontiguousarray(
-        np.stack([_array(exponential(layer.decay_log)), _array(layer.frequency)], axis=-1)
+        np.stack([_as_array(exponential(layer.decay_log)), _as_array(layer.frequency)], axis=-1)
     )
-    real = _array(exponential(layer.real_log))
+    real = _as_array(exponential(layer.real_log))
 
     def step(u: np.ndarray, states: States) -> np.ndarray:
         y, steps = np.empty_like(u), np.logaddexp(u @ down.T @ up.T + bias, 0)
@@ -145,8 +145,8 @@ def _(layer: SelectiveSSM, name: str) -> Part:
 def _(block: SequenceBlock, name: str) -> Part:
     from . import kernels
 
-    ssm = part_of(block.ssm, _inside(name, "ssm"))
-    norm = _norm(block.norm, _inside(name, "norm"))
+    ssm = part_of(block.ssm, _child(name, "ssm"))
+    norm = _norm(block.norm, _child(name, "norm"))
     gate = None if block.gate is None else _called(block.gate)
     h = block.ssm.features
 
@@ -162,7 +162,7 @@ def _(block: SequenceBlock, name: str) -> Part:
             kernels.glu(y, w)
         return y
 
-    return Part(step, _run_of(block, _inside(name, "ssm")), ssm.shapes)
+    return Part(step, _run_of(block, _child(name, "ssm")), ssm.shapes)
 
 
 @part_of.register
@@ -201,12 +201,12 @@ def _(model: SequenceClassifier, name: str) -> Part:
 def _place(name: str, key: str) -> str:
     """The layer ``key`` of encoder and blocks in a row, by its module name in the classifier."""
     number, _, rest = key.partition(".")
-    return _inside(name, f"blocks.{int(number) - 1}.{rest}")
+    return _child(name, f"blocks.{int(number) - 1}.{rest}")
 
 
 @part_of.register
 def _(model: nn.Sequential, name: str) -> Part:
-    parts = [part_of(x, _inside(name, key)) for key, x in model.named_children()]
+    parts = [part_of(x, _child(name, key)) for key, x in model.named_children()]
 
     def step(u: np.ndarray, states: States) -> np.ndarray:
         for part in parts:
@@ -262,11 +262,11 @@ def _run_of(module: nn.Module, name: str) -> Callable[[Tensor, States], Tensor]:
 def _called(module: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
     """A module that acts on each step by itself; a plain linear map without torch."""
     if is_plain_linear(module):
-        return _linear(_array(module.weight), _array(module.bias))  # type: ignore[arg-type]
+        return _plain_linear(_as_array(module.weight), _as_array(module.bias))  # type: ignore[arg-type]
     return lambda u: module(torch.from_numpy(u)).numpy()
 
 
-def _linear(W: np.ndarray, bias: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def _plain_linear(W: np.ndarray, bias: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     from . import kernels
 
     def step(u: np.ndarray) -> np.ndarray:
@@ -283,7 +283,7 @@ def _norm(norm: nn.Module, name: str) -> Callable[[np.ndarray], np.ndarray]:
     from . import kernels
 
     if type(norm) is nn.BatchNorm1d and norm.running_mean is not None:
-        mean, variance = _array(norm.running_mean), _array(norm.running_var)  # type: ignore[arg-type]
+        mean, variance = _as_array(norm.running_mean), _as_array(norm.running_var)  # type: ignore[arg-type]
         scale, shift = _scale_and_shift(norm, len(mean))
         scale = scale / np.sqrt(variance + norm.eps)
         shift = shift - scale * mean
@@ -311,13 +311,13 @@ def _norm(norm: nn.Module, name: str) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _scale_and_shift(norm: Any, h: int) -> tuple[np.ndarray, np.ndarray]:
-    scale = np.ones(h) if norm.weight is None else _array(norm.weight)
-    return scale, np.zeros(h) if norm.bias is None else _array(norm.bias)
+    scale = np.ones(h) if norm.weight is None else _as_array(norm.weight)
+    return scale, np.zeros(h) if norm.bias is None else _as_array(norm.bias)
 
 
-def _inside(name: str, child: str) -> str:
+def _child(name: str, child: str) -> str:
     return f"{name}.{child}" if name else child
 
 
-def _array(x: Tensor) -> np.ndarray:
+def _as_array(x: Tensor) -> np.ndarray:
     return np.ascontiguousarray(x.detach().numpy())

@@ -67,7 +67,7 @@ class Stream:
         self._model = copy.deepcopy(model).cpu().double().eval().requires_grad_(False)
         self._part = part_of(self._model, "")
         self._tokens = isinstance(_first(self._model), nn.Embedding)
-        self._inputs = () if self._tokens else (_width(self._model),)
+        self._inputs = () if self._tokens else (_input_width(self._model),)
         self._batch: tuple[int, ...] | None = None
         self._states: States = {}
 
@@ -192,7 +192,7 @@ def _first(model: Any) -> Any:
     return _first(model[0]) if isinstance(model, nn.Sequential) and len(model) else model
 
 
-def _width(model: Any) -> int:
+def _input_width(model: Any) -> int:
     """Features of the inputs."""
     first = _first(model)
     first = getattr(first, "ssm", first)
