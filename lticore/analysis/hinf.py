@@ -176,9 +176,10 @@ def _difference_of_responses(
     """(ω ↦ 2^−e (H − Ĥ) for ω in units of ``speed``, the size of what both are summed from)."""
     units = []
     for one in parts:
-        C = scaled(one.C, np.asarray(-exponent))
+        unit, b, c = unit_signals(one)
+        C = scaled(unit.C, b + c - exponent)
         D = None if one.D is None else scaled(one.D, np.asarray(-exponent))
-        units.append(replaced(one, C=C, D=D))
+        units.append(replaced(unit, C=C, D=D))
     first, second = (responder(x, _SAMPLES) for x in units)
     terms = sum(map(_terms, units))
     return lambda omega: first(omega * speed) - second(omega * speed), terms

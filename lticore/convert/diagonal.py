@@ -176,7 +176,8 @@ def require_independent(condition: float) -> None:
     if not condition < 1 / EPSILON:
         raise ArgumentError(
             "A is defective to working precision (its eigenvectors are dependent, condition "
-            f"{condition:.1e}): it has no diagonal form. Keep the system dense, or convert "
+            f"{condition:.1e}): it has no diagonal form, and no modes to choose from. Keep the "
+            "system dense, which balanced_truncation and h2_reduction reduce as it is, or convert "
             "well_conditioned(sys).system, a nearby one"
         )
 

@@ -242,7 +242,9 @@ def lyapunov_slopes(A: Structure[Array], B: Structure[Array], horizon: float) ->
     series = 0 * x
     for k in range(TERMS, -1, -1):
         series = 1 / (k + 2) + small * series / (k + 1)
-    return horizon**2 * xp.where(near, series, (1 + (large - 1) * xp.exp(large)) / large**2)
+    # T/x before the square: that of x alone may be too large for a number.
+    far = (horizon / large) ** 2 * (1 + (large - 1) * xp.exp(large))
+    return xp.where(near, horizon**2 * series, far)
 
 
 def _singular(pair: str) -> str:

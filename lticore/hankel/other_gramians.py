@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -359,7 +361,8 @@ def _logm(X: np.ndarray) -> np.ndarray:
     T = np.where(np.abs(parts) > _FAINTEST * np.abs(parts).max(), parts, 0.0).view(T.dtype)
     with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
         warnings.filterwarnings("ignore", "logm result may be inaccurate", RuntimeWarning)
-        return U @ scipy.linalg.logm(T) @ adjoint(U)
+        with redirect_stdout(StringIO()):  # where older SciPys print the same
+            return U @ scipy.linalg.logm(T) @ adjoint(U)
 
 
 def _matrix_integral(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -11,8 +12,9 @@ import scipy.linalg
 from ..arrays.checks import is_complex
 from ..arrays.linalg import adjoint, eigenvalues
 from ..arrays.namespaces import Array, is_numpy, namespace
+from ..equations.dense import ACCURACY
 from ..equations.exponential import exponential
-from ..errors import ArgumentError, ArrayLibraryError, SingularEquationError
+from ..errors import ArgumentError, ArrayLibraryError, SingularEquationError, warn_precision
 from ..matrices.balance import rescaled, state_units
 from ..systems.lti import LTI, spread
 from ..systems.signals import scaled, unit_signals
@@ -103,12 +105,13 @@ def _half_ramped(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarra
 
 
 def _moments(A: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(e^A, φ_1(A) B, φ_2(A) B): of ẋ = A x + B v, v̇ = w the exponential over one step holds
-    φ_1(A) B, and its integral φ_2(A) B."""
+    """(e^A, φ_1(A) B, φ_2(A) B): of ẋ = A x + B v, v̇ = w the integral of the exponential over one
+    step holds φ_2(A) B. What has decayed keeps its digits in e^A alone only, beside v, which stays.
+    """
     n, m = B.shape
     chain = np.block([[A, B], [np.zeros((m, n + m))]])
-    both, after = exponential(chain, np.eye(n + m, dtype=A.dtype)[:, n:])
-    return both[:n, :n], both[:n, n:], after[:n]
+    _, after = exponential(chain, np.eye(n + m, dtype=A.dtype)[:, n:])
+    return *exponential(A, B), after[:n]
 
 
 def _struck(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -187,7 +190,19 @@ def logarithm(A: np.ndarray) -> np.ndarray:
         raise_no_logarithm(on_axis)
     if np.any(poles == 0):
         raise_no_logarithm(poles)
-    log = scipy.linalg.logm(A)
+    log = _scipy_logarithm(A)
+    if not np.isfinite(log).all():
+        raise ArgumentError(
+            "A has no logarithm in working precision: some of its poles lie too near 0, from which "
+            "no continuous-time system is sampled. method='bilinear' takes them"
+        )
+    again, _ = exponential(log, np.eye(len(A), dtype=log.dtype))
+    share = float(np.linalg.norm(again - A) / np.linalg.norm(A))
+    if not share <= ACCURACY:
+        warn_precision(
+            f"the logarithm of A carries a relative error of {share:.0e} into its samples: some "
+            "poles lie too near 0 or the negative real axis. Diagonal and Rotation have exact ones"
+        )
     if is_complex(A):
         return log
     if np.abs(log.imag).max() > _REAL * np.abs(log).max():
@@ -196,6 +211,18 @@ def logarithm(A: np.ndarray) -> np.ndarray:
             "the negative real axis"
         )
     return log.real
+
+
+def _scipy_logarithm(A: np.ndarray) -> np.ndarray:
+    """SciPy's, without its words, for what it is off by is measured; NaN where it ends in an
+    exception, of which it has bare ones too, as where numbers leave their range."""
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            found: np.ndarray = scipy.linalg.logm(A)
+        except Exception:
+            return np.full_like(A, np.nan)
+    return found
 
 
 def _unheld(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, ...]:

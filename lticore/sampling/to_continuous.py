@@ -73,6 +73,11 @@ def to_continuous(
     ArrayLibraryError
         For dense systems that are not NumPy arrays ("zoh", "foh").
 
+    Warns
+    -----
+    PrecisionWarning
+        Where the exponential of the logarithm of a dense A is off by more than 1e-6.
+
     Source: Franklin, Powell & Workman, Digital Control of Dynamic Systems; Higham, Functions of
     Matrices (2008), §11, for the logarithm.
 

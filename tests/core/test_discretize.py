@@ -1,5 +1,8 @@
 """Sampling of continuous-time systems, against SciPy and against what sampling must keep."""
 
+import contextlib
+import warnings
+
 import mpmath
 import numpy as np
 import pytest
@@ -575,3 +578,26 @@ def test_matched_is_for_one_input_and_one_output():
     rng = np.random.default_rng(0)
     with pytest.raises(lti.ShapeError, match="one input and one output"):
         lti.discretize(continuous_system(rng, "dense"), step=0.1, method="matched")
+
+
+def test_logarithms_of_poles_next_to_zero_are_said_in_our_words():
+    """Of dense poles near 1e-16 and 1e-40 SciPy's logarithm warns or fails; of one alone it is
+    right: a pole e^{-90} of one state is the sample of −90."""
+    found = lti.to_continuous(([[np.exp(-90.0)]], [[1.0]], [[1.0]]), step=1.0)
+    np.testing.assert_allclose(found.A, [[-90.0]], rtol=1e-14)
+    rng = np.random.default_rng(0)
+    U = np.linalg.qr(rng.standard_normal((6, 6)))[0]
+    A = U @ (np.triu(rng.standard_normal((6, 6)), 1) + np.diag(10.0 ** -np.arange(5, 35, 5))) @ U.T
+    with warnings.catch_warnings(record=True) as seen, contextlib.suppress(lti.ArgumentError):
+        warnings.simplefilter("always")
+        lti.to_continuous((A, np.ones((6, 1)), np.ones((1, 6))), step=1.0)
+    assert all(issubclass(x.category, lti.PrecisionWarning) for x in seen)
+
+
+@pytest.mark.parametrize("method", ["zoh", "foh", "impulse"])
+def test_modes_that_have_decayed_keep_their_digits(method):
+    """e^{−50}, e^{−60} and their divided difference, which are nothing beside 1."""
+    A = np.array([[-50.0, 1.0], [0.0, -60.0]])
+    found = lti.discretize(A, [[1.0], [2.0]], [[1.0, 1.0]], step=1.0, method=method)
+    x, y = np.exp(-50.0), np.exp(-60.0)
+    np.testing.assert_allclose(found.A, [[x, (x - y) / 10], [0, y]], rtol=1e-12)

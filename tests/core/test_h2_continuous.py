@@ -11,6 +11,7 @@ from numpy.polynomial.legendre import leggauss
 from oracles import central_difference, inner
 
 import lticore as lti
+from lticore.equations.lyapunov import lyapunov_slopes
 from lticore.reduction.h2 import modes, objective
 from lticore.reduction.h2.descent import _packed, _packed_gradient, _unpacked
 from lticore.reduction.h2.gauss_newton import _normal_equations
@@ -240,6 +241,12 @@ def test_finite_horizons(method):
     assert limited.h2_error == pytest.approx(errors[0])
     long = lti.h2_reduction(sys, 3, horizon=400.0, method=method, starts=4)
     assert long.h2_error == pytest.approx(unlimited.h2_error, rel=1e-6)
+
+
+def test_slopes_of_fast_poles_over_long_horizons():
+    """∫ t e^{wt} dt is 1/w², also where (wT)² is no number."""
+    A = lti.Diagonal(np.array([-1e60]))
+    np.testing.assert_allclose(lyapunov_slopes(A, A, 1e100), [[0.25e-120]], rtol=1e-14)
 
 
 def test_unstable_systems():

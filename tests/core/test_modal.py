@@ -325,3 +325,17 @@ def test_bounds_of_inputs_and_outputs_whose_squares_do_not_exist():
     reduction = lti.modal_truncation(lti.LTI(lti.Diagonal([0.5, -0.5]), B, C), 1)
     assert reduction.system.A.poles[0] == 0.5
     assert reduction.error_bound == 1.5 * 2.0**-870
+
+
+@pytest.mark.parametrize(
+    "ask", [lti.diagonalize, lti.to_rotation, lambda s: lti.modal_truncation(s, 2)]
+)
+@pytest.mark.parametrize("A", [np.eye(4, k=-1), np.array([[0.9, 1, 0], [0, 0.9, 0], [0, 0, 0.3]])])
+def test_chains_of_equal_poles_are_refused_with_what_takes_them(ask, A):
+    """Delays z^-4, and a pole twice over: no eigenvectors, and reductions that need none."""
+    n = len(A)
+    sys = lti.LTI(A, np.ones((n, 1)), np.ones((1, n)))
+    with pytest.raises(lti.ArgumentError, match=r"defective .* balanced_truncation and h2_reduc"):
+        ask(sys)
+    assert lti.balanced_truncation(sys, order=2).order == 2
+    assert lti.h2_reduction(sys, 2, starts=0).order == 2

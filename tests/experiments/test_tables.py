@@ -14,7 +14,7 @@ from experiments.results import Result
 from experiments.runs import read_lines
 from experiments.sweep import SweepConfig
 from experiments.train import train
-from lticore_torch import RotationSSM, compress
+from lticore_torch import RotationSSM, analyze
 
 
 @pytest.fixture
@@ -90,12 +90,17 @@ def test_truncations_are_tested_on_both_splits(tiny, tmp_path, monkeypatch):
 def test_truncations_on_data_see_training_sequences_without_labels(tiny, tmp_path, monkeypatch):
     seen = []
 
-    def compressed(model, *, ratio, **options):
-        seen.append(options)
-        return compress(model, ratio=ratio)
+    def analyzed(model, **judge):
+        plan = analyze(model)
+
+        def compress(*, ratio, **finish):
+            seen.append(judge | finish)
+            return plan.compress(ratio=ratio)
+
+        return SimpleNamespace(compress=compress)
 
     train(tiny, Runtime(progress=False), tmp_path)
-    monkeypatch.setattr(methods, "compress", compressed)
+    monkeypatch.setattr(methods, "analyze", analyzed)
     for method in methods.ON_DATA:
         truncate(tmp_path, tiny, method, [0.5])
     assert set(after_of(tmp_path)["truncations"]) == set(methods.ON_DATA)
