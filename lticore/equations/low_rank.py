@@ -220,6 +220,7 @@ class _Pencil(Protocol):
     def solver(self, p: complex) -> SparseSolver: ...
     def mass(self, V: np.ndarray, adjoint: bool) -> np.ndarray:
         """E V, or Eᴴ V."""
+        ...
 
 
 class _SparsePencil:

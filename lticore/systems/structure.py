@@ -50,7 +50,8 @@ def is_sparse(A: Any) -> TypeIs[Sparse]:
 
 def structure_of(A: StateMatrix[Array]) -> Structure[Array] | Dense[Array]:
     """A, an array as a `Dense` one."""
-    return A if is_structured(A) or is_sparse(A) else Dense(A)
+    kept: Any = A  # sparse ones are not among the types that most functions take
+    return kept if is_structured(A) or is_sparse(A) else Dense(A)
 
 
 def parameters(A: StateMatrix[Array]) -> tuple[Array, ...]:
@@ -60,9 +61,10 @@ def parameters(A: StateMatrix[Array]) -> tuple[Array, ...]:
 
 def map_parameters(function: Callable[[Array], Array], A: StateMatrix[Array]) -> StateMatrix[Array]:
     """The same structure with ``function`` applied to each of its arrays."""
-    new = tuple(function(x) for x in parameters(A))
-    if is_sparse(A):
-        return A.of_parameters(*new)
+    new: tuple[Any, ...] = tuple(function(x) for x in parameters(A))
+    kept: Any = A
+    if is_sparse(kept):
+        return kept.of_parameters(*new)  # type: ignore[return-value]
     return type(A)(*new) if is_structured(A) else new[0]
 
 
