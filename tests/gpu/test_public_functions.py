@@ -25,8 +25,6 @@ WITHOUT_ARRAYS |= {"allocate_orders", "allocate_modal_orders", "allocate_orders_
 # LAPACK only: arrays of other libraries are refused, or lists of numbers.
 WITHOUT_ARRAYS |= {"from_descriptor", "from_transfer_function", "from_zpk", "from_sections"}
 WITHOUT_ARRAYS |= {"to_zpk", "to_sections"}
-# A matrix of SciPy.
-WITHOUT_ARRAYS |= {"Sparse"}
 
 
 def pairs_only(xp):
