@@ -168,7 +168,7 @@ def _sampled_frequencies(sys: Any) -> Any:
 
 def _largest_norm(matrices: np.ndarray) -> float:
     """Largest 2-norm of matrices (k, p, m): of wide ones from a Krylov space of Xᴴ X that starts
-    with a few random vectors, which is below by 1 % at most in all that was tried."""
+    with a few random vectors, which is below by 2 % at most in all that was tried."""
     if min(matrices.shape[-2:]) > _NARROW:
         start = np.random.default_rng(0).standard_normal((matrices.shape[-1], _BLOCK))
         blocks = [np.broadcast_to(start, (len(matrices), *start.shape))]
