@@ -188,6 +188,10 @@ def _train(
             at = f"the checkpoint of step {kept['step']}" if kept else "no checkpoint"
             write_json(folder / "failed.json", {"reason": reason, "kept": at})
             log(folder, f"stopped: {reason}; kept {at}")
+        if processes > 1:
+            # All meet the same number. The end of one makes the launcher end the others: not before
+            # the first has written why.
+            torch.distributed.barrier()
         return FloatingPointError(reason)
 
     # ---- the loop
