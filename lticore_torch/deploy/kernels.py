@@ -22,6 +22,19 @@ def _jit(function: Kernel) -> Kernel:
 
 
 @_jit
+def turn(x: np.ndarray, pairs: np.ndarray, real: np.ndarray) -> None:
+    """x ← A x for A of ``pairs`` (q, 2) of real and imaginary part, and real poles."""
+    q = len(pairs)
+    for s in range(len(x)):
+        for j in range(q):
+            first = x[s, 2 * j] * pairs[j, 0] - x[s, 2 * j + 1] * pairs[j, 1]
+            second = x[s, 2 * j] * pairs[j, 1] + x[s, 2 * j + 1] * pairs[j, 0]
+            x[s, 2 * j], x[s, 2 * j + 1] = first, second
+        for j in range(len(real)):
+            x[s, 2 * q + j] *= real[j]
+
+
+@_jit
 def modal_step(
     u: np.ndarray,
     x: np.ndarray,
@@ -34,14 +47,8 @@ def modal_step(
 ) -> None:
     """x ← A x + B u,  z = rows x + D u,  for A of ``pairs`` (q, 2) of real and imaginary part and
     D of the first rows."""
-    q = len(pairs)
+    turn(x, pairs, real)
     for s in range(len(u)):
-        for j in range(q):
-            first = x[s, 2 * j] * pairs[j, 0] - x[s, 2 * j + 1] * pairs[j, 1]
-            second = x[s, 2 * j] * pairs[j, 1] + x[s, 2 * j + 1] * pairs[j, 0]
-            x[s, 2 * j], x[s, 2 * j + 1] = first, second
-        for j in range(len(real)):
-            x[s, 2 * q + j] *= real[j]
         for j in range(x.shape[1]):
             total = 0.0
             for i in range(u.shape[1]):
@@ -52,20 +59,6 @@ def modal_step(
             for i in range(x.shape[1]):
                 total += rows[j, i] * x[s, i]
             z[s, j] = total
-
-
-@_jit
-def turned(x: np.ndarray, pairs: np.ndarray, real: np.ndarray, drive: np.ndarray) -> None:
-    """x ← A x + drive."""
-    q = len(pairs)
-    for s in range(len(x)):
-        for j in range(q):
-            first = x[s, 2 * j] * pairs[j, 0] - x[s, 2 * j + 1] * pairs[j, 1]
-            second = x[s, 2 * j] * pairs[j, 1] + x[s, 2 * j + 1] * pairs[j, 0]
-            x[s, 2 * j] = first + drive[s, 2 * j]
-            x[s, 2 * j + 1] = second + drive[s, 2 * j + 1]
-        for j in range(2 * q, x.shape[1]):
-            x[s, j] = x[s, j] * real[j - 2 * q] + drive[s, j]
 
 
 @_jit

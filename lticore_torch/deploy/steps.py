@@ -93,7 +93,8 @@ def _(layer: ModalSSM, name: str) -> Part:
             z = np.empty((len(u), count))
             kernels.modal_step(u, x, pairs, real, B, rows, D, z)
         else:
-            kernels.turned(x, pairs, real, u @ B.T)
+            kernels.turn(x, pairs, real)
+            x += u @ B.T
             z = x @ rows.T
             z[:, :h] += D * u
         return z if count == h else _as_array(layer._combined(torch.from_numpy(z)))

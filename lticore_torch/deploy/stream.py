@@ -53,13 +53,14 @@ class Stream:
     ------
     ArgumentError
         For bidirectional models, which need the end of the sequence first, modules that are not
-        known, and layers, norms and blocks with hooks, which no step would call.
+        known, and layers, norms and blocks with hooks or a forward of their own, which no step
+        would call.
     """
 
     def __init__(self, model: nn.Module) -> None:
         for layer in state_space_layers(model).values():
             check_plain_parameters(layer)
-        _check_no_hooks(model)
+        _check_nothing_added(model)
         self._dtype = next((p.dtype for p in model.parameters()), torch.float32)
         # NumPy has no bfloat16.
         self._array_dtype = np.float64 if self._dtype == torch.float64 else np.float32
@@ -154,7 +155,10 @@ class Stream:
 
     def _taken(self, u: Any, *, steps: int) -> tuple[np.ndarray, tuple[int, ...]]:
         """(u as a contiguous array with all sequences in front, shape of the batch)."""
-        x = u.detach().cpu().numpy() if isinstance(u, Tensor) else np.asarray(u)
+        if isinstance(u, Tensor):
+            u = u.detach().cpu()
+            u = u.float() if u.dtype == torch.bfloat16 else u  # which NumPy does not have
+        x = u.numpy() if isinstance(u, Tensor) else np.asarray(u)
         if x.dtype.kind not in ("iu" if self._tokens else "fiub"):
             wanted = "integer tokens" if self._tokens else "real numbers"
             raise DtypeError(f"u is of {x.dtype}, but the model takes {wanted}")
@@ -174,15 +178,23 @@ class Stream:
         return given if like.device.type == "cpu" else given.to(like.device)
 
 
-def _check_no_hooks(model: nn.Module) -> None:
+def _check_nothing_added(model: nn.Module) -> None:
     for name, module in model.named_modules():
         taken_apart = isinstance(
             module, (StateSpaceLayer, SequenceBlock, SequenceClassifier, nn.Sequential, *NORMS)
         )
-        if taken_apart and (module._forward_hooks or module._forward_pre_hooks):
+        if not taken_apart:
+            continue
+        if module._forward_hooks or module._forward_pre_hooks:
             raise ArgumentError(
                 f"'{name or 'the model'}', a {type(module).__name__}, has hooks, which no step "
                 "would call: remove them first"
+            )
+        home = type(module).forward.__module__
+        if "forward" in vars(module) or not home.startswith(("lticore_torch.", "torch.nn.")):
+            raise ArgumentError(
+                f"'{name or 'the model'}', a {type(module).__name__}, has a forward of its own, "
+                "which no step would call: stream the modules inside it"
             )
 
 

@@ -177,6 +177,11 @@ def test_what_comes_in_goes_out():
         assert np.array_equal(array, y.numpy())
         assert np.array_equal(Stream(layer).run(u.numpy()[:, None])[:, 0], array)
     half = Stream(make("rotation").bfloat16())
+    u = inputs(2, 3).bfloat16()
+    y = half.step(u)
+    half.reset()
+    assert torch.equal(y, half.step(u.double()))
+    half.reset()
     assert half.step(inputs(2, 3)).dtype == torch.bfloat16
     assert half.step(inputs(2, 3).numpy()).dtype == np.float32
 
@@ -250,6 +255,17 @@ def with_hook():
     return block
 
 
+class Doubled(SequenceBlock):
+    def forward(self, v, valid=None, **options):
+        return 2 * super().forward(v, valid, **options)
+
+
+def replaced_forward():
+    layer = RotationSSM(3, 4)
+    layer.forward = lambda u: 2 * u
+    return layer
+
+
 def without_statistics():
     block = SequenceBlock(RotationSSM(3, 4))
     block.norm = nn.BatchNorm1d(3, track_running_stats=False)
@@ -264,6 +280,8 @@ def without_statistics():
         (lambda: nn.Sequential(nn.Linear(2, 3), nn.GRU(3, 3)), "'1', a GRU, is not known"),
         (lambda: nn.MultiheadAttention(4, 2), "'the model', a MultiheadAttention, is not known"),
         (with_hook, "'ssm', a RotationSSM, has hooks"),
+        (lambda: Doubled(RotationSSM(3, 4)), "'the model', a Doubled, has a forward of its own"),
+        (replaced_forward, "'the model', a RotationSSM, has a forward of its own"),
         (without_statistics, "'norm', a BatchNorm1d, is not known to act on each step"),
         (lambda: nn.Sequential(nn.ReLU()), "begins with a ReLU does not say how many inputs"),
     ],
