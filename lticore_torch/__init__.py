@@ -19,6 +19,7 @@ from .compression.in_training import InTrainingCompressor, ReductionEvent
 from .compression.outlook import LayerOutlook
 from .compression.plan import CompressionPlan, analyze
 from .compression.report import CompressionReport, LayerReport
+from .deploy.export import export_onnx, export_program
 from .deploy.stream import Stream
 from .layers import (
     LRU,
@@ -78,6 +79,8 @@ __all__ = [
     "HankelTracker",
     "HankelRecord",
     "Stream",
+    "export_program",
+    "export_onnx",
     "save",
     "load",
     "export_arrays",

@@ -17,6 +17,7 @@ from ..layers import S4D, Bidirectional, SelectiveSSM
 from ..layers.base import exponential
 from ..layers.modal import ModalSSM
 from ..models.blocks import SequenceBlock, SequenceClassifier, is_plain_linear
+from .passing import child
 
 #: Sequences up to which Numba's loops are faster than calls of BLAS.
 _FEW = 4
@@ -42,15 +43,13 @@ _POINTWISE = (
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A module in both forms.
+    """A module step by step.
 
     step : (inputs of one step (sequences, …), states) → outputs; states change in place
-    run : (inputs of many steps (sequences, L, …), states) → outputs of all; states change in place
     shapes : of the states, without the sequences
     """
 
     step: Callable[[np.ndarray, States], np.ndarray]
-    run: Callable[[Tensor, States], Tensor]
     shapes: dict[str, tuple[int, ...]]
 
 
@@ -99,7 +98,7 @@ def _(layer: ModalSSM, name: str) -> Part:
             z[:, :h] += D * u
         return z if count == h else _as_array(layer._combined(torch.from_numpy(z)))
 
-    return Part(step, _run_of(layer, name), {name: (layer.order,)})
+    return Part(step, {name: (layer.order,)})
 
 
 @part_of.register
@@ -118,7 +117,7 @@ def _(layer: S4D, name: str) -> Part:
         )
         return y
 
-    return Part(step, _run_of(layer, name), {name: (layer._width(),)})
+    return Part(step, {name: (layer._width(),)})
 
 
 @part_of.register
@@ -139,15 +138,15 @@ def _(layer: SelectiveSSM, name: str) -> Part:
         kernels.selective_step(u, states[name], steps, b, c, rates, real, D, y)
         return y
 
-    return Part(step, _run_of(layer, name), {name: (layer.features, layer.order)})
+    return Part(step, {name: (layer.features, layer.order)})
 
 
 @part_of.register
 def _(block: SequenceBlock, name: str) -> Part:
     from . import kernels
 
-    ssm = part_of(block.ssm, _child(name, "ssm"))
-    norm = _norm(block.norm, _child(name, "norm"))
+    ssm = part_of(block.ssm, child(name, "ssm"))
+    norm = _norm(block.norm, child(name, "norm"))
     gate = None if block.gate is None else _called(block.gate)
     h = block.ssm.features
 
@@ -163,7 +162,7 @@ def _(block: SequenceBlock, name: str) -> Part:
             kernels.glu(y, w)
         return y
 
-    return Part(step, _run_of(block, _child(name, "ssm")), ssm.shapes)
+    return Part(step, ssm.shapes)
 
 
 @part_of.register
@@ -173,91 +172,59 @@ def _(model: SequenceClassifier, name: str) -> Part:
             "a classifier of pairs of documents does not stream: each of its two documents is a "
             "sequence of its own. Stream its encoder and blocks as nn.Sequential"
         )
-    body = part_of(nn.Sequential(model.encoder, *model.blocks), "")
-    named = {_place(name, key): key for key in body.shapes}
+    encode = part_of(model.encoder, child(name, "encoder")).step
+    blocks = [part_of(x, child(name, f"blocks.{key}")) for key, x in model.blocks.named_children()]
     decode = _called(model.decoder)
 
-    def seen(states: States) -> States:
-        return {key: states[place] for place, key in named.items()}
-
     def step(u: np.ndarray, states: States) -> np.ndarray:
-        states["sum"] += body.step(u, seen(states))
+        v = encode(u, states)
+        for block in blocks:
+            v = block.step(v, states)
+        states["sum"] += v
         states["steps"] += 1
         return decode(states["sum"] / states["steps"])
 
-    def run(u: Tensor, states: States) -> Tensor:
-        v = body.run(u, seen(states))
-        sums = torch.from_numpy(states["sum"])[:, None] + v.cumsum(dim=1)
-        steps = (
-            torch.from_numpy(states["steps"])[:, None] + torch.arange(1, 1 + v.shape[1])[:, None]
-        )
-        if v.shape[1]:
-            states["sum"][:], states["steps"][:] = sums[:, -1], steps[:, -1]
-        return model.decoder(sums / steps)
-
-    shapes = {place: body.shapes[key] for place, key in named.items()}
-    return Part(step, run, {**shapes, "sum": (model.config.features,), "steps": (1,)})
-
-
-def _place(name: str, key: str) -> str:
-    """The layer ``key`` of encoder and blocks in a row, by its module name in the classifier."""
-    number, _, rest = key.partition(".")
-    return _child(name, f"blocks.{int(number) - 1}.{rest}")
+    shapes = {key: x for block in blocks for key, x in block.shapes.items()}
+    return Part(step, {**shapes, "sum": (model.config.features,), "steps": (1,)})
 
 
 @part_of.register
 def _(model: nn.Sequential, name: str) -> Part:
-    parts = [part_of(x, _child(name, key)) for key, x in model.named_children()]
+    parts = [part_of(x, child(name, key)) for key, x in model.named_children()]
 
     def step(u: np.ndarray, states: States) -> np.ndarray:
         for part in parts:
             u = part.step(u, states)
         return u
 
-    def run(u: Tensor, states: States) -> Tensor:
-        for part in parts:
-            u = part.run(u, states)
-        return u
-
-    return Part(step, run, {key: x for part in parts for key, x in part.shapes.items()})
+    return Part(step, {key: x for part in parts for key, x in part.shapes.items()})
 
 
 @part_of.register
 def _(module: nn.Linear, name: str) -> Part:
-    return _stateless(module, _called(module))
+    return _stateless(_called(module))
 
 
 @part_of.register
 def _(module: nn.Embedding, name: str) -> Part:
-    return _stateless(module, _called(module))
+    return _stateless(_called(module))
 
 
 @part_of.register
 def _(module: nn.LayerNorm, name: str) -> Part:
-    return _stateless(module, _norm(module, name))
+    return _stateless(_norm(module, name))
 
 
 def _pointwise(module: nn.Module, name: str) -> Part:
-    return _stateless(module, _called(module))
+    return _stateless(_called(module))
 
 
 for _kind in _POINTWISE:
     part_of.register(_kind, _pointwise)
 
 
-def _stateless(module: nn.Module, step: Callable[[np.ndarray], np.ndarray]) -> Part:
-    return Part(lambda u, states: step(u), lambda u, states: module(u), {})
-
-
-def _run_of(module: nn.Module, name: str) -> Callable[[Tensor, States], Tensor]:
-    """A layer or block on many steps, from the state it has."""
-
-    def run(u: Tensor, states: States) -> Tensor:
-        y, last = module(u, state=torch.from_numpy(states[name]), return_state=True)
-        states[name][:] = last
-        return y
-
-    return run
+def _stateless(step: Callable[[np.ndarray], np.ndarray]) -> Part:
+    return Part(lambda u, states: step(u), {})
 
 
 def _called(module: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
@@ -314,10 +281,6 @@ def _norm(norm: nn.Module, name: str) -> Callable[[np.ndarray], np.ndarray]:
 def _scale_and_shift(norm: Any, h: int) -> tuple[np.ndarray, np.ndarray]:
     scale = np.ones(h) if norm.weight is None else _as_array(norm.weight)
     return scale, np.zeros(h) if norm.bias is None else _as_array(norm.bias)
-
-
-def _child(name: str, child: str) -> str:
-    return f"{name}.{child}" if name else child
 
 
 def _as_array(x: Tensor) -> np.ndarray:

@@ -16,7 +16,11 @@ from lticore.errors import ArgumentError, DtypeError, ShapeError
 from ..layers import StateSpaceLayer, state_space_layers
 from ..layers.base import check_plain_parameters
 from ..models.blocks import SequenceBlock, SequenceClassifier
+from .passing import passed
 from .steps import NORMS, States, part_of
+
+#: Modules whose insides a step computes itself.
+_TAKEN_APART = (StateSpaceLayer, SequenceBlock, SequenceClassifier, nn.Sequential, *NORMS)
 
 #: A tensor or a NumPy array; what comes in goes out.
 Signal = TypeVar("Signal", Tensor, np.ndarray)
@@ -60,7 +64,7 @@ class Stream:
     def __init__(self, model: nn.Module) -> None:
         for layer in state_space_layers(model).values():
             check_plain_parameters(layer)
-        _check_nothing_added(model)
+        check_nothing_added(model, _TAKEN_APART, "a stream")
         self._dtype = next((p.dtype for p in model.parameters()), torch.float32)
         # NumPy has no bfloat16.
         self._array_dtype = np.float64 if self._dtype == torch.float64 else np.float32
@@ -106,7 +110,11 @@ class Stream:
         ShapeError, DtypeError
         """
         x, batch = self._taken(u, steps=1)
-        y = self._part.run(torch.from_numpy(x), self._states_of(batch)).numpy()
+        before = self._states_of(batch)
+        states = {name: torch.from_numpy(state) for name, state in before.items()}
+        y = passed(self._model, torch.from_numpy(x), states, "").numpy()
+        for name, state in states.items():
+            before[name][:] = state
         return self._given(y.reshape(*batch, *y.shape[1:]), u)
 
     @property
@@ -178,23 +186,28 @@ class Stream:
         return given if like.device.type == "cpu" else given.to(like.device)
 
 
-def _check_nothing_added(model: nn.Module) -> None:
+def check_nothing_added(
+    model: nn.Module, taken_apart: tuple[type[nn.Module], ...], by: str
+) -> None:
+    """Refuse modules of these types that do more than their type says.
+
+    Raises
+    ------
+    ArgumentError
+    """
     for name, module in model.named_modules():
-        taken_apart = isinstance(
-            module, (StateSpaceLayer, SequenceBlock, SequenceClassifier, nn.Sequential, *NORMS)
-        )
-        if not taken_apart:
+        if not isinstance(module, taken_apart):
             continue
         if module._forward_hooks or module._forward_pre_hooks:
             raise ArgumentError(
-                f"'{name or 'the model'}', a {type(module).__name__}, has hooks, which no step "
-                "would call: remove them first"
+                f"'{name or 'the model'}', a {type(module).__name__}, has hooks, which {by} "
+                "would not call: remove them first"
             )
         home = type(module).forward.__module__
         if "forward" in vars(module) or not home.startswith(("lticore_torch.", "torch.nn.")):
             raise ArgumentError(
                 f"'{name or 'the model'}', a {type(module).__name__}, has a forward of its own, "
-                "which no step would call: stream the modules inside it"
+                f"which {by} would not call: use the modules inside it"
             )
 
 
