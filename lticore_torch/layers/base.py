@@ -47,14 +47,20 @@ class StateSpaceLayer(nn.Module, ABC):
     Attributes
     ----------
     features : int
-        Width of inputs and outputs.
-    D : (features,) parameter, the feedthrough
+        Width of the inputs.
+    outputs : int
+        Width of the outputs, that of the inputs unless the layer says otherwise.
+    D : (features,) parameter, the feedthrough; (outputs, features) of layers that take ``outputs``
 
-    Shapes: forward (..., L, features) → (..., L, features).
+    Shapes: forward (..., L, features) → (..., L, outputs).
     """
 
     features: int
     D: nn.Parameter
+
+    @property
+    def outputs(self) -> int:
+        return self.features
 
     @property
     @abstractmethod
@@ -116,18 +122,13 @@ class StateSpaceLayer(nn.Module, ABC):
 
 
 class SSMLayer(StateSpaceLayer):
-    """A layer  x_k = A x_{k−1} + B u_k,  y_k = C x_k + D u_k  with diagonal D.
+    """A layer  x_k = A x_{k−1} + B u_k,  y_k = C x_k + D u_k  with D diagonal or dense.
 
     What A, B and C are made of is the layer's own business; regulariser and compression see it
-    through the methods below. The feedthrough is a parameter named D, of one entry per feature.
+    through the methods below. The feedthrough is a parameter named D, of one entry per feature
+    where it is diagonal.
 
-    Attributes
-    ----------
-    features : int
-        Width of inputs and outputs.
-    D : (features,) parameter
-
-    Shapes: forward (..., L, features) → (..., L, features); with ``reverse=True`` the recurrence
+    Shapes: forward (..., L, features) → (..., L, outputs); with ``reverse=True`` the recurrence
     runs from the last step to the first.
 
     States: forward starts from ``state`` and with ``return_state=True`` gives (y, state after the
@@ -215,10 +216,10 @@ class SSMLayer(StateSpaceLayer):
         return x
 
     def _check_width(self, sys: Any) -> None:
-        if sys.batch_shape or (sys.inputs, sys.outputs) != (self.features, self.features):
+        if sys.batch_shape or (sys.inputs, sys.outputs) != (self.features, self.outputs):
             raise ShapeError(
                 f"a layer of {self.features} features cannot hold {sys!r}: it needs one system "
-                f"with {self.features} inputs and outputs"
+                f"with {self.features} inputs and {self.outputs} outputs"
             )
 
     @abstractmethod
@@ -424,15 +425,21 @@ def check_state(state: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
     return state
 
 
-def diagonal_feedthrough(sys: lticore.LTI, features: int) -> np.ndarray:
-    """The diagonal of D.
+def feedthrough_of(sys: lticore.LTI, *, dense: bool) -> np.ndarray:
+    """D, or its diagonal, of a real system.
 
     Raises
     ------
     ArgumentError
-        When D has other entries.
+        When only the diagonal is wanted and D has other entries.
     """
-    D = np.zeros((features, features)) if sys.D is None else to_numpy(sys.D)
+    D = np.zeros((sys.outputs, sys.inputs)) if sys.D is None else to_numpy(sys.D)
+    D = D.real  # of a real system, which the conversion of A, B and C has checked
+    if dense:
+        return D
     if np.any(np.diag(np.diag(D)) != D):
-        raise ArgumentError("the layer's feedthrough is diagonal, but D has other entries")
-    return np.diag(D).real  # of a real system, which the conversion of A, B and C has checked
+        raise ArgumentError(
+            "the layer's feedthrough is diagonal, but D has other entries: make the layer with "
+            "outputs=, which gives it a dense D"
+        )
+    return np.diag(D)

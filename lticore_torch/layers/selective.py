@@ -33,7 +33,7 @@ from .base import (
     system_array,
     wide,
 )
-from .products import product
+from .products import mapped_by, product
 from .states import as_complex, as_neighbours, last_state, next_states
 
 
@@ -201,13 +201,13 @@ class SelectiveSSM(StateSpaceLayer):
         step = self._steps(x)[..., None]
         real, decay = (exponential(p).to(x.dtype) for p in (self.real_log, self.decay_log))
         pairs = torch.polar(torch.exp(-step * decay), -step * self.frequency.to(x.dtype))
-        b, c = (_mapped(x, W.to(x.dtype)) for W in (self.B, self.C))
+        b, c = (mapped_by(W.to(x.dtype), x) for W in (self.B, self.C))
         return pairs, torch.exp(-step * real), step * b[..., None, :] * x[..., None], c
 
     def _steps(self, x: Tensor) -> Tensor:
         """Δ, (..., h)."""
         W = product(self.step_up.to(x.dtype), self.step_down.to(x.dtype))
-        return functional.softplus(_mapped(x, W) + self.step_bias.to(x.dtype))
+        return functional.softplus(mapped_by(W, x) + self.step_bias.to(x.dtype))
 
     # --- the mean system --------------------------------------------------------------------
 
@@ -342,11 +342,6 @@ class SelectiveSSM(StateSpaceLayer):
 
     def extra_repr(self) -> str:
         return f"features={self.features}, order={self.order}"
-
-
-def _mapped(x: Tensor, W: Tensor) -> Tensor:
-    """W x, (..., h) → (..., m)."""
-    return product(x.reshape(-1, x.shape[-1]), W.mT).reshape(*x.shape[:-1], len(W))
 
 
 def _mean_exponentials(step: Tensor, rates: Tensor) -> Tensor:
