@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from lticore.internal import mapped, to_numpy
 
 from ..ops.bridge import to_array
 from .on_data import OnData
+from .unstable import reflected
 
 #: 1 − ρ of every pole stays above this: exact in float64, where poles are formed.
 SMALLEST_GAP = 1e-13
@@ -179,11 +180,14 @@ class SSMLayer(StateSpaceLayer):
         self.load_channels([x.system for x in reductions])
         return list(zip(reductions, channels(self.to_lti()), strict=True))
 
-    def load_lti(self, sys: Any) -> None:
+    def load_lti(self, sys: Any, *, unstable: Literal["refuse", "reflect"] = "refuse") -> None:
         """Take over the map of a real stable system with this layer's width, of any order.
 
         The parameters are replaced (an optimizer must be given the new ones), keeping dtype,
-        device and ``requires_grad``.
+        device and ``requires_grad``. With ``unstable="reflect"`` poles outside the unit circle are
+        taken to 1/conj λ and their modes scaled by 1/|λ|, so that each keeps the size of its
+        frequency response; a warning says how many there were and by how much the response of the
+        whole system changed.
 
         Raises
         ------
@@ -193,17 +197,22 @@ class SSMLayer(StateSpaceLayer):
             When D is not diagonal, for another kind of system, and for a layer of whose parameters
             some are made of others, by a parametrisation or by pruning.
         UnstableSystemError
+            Unless the unstable poles are to be reflected.
         """
         check_plain_parameters(self)
         if not isinstance(sys, self.SYSTEMS):
             raise ArgumentError(f"{type(self).__name__} cannot hold {sys!r}: give an lticore.LTI")
         self._check_width(sys)
         radius: float = sys.spectral_radius
-        if not radius < 1:
+        if radius < 1:
+            self._load(sys)
+        elif unstable == "reflect":
+            self.load_channels([reflected(x, 1 - SMALLEST_GAP) for x in channels(sys)])
+        else:
             raise UnstableSystemError(
-                f"a layer is stable, but the system has spectral radius {radius:.17g}"
+                f"a layer is stable, but the system has spectral radius {radius:.17g}",
+                'Give unstable="reflect" to reflect its unstable poles into the unit circle',
             )
-        self._load(sys)
 
     def load_channels(self, systems: Sequence[Any]) -> None:
         """:meth:`load_lti` from the systems of all channels, whose orders may differ; all features
@@ -276,7 +285,7 @@ def check_plain_parameters(layer: nn.Module) -> None:
     ArgumentError
         With the call that leaves a plain parameter of the same values.
     """
-    for name, call in _calls_to_plain(layer).items():
+    for name, call in calls_to_plain(layer).items():
         raise ArgumentError(
             f"{name} of a {type(layer).__name__} is made of other tensors, by a parametrisation or "
             f"by pruning, and a layer of another order needs plain parameters: call {call} first, "
@@ -284,7 +293,7 @@ def check_plain_parameters(layer: nn.Module) -> None:
         )
 
 
-def _calls_to_plain(layer: nn.Module) -> dict[str, str]:
+def calls_to_plain(layer: nn.Module) -> dict[str, str]:
     """By parameter that is made of others: what makes it a parameter again."""
     calls = {
         name: f"torch.nn.utils.parametrize.remove_parametrizations(layer, {name!r})"
@@ -316,7 +325,7 @@ def resized_like(
     Where the stored shapes do not belong together it is left as it is, for torch to name what does
     not fit; and where its parameters are made of others, whose sizes it does not know.
     """
-    if _calls_to_plain(layer):
+    if calls_to_plain(layer):
         return
     names = list(layer.state_dict())
     found = {name: state_dict.get(prefix + name) for name in names}

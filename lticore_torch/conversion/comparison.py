@@ -1,0 +1,28 @@
+"""Whether a layer and what took its place answer alike."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from ..layers import capture
+
+
+@torch.no_grad()
+def difference(original: nn.Module, converted: nn.Module, u: Tensor) -> float:
+    """max |y − ŷ| / max |y| in evaluation mode; neither module is changed."""
+    y, other = (
+        capture.tensor_of(copy.deepcopy(module).eval()(u)) for module in (original, converted)
+    )
+    if y.shape != other.shape:
+        return float("inf")
+    change, size = (float(x.abs().max()) for x in (y - other, y))
+    return change / size if size > 0 else change
+
+
+def tolerated(converted: nn.Module) -> float:
+    """√ε of the parameters' precision: far above what rounding does to a recurrence of few steps,
+    and far below another formula."""
+    return float(torch.finfo(next(converted.parameters()).dtype).eps ** 0.5)
