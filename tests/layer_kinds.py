@@ -25,7 +25,11 @@ LINEAR: dict[str, tuple[type, dict[str, Any]]] = {
     "s4d legs": (S4D, {"start": "legs"}),
 }
 TIME_INVARIANT = {**LINEAR, "quadratic": (QuadraticSSM, {"rank": 2})}
-ALL = {**TIME_INVARIANT, "selective": (SelectiveSSM, {"rank": 2})}
+ALL = {
+    **TIME_INVARIANT,
+    "selective": (SelectiveSSM, {"rank": 2}),
+    "selective channels": (SelectiveSSM, {"rank": 2, "channel_poles": True}),
+}
 
 
 def make(kind: str, features: int = 3, order: int = 5, *, seed: int = 0, **options: Any) -> Any:
@@ -119,7 +123,7 @@ def _s4d(
 def _selective(p: dict[str, np.ndarray], u: np.ndarray) -> np.ndarray:
     pair = -np.exp(p["decay_log"]) - 1j * p["frequency"]
     q, real, h = len(pair), -np.exp(p["real_log"]), u.shape[1]
-    z, x, outputs = np.zeros((h, q), dtype=complex), np.zeros((h, len(real))), []
+    z, x, outputs = np.zeros((h, q), dtype=complex), np.zeros((h, real.shape[-1])), []
     for step in u:
         delta = np.log1p(np.exp(p["step_up"] @ (p["step_down"] @ step) + p["step_bias"]))[:, None]
         b, c = p["B"] @ step, p["C"] @ step

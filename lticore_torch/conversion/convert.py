@@ -16,7 +16,7 @@ from lticore.internal import warn_precision
 # Each registers its classes.
 from ..layers import capture, kinds_inside, state_space_layers
 from ..layers.base import calls_to_plain
-from . import lru, s4d, s5  # noqa: F401
+from . import lru, mamba, s4d, s5  # noqa: F401
 from .comparison import difference, tolerated
 from .registry import (
     Conversion,
@@ -44,9 +44,10 @@ def convert(
 
     Classes are known by their qualified names, and their packages are not imported: S5 of
     s5-pytorch, LRU of LRU-pytorch and of minimal-LRU's form, S4D of state-spaces
-    (models/s4/s4d.py), and what :func:`register_conversion` adds. Parameters are copied into those
-    of the layer that computes the same, with what is trained of them, precision and device; all
-    else of the model is as it was. A layer that is at several places of the model is one layer at
+    (models/s4/s4d.py), the blocks of Mamba of mambapy and of Hugging Face transformers, with their
+    caches, and what :func:`register_conversion` adds. Parameters are copied into those of the layer
+    that computes the same, with what is trained of them, precision and device; all else of the
+    model is as it was. A layer that is at several places of the model is one layer at
     all of them afterwards. The argument is left alone; an optimizer must be given the new
     parameters.
 
@@ -90,24 +91,43 @@ def convert(
     with torch.random.fork_rng(devices=[]):
         for layer, names in places.items():
             try:
-                _check_replaceable(layer, model)
-                converted[layer], report = _successor(layer, names[0], unstable, check)
-                reports.append(report)
+                new, notes = _successor(layer, unstable)
+                _check_replaceable(layer, new, model)
+                change = _compared(layer, new, accepted=bool(notes)) if check else None
             except (LticoreError, AttributeError) as error:
                 failures[names[0]] = f"{qualified_name(type(layer))}: {error}"
+                continue
+            converted[layer] = new
+            kinds = {type(x).__name__ for x in state_space_layers(new).values()}
+            was = qualified_name(type(layer))
+            reports.append(ConvertedLayer(names[0], was, ", ".join(sorted(kinds)), change, notes))
     if failures:
         raise ConversionError(_explained(failures, [names[0] for names in places.values()]))
     for report in reports:
         for note in report.notes:
             warn_precision(f"layer '{report.name}': {note}")
-    # All that refers to a layer, in whatever way, refers to its successor in the copy.
-    result = copy.deepcopy(model, {id(layer): new for layer, new in converted.items()})
-    kinds = {layer: report.kind for layer, report in zip(places, reports, strict=True)}
-    return result, ConversionReport(
+    kinds_of = {layer: report.kind for layer, report in zip(places, reports, strict=True)}
+    return _copied_with(model, converted), ConversionReport(
         tuple(reports),
-        {name: kinds[layer] for layer, names in places.items() for name in names},
+        {name: kinds_of[layer] for layer, names in places.items() for name in names},
         {names[0]: qualified_name(type(x)) for x, names in found.items() if x not in places},
     )
+
+
+def _copied_with(model: nn.Module, converted: dict[nn.Module, nn.Module]) -> Any:
+    """A copy of the model in which all that refers to a layer, in whatever way, refers to a copy of
+    its successor; modules that successors have kept, those of the model until now, are copied with
+    it once."""
+    memo: dict[int, Any] = {}
+    try:
+        for layer, new in converted.items():
+            memo[id(layer)] = copy.deepcopy(new, memo)
+        return copy.deepcopy(model, memo)
+    except RuntimeError as error:
+        raise ArgumentError(
+            f"{type(model).__name__} cannot be copied ({error}): pruned modules keep tensors that "
+            "were computed, so call torch.nn.utils.prune.remove on each of them first"
+        ) from error
 
 
 def _foreign_layers(model: nn.Module, exclude: Collection[str]) -> dict[nn.Module, list[str]]:
@@ -156,9 +176,9 @@ def _check_open(model: Any) -> None:
             )
 
 
-def _check_replaceable(layer: nn.Module, model: nn.Module) -> None:
-    """Refuse layers whose successors would lose something that others have put there."""
-    inside = set(layer.modules())
+def _check_replaceable(layer: nn.Module, new: nn.Module, model: nn.Module) -> None:
+    """Refuse layers with whose modules something is lost that others have put there."""
+    inside = set(layer.modules()) - set(new.modules())
     for part in inside:
         for name, call in calls_to_plain(part).items():
             raise ConversionError(
@@ -167,7 +187,8 @@ def _check_replaceable(layer: nn.Module, model: nn.Module) -> None:
             )
         if any(vars(part)[hooks] for hooks in _HOOKS):
             raise ConversionError("it has hooks, which its successor would not call: remove them")
-    owned = {id(x): name for name, x in layer.named_parameters()}
+    kept = {id(x) for x in new.parameters()}
+    owned = {id(x): name for name, x in layer.named_parameters() if id(x) not in kept}
     for name, module in model.named_modules():
         if module in inside:
             continue
@@ -182,26 +203,28 @@ def _check_replaceable(layer: nn.Module, model: nn.Module) -> None:
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def _successor(
-    layer: nn.Module, name: str, unstable: Unstable, check: bool
-) -> tuple[nn.Module, ConvertedLayer]:
+def _successor(layer: nn.Module, unstable: Unstable) -> tuple[nn.Module, tuple[str, ...]]:
+    """(what takes the layer's place, what changed by it)."""
     conversion: Conversion = conversion_of(layer)  # type: ignore[assignment]
     with warnings.catch_warnings(record=True) as caught, torch.enable_grad():
         warnings.simplefilter("always", PrecisionWarning)
         new = conversion.convert(layer, unstable)
-    notes = tuple(str(x.message) for x in caught if issubclass(x.category, PrecisionWarning))
     new.train(layer.training)
-    change = None
-    if check:
-        torch.manual_seed(0)
-        change = difference(layer, new, conversion.example(new))
-        if not change <= tolerated(new) and not notes:
-            raise ConversionError(
-                f"its outputs and those of its successor differ by {change:.1e} of the largest on "
-                "a random input: it computes something else than the layer that its name says"
-            )
-    kinds = sorted({type(x).__name__ for x in state_space_layers(new).values()})
-    return new, ConvertedLayer(name, qualified_name(type(layer)), ", ".join(kinds), change, notes)
+    notes = (x.message for x in caught if issubclass(x.category, PrecisionWarning))
+    return new, tuple(map(str, notes))
+
+
+def _compared(layer: nn.Module, new: nn.Module, *, accepted: bool) -> float:
+    """The difference of their outputs; what is not ``accepted`` is refused beyond rounding."""
+    conversion: Conversion = conversion_of(layer)  # type: ignore[assignment]
+    torch.manual_seed(0)
+    change = difference(layer, new, conversion.example(new))
+    if not accepted and not change <= tolerated(new):
+        raise ConversionError(
+            f"its outputs and those of its successor differ by {change:.1e} of the largest on a "
+            "random input: it computes something else than the layer that its name says"
+        )
+    return change
 
 
 def _explained(failures: dict[str, str], names: list[str]) -> str:

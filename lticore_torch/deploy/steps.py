@@ -136,7 +136,8 @@ def _(layer: SelectiveSSM, name: str) -> Part:
     rates = np.ascontiguousarray(
         np.stack([_as_array(exponential(layer.decay_log)), _as_array(layer.frequency)], axis=-1)
     )
-    real = _as_array(exponential(layer.real_log))
+    shared = exponential(layer.real_log)
+    real = _as_array(shared.expand(layer.features, shared.shape[-1]))
 
     def step(u: np.ndarray, states: States) -> np.ndarray:
         y, steps = np.empty_like(u), np.logaddexp(u @ down.T @ up.T + bias, 0)

@@ -187,6 +187,17 @@ def test_the_model_stays_the_users():
         assert torch.equal(x, before[name])
 
 
+def test_the_model_stays_the_users_around_kept_modules():
+    model = seeded(lambda: ForeignS4D(3, 8))
+    before = copy.deepcopy(model.state_dict())
+    converted, _ = convert(model)
+    with torch.no_grad():
+        for p in converted.parameters():
+            p.add_(1)
+    for name, x in model.state_dict().items():
+        assert torch.equal(x, before[name])
+
+
 def test_the_report_is_a_table():
     model = model_of_lrus()
     _, report = convert(model, exclude=["layers.1"])
