@@ -63,7 +63,9 @@ def _gradient(A: np.ndarray, W: np.ndarray, G: np.ndarray, duration: float) -> n
         terms.append((M @ terms[-1] + terms[-1] @ adjoint(M)) / k)
     for k in range(1, TERMS + 1):
         powers.append(M @ powers[-1] / k)
-    X, E, steps = sum(terms), sum(powers), []
+    X: Any = sum(terms)
+    E: Any = sum(powers)
+    steps = []
     # Callers look at what overflows.
     with np.errstate(over="ignore", invalid="ignore"):
         for _ in range(doublings):
