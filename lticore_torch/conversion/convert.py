@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Collection
 from typing import Any
@@ -16,8 +15,8 @@ from lticore.internal import warn_precision
 # Each registers its classes.
 from ..layers import capture, kinds_inside, state_space_layers
 from ..layers.base import calls_to_plain
-from . import lru, mamba, s4d, s5  # noqa: F401
-from .comparison import difference, tolerated
+from . import lru, mamba, rg_lru, s4d, s5  # noqa: F401
+from .comparison import copied, difference, tolerated
 from .registry import (
     Conversion,
     ConversionError,
@@ -45,11 +44,11 @@ def convert(
     Classes are known by their qualified names, and their packages are not imported: S5 of
     s5-pytorch, LRU of LRU-pytorch and of minimal-LRU's form, S4D of state-spaces
     (models/s4/s4d.py), the blocks of Mamba of mambapy and of Hugging Face transformers, with their
-    caches, and what :func:`register_conversion` adds. Parameters are copied into those of the layer
-    that computes the same, with what is trained of them, precision and device; all else of the
-    model is as it was. A layer that is at several places of the model is one layer at
-    all of them afterwards. The argument is left alone; an optimizer must be given the new
-    parameters.
+    caches, the RG-LRU of its RecurrentGemma, and what :func:`register_conversion` adds. Parameters
+    are copied into those of the layer that computes the same, with what is trained of them,
+    precision and device; all else of the model is as it was. A layer that is at several places of
+    the model is one layer at all of them afterwards. The argument is left alone; an optimizer must
+    be given the new parameters.
 
     What calls the new layers calls ``layer(u)``, ``layer(u, state=state, return_state=True)`` or
     ``layer.step(u, state)``; arguments of their packages' own, such as the step_scale of S5, are
@@ -75,7 +74,7 @@ def convert(
     ------
     ConversionError
         Where some of the layers cannot be converted, or answer otherwise afterwards (by more than
-        √ε of their precision): which, why, and which others could be.
+        √ε of their precision or of float32): which, why, and which others could be.
     ArgumentError
         For a model without such layers, and for compiled, scripted and data-parallel modules: only
         what they were made of can be converted.
@@ -98,9 +97,8 @@ def convert(
                 failures[names[0]] = f"{qualified_name(type(layer))}: {error}"
                 continue
             converted[layer] = new
-            kinds = {type(x).__name__ for x in state_space_layers(new).values()}
             was = qualified_name(type(layer))
-            reports.append(ConvertedLayer(names[0], was, ", ".join(sorted(kinds)), change, notes))
+            reports.append(ConvertedLayer(names[0], was, _kind_of(new), change, notes))
     if failures:
         raise ConversionError(_explained(failures, [names[0] for names in places.values()]))
     for report in reports:
@@ -119,15 +117,9 @@ def _copied_with(model: nn.Module, converted: dict[nn.Module, nn.Module]) -> Any
     its successor; modules that successors have kept, those of the model until now, are copied with
     it once."""
     memo: dict[int, Any] = {}
-    try:
-        for layer, new in converted.items():
-            memo[id(layer)] = copy.deepcopy(new, memo)
-        return copy.deepcopy(model, memo)
-    except RuntimeError as error:
-        raise ArgumentError(
-            f"{type(model).__name__} cannot be copied ({error}): pruned modules keep tensors that "
-            "were computed, so call torch.nn.utils.prune.remove on each of them first"
-        ) from error
+    for layer, new in converted.items():
+        memo[id(layer)] = copied(new, memo)
+    return copied(model, memo)
 
 
 def _foreign_layers(model: nn.Module, exclude: Collection[str]) -> dict[nn.Module, list[str]]:
@@ -218,13 +210,20 @@ def _compared(layer: nn.Module, new: nn.Module, *, accepted: bool) -> float:
     """The difference of their outputs; what is not ``accepted`` is refused beyond rounding."""
     conversion: Conversion = conversion_of(layer)  # type: ignore[assignment]
     torch.manual_seed(0)
-    change = difference(layer, new, conversion.example(new))
+    example = conversion.example(new)
+    inputs = example if isinstance(example, tuple) else (example,)
+    change = difference(layer, new, inputs)
     if not accepted and not change <= tolerated(new):
         raise ConversionError(
             f"its outputs and those of its successor differ by {change:.1e} of the largest on a "
             "random input: it computes something else than the layer that its name says"
         )
     return change
+
+
+def _kind_of(new: nn.Module) -> str:
+    kinds = {type(x).__name__ for x in state_space_layers(new).values()}
+    return ", ".join(sorted(kinds)) or type(new).__name__
 
 
 def _explained(failures: dict[str, str], names: list[str]) -> str:

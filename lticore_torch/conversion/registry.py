@@ -18,8 +18,8 @@ from ..layers import StateSpaceLayer
 Unstable: TypeAlias = Literal["refuse", "reflect"]
 #: (foreign layer, what to do with unstable poles) → a module that takes its place.
 Convert: TypeAlias = Callable[[Any, Unstable], nn.Module]
-#: The module that takes the place → an input of both, to compare their outputs on.
-Example: TypeAlias = Callable[[Any], Tensor]
+#: The module that takes the place → an input of both, or a tuple of inputs, to compare outputs on.
+Example: TypeAlias = Callable[[Any], Tensor | tuple[Any, ...]]
 
 #: Sequences and steps of the input that outputs are compared on.
 SEQUENCES, STEPS = 2, 40
@@ -59,8 +59,8 @@ def register_conversion(
     convert : (layer, unstable) → the module that takes its place. It copies what it keeps, leaves
         the layer alone, and raises :class:`ConversionError` for what it cannot convert;
         ``unstable`` is "refuse" or "reflect", as :meth:`SSMLayer.load_lti` takes it.
-    example : (new module) → an input of both on which their outputs are compared. Default: a random
-        (2, 40, features) tensor.
+    example : (new module) → an input of both, or a tuple of inputs, on which their outputs are
+        compared. Default: a random (2, 40, features) tensor.
 
     Raises
     ------
