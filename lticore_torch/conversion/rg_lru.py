@@ -83,7 +83,7 @@ def from_recurrent_gemma(layer: Any, unstable: Unstable) -> RGLRU:
         "recurrent_gate_weight",
         "recurrent_gate_bias",
     )
-    values = dict(zip(names, needed(layer, names), strict=True))
+    values: dict[str, Tensor] = dict(zip(names, needed(layer, names), strict=True))
     ours = with_parameters(RGLRU(), values)
     ours.recurrent_states = layer.recurrent_states
     return ours
