@@ -13,7 +13,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 ONE_THREAD = OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-kernels test-oldest test-gpu gpu-check gpu-registers gpu-wheels soak mutants long-runs long-runs-status lint format bench bench-peers bench-sparse bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-warnings bench-streaming bench-imports bench-gpu clean
+.PHONY: help setup demo test test-slow test-kernels test-oldest test-gpu gpu-check gpu-registers gpu-wheels soak mutants long-runs long-runs-status lint format bench bench-peers bench-sparse bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-warnings bench-streaming bench-imports bench-conversion bench-gpu clean
 
 help:  ## List all targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -128,6 +128,9 @@ bench-streaming: setup  ## Time single steps of streaming models, into benchmark
 
 bench-imports: setup  ## Time imports beside those of NumPy, SciPy and torch, into benchmarks/results
 	$(BIN)/python benchmarks/imports.py
+
+bench-conversion: setup  ## Time layers of other packages beside what convert makes of them, into benchmarks/results
+	$(ONE_THREAD) OMP_NUM_THREADS=1 $(BIN)/python benchmarks/conversion.py
 
 bench-gpu:  ## Time the CUDA kernels and functions on a device, into benchmarks/results
 	$(GPU_PYTHON) benchmarks/gpu.py

@@ -19,6 +19,9 @@ from .compression.in_training import InTrainingCompressor, ReductionEvent
 from .compression.outlook import LayerOutlook
 from .compression.plan import CompressionPlan, analyze
 from .compression.report import CompressionReport, LayerReport
+from .conversion.convert import convert
+from .conversion.registry import ConversionError, register_conversion
+from .conversion.report import ConversionReport, ConvertedLayer
 from .deploy.export import export_onnx, export_program
 from .deploy.stream import Stream
 from .layers import (
@@ -79,6 +82,11 @@ __all__ = [
     "HankelTracker",
     "HankelRecord",
     "Stream",
+    "convert",
+    "register_conversion",
+    "ConversionReport",
+    "ConvertedLayer",
+    "ConversionError",
     "export_program",
     "export_onnx",
     "save",

@@ -25,7 +25,11 @@ LINEAR: dict[str, tuple[type, dict[str, Any]]] = {
     "s4d legs": (S4D, {"start": "legs"}),
 }
 TIME_INVARIANT = {**LINEAR, "quadratic": (QuadraticSSM, {"rank": 2})}
-ALL = {**TIME_INVARIANT, "selective": (SelectiveSSM, {"rank": 2})}
+ALL = {
+    **TIME_INVARIANT,
+    "selective": (SelectiveSSM, {"rank": 2}),
+    "selective channels": (SelectiveSSM, {"rank": 2, "channel_poles": True}),
+}
 
 
 def make(kind: str, features: int = 3, order: int = 5, *, seed: int = 0, **options: Any) -> Any:
@@ -33,6 +37,15 @@ def make(kind: str, features: int = 3, order: int = 5, *, seed: int = 0, **optio
     torch.manual_seed(seed)
     layer_type, own = ALL[kind]
     return layer_type(features, order, **{**own, **options}).double()
+
+
+def selective_with_pairs() -> Any:
+    """As compression may leave a selective layer: two pairs that turn, and a real pole."""
+    layer = make("selective")
+    layer.decay_log = torch.nn.Parameter(torch.tensor([0.3, -1.0], dtype=torch.float64))
+    layer.frequency = torch.nn.Parameter(torch.tensor([5.0, -9.0], dtype=torch.float64))
+    layer.real_log = torch.nn.Parameter(layer.real_log[:1].detach())
+    return layer
 
 
 def published(layer: Any, u: np.ndarray) -> np.ndarray:
@@ -119,7 +132,7 @@ def _s4d(
 def _selective(p: dict[str, np.ndarray], u: np.ndarray) -> np.ndarray:
     pair = -np.exp(p["decay_log"]) - 1j * p["frequency"]
     q, real, h = len(pair), -np.exp(p["real_log"]), u.shape[1]
-    z, x, outputs = np.zeros((h, q), dtype=complex), np.zeros((h, len(real))), []
+    z, x, outputs = np.zeros((h, q), dtype=complex), np.zeros((h, real.shape[-1])), []
     for step in u:
         delta = np.log1p(np.exp(p["step_up"] @ (p["step_down"] @ step) + p["step_bias"]))[:, None]
         b, c = p["B"] @ step, p["C"] @ step

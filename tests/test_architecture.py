@@ -20,7 +20,7 @@ experiments
 
 lticore_torch.compression
 lticore_torch.certificates | lticore_torch.deploy | lticore_torch.penalties | lticore_torch.storage
-lticore_torch.models
+lticore_torch.conversion | lticore_torch.models
 lticore_torch.layers
 lticore_torch.ops
 lticore_torch.files

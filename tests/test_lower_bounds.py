@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 def test_lower_bounds_are_those_that_are_tested():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    named = ("plot", "torch", "onnx", "experiments", "test")
+    named = ("plot", "torch", "onnx", "experiments", "foreign", "test")
     lines = [*project["dependencies"], *(line for name in named for line in extras[name])]
     needed = [Requirement(line) for line in lines]
     bounds = {

@@ -177,8 +177,9 @@ def require_independent(condition: float) -> None:
         raise ArgumentError(
             "A is defective to working precision (its eigenvectors are dependent, condition "
             f"{condition:.1e}): it has no diagonal form, and no modes to choose from. Keep the "
-            "system dense, which balanced_truncation and h2_reduction reduce as it is, or convert "
-            "well_conditioned(sys).system, a nearby one"
+            "system dense, which balanced_truncation and h2_reduction reduce as it is, and "
+            "modal_truncation by clusters of poles; or convert well_conditioned(sys).system, a "
+            "nearby one"
         )
 
 

@@ -35,7 +35,8 @@ from .dense import (
     sum_to_convergence,
 )
 from .descriptor import solve_in_standard_form
-from .exponential import TERMS, doublings_of, exponential
+from .exponential import TERMS
+from .integrals import integral_by_doubling
 from .modal import solver_by_factors
 from .stability import time_exponent
 from .two_sided import (
@@ -180,7 +181,8 @@ def lyapunov_solver(A: StateMatrix, B: Any = None, horizon: float | None = None)
     elif not all(is_numpy(x) for x in (*parameters(A), *parameters(B))):
         solve = _cayley_solver(to_dense(A), to_dense(B), horizon)
     elif horizon is not None:
-        solve = _triangular_solver(to_dense(A), to_dense(B), partial(_integral, duration=horizon))
+        integral = partial(integral_by_doubling, duration=horizon)
+        solve = _triangular_solver(to_dense(A), to_dense(B), integral)
     elif is_structured(A):
         solve = _mixed_solver(A, B)
     elif is_structured(B):
@@ -285,24 +287,6 @@ def _solve_triangular(T: np.ndarray, F: np.ndarray, S: np.ndarray) -> np.ndarray
     right = _solve_triangular(T, F[:, h:], S[h:, h:])
     left = _solve_triangular(T, F[:, :h] + right @ S[:h, h:].conj().T, S[:h, :h])
     return np.hstack([left, right])
-
-
-def _integral(T: np.ndarray, F: np.ndarray, S: np.ndarray, duration: float) -> np.ndarray:
-    """∫_0^T e^{Tt} F e^{Sᴴt} dt by a Taylor series over a short time, which is doubled: nothing is
-    subtracted."""
-    doublings = max(doublings_of(X * duration) for X in (T, S))
-    step = np.ldexp(duration, -doublings)
-    T, S = T * step, S * step
-    term, X = step * F, step * F
-    for k in range(2, 2 * TERMS):
-        term = (T @ term + term @ adjoint(S)) / k
-        X = X + term
-    E_T, E_S = (exponential(x, np.eye(len(x)))[0] for x in (T, S))
-    with np.errstate(over="ignore", invalid="ignore"):
-        for _ in range(doublings):
-            X = X + E_T @ X @ adjoint(E_S)
-            E_T, E_S = E_T @ E_T, E_S @ E_S
-    return X
 
 
 def _mixed_solver(A: Structure, B: np.ndarray) -> RawSolver:

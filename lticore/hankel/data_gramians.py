@@ -42,6 +42,9 @@ def data_gramians(
     variance, and such cotangents, give L times the Gramians of the system, but for the L-th power
     of A. :func:`lticore.balanced_truncation` takes the pair as ``gramians``.
 
+    Data are samples: of a continuous-time system give ``discretize(sys, step=…)``, which keeps the
+    states under inputs that are held, so that the pair balances the system itself, too.
+
     Parameters
     ----------
     sys : LTI or QuadraticOutputLTI of n states, m inputs, p outputs
@@ -69,7 +72,7 @@ def data_gramians(
     Raises
     ------
     ArgumentError
-        For no batches or no samples, something else than pairs, pairs of two None.
+        For continuous time, no batches or no samples, something else than pairs, pairs of two None.
     ShapeError, DtypeError, NonFiniteError, ArrayLibraryError
     UnstableSystemError
         Where one of both is the Gramian of an unstable system.

@@ -9,6 +9,8 @@ from ..arrays.checks import is_complex
 from ..arrays.linalg import adjoint, conjugate, real_part
 from ..arrays.namespaces import Array, namespace
 from ..equations.dense import sum_by_doubling_gradient
+from ..equations.integrals import integral_by_doubling_gradient
+from ..equations.lyapunov import lyapunov_slopes
 from ..equations.modal import series_slopes
 from ..equations.two_sided import SteinSolver
 from ..matrices.factors import weighted_gram
@@ -28,7 +30,7 @@ def pull_back(
     G_P: Array,
     G_Q: Array,
     solve: SteinSolver,
-    horizon: int | None = None,
+    horizon: Any = None,
 ) -> tuple[tuple[Array, ...], Array, Array]:
     """(g_A, g_B, g_C) with ½ Re⟨G_P, dP⟩ + ½ Re⟨G_Q, dQ⟩ = Σ Re⟨g, dx⟩, g_A on the parameters of A.
 
@@ -36,8 +38,9 @@ def pull_back(
         g_A = Y A P + Q A Z,   g_B = Y B,   g_C = C Z
 
     and in continuous time Aᴴ Y + Y A + G_P = 0, A Z + Z Aᴴ + G_Q = 0, g_A = Y P + Q Z.
-    ``solve`` is the solver of A over the horizon. With a horizon g_A is the derivative of the
-    finite sums instead; g_B and g_C are as above.
+    ``solve`` is the solver of A over the horizon, which of dense A in continuous time is (...), of
+    each batch entry. With a horizon g_A is the derivative of the finite sums or integrals instead;
+    g_B and g_C are as above.
 
     Cost: O(n² (m + p)) structured, O(n³) dense.
     """
@@ -52,8 +55,11 @@ def pull_back(
         g_A = _modal_gradient(sys, G_P, G_Q, horizon)
     else:
         W_P, W_Q = weighted_gram(B), weighted_gram(adjoint(C))
-        of_P = sum_by_doubling_gradient(A, W_P, G_P, horizon)
-        of_Q = adjoint(sum_by_doubling_gradient(adjoint(A), W_Q, G_Q, horizon))
+        gradient: Any = sum_by_doubling_gradient
+        if sys.is_continuous:
+            gradient = integral_by_doubling_gradient
+        of_P = gradient(A, W_P, G_P, horizon)
+        of_Q = adjoint(gradient(adjoint(A), W_Q, G_Q, horizon))
         g_A = (_like(A, of_P + of_Q) / 2,)
     return g_A, Y @ B, C @ Z
 
@@ -120,16 +126,19 @@ def rotation_gradient_reference(
     return tuple(first + second for first, second in zip(*parts, strict=True))
 
 
-def _modal_gradient(sys: LTI[Array], G_P: Array, G_Q: Array, horizon: int) -> tuple[Array, ...]:
+def _modal_gradient(sys: LTI[Array], G_P: Array, G_Q: Array, horizon: Any) -> tuple[Array, ...]:
     # In the modes P_ij = F_ij φ(w_ij), Q_ij = E_ij φ(conj w_ij) with F = b bᴴ, E = c cᴴ and
     # w = λ λᴴ. Moving λ_i changes row i and column i of both, conjugate to each other, so
     #   g_i = Σ_j conj φ'(w_ij) (G_P ∘ conj F + conj G_Q ∘ E)_ij λ_j   for twice the cotangents.
+    # In continuous time w_ij = λ_i + conj λ_j, of which nothing stands for the λ_j.
     A = sys.A
     xp = namespace(sys.B)
     b, c = to_modes(A, sys.B), to_modes(A, adjoint(sys.C))
     G_P, G_Q = (to_modes(A, adjoint(to_modes(A, G))) for G in (G_P, G_Q))
     together = G_P * conjugate(weighted_gram(b)) + conjugate(G_Q) * weighted_gram(c)
-    poles = mode_poles(A)
-    slopes = conjugate(series_slopes(A, A, horizon))
-    g = xp.sum(slopes * together * poles[..., None, :], axis=-1)
+    if sys.is_continuous:
+        slopes, poles = lyapunov_slopes(A, A, horizon), xp.ones_like(mode_poles(A))
+    else:
+        slopes, poles = series_slopes(A, A, horizon), mode_poles(A)
+    g = xp.sum(conjugate(slopes) * together * poles[..., None, :], axis=-1)
     return A.pole_gradient(g)

@@ -27,10 +27,12 @@ from ..arrays.namespaces import (
     namespace,
 )
 from ..equations.dense import schur_forms_for_powers
-from ..equations.stability import HORIZON, offering, require_stable
+from ..equations.integrals import integral_solver
+from ..equations.stability import HORIZON, in_unit_time, offering, require_stable
 from ..equations.stein import doubling_solver
 from ..equations.two_sided import ROUNDING, SteinSolver
-from ..errors import ArgumentError, NonFiniteError, UnstableSystemError, warn_precision
+from ..errors import NonFiniteError, UnstableSystemError, warn_precision
+from ..matrices.balance import balance_dense
 from ..matrices.factors import inner_product
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double, replaced
@@ -58,7 +60,7 @@ _ACCURACY = 1e-6
 @offering(HORIZON)
 @asked_together
 def hankel_sum(
-    sys: LinearLike[Array], function: SpectralLike = "nuclear", *, horizon: int | None = None
+    sys: LinearLike[Array], function: SpectralLike = "nuclear", *, horizon: float | None = None
 ) -> Array:
     """Σ_i φ(σ_i), one value per batch entry.
 
@@ -102,7 +104,7 @@ def hankel_sum_and_gradient(
     function: SpectralLike = "nuclear",
     *,
     rtol: float | None = None,
-    horizon: int | None = None,
+    horizon: float | None = None,
 ) -> tuple[Array, LTIGradient[Array]]:
     """f = Σ_i φ(σ_i) and its gradient in closed form.
 
@@ -111,7 +113,8 @@ def hankel_sum_and_gradient(
         g_A = 2 (Y A P + Q A Z),   g_B = 2 Y B,   g_C = 2 C Z,
 
     g_A read off on the parameters of the structure only, in O(n²). With a horizon T, P, Q, Y and Z
-    are sums of T terms, and g_A is the derivative of those. In continuous time, without a horizon,
+    are sums of T terms, and g_A is the derivative of those; in continuous time they are integrals
+    over T, and without a horizon
 
         Aᴴ Y + Y A + G_P = 0,  A Z + Z Aᴴ + G_Q = 0,   g_A = 2 (Y P + Q Z).
 
@@ -122,7 +125,7 @@ def hankel_sum_and_gradient(
         Directions with σ_i ≤ rtol · σ_1 contribute their value and no gradient. This is a Clarke
         subgradient where values vanish (unreachable states, B = 0), and the only cut there is.
         CuPy arrays with φ = σ and no ``rtol`` given: weights fall to zero below 1e-6 σ_1 instead.
-    horizon : int ≥ 1, optional
+    horizon : int ≥ 1, optional; in continuous time a float > 0 in the unit of time of A
 
     Returns
     -------
@@ -158,11 +161,6 @@ def hankel_sum_and_gradient(
     sys, phi = as_linear(sys, continuous=True), as_spectral_function(function)
     rtol = None if rtol is None else check_rtol(rtol)
     horizon = check_horizon(horizon, sys.is_continuous)
-    if sys.is_continuous and horizon is not None:
-        raise ArgumentError(
-            "the gradient over a finite horizon exists in discrete time: leave out horizon=, or "
-            "sample the system (lticore.discretize)"
-        )
     single = is_single(sys.B)
     value, g_A, g_B, g_C, (discrepancy, lost, accurate) = sum_and_gradient(
         in_double(sys), phi, rtol, horizon
@@ -177,7 +175,7 @@ def hankel_sum_and_gradient(
 
 
 def sum_and_gradient(
-    sys: LTI[Array], phi: SpectralFunction, rtol: float | None = None, horizon: int | None = None
+    sys: LTI[Array], phi: SpectralFunction, rtol: float | None = None, horizon: float | None = None
 ) -> tuple[Array, tuple[Array, ...], Array, Array, tuple[Array, Array, Array]]:
     """f, g_A, g_B, g_C and (the discrepancy met, with what rounding of a dense A costs, whether
     that is small) of :func:`hankel_sum_and_gradient`, of a system in double precision."""
@@ -186,7 +184,7 @@ def sum_and_gradient(
     P, Q = (gramian(work.sys, work.solve, name) for name in "PQ")
     unbalanced = None if has_factors(work.sys, horizon) else work.sys.A
     found = _cotangents(P, Q, phi, rtol, unbalanced)
-    g_A, g_B, g_C = pull_back(work.sys, P, Q, found.P, found.Q, work.solve, horizon)
+    g_A, g_B, g_C = pull_back(work.sys, P, Q, found.P, found.Q, work.solve, work.horizon)
     discrepancy = _discrepancy(
         found.slope,
         inner_product(g_B, work.sys.B),
@@ -209,7 +207,8 @@ class _Work(Generic[Array]):
     C' = (C 2^y) U with U = 1 for None, x (..., n, 1), y (..., 1, n), and Hankel singular values
     2^-size times as large.
 
-    solve : the solver of its A
+    solve : the solver of its A over the horizon; of dense continuous-time systems in units of
+        time of their own, (...) horizons
     """
 
     sys: LTI[Array]
@@ -218,9 +217,10 @@ class _Work(Generic[Array]):
     y: Array
     U: Array | None
     size: Array
+    horizon: Any = None
 
 
-def _prepare(sys: LTI, horizon: int | None) -> _Work:
+def _prepare(sys: LTI, horizon: Any) -> _Work:
     """Structured systems with balanced states, dense ones in the best units of theirs.
 
     Raises
@@ -233,27 +233,44 @@ def _prepare(sys: LTI, horizon: int | None) -> _Work:
         x, y = x[..., None], y[..., None, :]
         sys = replaced(sys, B=scaled(sys.B, x), C=scaled(sys.C, y), D=None)
         return _Work(sys, gramian_solver(sys), x, y, None, size)
+    if horizon is not None and dense:
+        return _prepare_powers(sys, horizon)
     if horizon is None and not dense:
         require_stable(sys, what=what)
-    xp, U = namespace(sys.B), None
+    xp = namespace(sys.B)
     u = 0 * real_part(sys.B[..., :1])
     solve: SteinSolver | None = None
     if dense:
         given, (sys, d) = sys, in_best_units(sys)
         try:
-            solve = balanced_solver(sys, what=what) if horizon is None else None
+            solve = balanced_solver(sys, what=what)
         except UnstableSystemError:
             sys, d = in_units_of_A(given)
             solve = balanced_solver(sys, what=what)
         u = -xp.log2(d)
     sys, b, c = unit_signals(sys)
     x, y = u - b[..., None, None], -xp.matrix_transpose(u) - c[..., None, None]
-    if dense and horizon is not None:
-        sys, U = _in_schur_form(sys)
-        solve = doubling_solver(sys.A, horizon)
-    elif solve is None:
+    if solve is None:
         solve = gramian_solver(sys, horizon)
-    return _Work(sys, solve, x, y, U, b + c)
+    return _Work(sys, solve, x, y, None, b + c, horizon)
+
+
+def _prepare_powers(sys: LTI, horizon: Any) -> _Work:
+    """Dense systems on NumPy over a horizon, stable or not: in the best units of their states, in
+    continuous time also in one of time, and in a Schur form that is good for powers of A."""
+    timed, time = in_unit_time(sys, horizon=horizon)
+    # Over a horizon states have its time beside their own.
+    A, B, C, d = balance_dense(timed.A, timed.B, timed.C, continuous=False)
+    unit, b, c = unit_signals(replaced(timed, A=A, B=B, C=C))
+    unit, U = _in_schur_form(unit)
+    if sys.is_continuous:
+        horizon = horizon * 4.0**time
+        solve = integral_solver(unit.A, horizon)
+    else:
+        solve = doubling_solver(unit.A, horizon)
+    u = -np.log2(d)
+    x, y = (v - (e + time)[..., None, None] for v, e in ((u, b), (-np.swapaxes(u, -1, -2), c)))
+    return _Work(unit, solve, x, y, U, b + c, horizon)
 
 
 def _cotangents(
@@ -292,7 +309,7 @@ def _in_schur_form(sys: LTI) -> tuple[LTI, np.ndarray]:
     T, U = np.empty_like(sys.A), np.empty_like(sys.A)
     for index, form in schur_forms_for_powers(sys.A).items():
         T[index], U[index] = form
-    return LTI(T, adjoint(U) @ sys.B, sys.C @ U), U
+    return LTI(T, adjoint(U) @ sys.B, sys.C @ U, dt=sys.dt), U
 
 
 def _function_in_units(

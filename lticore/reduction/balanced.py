@@ -73,8 +73,8 @@ _NEARLY = 1e-4
 @overload
 def balanced_truncation(
     sys: LinearLike[Array],
-    *,
     order: int | None = None,
+    *,
     energy: float | None = None,
     error: float | None = None,
     horizon: float | None = None,
@@ -85,8 +85,8 @@ def balanced_truncation(
 @overload
 def balanced_truncation(
     sys: QuadraticOutputLTI[Array],
-    *,
     order: int | None = None,
+    *,
     energy: float | None = None,
     error: float | None = None,
     horizon: float | None = None,
@@ -97,8 +97,8 @@ def balanced_truncation(
 @computed_on_host
 def balanced_truncation(
     sys: SystemLike,
-    *,
     order: int | None = None,
+    *,
     energy: float | None = None,
     error: float | None = None,
     horizon: float | None = None,

@@ -30,8 +30,8 @@ from .rounding import in_precision_of
 @computed_on_host
 def complex_balanced_truncation(
     sys: LinearLike[Array],
-    *,
     order: int | None = None,
+    *,
     energy: float | None = None,
     error: float | None = None,
 ) -> Reduction[LTI[Array], Array]:

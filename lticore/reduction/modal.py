@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..analysis.hinf import hinf_norm
 from ..analysis.norms import h2_error
 from ..arrays.checks import is_complex
 from ..arrays.linalg import adjoint
 from ..arrays.namespaces import Array, is_numpy, namespace, to_numpy
-from ..convert.diagonal import diagonalize, row_norms
+from ..convert.diagonal import MAX_CONDITION, condition_of, diagonalize, row_norms
 from ..convert.rotation import to_rotation
 from ..equations.stability import require_stable
 from ..errors import ArgumentError, NonFiniteError, ShapeError, warn_precision
@@ -25,6 +26,7 @@ from ..systems.on_host import computed_on_host
 from ..systems.pairs import split_pairs
 from ..systems.signals import scaled, unit_signals
 from ..systems.structure import is_structured
+from .clusters import ParallelForm, parallel_form
 from .orders import check_budget, check_not_empty, check_order
 from .result import Reduction, nothing_to_reduce
 from .rounding import in_precision_of
@@ -34,13 +36,15 @@ Score = Literal["hinf", "magnitude"]
 SCORES = ("hinf", "magnitude")
 #: Modes of a Diagonal system this close to each other's conjugates are a pair.
 _PAIR_TOLERANCE = 1e-10
+#: Relative accuracy of the h∞ norms of clusters, by which they are ranked and bounded.
+_PEAK_TOLERANCE = 1e-8
 
 
 @dataclass(frozen=True)
 class Modes:
-    """The modes of one system, conjugate pairs counted as one.
+    """The modes of one system, conjugate pairs counted as one, and so are clusters of poles.
 
-    states : (g, 2) positions of the states of each mode in the system; −1 where there is one only
+    states : (g, w) positions of the states of each mode in the system; −1 behind the last
     scores : (g,) of each
     peaks : (g,) ‖c_i‖‖b_i‖/(1 − |λ_i|), twice that for pairs: bounds on the response of each
     """
@@ -51,8 +55,8 @@ class Modes:
 
     @property
     def sizes(self) -> np.ndarray:
-        """(g,) states of each mode: 1 or 2."""
-        return 1 + (self.states[:, 1] >= 0).astype(int)
+        """(g,) states of each mode: 1, 2, or those of a cluster."""
+        return np.sum(self.states >= 0, axis=1)
 
 
 @computed_on_host
@@ -67,21 +71,26 @@ def modal_truncation(
     with −Re λ_i in place of 1 − |λ_i| in continuous time.
 
     A conjugate pair of a real system is scored and kept as one, also in a complex Diagonal whose
-    modes are conjugate to each other.
+    modes are conjugate to each other. Poles of a dense A that lie so close together that their
+    eigenvectors are dependent, repeated ones as those of delays above all, are kept or dropped as
+    one cluster too, which "hinf" scores by the h∞ norm of its part of the response; so are the
+    other poles beside it.
 
     Parameters
     ----------
     order : int in 1 … n
         Where the next mode is a pair and one state is left, the best single mode takes it; without
-        one the result has a state less, and a PrecisionWarning says so.
-    score : "hinf" or "magnitude"
+        one the result has a state less, and a PrecisionWarning says so. The same with clusters.
+    score : "hinf" or "magnitude", which clusters have none of
 
     Returns
     -------
     Reduction : the system in its modes (as of `to_rotation` or `diagonalize`), with D; its
-        poles are poles of the full system. ``left`` and ``right`` select states, of dense systems
-        eigenvectors; no ``singular_values``. In a batch every entry keeps its own modes; entries of
-        real systems that keep different numbers of pairs have to be reduced one by one.
+        poles are poles of the full system. Where poles cluster A is dense, one triangular block
+        for each pole or cluster that is kept (`to_rotation` takes it where none is). ``left`` and
+        ``right`` select states, of dense systems eigenvectors or bases of clusters; no
+        ``singular_values``. In a batch every entry keeps its own modes; entries of real systems
+        that keep different numbers of pairs have to be reduced one by one.
 
     Cost: O(n (m + p)) structured; dense systems are brought to their modes first, O(n³).
 
@@ -89,18 +98,21 @@ def modal_truncation(
 
     Raises
     ------
-    UnstableSystemError, ArgumentError
+    UnstableSystemError
+    ArgumentError
+        Where every mode is larger than ``order``, and for the magnitude of clusters.
     ShapeError
         For an empty batch, or entries that keep different numbers of pairs.
 
-    Source: Forgione, Mejari & Piga, CDC 2024; Gwak et al., LAST, for the h∞ score.
+    Source: Forgione, Mejari & Piga, CDC 2024; Gwak et al., LAST, for the h∞ score; Bavely &
+    Stewart, SIAM J. Numer. Anal. 16 (1979), for clusters.
     """
     sys = as_linear(sys, continuous=True)
     reduction = keep_modes(sys, order, score)
     if reduction.order < order:
         warn_precision(
-            f"order {order} was asked for, but the next modes are conjugate pairs: the reduced "
-            f"system has {reduction.order} states"
+            f"order {order} was asked for, but the next modes, conjugate pairs or clusters of "
+            f"poles, are larger than what is left: the reduced system has {reduction.order} states"
         )
     return reduction
 
@@ -111,13 +123,12 @@ def keep_modes(sys: LTI, order: int, score: Score = "hinf") -> Reduction:
     order = check_order(order, sys.order)
     if order == 0:
         return nothing_to_reduce(sys)
-    full, left, right = _with_projections(in_double(sys))
-    parts = _modes_of_entries(full, score)
+    full, left, right, parts = _in_modes(in_double(sys), score)
     masks = [_best(modes, order) for modes in parts]
     pairs = {int(np.sum(modes.sizes[mask] == 2)) for modes, mask in zip(parts, masks, strict=True)}
     kept = [np.sort(modes.states[mask].ravel()) for modes, mask in zip(parts, masks, strict=True)]
     kept = [states[states >= 0] for states in kept]
-    if len({len(states) for states in kept}) > 1 or len(pairs) > 1:
+    if len({len(states) for states in kept}) > 1 or (is_structured(full.A) and len(pairs) > 1):
         raise ShapeError(
             "the batch entries keep different numbers of pairs and so differ in form: reduce them "
             "one by one"
@@ -142,6 +153,7 @@ def keep_modes(sys: LTI, order: int, score: Score = "hinf") -> Reduction:
 def random_modes(sys: LTI[Array], order: int, random: np.random.Generator) -> LTI[Array]:
     """Modes of one system drawn at random, pairs as one, as many as ``order`` states hold; one at
     least. An ablation of CompreSSM."""
+    require_stable(sys, what="modal truncation")
     full = _modal_form(in_double(sys))
     modes = _modes_of_entries(full, "hinf")[0]
     drawn = replace(modes, scores=random.permutation(len(modes.scores)))
@@ -253,11 +265,11 @@ def _modes_of_layer(sys: LTI) -> Modes:
         return Modes(np.zeros((0, 2), dtype=np.int64), np.zeros(0), np.zeros(0))
     full = in_double(sys)
     if not full.batch_shape:
-        return _modes_of_entries(_modal_form(full), "hinf")[0]
+        return _in_modes(full, "hinf")[-1][0]
     check_not_empty(full.batch_shape)
     # Entries of a dense batch may differ in their number of pairs.
     entries = [full[index] for index in np.ndindex(full.batch_shape)]
-    found = [_modes_of_entries(_modal_form(sys), "hinf")[0] for sys in entries]
+    found = [_in_modes(sys, "hinf")[-1][0] for sys in entries]
     pairs = all(np.all(modes.sizes == 2) for modes in found)
     # With real poles among them, the states are counted one by one.
     ranked = [np.repeat(modes.scores, 1 if pairs else modes.sizes) for modes in found]
@@ -266,10 +278,16 @@ def _modes_of_layer(sys: LTI) -> Modes:
     return Modes(states, scores, scores)
 
 
-def _with_projections(sys: LTI) -> tuple[LTI, Any, Any]:
-    """The system in its modes, (Wᴴ A V, Wᴴ B, C V, D) with Wᴴ V = I, and W, V; None for I."""
+def _in_modes(sys: LTI, score: str) -> tuple[LTI, Any, Any, list[Modes]]:
+    """The system in its modes, (Wᴴ A V, Wᴴ B, C V, D) with Wᴴ V = I, and W, V; None for I. And the
+    modes of each batch entry."""
+    if score not in SCORES:
+        raise ArgumentError(f"score={score!r} is not one of {SCORES}")
+    require_stable(sys, what="modal truncation")
     if is_structured(sys.A):
-        return _modal_form(sys), None, None
+        return sys, None, None, _modes_of_entries(sys, score)
+    if score == "hinf" and is_numpy(sys.B) and np.any(condition_of(sys) > MAX_CONDITION):
+        return _in_clusters(sys)
     xp = namespace(sys.B)
     identity = xp.broadcast_to(xp.eye(sys.order, dtype=sys.B.dtype), sys.A.shape)
     best = xp.ones(sys.A.shape[:-1])
@@ -280,11 +298,34 @@ def _with_projections(sys: LTI) -> tuple[LTI, Any, Any]:
     # are W and V.
     modes = _modal_form(LTI(sys.A, identity * column, identity / row, dt=sys.dt))
     left, right = modes.B / row, modes.C * column
-    return replace(sys, A=modes.A, B=left @ sys.B, C=sys.C @ right), adjoint(left), right
+    full = replace(sys, A=modes.A, B=left @ sys.B, C=sys.C @ right)
+    return full, adjoint(left), right, _modes_of_entries(full, score)
+
+
+def _in_clusters(sys: LTI) -> tuple[LTI, Any, Any, list[Modes]]:
+    """:func:`_in_modes` of a dense system without a basis of eigenvectors."""
+    forms = [parallel_form(sys[index]) for index in np.ndindex(sys.batch_shape)]
+
+    def together(arrays: list[np.ndarray]) -> np.ndarray:
+        return np.stack(arrays).reshape(*sys.batch_shape, *arrays[0].shape)
+
+    A, B, C = (together([getattr(form.system, name) for form in forms]) for name in "ABC")
+    W, V = together([form.left for form in forms]), together([form.right for form in forms])
+    return replace(sys, A=A, B=B, C=C), W, V, [_modes_of_clusters(form) for form in forms]
+
+
+def _modes_of_clusters(form: ParallelForm) -> Modes:
+    """Each part of the response is scored by its h∞ norm, which of a single pole is
+    ‖c_i‖‖b_i‖/(1 − |λ_i|)."""
+    sizes, sys = form.sizes, replace(form.system, D=None)
+    states = (np.cumsum(sizes) - sizes)[:, None] + np.arange(sizes.max())
+    parts = [of_states(sys, x[:size]) for x, size in zip(states, sizes, strict=True)]
+    peaks = np.array([hinf_norm(part, rtol=_PEAK_TOLERANCE) for part in parts])
+    states[np.arange(sizes.max()) >= sizes[:, None]] = -1
+    return Modes(states, peaks, peaks * (1 + _PEAK_TOLERANCE))
 
 
 def _modal_form(sys: LTI[Array]) -> LTI[Array]:
-    require_stable(sys, what="modal truncation")
     if is_structured(sys.A):
         return sys
     real = is_real(sys.A) and not is_complex(sys.B)
@@ -293,8 +334,6 @@ def _modal_form(sys: LTI[Array]) -> LTI[Array]:
 
 def _modes_of_entries(sys: LTI, score: str) -> list[Modes]:
     """The modes of each batch entry of a structured system."""
-    if score not in SCORES:
-        raise ArgumentError(f"score={score!r} is not one of {SCORES}")
     A, (unit, inputs, outputs) = sys.A, unit_signals(sys)
     b, c = (to_modes(A, X) for X in (unit.B, adjoint(unit.C)))
     gaps = A.decay_modes[0] if sys.is_continuous else 1 - A.polar_modes[0]
@@ -359,6 +398,7 @@ def _best(modes: Modes, order: int) -> np.ndarray:
             left -= modes.sizes[i]
     if not mask.any():
         raise ArgumentError(
-            "order is 1, but all modes are conjugate pairs of two states: ask for 2 at least"
+            f"order is {order}, but all modes are conjugate pairs or clusters of poles, of "
+            f"{modes.sizes.min()} states and more: ask for {modes.sizes.min()} at least"
         )
     return mask

@@ -13,7 +13,7 @@ from ..equations.stability import counted_stable, in_unit_time
 from ..errors import ArrayLibraryError, SingularEquationError
 from ..matrices.balance import balance_dense
 from ..systems.lti import LTI
-from ..systems.structure import is_structured
+from ..systems.structure import is_structured, structure_of
 
 
 def split_unstable(sys: LTI[Array]) -> tuple[LTI[Array] | None, LTI[Array] | None]:
@@ -43,8 +43,8 @@ def split_unstable(sys: LTI[Array]) -> tuple[LTI[Array] | None, LTI[Array] | Non
 
 
 def of_states(sys: LTI[Array], states: Array) -> LTI[Array]:
-    """A structured system with the states at ascending positions (..., r) only, both of a block or
-    none; entries of a batch keep as many blocks each."""
+    """A system with the states at ascending positions (..., r) only, both of a block or none;
+    entries of a structured batch keep as many blocks each."""
     xp, r = namespace(sys.B), states.shape[-1]
     rows = xp.broadcast_to(states[..., :, None], (*sys.batch_shape, r, sys.inputs))
     columns = xp.broadcast_to(states[..., None, :], (*sys.batch_shape, sys.outputs, r))
@@ -52,7 +52,7 @@ def of_states(sys: LTI[Array], states: Array) -> LTI[Array]:
         xp.take_along_axis(X, where, axis=axis)
         for X, where, axis in ((sys.B, rows, -2), (sys.C, columns, -1))
     )
-    return replace(sys, A=sys.A.of_states(states), B=B, C=C)
+    return replace(sys, A=structure_of(sys.A).of_states(states), B=B, C=C)
 
 
 def _split_dense(sys: LTI) -> tuple[LTI | None, LTI | None]:

@@ -78,6 +78,13 @@ class Dense(Generic[Array]):
         """The matrix factor · A for positive factors (...): in another unit of time."""
         return self.A * factor[..., None, None]
 
+    def of_states(self, states: Array) -> Array:
+        """Rows and columns of A at positions (..., r)."""
+        xp, r = namespace(self.A), states.shape[-1]
+        rows = xp.broadcast_to(states[..., :, None], (*self.batch_shape, r, self.order))
+        columns = xp.broadcast_to(states[..., None, :], (*self.batch_shape, r, r))
+        return xp.take_along_axis(xp.take_along_axis(self.A, rows, axis=-2), columns, axis=-1)
+
     def to_modes(self, X: Array) -> Array:
         """X: rows stay in the states given."""
         return X

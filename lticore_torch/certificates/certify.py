@@ -201,8 +201,8 @@ def _gain(sys: lticore.LTI) -> float:
 
 
 def _feedthrough(sys: lticore.LTI) -> float:
-    """‖D‖₂ of a layer, whose feedthrough is diagonal."""
-    return 0.0 if sys.D is None else float(np.abs(to_numpy(sys.D)).max())
+    """‖D‖₂ of a layer, of its channels the largest."""
+    return 0.0 if sys.D is None else float(np.linalg.norm(to_numpy(sys.D), 2, (-2, -1)).max())
 
 
 def _difference(first: Any, second: Any) -> lticore.LTI:

@@ -21,7 +21,7 @@ from lticore.internal import (
 )
 
 from ..layers.on_data import OnData
-from ..layers.selective import StateGramians
+from ..layers.state_gramians import StateGramians
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def selective_step(
     y: np.ndarray,
 ) -> None:
     """x ← e^{Δ a} x + Δ b u,  y = c x + D u, for the ``step`` Δ of each channel, ``rates`` a (q, 2)
-    of decay and frequency; x (sequences, channels, n)."""
+    of decay and frequency, and ``real`` (channels, k); x (sequences, channels, n)."""
     q = len(rates)
     for s in range(len(u)):
         for i in range(u.shape[1]):
@@ -120,9 +120,9 @@ def selective_step(
                 second += drive * b[s, 2 * j + 1]
                 x[s, i, 2 * j], x[s, i, 2 * j + 1] = first, second
                 total += c[s, 2 * j] * first + c[s, 2 * j + 1] * second
-            for j in range(len(real)):
+            for j in range(real.shape[1]):
                 k = 2 * q + j
-                x[s, i, k] = x[s, i, k] * math.exp(-step[s, i] * real[j]) + drive * b[s, k]
+                x[s, i, k] = x[s, i, k] * math.exp(-step[s, i] * real[i, j]) + drive * b[s, k]
                 total += c[s, k] * x[s, i, k]
             y[s, i] = total + D[i] * u[s, i]
 

@@ -39,7 +39,7 @@ def plain(model: nn.Module, *, rounds: int) -> nn.Module:
 
 
 class PlainLayer(nn.Module, ABC):
-    """A layer as its original answers to (..., L, features), of real operators only.
+    """A layer as its original, (..., L, features) → (..., L, outputs), of real operators only.
 
     States of pairs are neighbours, x_{2j} and x_{2j+1}, turned by
 
@@ -58,7 +58,8 @@ class PlainLayer(nn.Module, ABC):
 
     def __init__(self, layer: StateSpaceLayer, pairs: int, reals: int, rounds: int) -> None:
         super().__init__()
-        self.features, self.rounds, self.pairs = layer.features, rounds, pairs
+        self.features, self.outputs = layer.features, layer.outputs
+        self.rounds, self.pairs = rounds, pairs
         places = torch.arange(2 * pairs + reals)
         exchanged = torch.cat([places[: 2 * pairs] ^ 1, places[2 * pairs :]])
         self.register_buffer("partner", exchanged)
@@ -172,10 +173,11 @@ class _PlainModal(_Constant):
 
     def read(self, states: Tensor, x: Tensor) -> Tensor:
         z = functional.linear(states, self.rows)
-        y = z[..., : self.features] + x * self.D
+        through = x * self.D if self.D.ndim == 1 else functional.linear(x, self.D)
+        y = z[..., : self.outputs] + through
         if self.s is None:
             return y
-        squares = z[..., self.features :].square().unflatten(-1, self.s.shape)
+        squares = z[..., self.outputs :].square().unflatten(-1, self.s.shape)
         return y + (squares * self.s).sum(dim=-1)
 
 
@@ -219,16 +221,19 @@ class _PlainSelective(PlainLayer):
     C: Tensor
 
     def __init__(self, layer: SelectiveSSM, rounds: int) -> None:
-        super().__init__(layer, len(layer.decay_log), len(layer.real_log), rounds)
+        super().__init__(layer, len(layer.decay_log), layer.real_log.shape[-1], rounds)
         dtype = wide(layer.B.dtype)
-        rates, real = exponential(layer.decay_log), exponential(layer.real_log)
-        turning = layer.frequency.double()
+        decay, turning, real = (
+            x.double().expand(layer.features, x.shape[-1])
+            for x in (exponential(layer.decay_log), layer.frequency, exponential(layer.real_log))
+        )
         values = {
             "step_map": layer.step_up.double() @ layer.step_down.double(),
             "step_bias": layer.step_bias,
-            "rate": torch.cat([rates.repeat_interleave(2), real]),
+            "rate": torch.cat([decay.repeat_interleave(2, dim=-1), real], dim=-1),
             "frequency": torch.cat(
-                [torch.stack([turning, -turning], dim=-1).flatten(), torch.zeros_like(real)]
+                [torch.stack([turning, -turning], dim=-1).flatten(-2), torch.zeros_like(real)],
+                dim=-1,
             ),
             "B": layer.B,
             "C": layer.C,
@@ -242,9 +247,8 @@ class _PlainSelective(PlainLayer):
         return self.features, len(self.partner)
 
     def driven(self, x: Tensor) -> tuple[_Turn, Tensor]:
-        step = functional.softplus(functional.linear(x, self.step_map, self.step_bias)).unsqueeze(
-            -1
-        )
+        reads = functional.linear(x, self.step_map, self.step_bias)
+        step = functional.softplus(reads).unsqueeze(-1)
         drive = step * functional.linear(x, self.B).unsqueeze(-2) * x.unsqueeze(-1)
         decay = torch.exp(-step * self.rate)
         if not self.pairs:

@@ -84,19 +84,24 @@ def _(layer: ModalSSM, name: str) -> Part:
     poles, real = (_as_array(x) for x in layer._poles())
     pairs = np.ascontiguousarray(np.stack([poles.real, poles.imag], axis=-1))
     _, B, rows, D = map(_as_array, layer._at_work(layer.D))
-    count, h = len(rows), layer.features
+    count, outputs = len(rows), layer.outputs
+    dense = None if D.ndim == 1 else D
+    diagonal = D if dense is None else np.zeros(0)
 
     def step(u: np.ndarray, states: States) -> np.ndarray:
         x = states[name]
         if len(u) <= _FEW:
             z = np.empty((len(u), count))
-            kernels.modal_step(u, x, pairs, real, B, rows, D, z)
+            kernels.modal_step(u, x, pairs, real, B, rows, diagonal, z)
         else:
             kernels.turn(x, pairs, real)
             x += u @ B.T
             z = x @ rows.T
-            z[:, :h] += D * u
-        return z if count == h else _as_array(layer._combined(torch.from_numpy(z)))
+            if dense is None:
+                z[:, : len(D)] += D * u
+        if dense is not None:
+            z += u @ dense.T
+        return z if count == outputs else _as_array(layer._combined(torch.from_numpy(z)))
 
     return Part(step, {name: (layer.order,)})
 
@@ -130,7 +135,8 @@ def _(layer: SelectiveSSM, name: str) -> Part:
     rates = np.ascontiguousarray(
         np.stack([_as_array(exponential(layer.decay_log)), _as_array(layer.frequency)], axis=-1)
     )
-    real = _as_array(exponential(layer.real_log))
+    shared = exponential(layer.real_log)
+    real = _as_array(shared.expand(layer.features, shared.shape[-1]))
 
     def step(u: np.ndarray, states: States) -> np.ndarray:
         y, steps = np.empty_like(u), np.logaddexp(u @ down.T @ up.T + bias, 0)

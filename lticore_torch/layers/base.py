@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from lticore.internal import mapped, to_numpy
 
 from ..ops.bridge import to_array
 from .on_data import OnData
+from .unstable import reflected
 
 #: 1 − ρ of every pole stays above this: exact in float64, where poles are formed.
 SMALLEST_GAP = 1e-13
@@ -47,14 +48,20 @@ class StateSpaceLayer(nn.Module, ABC):
     Attributes
     ----------
     features : int
-        Width of inputs and outputs.
-    D : (features,) parameter, the feedthrough
+        Width of the inputs.
+    outputs : int
+        Width of the outputs, that of the inputs unless the layer says otherwise.
+    D : (features,) parameter, the feedthrough; (outputs, features) of layers that take ``outputs``
 
-    Shapes: forward (..., L, features) → (..., L, features).
+    Shapes: forward (..., L, features) → (..., L, outputs).
     """
 
     features: int
     D: nn.Parameter
+
+    @property
+    def outputs(self) -> int:
+        return self.features
 
     @property
     @abstractmethod
@@ -116,18 +123,13 @@ class StateSpaceLayer(nn.Module, ABC):
 
 
 class SSMLayer(StateSpaceLayer):
-    """A layer  x_k = A x_{k−1} + B u_k,  y_k = C x_k + D u_k  with diagonal D.
+    """A layer  x_k = A x_{k−1} + B u_k,  y_k = C x_k + D u_k  with D diagonal or dense.
 
     What A, B and C are made of is the layer's own business; regulariser and compression see it
-    through the methods below. The feedthrough is a parameter named D, of one entry per feature.
+    through the methods below. The feedthrough is a parameter named D, of one entry per feature
+    where it is diagonal.
 
-    Attributes
-    ----------
-    features : int
-        Width of inputs and outputs.
-    D : (features,) parameter
-
-    Shapes: forward (..., L, features) → (..., L, features); with ``reverse=True`` the recurrence
+    Shapes: forward (..., L, features) → (..., L, outputs); with ``reverse=True`` the recurrence
     runs from the last step to the first.
 
     States: forward starts from ``state`` and with ``return_state=True`` gives (y, state after the
@@ -178,11 +180,14 @@ class SSMLayer(StateSpaceLayer):
         self.load_channels([x.system for x in reductions])
         return list(zip(reductions, channels(self.to_lti()), strict=True))
 
-    def load_lti(self, sys: Any) -> None:
+    def load_lti(self, sys: Any, *, unstable: Literal["refuse", "reflect"] = "refuse") -> None:
         """Take over the map of a real stable system with this layer's width, of any order.
 
         The parameters are replaced (an optimizer must be given the new ones), keeping dtype,
-        device and ``requires_grad``.
+        device and ``requires_grad``. With ``unstable="reflect"`` poles outside the unit circle are
+        taken to 1/conj λ and their modes scaled by 1/|λ|, so that each keeps the size of its
+        frequency response; a warning says how many there were and by how much the response of the
+        whole system changed.
 
         Raises
         ------
@@ -192,17 +197,22 @@ class SSMLayer(StateSpaceLayer):
             When D is not diagonal, for another kind of system, and for a layer of whose parameters
             some are made of others, by a parametrisation or by pruning.
         UnstableSystemError
+            Unless the unstable poles are to be reflected.
         """
         check_plain_parameters(self)
         if not isinstance(sys, self.SYSTEMS):
             raise ArgumentError(f"{type(self).__name__} cannot hold {sys!r}: give an lticore.LTI")
         self._check_width(sys)
         radius: float = sys.spectral_radius
-        if not radius < 1:
+        if radius < 1:
+            self._load(sys)
+        elif unstable == "reflect":
+            self.load_channels([reflected(x, 1 - SMALLEST_GAP) for x in channels(sys)])
+        else:
             raise UnstableSystemError(
-                f"a layer is stable, but the system has spectral radius {radius:.17g}"
+                f"a layer is stable, but the system has spectral radius {radius:.17g}",
+                'Give unstable="reflect" to reflect its unstable poles into the unit circle',
             )
-        self._load(sys)
 
     def load_channels(self, systems: Sequence[Any]) -> None:
         """:meth:`load_lti` from the systems of all channels, whose orders may differ; all features
@@ -215,10 +225,10 @@ class SSMLayer(StateSpaceLayer):
         return x
 
     def _check_width(self, sys: Any) -> None:
-        if sys.batch_shape or (sys.inputs, sys.outputs) != (self.features, self.features):
+        if sys.batch_shape or (sys.inputs, sys.outputs) != (self.features, self.outputs):
             raise ShapeError(
                 f"a layer of {self.features} features cannot hold {sys!r}: it needs one system "
-                f"with {self.features} inputs and outputs"
+                f"with {self.features} inputs and {self.outputs} outputs"
             )
 
     @abstractmethod
@@ -275,7 +285,7 @@ def check_plain_parameters(layer: nn.Module) -> None:
     ArgumentError
         With the call that leaves a plain parameter of the same values.
     """
-    for name, call in _calls_to_plain(layer).items():
+    for name, call in calls_to_plain(layer).items():
         raise ArgumentError(
             f"{name} of a {type(layer).__name__} is made of other tensors, by a parametrisation or "
             f"by pruning, and a layer of another order needs plain parameters: call {call} first, "
@@ -283,7 +293,7 @@ def check_plain_parameters(layer: nn.Module) -> None:
         )
 
 
-def _calls_to_plain(layer: nn.Module) -> dict[str, str]:
+def calls_to_plain(layer: nn.Module) -> dict[str, str]:
     """By parameter that is made of others: what makes it a parameter again."""
     calls = {
         name: f"torch.nn.utils.parametrize.remove_parametrizations(layer, {name!r})"
@@ -315,7 +325,7 @@ def resized_like(
     Where the stored shapes do not belong together it is left as it is, for torch to name what does
     not fit; and where its parameters are made of others, whose sizes it does not know.
     """
-    if _calls_to_plain(layer):
+    if calls_to_plain(layer):
         return
     names = list(layer.state_dict())
     found = {name: state_dict.get(prefix + name) for name in names}
@@ -424,15 +434,21 @@ def check_state(state: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
     return state
 
 
-def diagonal_feedthrough(sys: lticore.LTI, features: int) -> np.ndarray:
-    """The diagonal of D.
+def feedthrough_of(sys: lticore.LTI, *, dense: bool) -> np.ndarray:
+    """D, or its diagonal, of a real system.
 
     Raises
     ------
     ArgumentError
-        When D has other entries.
+        When only the diagonal is wanted and D has other entries.
     """
-    D = np.zeros((features, features)) if sys.D is None else to_numpy(sys.D)
+    D = np.zeros((sys.outputs, sys.inputs)) if sys.D is None else to_numpy(sys.D)
+    D = D.real  # of a real system, which the conversion of A, B and C has checked
+    if dense:
+        return D
     if np.any(np.diag(np.diag(D)) != D):
-        raise ArgumentError("the layer's feedthrough is diagonal, but D has other entries")
-    return np.diag(D).real  # of a real system, which the conversion of A, B and C has checked
+        raise ArgumentError(
+            "the layer's feedthrough is diagonal, but D has other entries: make the layer with "
+            "outputs=, which gives it a dense D"
+        )
+    return np.diag(D)

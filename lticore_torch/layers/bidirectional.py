@@ -25,16 +25,17 @@ class Bidirectional(nn.Module):
     ----------
     ahead, back : two layers of the same width
 
-    Shapes: forward (..., L, features) → (..., L, features).
+    Shapes: forward (..., L, features) → (..., L, outputs).
     """
 
     def __init__(self, ahead: Any, back: Any) -> None:
         super().__init__()
-        if ahead.features != back.features:
-            raise ArgumentError(
-                f"the two directions have {ahead.features} and {back.features} features: make "
-                "them the same"
-            )
+        for width in ("features", "outputs"):
+            one, other = getattr(ahead, width), getattr(back, width)
+            if one != other:
+                raise ArgumentError(
+                    f"the two directions have {one} and {other} {width}: make them the same"
+                )
         self.ahead, self.back = ahead, back
         with torch.no_grad():
             back.D.zero_().requires_grad_(False)
@@ -42,6 +43,10 @@ class Bidirectional(nn.Module):
     @property
     def features(self) -> int:
         return self.ahead.features
+
+    @property
+    def outputs(self) -> int:
+        return self.ahead.outputs
 
     def forward(
         self, u: Tensor, *, state: Tensor | None = None, return_state: bool = False

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lticore.errors import ArgumentError
 
 from .base import LOG_LIMIT, SMALLEST_GAP, exponential
-from .modal import ModalSSM
+from .modal import ModalSSM, initial_feedthrough
 
 
 class LRU(ModalSSM):
@@ -28,11 +28,14 @@ class LRU(ModalSSM):
     Parameters
     ----------
     features : int
-        Inputs and outputs h.
+        Inputs h.
     order : int
         Stored real states n, 2 per complex state: the papers' state dimension N is n/2.
     real_poles : int, optional
         How many of the states are real poles. Default: n mod 2.
+    outputs : int, optional
+        Width of the outputs p; D is then a dense (p, h) matrix, of entries N(0, 1/h). Default: as
+        many as inputs, and D is diagonal.
     min_radius, max_radius : float
         Ring of |λ| at initialisation, uniform in area.
     max_phase : float
@@ -61,11 +64,12 @@ class LRU(ModalSSM):
         order: int,
         *,
         real_poles: int | None = None,
+        outputs: int | None = None,
         min_radius: float = 0.9,
         max_radius: float = 0.999,
         max_phase: float = 2 * math.pi,
     ) -> None:
-        super().__init__(features, order, real_poles)
+        super().__init__(features, order, real_poles, outputs)
         pairs = (order - len(self.real_atanh)) // 2
         if not 0 <= min_radius < max_radius < 1:
             raise ArgumentError(
@@ -85,8 +89,8 @@ class LRU(ModalSSM):
             setattr(self, name, nn.Parameter(tensor))
         # Both parts of a pair have the published variance; so has a real pole.
         self.B = nn.Parameter(torch.randn(order, features) / math.sqrt(2 * features))
-        self.C = nn.Parameter(torch.randn(features, order) / math.sqrt(max(pairs, 1)))
-        self.D = nn.Parameter(torch.randn(features))
+        self.C = nn.Parameter(torch.randn(outputs or features, order) / math.sqrt(max(pairs, 1)))
+        self.D = initial_feedthrough(features, outputs)
 
     def _radius_and_angle(self) -> tuple[Tensor, Tensor]:
         decay = exponential(self.nu_log).clamp(min=SMALLEST_GAP)

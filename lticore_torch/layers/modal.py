@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import lticore
+from lticore.errors import ArgumentError
 from lticore.internal import (
     complex_rows,
     in_double,
@@ -28,12 +30,13 @@ from .base import (
     check_input,
     check_sizes,
     check_state,
-    diagonal_feedthrough,
+    feedthrough_of,
     in_full_precision,
     replace_parameters,
     system_array,
     wide,
 )
+from .products import mapped_by
 from .states import (
     as_complex,
     as_neighbours,
@@ -57,6 +60,8 @@ class ModalSSM(SSMLayer):
     Poles are formed in float64 whatever the parameters' dtype, so radii within float32 rounding of
     1 stay below 1, and every value of the parameters gives a stable system.
 
+    D is diagonal, or dense where ``outputs`` is given: (outputs, features), which may differ.
+
     Attributes
     ----------
     keep_states : bool
@@ -76,18 +81,27 @@ class ModalSSM(SSMLayer):
     B: nn.Parameter
     C: nn.Parameter
 
-    def __init__(self, features: int, order: int, real_poles: int | None) -> None:
+    def __init__(
+        self, features: int, order: int, real_poles: int | None, outputs: int | None = None
+    ) -> None:
         super().__init__()
         self.features = features
         _, real = check_sizes(features, order, real_poles)
+        if outputs is not None and outputs < 1:
+            raise ArgumentError(f"outputs must be at least 1, but is {outputs}")
         self.real_atanh = nn.Parameter(torch.atanh(0.9 * (2 * torch.rand(real) - 1)))
 
     @property
     def order(self) -> int:
         return self.B.shape[-2]
 
+    @property
+    def outputs(self) -> int:
+        return self.C.shape[0]
+
     def options(self) -> dict[str, Any]:
-        return {"real_poles": len(self.real_atanh)}
+        dense = {} if self.D.ndim == 1 else {"outputs": self.outputs}
+        return {"real_poles": len(self.real_atanh), **dense}
 
     @abstractmethod
     def _radius_and_angle(self) -> tuple[Tensor, Tensor]:
@@ -128,14 +142,15 @@ class ModalSSM(SSMLayer):
         return "rotation", self._rotation(), self._inputs().to(self.B.dtype), self._outputs()
 
     def to_lti(self) -> lticore.LTI:
-        arrays = self._inputs(), self._outputs(), torch.diag(self.D)
+        D = torch.diag(self.D) if self.D.ndim == 1 else self.D
+        arrays = self._inputs(), self._outputs(), D
         return lticore.LTI(
             lticore.Rotation(*map(system_array, self._rotation())), *map(system_array, arrays)
         )
 
     def _load(self, sys: Any) -> None:
-        D = diagonal_feedthrough(sys, self.features)
-        replace_parameters(self, {**self._values_of(sys), "D": D})
+        values = self._values_of(sys)
+        replace_parameters(self, {**values, "D": feedthrough_of(sys, dense=self.D.ndim == 2)})
 
     def _values_of(self, sys: lticore.LTI) -> dict[str, np.ndarray]:
         """Values of all parameters but D for a real system of any form."""
@@ -187,14 +202,10 @@ class ModalSSM(SSMLayer):
         return np.abs(s) ** 2 if power == 2 else s.conj()
 
     def _shapes_of(self, stored: Mapping[str, torch.Size]) -> dict[str, tuple[int, ...]]:
-        q, k, h = (
-            stored[next(iter(self.PAIR_PARAMETERS))][0],
-            stored["real_atanh"][0],
-            self.features,
-        )
-        n = 2 * q + k
+        q, k = stored[next(iter(self.PAIR_PARAMETERS))][0], stored["real_atanh"][0]
+        n, h, D = 2 * q + k, self.features, tuple(self.D.shape)
         pairs = dict.fromkeys(self.PAIR_PARAMETERS, (q,))
-        return {**pairs, "real_atanh": (k,), "B": (n, h), "C": (h, n), "D": (h,)}
+        return {**pairs, "real_atanh": (k,), "B": (n, h), "C": (D[0], n), "D": D}
 
     # --- computing --------------------------------------------------------------------------
 
@@ -218,7 +229,7 @@ class ModalSSM(SSMLayer):
             keep_states=self.keep_states,
             return_state=True,
         )
-        y = (self._combined(z) + x * D).to(u.dtype)
+        y = (self._combined(z) + fed_through(D, x)).to(u.dtype)
         return (y, last) if return_state else y
 
     def _rows(self) -> Tensor:
@@ -226,7 +237,7 @@ class ModalSSM(SSMLayer):
         return self._outputs()
 
     def _combined(self, z: Tensor) -> Tensor:
-        """y without D u from the values z of :meth:`_rows`, (..., rows) → (..., features)."""
+        """y without D u from the values z of :meth:`_rows`, (..., rows) → (..., outputs)."""
         return z
 
     def _at_work(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -251,20 +262,33 @@ class ModalSSM(SSMLayer):
 
         Returns
         -------
-        y : (..., features),   state : (..., n)
+        y : (..., outputs),   state : (..., n)
         """
         x, B, C, D = self._at_work(check_input(u, self.features, steps=False))
         state = check_state(state, (*u.shape[:-1], self.order))
         state = next_states(*self._poles(), state, x @ B.mT)
-        return (self._combined(state @ C.mT) + x * D).to(u.dtype), state
+        y = self._combined(state @ C.mT) + fed_through(D, x)
+        return y.to(u.dtype), state
 
     def flops_per_step(self) -> int:
-        h, n, k = self.features, self.order, len(self.real_atanh)
-        return 4 * h * n + 2 * h + 4 * (n - k) + 2 * k
+        n, k = self.order, len(self.real_atanh)
+        return 2 * (self.features + self.outputs) * n + 2 * self.D.numel() + 4 * (n - k) + 2 * k
 
     def extra_repr(self) -> str:
         real = len(self.real_atanh)
         return f"features={self.features}, order={self.order}, real_poles={real}"
+
+
+def fed_through(D: Tensor, u: Tensor) -> Tensor:
+    """D u, (..., features) → (..., outputs), for the diagonal of D or D."""
+    return u * D if D.ndim == 1 else mapped_by(D, u)
+
+
+def initial_feedthrough(features: int, outputs: int | None) -> nn.Parameter:
+    """N(0, 1) on the diagonal; a dense D answers white noise with unit variance."""
+    if outputs is None:
+        return nn.Parameter(torch.randn(features))
+    return nn.Parameter(torch.randn(outputs, features) / math.sqrt(features))
 
 
 def _scaled(rows: np.ndarray, scale: np.ndarray, power: int) -> np.ndarray:

@@ -9,6 +9,11 @@ from torch import Tensor
 from torch.autograd import Function
 
 
+def mapped_by(W: Tensor, x: Tensor) -> Tensor:
+    """W x, (..., h) → (..., m)."""
+    return product(x.reshape(-1, x.shape[-1]), W.mT).reshape(*x.shape[:-1], len(W))
+
+
 def product(a: Tensor, b: Tensor) -> Tensor:
     """a b for matrices (..., l, m) and (..., m, n); batch axes broadcast.
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import lticore
 from lticore.internal import real_columns, real_rows, scaled_by_first_input
 
-from .modal import ModalSSM
+from .modal import ModalSSM, initial_feedthrough
 
 #: 1 − ρ stays above 9e-14.
 _LOGIT_LIMIT = 30.0
@@ -27,11 +27,14 @@ class RotationSSM(ModalSSM):
     Parameters
     ----------
     features : int
-        Inputs and outputs h.
+        Inputs h.
     order : int
         Stored real states n: 2 per rotation block and 1 per real pole.
     real_poles : int, optional
         How many of the states are real poles; n − real_poles is even. Default: n mod 2.
+    outputs : int, optional
+        Width of the outputs p; D is then a dense (p, h) matrix, of entries N(0, 1/h). Default: as
+        many as inputs, and D is diagonal.
     canonical : bool
         The e1-canonical form of Proposition 1: the first column of B is (1, 0) in every block and
         1 at every real pole, and is not trained, so that every map has few representations. A
@@ -40,10 +43,10 @@ class RotationSSM(ModalSSM):
     radius_mean, radius_std : float
         ρ is initialised as (tanh(x) + 1)/2 with x normal of this mean and deviation.
     feedthrough_std : float
-        Deviation of the initial D; 0.01 in the authors' code.
+        Factor of the initial D; 0.01 in the authors' code.
 
     Initialisation (as in the authors' code, but for D and ``radius_mean``): r as above,
-    a = 2·N(0, 1), B ~ N(0, 1/n), C ~ N(0, 2/(h n)), real poles uniform in (−1, 1)·0.9.
+    a = 2·N(0, 1), B ~ N(0, 1/n), C ~ N(0, 2/(p n)), real poles uniform in (−1, 1)·0.9.
 
     Source: Schwerdtner et al., HSVR, eq. (6)-(7), Proposition 1 and Appendix B.
     """
@@ -59,20 +62,24 @@ class RotationSSM(ModalSSM):
         order: int,
         *,
         real_poles: int | None = None,
+        outputs: int | None = None,
         canonical: bool = False,
         radius_mean: float = 1.5,
         radius_std: float = 0.25,
         feedthrough_std: float = 1.0,
     ) -> None:
-        super().__init__(features, order, real_poles)
+        super().__init__(features, order, real_poles, outputs)
         pairs = (order - len(self.real_atanh)) // 2
         self.canonical = canonical
         self.radius_logit = nn.Parameter(2 * (radius_mean + radius_std * torch.randn(pairs)))
         self.angle_logit = nn.Parameter(2 * torch.randn(pairs))
         trained = features - 1 if canonical else features
+        p = outputs or features
         self.B = nn.Parameter(torch.randn(order, trained) / math.sqrt(order))
-        self.C = nn.Parameter(torch.randn(features, order) * math.sqrt(2 / (features * order)))
-        self.D = nn.Parameter(feedthrough_std * torch.randn(features))
+        self.C = nn.Parameter(torch.randn(p, order) * math.sqrt(2 / (p * order)))
+        self.D = initial_feedthrough(features, outputs)
+        with torch.no_grad():
+            self.D.mul_(feedthrough_std)
 
     def options(self) -> dict[str, Any]:
         return {**super().options(), "canonical": self.canonical}

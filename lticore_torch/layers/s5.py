@@ -14,7 +14,7 @@ from lticore.errors import ArgumentError
 
 from .base import exponential, log_range
 from .hippo import hippo_normal
-from .modal import ModalSSM
+from .modal import ModalSSM, initial_feedthrough
 from .sampled import RULES, continuous
 
 
@@ -29,11 +29,14 @@ class S5(ModalSSM):
     Parameters
     ----------
     features : int
-        Inputs and outputs h.
+        Inputs h.
     order : int
         Stored real states n, 2 per pair.
     real_poles : int, optional
         How many of the states are real poles. Default: n mod 2.
+    outputs : int, optional
+        Width of the outputs p; D is then a dense (p, h) matrix, of entries N(0, 1/h). Default: as
+        many as inputs, and D is diagonal.
     sampling : "zoh" or "bilinear"
     blocks : int
         The initial A has this many equal HiPPO-N blocks; n − real_poles is a multiple of twice it.
@@ -60,12 +63,13 @@ class S5(ModalSSM):
         order: int,
         *,
         real_poles: int | None = None,
+        outputs: int | None = None,
         sampling: Literal["zoh", "bilinear"] = "zoh",
         blocks: int = 1,
         min_step: float = 1e-3,
         max_step: float = 1e-1,
     ) -> None:
-        super().__init__(features, order, real_poles)
+        super().__init__(features, order, real_poles, outputs)
         pairs = (order - len(self.real_atanh)) // 2
         if sampling not in RULES:
             raise ArgumentError(f"sampling={sampling!r} is not one of {sorted(RULES)}")
@@ -74,15 +78,15 @@ class S5(ModalSSM):
         low, high = log_range(min_step, max_step)
         self.sampling = sampling
         steps = low + (high - low) * torch.rand(pairs)
-        omega, b, c = _hippo_start(features, pairs, blocks)
+        omega, b, c = _hippo_start(features, outputs or features, pairs, blocks)
         self.decay_log = nn.Parameter(torch.full((pairs,), math.log(0.5)))
         # e^{−iα} turns the other way than the papers' e^{+iα}: conjugate b and c.
         self.frequency = nn.Parameter(omega)
         self.step_log = nn.Parameter(steps)
-        real = torch.randn(len(self.real_atanh), 2 * features) / math.sqrt(order)
+        real = torch.randn(len(self.real_atanh), features + len(c)) / math.sqrt(order)
         self.B = nn.Parameter(torch.cat([_interleaved(b.conj()), real[:, :features]]))
         self.C = nn.Parameter(torch.cat([_interleaved(c.T), real[:, features:]]).T.contiguous())
-        self.D = nn.Parameter(torch.randn(features))
+        self.D = initial_feedthrough(features, outputs)
 
     def options(self) -> dict[str, Any]:
         return {**super().options(), "sampling": self.sampling}
@@ -110,18 +114,20 @@ class S5(ModalSSM):
         return RULES[self.sampling](decay, torch.tensor(values["frequency"]), step)[2].numpy()
 
 
-def _hippo_start(features: int, pairs: int, blocks: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(ω (q,), b (q, h), c (h, q)) of block-diagonal HiPPO-N and random real B and complex C."""
+def _hippo_start(
+    features: int, outputs: int, pairs: int, blocks: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(ω (q,), b (q, h), c (p, q)) of block-diagonal HiPPO-N and random real B and complex C."""
     size = 2 * pairs // blocks
     if size == 0:
-        empty = torch.zeros(0, features, dtype=torch.complex64)
-        return torch.zeros(0), empty, empty.T
+        b, c = (torch.zeros(0, m, dtype=torch.complex64) for m in (features, outputs))
+        return torch.zeros(0), b, c.T
     omega, vectors = hippo_normal(size)
     V = torch.tensor(vectors, dtype=torch.complex64)
     B = torch.randn(blocks, size, features) / math.sqrt(2 * pairs)
-    C = torch.view_as_complex(torch.randn(blocks, features, size, 2)) / math.sqrt(2 * pairs)
+    C = torch.view_as_complex(torch.randn(blocks, outputs, size, 2)) / math.sqrt(2 * pairs)
     b = (V.mH @ B.to(V.dtype)).reshape(-1, features)
-    c = (C @ V).movedim(0, 1).reshape(features, -1)
+    c = (C @ V).movedim(0, 1).reshape(outputs, -1)
     return torch.tensor(omega, dtype=torch.get_default_dtype()).repeat(blocks), b, c
 
 

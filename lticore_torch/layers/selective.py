@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,6 @@ from torch.nn import functional
 
 import lticore
 from lticore.errors import ArgumentError
-from lticore.internal import leading_directions, pad_values
 
 from ..ops.recurrence import time_varying_recurrence
 from .base import (
@@ -33,47 +30,9 @@ from .base import (
     system_array,
     wide,
 )
-from .products import product
+from .products import mapped_by, product
+from .state_gramians import ModeGramians, StateGramians
 from .states import as_complex, as_neighbours, last_state, next_states
-
-
-@dataclass(frozen=True, eq=False)
-class StateGramians:
-    """Gramians P, Q (n, n) of a selective layer's states and costates on data."""
-
-    P: np.ndarray
-    Q: np.ndarray
-
-    @property
-    def order(self) -> int:
-        return len(self.P)
-
-    @cached_property
-    def _directions(self) -> tuple[np.ndarray, Callable[[int], tuple[np.ndarray, np.ndarray]]]:
-        return leading_directions(self.P, self.Q)
-
-    @property
-    def singular_values(self) -> np.ndarray:
-        """√ of the eigenvalues of P Q, descending."""
-        return pad_values(self._directions[0], self.order)
-
-    def projections(self, order: int) -> tuple[np.ndarray, np.ndarray]:
-        """(W, V) of balanced truncation, Wᵀ V = I.
-
-        Raises
-        ------
-        ArgumentError
-        """
-        sigma = self.singular_values
-        clear = int((sigma > np.finfo(float).eps * len(sigma) * sigma[0]).sum())
-        if not 1 <= order <= max(clear, 1):
-            raise ArgumentError(
-                f"order must lie in 1 … {clear}, the number of states that do something on the "
-                f"data, but is {order}"
-            )
-        scale = 1 / np.sqrt(np.maximum(sigma[:order], np.finfo(float).tiny))
-        left, right = (pad_values(X, order) for X in self._directions[1](order))
-        return left * scale, right * scale
 
 
 class SelectiveSSM(StateSpaceLayer):
@@ -83,9 +42,10 @@ class SelectiveSSM(StateSpaceLayer):
         x_k = e^{Δ_k a} x_{k−1} + Δ_k b(u_k) u_k      per channel, n states;   b(u) = W_b u
         y_k = c(u_k) x_k + D u_k                                              c(u) = W_c u
 
-    The continuous poles a are shared by all channels and have negative real parts: real ones, and
+    The continuous poles a have negative real parts and are shared by all channels: real ones, and
     conjugate pairs −e^δ − i ω (as in :class:`ModalSSM` in neighbouring states), which a new layer
-    has none of but a compressed one may. b(u) and c(u) are shared by all channels too.
+    has none of but a compressed one may. With ``channel_poles`` every channel has its own, all
+    real, as Mamba does. b(u) and c(u) are shared by all channels.
 
     It is not time-invariant: there are no Hankel values, and no error bound. :meth:`mean_lti`
     gives the mean system over data, and :meth:`reduce` projects on its dominant states.
@@ -98,6 +58,9 @@ class SelectiveSSM(StateSpaceLayer):
         States n of each channel.
     rank : int, optional
         Of W_Δ; default ⌈h/16⌉.
+    channel_poles : bool
+        Every channel has poles of its own, n real ones. Compression then keeps some of the states,
+        the same in all channels, instead of mixing them.
     min_step, max_step : float
         Steps at u = 0 are log-uniform between them at initialisation.
 
@@ -107,8 +70,8 @@ class SelectiveSSM(StateSpaceLayer):
 
     Cost: O(L h n), and memory for L h n states.
 
-    Source: Gu & Dao, Mamba: Linear-Time Sequence Modeling with Selective State Spaces (2024), §3,
-    here with one A for all channels.
+    Source: Gu & Dao, Mamba: Linear-Time Sequence Modeling with Selective State Spaces (2024), §3;
+    there with ``channel_poles``.
     """
 
     def __init__(
@@ -117,6 +80,7 @@ class SelectiveSSM(StateSpaceLayer):
         order: int,
         *,
         rank: int | None = None,
+        channel_poles: bool = False,
         min_step: float = 1e-3,
         max_step: float = 1e-1,
     ) -> None:
@@ -127,7 +91,8 @@ class SelectiveSSM(StateSpaceLayer):
             raise ArgumentError(f"rank must be at least 1, but is {rank}")
         log_steps = log_range(min_step, max_step)
         self.features = features
-        self.real_log = nn.Parameter(torch.log(torch.arange(1.0, order + 1)))
+        rates = torch.log(torch.arange(1.0, order + 1))
+        self.real_log = nn.Parameter(rates.repeat(features, 1) if channel_poles else rates)
         self.decay_log = nn.Parameter(torch.zeros(0))
         self.frequency = nn.Parameter(torch.zeros(0))
         self.B = nn.Parameter(torch.randn(order, features) / math.sqrt(features))
@@ -143,7 +108,13 @@ class SelectiveSSM(StateSpaceLayer):
         return self.B.shape[0]
 
     def options(self) -> dict[str, Any]:
-        return {"rank": self.step_down.shape[0]}
+        own = {"channel_poles": True} if self.channel_poles else {}
+        return {"rank": self.step_down.shape[0], **own}
+
+    @property
+    def channel_poles(self) -> bool:
+        """Whether every channel has poles of its own: ``real_log`` is then (features, n)."""
+        return self.real_log.ndim == 2
 
     # --- computing --------------------------------------------------------------------------
 
@@ -201,13 +172,13 @@ class SelectiveSSM(StateSpaceLayer):
         step = self._steps(x)[..., None]
         real, decay = (exponential(p).to(x.dtype) for p in (self.real_log, self.decay_log))
         pairs = torch.polar(torch.exp(-step * decay), -step * self.frequency.to(x.dtype))
-        b, c = (_mapped(x, W.to(x.dtype)) for W in (self.B, self.C))
+        b, c = (mapped_by(W.to(x.dtype), x) for W in (self.B, self.C))
         return pairs, torch.exp(-step * real), step * b[..., None, :] * x[..., None], c
 
     def _steps(self, x: Tensor) -> Tensor:
         """Δ, (..., h)."""
         W = product(self.step_up.to(x.dtype), self.step_down.to(x.dtype))
-        return functional.softplus(_mapped(x, W) + self.step_bias.to(x.dtype))
+        return functional.softplus(mapped_by(W, x) + self.step_bias.to(x.dtype))
 
     # --- the mean system --------------------------------------------------------------------
 
@@ -245,10 +216,15 @@ class SelectiveSSM(StateSpaceLayer):
         )
 
     def sums_on(self, u: Tensor, g: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Of the states x_k and of λ_k = e^{Δ_{k+1} a} λ_{k+1} + c(u_k) g_k, all channels added."""
+        """Of the states x_k and of λ_k = e^{Δ_{k+1} a} λ_{k+1} + c(u_k) g_k, all channels added;
+        of c(u_k) g_k alone with ``channel_poles``, where what is left out moves no other state."""
         x, g = (x.reshape(-1, *x.shape[-2:]).double() for x in (u, g))
         with torch.no_grad():
             pair_poles, real_poles, drive, C = self._at(x)
+            if self.channel_poles:
+                start = x.new_zeros(self._state_shape(x.shape[:-2]))
+                states = self._states(pair_poles, real_poles, drive, start, reverse=False)
+                return self._sum(states), self._sum(C * g.norm(dim=-1, keepdim=True))
         # λ_k is the derivative with respect to what drives x_k.
         with torch.enable_grad():
             drive.requires_grad_()
@@ -264,7 +240,7 @@ class SelectiveSSM(StateSpaceLayer):
         return (rows.mT @ rows).cpu().numpy()
 
     def judged_by(self, P: np.ndarray, Q: np.ndarray) -> StateGramians:
-        return StateGramians(P, Q)
+        return ModeGramians(P, Q) if self.channel_poles else StateGramians(P, Q)
 
     def reduce_states(self, order: int, judged: StateGramians, reduce: Reduce) -> list[Taken]:
         """By :meth:`reduce`, whatever the method for systems is."""
@@ -278,7 +254,7 @@ class SelectiveSSM(StateSpaceLayer):
         W, V of balanced truncation for (P, Q) project the generator and the maps, Wᵀ a V, Wᵀ W_b,
         Vᵀ W_c, and the result is brought to poles again; those in the right half plane are
         reflected. There is no error bound: how good it is, only data can tell. The parameters are
-        replaced.
+        replaced. With ``channel_poles`` see :class:`ModeGramians` instead.
 
         Raises
         ------
@@ -289,6 +265,11 @@ class SelectiveSSM(StateSpaceLayer):
         Source: after Chahine et al., CompreSSM, Appendix A.2.
         """
         check_plain_parameters(self)
+        if isinstance(gramians, ModeGramians):
+            S, V = gramians.kept(order)
+            real, b, c = (self._array(x) for x in (self.real_log, self.B, self.C))
+            replace_parameters(self, {"real_log": real[:, S], "B": b[S], "C": V.T @ c})
+            return
         W, V = gramians.projections(order)
         a, b, c = self._generator(), *(self._array(x) for x in (self.B, self.C))
         modal = lticore.to_rotation(lticore.LTI(W.T @ a @ V, W.T @ b, (V.T @ c).T))
@@ -326,12 +307,12 @@ class SelectiveSSM(StateSpaceLayer):
         return parameter.detach().double().cpu().numpy()
 
     def _shapes_of(self, stored: Mapping[str, torch.Size]) -> dict[str, tuple[int, ...]]:
-        q, k, h = stored["decay_log"][0], stored["real_log"][0], self.features
+        q, k, h = stored["decay_log"][0], stored["real_log"][-1], self.features
         rank = self.step_down.shape[0]
         return {
             "decay_log": (q,),
             "frequency": (q,),
-            "real_log": (k,),
+            "real_log": (h, k) if self.channel_poles else (k,),
             "B": (2 * q + k, h),
             "C": (2 * q + k, h),
             "D": (h,),
@@ -344,15 +325,11 @@ class SelectiveSSM(StateSpaceLayer):
         return f"features={self.features}, order={self.order}"
 
 
-def _mapped(x: Tensor, W: Tensor) -> Tensor:
-    """W x, (..., h) → (..., m)."""
-    return product(x.reshape(-1, x.shape[-1]), W.mT).reshape(*x.shape[:-1], len(W))
-
-
 def _mean_exponentials(step: Tensor, rates: Tensor) -> Tensor:
-    """E e^{Δ a} over the rows of Δ (N, h): (h, n), in the memory of one rate at a time."""
-    means = rates.new_empty(step.shape[1], len(rates))
-    for i, rate in enumerate(rates):
+    """E e^{Δ a} over the rows of Δ (N, h) for a (n,) or (h, n): (h, n), in the memory of one rate
+    at a time."""
+    means = rates.new_empty(step.shape[1], rates.shape[-1])
+    for i, rate in enumerate(rates.unbind(dim=-1)):
         means[:, i] = torch.exp(step * rate).mean(dim=0)
     return means
 

@@ -108,6 +108,11 @@ class SequenceBlock(nn.Module):
     ) -> None:
         super().__init__()
         h = ssm.features
+        if ssm.outputs != h:
+            raise ArgumentError(
+                f"a block adds the outputs of its layer to the inputs, so it needs as many of "
+                f"both, but the layer has {h} features and {ssm.outputs} outputs"
+            )
         self.norm: nn.Module = (
             nn.LayerNorm(h) if norm == "layer" else nn.BatchNorm1d(h, affine=norm == "batch")
         )

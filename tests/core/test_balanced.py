@@ -345,3 +345,10 @@ def test_bound_of_modes_that_cancel(poles, output, criterion):
     found = lti.frequency_response(reduction.system, np.linspace(0, np.pi, 200))[:, 0, 0]
     rounding = EPS * np.sum(np.abs(output) / (1 - poles))
     assert np.max(np.abs(found - exact)) <= reduction.error_bound + 10 * rounding
+
+
+def test_the_order_may_stand_in_second_place():
+    sys = build_system(np.random.default_rng(0), "rotation", n=6)
+    np.testing.assert_array_equal(
+        lti.balanced_truncation(sys, 2).system.A, lti.balanced_truncation(sys, order=2).system.A
+    )

@@ -1,7 +1,9 @@
 """Gramians from data beside sums step by step, and beside those of the system for white signals."""
 
+import continuous
 import numpy as np
 import pytest
+import scipy.linalg
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import adjoint, dense
@@ -187,3 +189,32 @@ def test_cotangents_of_quadratic_outputs_need_inputs():
     )
     with pytest.raises(lti.ArgumentError, match="give both"):
         lti.data_gramians(sys, [(None, ONE)])
+
+
+@pytest.mark.parametrize("kind", ["oscillation", "diagonal", "dense"])
+def test_continuous_systems_are_sampled_first_and_keep_their_states(kind):
+    """Refused as they are; sampled, the sums are those of the states that the system itself has at
+    the samples, and the pair balances it."""
+    sys, step = continuous.system(np.random.default_rng(3), kind), 0.2
+    rng = np.random.default_rng(4)
+    u, g = rng.standard_normal((40, 2)), rng.standard_normal((40, 3))
+    with pytest.raises(
+        lti.ArgumentError, match=r"continuous-time .* lticore\.discretize\(sys, step"
+    ):
+        lti.data_gramians(sys, [(u, g)])
+    P, Q = lti.data_gramians(lti.discretize(sys, step=step), [(u, g)])
+    _, x = lti.simulate(sys, u, step=step, return_states=True)
+    x = x[: len(u)]
+    np.testing.assert_allclose(P, x.T @ x, rtol=0, atol=1e-12 * np.linalg.norm(P))
+    # e^{Aᴴh} takes costates from one sample to the one before.
+    back, costate, costates = scipy.linalg.expm(step * dense(sys.A)).T, np.zeros(sys.order), []
+    for g_k in g[::-1]:
+        costate = back @ costate + sys.C.T @ g_k
+        costates.append(costate)
+    expected = np.transpose(costates) @ costates
+    np.testing.assert_allclose(Q, expected, rtol=0, atol=1e-12 * np.linalg.norm(Q))
+    reduction = lti.balanced_truncation(sys, sys.order, gramians=(P, Q))
+    assert reduction.system.is_continuous
+    omega = np.linspace(0, 5, 9)
+    H, reduced = (lti.frequency_response(x, omega) for x in (sys, reduction.system))
+    np.testing.assert_allclose(reduced, H, rtol=0, atol=1e-9 * np.abs(H).max())

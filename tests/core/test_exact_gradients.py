@@ -27,33 +27,54 @@ def exact_dense(A, arrays):
     """The matrix of A's structure with other parameters, in many digits."""
     if isinstance(A, lti.Diagonal):
         return mpmath.diag(arrays[0].tolist())
-    if isinstance(A, lti.Rotation):
-        radius, angle, real_poles = arrays
+    if isinstance(A, lti.Rotation | lti.Oscillation):
+        first, second, real_poles = arrays
         matrix = mpmath.zeros(A.order)
-        for i, (r, a) in enumerate(zip(radius, angle, strict=True)):
+        for i, (x, y) in enumerate(zip(first, second, strict=True)):
             j = 2 * i
-            matrix[j, j] = matrix[j + 1, j + 1] = r * mpmath.cos(a)
-            matrix[j, j + 1], matrix[j + 1, j] = r * mpmath.sin(a), -r * mpmath.sin(a)
+            if isinstance(A, lti.Rotation):
+                x, y = x * mpmath.cos(y), x * mpmath.sin(y)
+            else:
+                x = -x
+            matrix[j, j] = matrix[j + 1, j + 1] = x
+            matrix[j, j + 1], matrix[j + 1, j] = y, -y
         for i, pole in enumerate(real_poles):
-            matrix[2 * len(radius) + i, 2 * len(radius) + i] = pole
+            matrix[2 * len(first) + i, 2 * len(first) + i] = pole
         return matrix
     return mpmath.matrix(arrays[0].tolist())
 
 
-def exact_sum(sys, arrays, phi):
+def exact_sum(sys, arrays, phi, horizon=None):
     *A, B, C = arrays
     matrices = exact_dense(sys.A, A), mpmath.matrix(B.tolist()), mpmath.matrix(C.tolist())
+    if sys.is_continuous:
+        return phi(hankel_values_over_time(*matrices, horizon))
     return phi(hankel_values_by_mpmath(*matrices, digits=DIGITS, exact=True))
 
 
-def assert_exact(sys, name, tolerance=1e-6):
+def hankel_values_over_time(A, B, C, horizon):
+    """Those of the integrals over a horizon, by Van Loan's exponential of a matrix twice as large:
+    of [[−A, W], [0, Aᴴ]] t the blocks [·, G; 0, F] with ∫ e^{At} W e^{Aᴴt} dt = Fᴴ G."""
+
+    def gramian(A, W):
+        n = A.rows
+        both = mpmath.zeros(2 * n)
+        both[:n, :n], both[:n, n:], both[n:, n:] = -A, W, A.H
+        E = mpmath.expm(horizon * both, method="taylor")
+        return E[n:, n:].H * E[:n, n:]
+
+    squares = mpmath.eig(gramian(A, B * B.H) * gramian(A.H, C.H * C), left=False, right=False)
+    return sorted((mpmath.sqrt(abs(x)) for x in squares), reverse=True)
+
+
+def assert_exact(sys, name, tolerance=1e-6, horizon=None):
     """Every array's gradient along one random direction; errors relative to |g||dx|."""
     function, phi = FUNCTIONS[name]
-    value, gradient = lti.hankel_sum_and_gradient(sys, function)
+    value, gradient = lti.hankel_sum_and_gradient(sys, function, horizon=horizon)
     rng = np.random.default_rng(0)
     with mpmath.workdps(DIGITS):
         arrays = [exact(x) for x in (*parameters(sys.A), sys.B, sys.C)]
-        assert abs(value / float(exact_sum(sys, arrays, phi)) - 1) <= tolerance
+        assert abs(value / float(exact_sum(sys, arrays, phi, horizon)) - 1) <= tolerance
         for position, g in enumerate((*gradient.A, gradient.B, gradient.C)):
             direction = rng.standard_normal(g.shape)
             if np.iscomplexobj(g):
@@ -62,7 +83,7 @@ def assert_exact(sys, name, tolerance=1e-6):
             def moved(sign, position=position, direction=direction):
                 changed = arrays[position] + sign * STEP * exact(direction)
                 others = [*arrays[:position], changed, *arrays[position + 1 :]]
-                return exact_sum(sys, others, phi)
+                return exact_sum(sys, others, phi, horizon)
 
             slope = float((moved(1) - moved(-1)) / (2 * STEP))
             scale = np.linalg.norm(g) * np.linalg.norm(direction)
@@ -102,6 +123,95 @@ def test_real_structures(make, name):
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_diagonal(name):
     assert_exact(clustered_diagonal(7, inputs=2), name)
+
+
+# --- over continuous horizons -------------------------------------------------------------------
+
+
+def in_continuous_time(kind, growth=0.0):
+    """Poles from −2 to −0.1, moved to the right by ``growth``, a double one among them."""
+    rng = np.random.default_rng(21)
+    real = np.array([-0.5, -2.0]) + growth
+    A = {
+        "real diagonal": lambda: lti.Diagonal(np.array([-0.1, -0.5, -0.5, -1, -2]) + growth),
+        "complex diagonal": lambda: lti.Diagonal(
+            np.array([-0.1, -0.5 + 1j, -0.5 + 1j, -1 - 2j, -2]) + growth
+        ),
+        "oscillation": lambda: lti.Oscillation([0.1 - growth, 1 - growth], [3.0, 0.5], real),
+        "rotation": lambda: lti.Rotation([0.5, 2.0], [2.0, 3.0], real),
+        "dense": lambda: rng.standard_normal((5, 5)) - (2 - growth) * np.eye(5),
+        "complex dense": lambda: (
+            rng.standard_normal((5, 5, 2)) @ [1, 1j] - (3 - growth) * np.eye(5)
+        ),
+    }[kind]()
+    n = A.order if hasattr(A, "order") else 5
+    return lti.LTI(A, rng.standard_normal((n, 2)), rng.standard_normal((3, n)), dt=0)
+
+
+CONTINUOUS = (
+    "real diagonal",
+    "complex diagonal",
+    "oscillation",
+    "rotation",
+    "dense",
+    "complex dense",
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "horizon"),
+    [*((kind, 1.7) for kind in CONTINUOUS), ("oscillation", 0.01), ("dense", 0.01), ("dense", 40)],
+)
+def test_horizons_in_continuous_time(kind, horizon):
+    # Over a short time states are alike: σ_5 is 1e-8 of σ_1, and squares are smooth.
+    assert_exact(in_continuous_time(kind), "schatten(2)", 1e-9, horizon)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("complex diagonal", "nuclear"), ("dense", "log")])
+def test_functions_over_horizons_in_continuous_time(kind, name):
+    assert_exact(in_continuous_time(kind), name, 1e-8, 3.0)
+
+
+@pytest.mark.parametrize("kind", ["real diagonal", "dense"])
+def test_horizons_of_growing_systems(kind):
+    assert_exact(in_continuous_time(kind, growth=2.5), "schatten(2)", 1e-9, 2.0)
+
+
+@pytest.mark.parametrize("exponent", [-200, 200])
+def test_horizons_in_any_unit_of_time(exponent):
+    """A, B and C in another one, powers of two, with the horizon: the same sum and the gradients in
+    that unit, to rounding."""
+    sys, unit = in_continuous_time("dense"), 2.0**exponent
+    other = lti.LTI(sys.A * unit**2, sys.B * unit, sys.C * unit, dt=0)
+    value, gradient = lti.hankel_sum_and_gradient(sys, horizon=3.0)
+    same, moved = lti.hankel_sum_and_gradient(other, horizon=3.0 / unit**2)
+    assert same == pytest.approx(value, rel=1e-13)
+    pairs = zip((*gradient.A, gradient.B, gradient.C), (*moved.A, moved.B, moved.C), strict=True)
+    for (g, h), size in zip(pairs, (unit**2, unit, unit), strict=True):
+        np.testing.assert_allclose(h * size, g, rtol=0, atol=1e-12 * np.abs(g).max())
+
+
+def test_batches_over_horizons_in_continuous_time():
+    """Entries of different speeds, each as for itself."""
+    one, other = in_continuous_time("dense"), in_continuous_time("dense", growth=1.0)
+    speed = np.array([1.0, 1e-9, 300.0])
+    A = np.stack([one.A, other.A, one.A]) * speed[:, None, None]
+    both = lti.LTI(A, np.stack([one.B, other.B, one.B]), np.stack([one.C, other.C, one.C]), dt=0)
+    value, gradient = lti.hankel_sum_and_gradient(both, horizon=2.0)
+    for i in range(3):
+        alone, expected = lti.hankel_sum_and_gradient(both[i], horizon=2.0)
+        assert value[i] == pytest.approx(alone, rel=1e-13)
+        for g, h in zip((gradient.A[0], gradient.B), (expected.A[0], expected.B), strict=True):
+            np.testing.assert_allclose(g[i], h, rtol=0, atol=1e-12 * np.abs(h).max())
+
+
+def test_long_horizons_in_continuous_time_are_infinite_ones():
+    for kind in CONTINUOUS:
+        sys = in_continuous_time(kind)
+        _, long = lti.hankel_sum_and_gradient(sys, lti.schatten(2), horizon=400.0)
+        _, ever = lti.hankel_sum_and_gradient(sys, lti.schatten(2))
+        for g, h in zip((*long.A, long.B, long.C), (*ever.A, ever.B, ever.C), strict=True):
+            np.testing.assert_allclose(g, h, rtol=0, atol=1e-11 * np.abs(h).max())
 
 
 def test_small_values_have_their_gradient():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import difference, fine_grid, peak_gain_on_grid
@@ -327,15 +328,167 @@ def test_bounds_of_inputs_and_outputs_whose_squares_do_not_exist():
     assert reduction.error_bound == 1.5 * 2.0**-870
 
 
-@pytest.mark.parametrize(
-    "ask", [lti.diagonalize, lti.to_rotation, lambda s: lti.modal_truncation(s, 2)]
-)
+# --- clusters of poles --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ask", [lti.diagonalize, lti.to_rotation])
 @pytest.mark.parametrize("A", [np.eye(4, k=-1), np.array([[0.9, 1, 0], [0, 0.9, 0], [0, 0, 0.3]])])
 def test_chains_of_equal_poles_are_refused_with_what_takes_them(ask, A):
     """Delays z^-4, and a pole twice over: no eigenvectors, and reductions that need none."""
     n = len(A)
     sys = lti.LTI(A, np.ones((n, 1)), np.ones((1, n)))
-    with pytest.raises(lti.ArgumentError, match=r"defective .* balanced_truncation and h2_reduc"):
+    with pytest.raises(lti.ArgumentError, match=r"defective .* h2_reduc[^;]* modal_truncation"):
         ask(sys)
     assert lti.balanced_truncation(sys, order=2).order == 2
     assert lti.h2_reduction(sys, 2, starts=0).order == 2
+    assert modal_truncation(sys, n).order == n
+
+
+def chain(length, pole, coupling=1.0):
+    """coupling^(k−1)/(z − pole)^k; a delay z^-k of length k for pole = 0."""
+    A = pole * np.eye(length) + coupling * np.eye(length, k=-1)
+    return A, np.eye(length)[:, :1], np.eye(length)[-1:]
+
+
+def mode(pole, residue):
+    return np.array([[pole]]), np.ones((1, 1)), np.array([[residue]])
+
+
+def in_parallel(parts, turned=True, dt=True):
+    """The sum of (A, B, C), in orthogonal coordinates that rounding mixes, or as it is."""
+    A, B, C = (
+        scipy.linalg.block_diag(*(A for A, _, _ in parts)),
+        *(np.concatenate([part[i] for part in parts], axis=i - 1) for i in (1, 2)),
+    )
+    U = np.eye(len(A))
+    if turned:
+        U = np.linalg.qr(np.random.default_rng(0).standard_normal(A.shape))[0]
+    return lti.LTI(U @ A @ U.T, U @ B, C @ U.T, dt=dt)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_delay_is_one_mode(turned):
+    """2 z^-4 + 1/(z − 0.9) + 0.3/(z + 0.5), whose parts have the h∞ norms 2, 10 and 0.6."""
+    A, B, C = chain(4, 0.0)
+    sys = in_parallel([(A, 2 * B, C), mode(0.9, 1.0), mode(-0.5, 0.3)], turned)
+    omega = np.linspace(0, 3, 7)
+    z = np.exp(1j * omega)
+    cases = ((1, 1 / (z - 0.9), 2.6), (5, 1 / (z - 0.9) + 2 / z**4, 0.6))
+    for order, expected, bound in cases:
+        reduction = modal_truncation(sys, order)
+        assert reduction.order == order
+        # The norms are asked to 1e-8. A rounding of A moves a fourfold pole by its fourth root, the
+        # response of the whole cluster by no more than itself.
+        assert reduction.error_bound == pytest.approx(bound, rel=3e-8)
+        H = lti.frequency_response(reduction.system, omega)[:, 0, 0]
+        np.testing.assert_allclose(H, expected, rtol=0, atol=1e-10)
+        W, V = reduction.left, reduction.right
+        np.testing.assert_allclose(W.T @ V, np.eye(order), atol=1e-12)
+        np.testing.assert_allclose(W.T @ sys.A @ V, reduction.system.A, atol=1e-12)
+        np.testing.assert_allclose(sys.C @ V, reduction.system.C, atol=1e-12)
+    # Three states are left, too few for the delay.
+    with pytest.warns(lti.PrecisionWarning, match="has 2 states"):
+        assert modal_truncation(sys, 4).error_bound == pytest.approx(2, rel=3e-8)
+
+
+def test_a_delay_alone_is_kept_or_nothing():
+    sys = lti.LTI(*chain(5, 0.0))
+    with pytest.raises(lti.ArgumentError, match="clusters of poles, of 5 states and more: ask"):
+        modal_truncation(sys, 4)
+    reduction = modal_truncation(sys, 5)
+    assert reduction.error_bound == 0
+    h = lti.impulse_response(reduction.system, 8)[:, 0, 0]
+    np.testing.assert_allclose(h, [0, 0, 0, 0, 0, 1, 0, 0], atol=1e-14)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("dt", [True, 0])
+def test_thirty_equal_poles_are_one_mode(dt, turned):
+    """Rounding spreads them over a disk; the largest gain of c^29/|z − p|^30 is at z = 1 or s = 0,
+    and of the other poles one lies next to the disk."""
+    if dt:
+        parts = [chain(30, 0.2, 0.9), mode(0.9, 1.0), mode(-0.75, 0.5)]
+        peaks = [0.9**29 / 0.8**30, 10.0, 2.0]
+    else:
+        parts = [chain(30, -1.0, 1.1), mode(-0.05, 0.5), mode(-3.0, 9.0)]
+        peaks = [1.1**29, 10.0, 3.0]
+    sys = in_parallel(parts, turned, dt)
+    points = (lambda w: np.exp(1j * w)) if dt else (lambda w: 1j * w)
+    omega = np.linspace(0, 3, 9)
+    (p, q, r), (b, c) = [part[0][0, 0] for part in parts], [part[2][0, 0] for part in parts[1:]]
+    z, coupling = points(omega), parts[0][0][1, 0]
+    kept = coupling**29 / (z - p) ** 30
+    single = [b / (z - q), c / (z - r)]
+    strongest = np.argsort(peaks)[::-1]
+    for count in (1, 2):
+        chosen = strongest[:count]
+        order = sum(30 if i == 0 else 1 for i in chosen)
+        reduction = modal_truncation(sys, order)
+        assert reduction.order == order
+        bound = sum(peaks[i] for i in strongest[count:])
+        # ‖(zI − A)⁻¹‖ reaches Σ c^k/|z − p|^{k+1} < 400: 2e-16 n ‖A‖ of it squared.
+        assert reduction.error_bound == pytest.approx(bound, rel=1e-8, abs=1e-8 * max(peaks))
+        expected = sum([kept, *single][i] for i in chosen)
+        H = lti.frequency_response(reduction.system, omega)[:, 0, 0]
+        np.testing.assert_allclose(H, expected, rtol=0, atol=1e-9 * max(peaks))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("kind", ["real", "complex"])
+def test_double_pairs_are_told_from_what_lies_between(kind, turned):
+    """Two equal pairs in series beside a pole in their middle and another pair."""
+    turn, other = 0.8 * np.exp(0.9j), 0.6 * np.exp(2j)
+    block = np.array([[turn.real, turn.imag], [-turn.imag, turn.real]])
+    A = np.block([[block, np.eye(2)], [np.zeros((2, 2)), block]])
+    pair = np.array([[other.real, other.imag], [-other.imag, other.real]])
+    parts = [
+        (A, np.array([[0, 0, 1.0, 0]]).T, np.array([[1.0, 0, 0, 0]])),
+        mode(turn.real, 0.1),
+        (pair, np.array([[1.0, 0]]).T, np.array([[0.02, 0]])),
+    ]
+    sys = in_parallel(parts, turned)
+    if kind == "complex":
+        U = np.linalg.qr(np.random.default_rng(1).standard_normal((7, 7, 2)) @ [1, 1j])[0]
+        sys = lti.LTI(U @ sys.A @ U.conj().T, U @ sys.B, sys.C @ U.conj().T)
+    reduction = modal_truncation(sys, 4)
+    assert np.iscomplexobj(reduction.system.A) == (kind == "complex")
+    omega = np.linspace(-3, 3, 11)
+    z = np.exp(1j * omega)
+    # The first state of the first pair, driven through the first of the second.
+    expected = (1 / (z - turn) ** 2 + 1 / (z - turn.conj()) ** 2) / 2
+    H = lti.frequency_response(reduction.system, omega)[:, 0, 0]
+    np.testing.assert_allclose(H, expected, rtol=0, atol=1e-10)
+    dropped = 0.1 / (1 - abs(turn.real))
+    assert dropped < reduction.error_bound < dropped + 2 * 0.02 / (1 - abs(other))
+
+
+def test_batches_with_delays():
+    """Entries with and without clusters, each reduced for itself, if they keep as many states."""
+    delays, simple = (
+        in_parallel([chain(2, 0.0), mode(0.9, 1.0)]),
+        in_parallel([mode(0.5, 1.0), mode(0.9, 1.0), mode(-0.2, 0.1)]),
+    )
+    both = lti.LTI(*(np.stack([getattr(s, name) for s in (delays, simple)]) for name in "ABC"))
+    reduction = modal_truncation(both, 1)
+    for index, sys in enumerate((delays, simple)):
+        np.testing.assert_allclose(reduction.system.poles[index], 0.9, rtol=1e-13)
+        alone = modal_truncation(sys, 1)
+        assert reduction.error_bound[index] == pytest.approx(alone.error_bound, rel=3e-8)
+    with pytest.raises(lti.ShapeError, match="differ in form"):
+        modal_truncation(both, 2)
+
+
+def test_delays_have_scores_among_layers_but_no_magnitudes():
+    delay = in_parallel([chain(3, 0.0), mode(0.5, 0.1)], turned=False)
+    weak, strong = (lti.LTI(lti.Diagonal([0.5]), [[1.0]], [[c]]) for c in (0.01, 9.0))
+    assert allocate_modal_orders([delay, weak, strong], budget=6, rule="global") == [4, 1, 1]
+    assert allocate_modal_orders([delay, weak, strong], budget=5, rule="global") == [3, 1, 1]
+    with pytest.raises(lti.ArgumentError, match="defective"):
+        modal_truncation(delay, 3, score="magnitude")
+
+
+def test_equal_poles_that_nothing_couples_stay_apart():
+    """0.5 three times over, on one state each, beside a delay: single poles of their own."""
+    parts = [chain(2, 0.0), *(mode(0.5, c) for c in (1.0, 2.0, 0.25))]
+    reduction = modal_truncation(in_parallel(parts, turned=False), 1)
+    assert reduction.error_bound == pytest.approx(2 * 1.25 + 1, rel=3e-8)

@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from layer_kinds import ALL, make, published
+from layer_kinds import ALL, make, published, selective_with_pairs
 from torch import nn
 
 from lticore import balanced_truncation
@@ -86,11 +86,7 @@ def test_plain_layers_are_the_published_formula(kind, reverse):
 
 
 def test_selective_layers_with_pairs():
-    """As compression leaves them."""
-    layer, u = make("selective"), inputs(2, 17, 3)
-    layer.decay_log = nn.Parameter(torch.tensor([0.3, -1.0], dtype=torch.float64))
-    layer.frequency = nn.Parameter(torch.tensor([5.0, -9.0], dtype=torch.float64))
-    layer.real_log = nn.Parameter(layer.real_log[:1].detach())
+    layer, u = selective_with_pairs(), inputs(2, 17, 3)
     wanted = torch.from_numpy(np.stack([published(layer, x.numpy()) for x in u]))
     assert_close(plain_layer(layer, 5)(u), wanted, 1e4 * EPS64)
 
@@ -141,6 +137,12 @@ def test_programs_of_classifiers(name):
     program = export_program(model, *arguments(name, 2, 6), max_length=32)
     for given in (arguments(name, 5, 23), arguments(name, 1, 32)):
         assert_close(program.module()(*given), model(*given), 1e4 * EPS64)
+
+
+@pytest.mark.parametrize("kind", ["rotation", "lru", "s5"])
+def test_more_outputs_than_inputs(kind):
+    layer, u = make(kind, outputs=4), inputs(2, 17, 3)
+    assert_close(plain_layer(layer, 5)(u), layer(u), 1e4 * EPS64)
 
 
 def test_a_step_of_a_classifier_is_that_of_all_steps_before():

@@ -1,6 +1,7 @@
 """Selective layers: mean systems over data, their Gramians, and reduction by them."""
 
 import copy
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -9,11 +10,11 @@ import torch
 from layer_kinds import make
 
 import lticore as lti
-from lticore_torch import SelectiveSSM, compress
+from lticore_torch import SelectiveSSM, compress, load, save
 from lticore_torch.compression.losses import Loss
 from lticore_torch.compression.sensitivity import gramians_on_data
 from lticore_torch.layers.batches import batches_of
-from lticore_torch.layers.selective import StateGramians
+from lticore_torch.layers.state_gramians import StateGramians
 
 
 @pytest.fixture
@@ -189,3 +190,111 @@ def test_orders_outside_the_states_are_refused(layer, data, order):
 def test_data_have_the_width_of_the_layer(layer):
     with pytest.raises(lti.ShapeError, match=r"layer of 3 features takes .* shape \(4, 2\)"):
         layer.mean_lti(torch.zeros(4, 2))
+
+
+# --- poles of every channel's own ---------------------------------------------------------------
+
+
+@pytest.fixture
+def channels():
+    """Poles of no order, so that nothing is known of which states matter."""
+    layer = make("selective channels", 3, 6)
+    with torch.no_grad():
+        layer.real_log.add_(0.5 * torch.randn(3, 6))
+        layer.C.mul_(torch.tensor([0.1, 1.0, 0.01, 2.0, 0.3, 0.5])[:, None])
+    return layer
+
+
+def states_of(layer, data):
+    """(sequences, L, channels, n) by step()."""
+    state, states = None, []
+    for u in data.unbind(dim=1):
+        _, state = layer.step(u, state)
+        states.append(state.detach())
+    return torch.stack(states, dim=1)
+
+
+def test_mean_system_of_channel_poles(channels, data):
+    A, B, C = brute_force(channels, data)
+    sys = channels.mean_lti(data)
+    np.testing.assert_allclose(sys.A.real_poles, A, rtol=1e-12)
+    np.testing.assert_allclose(sys.B[..., 0], B, rtol=1e-10, atol=1e-14)
+    np.testing.assert_allclose(sys.C, np.broadcast_to(C, (3, 1, 6)), rtol=1e-10, atol=1e-14)
+
+
+def test_sums_of_states_and_of_what_reads_them(channels, data):
+    g = torch.randn(2, 40, 3, dtype=torch.float64)
+    states = states_of(channels, data)
+    readers = (g[..., None] * (data @ channels.C.mT)[..., None, :]).detach()
+    for X, rows in zip(channels.sums_on(data, g), (states, readers), strict=True):
+        rows = rows.flatten(0, 2).numpy()
+        np.testing.assert_allclose(X, rows.T @ rows, rtol=1e-12, atol=1e-13)
+
+
+def test_kept_states_are_the_layers_own_and_estimate_the_others(channels, data):
+    """The output is exactly c(u)ᵀ V x_S, V the least squares of all states on those kept."""
+    gramians, states = gramians_of(channels, data), states_of(channels, data)
+    S, V = gramians.kept(3)
+    rows = states.flatten(0, 2).numpy()
+    np.testing.assert_allclose(V.T, np.linalg.lstsq(rows[:, S], rows)[0], rtol=0, atol=1e-9)
+    small = copy.deepcopy(channels)
+    small.reduce(3, gramians)
+    assert small.channel_poles
+    torch.testing.assert_close(small.real_log, channels.real_log[:, S])
+    estimated = states[..., S] @ torch.from_numpy(V).mT
+    expected = (estimated @ (data @ channels.C.mT)[..., None])[..., 0] + channels.D * data
+    torch.testing.assert_close(small(data), expected, rtol=1e-10, atol=1e-11)
+
+
+def test_values_say_what_is_lost(channels, data):
+    """The squares of those left out add up to tr(Q (P − P_{:S} P_{SS}⁻¹ P_{S:}))."""
+    gramians = gramians_of(channels, data)
+    P, Q = gramians.P, gramians.Q
+    taken = gramians._choice[1]
+    for order in range(1, 7):
+        S, V = gramians.kept(order)
+        lost = np.trace(Q @ (P - V @ P[S]))
+        np.testing.assert_allclose(taken[order:].sum(), lost, rtol=0, atol=1e-9 * np.trace(Q @ P))
+    assert np.all(np.diff(gramians.singular_values) <= 0)
+    np.testing.assert_allclose(np.sort(gramians.singular_values**2), np.sort(taken), rtol=1e-12)
+
+
+def test_the_choice_is_nearly_the_best(channels, data):
+    """Of all sets of three states, by enumeration."""
+    gramians = gramians_of(channels, data)
+    P, Q = gramians.P, gramians.Q
+
+    def lost(S):
+        return np.trace(Q @ (P - P[:, S] @ np.linalg.solve(P[np.ix_(S, S)], P[S])))
+
+    every = sorted(lost(list(S)) for S in combinations(range(6), 3))
+    found = lost(list(gramians.kept(3)[0]))
+    assert found <= 1.5 * every[0]
+    assert found < np.median(every)
+
+
+def test_all_channel_states_are_the_layer_itself(channels, data):
+    expected = channels(data)
+    channels.reduce(6, gramians_of(channels, data))
+    torch.testing.assert_close(channels(data), expected, rtol=1e-8, atol=1e-10)
+
+
+def test_layers_of_channel_poles_are_compressed_stored_and_silent(channels, data, tmp_path):
+    small, report = compress(channels, ratio=0.5, calibration=data)
+    assert report.orders == [3]
+    save(small, tmp_path / "small")
+    torch.testing.assert_close(load(tmp_path / "small")(data), small(data), rtol=0, atol=0)
+    fresh = make("selective channels", 3, 6, seed=3)
+    fresh.load_state_dict(small.state_dict())
+    torch.testing.assert_close(fresh(data), small(data), rtol=0, atol=0)
+    _, report = compress(channels, ratio=0.5, calibration=torch.zeros_like(data))
+    assert report.orders == [1]
+    with pytest.raises(lti.ArgumentError, match="order must lie in 1 … 6"):
+        channels.reduce(7, gramians_of(channels, data))
+
+
+def test_one_set_of_poles_for_all_channels_is_the_shared_layer(layer, data):
+    own = make("selective channels", 3, 6)
+    values = {k: v for k, v in layer.state_dict().items() if k != "real_log"}
+    own.load_state_dict({**values, "real_log": layer.real_log.detach().repeat(3, 1)})
+    torch.testing.assert_close(own(data), layer(data), rtol=1e-13, atol=1e-14)

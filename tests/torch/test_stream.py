@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from layer_kinds import ALL, TIME_INVARIANT, make, published
+from layer_kinds import ALL, TIME_INVARIANT, make, published, selective_with_pairs
 from torch import nn
 
 import lticore as lti
@@ -48,6 +48,12 @@ def test_steps_are_the_published_formula(kind, batch):
     y = stepped(Stream(layer), u)
     wanted = np.stack([published(layer, x.numpy()) for x in u])
     assert_close(y, torch.from_numpy(wanted), 1e4 * EPS64)
+
+
+def test_steps_of_selective_layers_with_pairs():
+    layer, u = selective_with_pairs(), inputs(2, 17, 3)
+    wanted = torch.from_numpy(np.stack([published(layer, x.numpy()) for x in u]))
+    assert_close(stepped(Stream(layer), u), wanted, 1e4 * EPS64)
 
 
 @pytest.mark.parametrize("kind", ALL)
