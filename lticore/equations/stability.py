@@ -46,6 +46,8 @@ _FAR_ABOVE = 1e5
 _FAR = 2.0
 #: … and poles this close to the circle are likely to be meant on it.
 _NEAR = 1e-3
+#: The share of its distance to the boundary that a pole keeps in units that suit a system.
+_KEPT = 0.5
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 (_trtrs,) = scipy.linalg.get_lapack_funcs(("trtrs",), dtype=np.complex128)
@@ -153,6 +155,8 @@ class SchurSystem:
     the largest entries of B and C having been about 1.
 
     A : D⁻¹ A D,   units : (n, 1), the diagonal of D
+    asked : (n, 1), the units that suit the system best, or were given: ``units`` are others where
+        rounding in those would carry poles across the boundary
 
     In continuous time the system is in a unit of time in which A has about size one, or that of a
     shorter horizon: A stands for A/4^time, B for B/2^time, C for C/2^time, which leave the Gramians
@@ -165,6 +169,7 @@ class SchurSystem:
     A: np.ndarray
     U: np.ndarray
     units: np.ndarray
+    asked: np.ndarray
     b: int
     c: int
     continuous: bool
@@ -203,22 +208,26 @@ def schur_systems(
         d = state_units(timed.A, *given, sys.is_continuous and horizon is None)[..., None]
     for index in np.ndindex(sys.batch_shape):
         entry = timed[index]
-        unit, A = d[index], rescaled(entry.A, d[index].T, d[index])
+        unit = asked = d[index]
+        A = rescaled(entry.A, unit.T, unit)
         T, U = schur_form(A) if horizon is None else schur_form_for_powers(A)
         if horizon is None and not counted_stable(T, sys.is_continuous).all():
             # Names the mode by its place in the whole batch.
             require_stable(sys, what=what)
-            # Units that B and C ask for can make A so non-normal that rounding moves its poles
-            # across the boundary; in those that A alone decides it does not.
-            unit = state_units(entry.A, continuous=sys.is_continuous)[:, None]
-            A = rescaled(entry.A, unit.T, unit)
-            T, U = schur_form(A)
+            # Units that B and C ask for can make A so non-normal that rounding moves its poles to
+            # the boundary or beyond; in those that A alone decides it does not.
+            alone = state_units(entry.A, continuous=sys.is_continuous)[:, None]
+            A_alone = rescaled(entry.A, alone.T, alone)
+            T_alone, U_alone = schur_form(A_alone)
+            here, there = (_gaps(np.diagonal(X), sys.is_continuous).min() for X in (T, T_alone))
+            if here < _KEPT * there:
+                unit, A, T, U = alone, A_alone, T_alone, U_alone
         # What is not asked for may overflow in units that suit the other.
         B = entry.B / unit if reached else 0 * entry.B
         C = entry.C * unit.T if observed else 0 * entry.C
         (B, b), (C, c) = _matrix_of_size_one(B), _matrix_of_size_one(C)
         k = int(time[index])
-        sizes = unit, b, c, sys.is_continuous, k, in_time(horizon, k)
+        sizes = unit, asked, b, c, sys.is_continuous, k, in_time(horizon, k)
         yield index, SchurSystem(T, adjoint(U) @ B, C @ U, A, U, *sizes)
 
 

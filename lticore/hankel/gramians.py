@@ -114,8 +114,7 @@ def controllability_gramian(sys: SystemLike[Array], *, horizon: float | None = N
         As for :func:`gramian_factors`.
     """
     sys = as_system(sys, continuous=True)
-    (P,) = double_gramians(sys, horizon, which="P")
-    return like_precision(P, is_single(sys.B))
+    return like_precision(_gramian_of_any_size(linear_part(sys), horizon, "P"), is_single(sys.B))
 
 
 @offering(HORIZON)
@@ -131,8 +130,7 @@ def observability_gramian(sys: SystemLike[Array], *, horizon: float | None = Non
     CuPy: on the device; the host waits once, for dense A more often (docs/cupy.md).
     """
     sys = as_system(sys, continuous=True)
-    (Q,) = double_gramians(sys, horizon, which="Q")
-    return like_precision(Q, is_single(sys.B))
+    return like_precision(_gramian_of_any_size(sys, horizon, "Q"), is_single(sys.B))
 
 
 @offering(HORIZON)
@@ -425,6 +423,38 @@ def double_gramians(sys: System, horizon: Any = None, which: str = "PQ") -> list
         P, M = found["P"], forms_of(sys)
         found["Q"] = found["Q"] + hermitian_part(solve(sandwiched(M, P, M), adjoint=True))
     return [found[name] for name in which]
+
+
+def _gramian_of_any_size(sys: System[Array], horizon: float | None, which: str) -> Array:
+    """One Gramian in float64. Those of structured systems over units in which all states are driven
+    alike, or seen alike, and which A does not notice: B Bᴴ and Cᴴ C may be no numbers where the
+    Gramian is. (Dense ones on NumPy are formed of factors.)"""
+    if not (isinstance(sys, LTI) and is_structured(sys.A) and sys.order > 0):
+        (X,) = double_gramians(sys, horizon, which)
+        return X
+    sys, A = in_double(sys), sys.A
+    xp, blocks = namespace(sys.B), A.order - A.block_radii.shape[-1]
+    root = sys.B if which == "P" else xp.matrix_transpose(sys.C)
+    d = _powers_of_two(sizes_of_states(root, blocks))[..., None]
+    row = xp.matrix_transpose(d)
+    sys = replaced(sys, B=sys.B / d) if which == "P" else replaced(sys, C=sys.C / row)
+    (X,) = double_gramians(sys, horizon, which)
+    with np.errstate(over="ignore"):
+        X = _in_given_units(X, d, row)
+    return require_finite_gramian(X, which)
+
+
+@elementwise
+def _powers_of_two(xp: Namespace, size: Array) -> Array:
+    """Next to the sizes, whose reciprocals are numbers too."""
+    least, largest = 2.0**-1000, 2.0**1000
+    size = xp.where(size == 0, 1.0, xp.where(size < least, least, size))
+    return 2.0 ** xp.round(xp.log2(xp.where(size > largest, largest, size)))
+
+
+@elementwise
+def _in_given_units(xp: Namespace, X: Array, column: Array, row: Array) -> Array:
+    return X * column * row
 
 
 def gramian_solver(sys: LTI, horizon: Any = None) -> SteinSolver:

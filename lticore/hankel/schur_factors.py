@@ -81,16 +81,10 @@ def _factors_together(
     for index, one in schur_systems(sys, horizon, what=WHAT):
         R, S = factors_in_schur_form(one.T, one.B, one.C, one.horizon, one.continuous)
         for _ in range(_CHANGES):
-            d = _balancing_units(one, R, S)
-            if d is None:
+            better = _in_better_units(sys[index], one, _balancing_units(one, R, S), horizon)
+            if better is None:
                 break
-            ((_, one),) = schur_systems(
-                sys[index],
-                horizon,
-                what=WHAT,
-                units=refined(one.units, d),
-                time=np.asarray(one.time),
-            )
+            one = better
             R, S = factors_in_schur_form(one.T, one.B, one.C, one.horizon, one.continuous)
         warn_if_values_lost(one, R, S)
         yield index, (one, R), (one, S)
@@ -139,7 +133,7 @@ def _factor_of_its_own(
 ) -> tuple[SchurSystem, np.ndarray]:
     """:func:`factor_in_even_units`, with a warning where rounding spoils the trace of the Gramian
     in the best units of the states."""
-    best = one.units
+    best = one.asked
     one, F = factor_in_even_units(sys, index, one, which, horizon)
     if 0 in F.shape:
         return one, F
@@ -192,21 +186,26 @@ def factor_in_even_units(
     ``both`` that form keeps B and C."""
     reached = which == "P"
     F = _factor(one, which)
+    asked = {"reached": both or reached, "observed": both or not reached}
     for _ in range(_CHANGES):
-        d = _even_units(one, F, reached)
-        if d is None:
+        better = _in_better_units(sys[index], one, _even_units(one, F, reached), horizon, **asked)
+        if better is None:
             break
-        ((_, one),) = schur_systems(
-            sys[index],
-            horizon,
-            what=WHAT,
-            reached=both or reached,
-            observed=both or not reached,
-            units=refined(one.units, d),
-            time=np.asarray(one.time),
-        )
+        one = better
         F = _factor(one, which)
     return one, F
+
+
+def _in_better_units(
+    sys: LTI, one: SchurSystem, d: np.ndarray | None, horizon: float | None, **asked: bool
+) -> SchurSystem | None:
+    """The Schur form of ``sys`` in the units d of the states of ``one``; None without these, and
+    where rounding would carry poles across the boundary in them."""
+    if d is None:
+        return None
+    units, time = refined(one.units, d), np.asarray(one.time)
+    ((_, other),) = schur_systems(sys, horizon, what=WHAT, units=units, time=time, **asked)
+    return other if other.units is other.asked else None
 
 
 def _even_units(one: SchurSystem, F: np.ndarray, reached: bool) -> np.ndarray | None:

@@ -9,11 +9,11 @@ import scipy.linalg
 
 from ..analysis.norms import h2_error
 from ..arrays.checks import check_rtol, is_complex, is_single
-from ..arrays.linalg import EPSILON, adjoint
+from ..arrays.linalg import EPSILON, adjoint, log2
 from ..arrays.namespaces import Array, is_numpy
 from ..equations.stability import is_stable
 from ..errors import ArrayLibraryError, ShapeError, warn_precision
-from ..matrices.balance import rescaled
+from ..matrices.balance import radius_exponent, refined, rescaled, state_units
 from ..systems.blocks import PairBlocks
 from ..systems.diagonal import Diagonal
 from ..systems.doors import LinearLike, as_linear
@@ -35,6 +35,10 @@ from .rounding import in_precision_of
 
 #: Couplings of this many roundings, times n, are taken for rounding.
 _ROUNDING = 16
+#: Turns in which units of states and of signals are found at most.
+_TURNS = 40
+#: Units that change by no more than this are even enough: further turns need not end.
+_EVEN = 2.0**8
 _EPSILON_SINGLE = float(np.finfo(np.float32).eps)
 
 
@@ -116,10 +120,13 @@ def minimal_realization(
 # --- dense ------------------------------------------------------------------------------------
 
 
-def _stacked_states(sys: LTI, rtol: float) -> tuple[LTI, np.ndarray, np.ndarray]:
-    """(the minimal system, W, V)"""
+def _stacked_states(sys: LTI, rtol: float) -> tuple[LTI, np.ndarray | None, np.ndarray | None]:
+    """(the minimal system, W, V), or sys itself"""
     parts = [_minimal_states(sys[index], rtol) for index in np.ndindex(sys.batch_shape)]
-    _check_same(sys, [len(A) for A, *_ in parts])
+    orders = [len(A) for A, *_ in parts]
+    _check_same(sys, orders)
+    if orders[0] == sys.order:
+        return sys, None, None
     A, B, C, left, right = (
         np.stack(X).reshape(*sys.batch_shape, *X[0].shape) for X in zip(*parts, strict=True)
     )
@@ -130,13 +137,13 @@ def _minimal_states(sys: LTI, rtol: float) -> tuple[np.ndarray, ...]:
     """(A_r, B_r, C_r, W, V) with Wᴴ V = I onto the states that are reached and observed."""
     there = _led_to(sys.A, sys.B) & _led_to(sys.A.T, sys.C.T)
     A, B, C = sys.A[np.ix_(there, there)], sys.B[there], sys.C[:, there]
-    d = _units_in_a_ring(A, B, C)
-    # Once more with signals of size one, which have a size when the states are even.
-    even = _columns_of_size_one(B / d), _columns_of_size_one(C.T * d).T
-    d = d * _units_in_a_ring(rescaled(A, d.T, d), *even)
-    A, B, C = rescaled(A, d.T, d), B / d, C * d.T
+    inputs, outputs = _columns_of_size_one(B), _columns_of_size_one(C.T)
+    d = _jointly_even_units(A, inputs, outputs)
+    with np.errstate(over="ignore"):  # of a system that is minimal nothing is taken
+        A, B, C = rescaled(A, d.T, d), B / d, C * d.T
     least = rtol * float(np.linalg.norm(A))
-    from_inputs, to_outputs = _columns_of_size_one(B), _columns_of_size_one(C.T).conj()
+    from_inputs, to_outputs = _columns_of_size_one(inputs / d), _columns_of_size_one(outputs * d)
+    to_outputs = to_outputs.conj()
     floors = (rtol * float(np.linalg.norm(X)) for X in (from_inputs, to_outputs))
     reached = _reached(A, from_inputs, next(floors), least)
     seen = adjoint(adjoint(reached) @ A @ reached), adjoint(reached) @ to_outputs
@@ -145,7 +152,26 @@ def _minimal_states(sys: LTI, rtol: float) -> tuple[np.ndarray, ...]:
         _warn_of_change(A, from_inputs, adjoint(to_outputs), Q, rtol)
     W, V = (np.zeros((sys.order, Q.shape[1]), Q.dtype) for _ in range(2))
     W[there], V[there] = Q / d, Q * d
-    return adjoint(Q) @ A @ Q, adjoint(Q) @ B, C @ Q, W, V
+    with np.errstate(invalid="ignore"):
+        return adjoint(Q) @ A @ Q, adjoint(Q) @ B, C @ Q, W, V
+
+
+def _jointly_even_units(A: np.ndarray, inputs: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """Powers of two (n, 1) as units of the states in which A, B and C are even beside each other.
+
+    A ring of edges, of which the product is given, has edges of its mean size: far from those of A
+    where signals or time are in units of their own. Signals have a size when the states are even,
+    and the other way round: in turns, from the units that suit A.
+    """
+    A = scaled(A, -radius_exponent(A)[None, None])
+    d = state_units(A, inputs, outputs.T)[:, None]
+    for _ in range(_TURNS):
+        even = _columns_of_size_one(inputs / d), _columns_of_size_one(outputs * d).T
+        by = _units_in_a_ring(rescaled(A, d.T, d), *even)
+        d = refined(d, by)
+        if len(A) == 0 or by.max() <= _EVEN * by.min():
+            break
+    return d
 
 
 def _units_in_a_ring(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> np.ndarray:
@@ -159,6 +185,8 @@ def _units_in_a_ring(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> np.ndarray:
     ring = np.zeros((n + m + p, n + m + p))
     ring[:n, :n], ring[:n, n : n + m], ring[n + m :, :n] = np.abs(A), np.abs(B), np.abs(C)
     ring[n : n + m, n + m :] = 1
+    # What stays leads nowhere, and LAPACK's sizes of rows and columns would see nothing else.
+    np.fill_diagonal(ring, 0)
     (gebal,) = scipy.linalg.get_lapack_funcs(("gebal",), (ring,))
     return gebal(ring, scale=1, permute=0)[3][:n, None]
 
@@ -305,13 +333,15 @@ def _merged(
     poles: np.ndarray, b: np.ndarray, c: np.ndarray, rtol: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(positions of the modes that stay, ascending, their rows of b, their columns of c)."""
-    unit, t = _even_modes(b, c)
-    inputs, outputs = unit
-    strength = np.linalg.norm(inputs, axis=1) * np.linalg.norm(outputs, axis=0)
     there = np.any(b != 0, axis=1) & np.any(c != 0, axis=0)
+    _, label, count = np.unique(poles, return_inverse=True, return_counts=True)
+    if rtol == 0 and np.all(count == 1):
+        kept = np.flatnonzero(there)
+        return kept, b[kept], c[:, kept]
+    (inputs, outputs), t = _even_modes(b, c)
+    strength = np.linalg.norm(inputs, axis=1) * np.linalg.norm(outputs, axis=0)
     there &= strength >= rtol * strength.max(initial=0)
     b, c = b.copy(), c.copy()
-    _, label, count = np.unique(poles, return_inverse=True, return_counts=True)
     for group in np.flatnonzero(count > 1):
         equal = np.flatnonzero((label == group) & there)
         if len(equal) < 2:
@@ -334,9 +364,36 @@ def _merged(
 
 def _even_modes(b: np.ndarray, c: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
     """((b/t, c t), t) in units, powers of two, of the signals and the modes in which no mode has
-    larger rows than columns; b and c in those of the modes only are b/t and c t."""
-    inputs, outputs = _columns_of_size_one(b), _columns_of_size_one(c.T).T
-    size = [np.linalg.norm(inputs, axis=1), np.linalg.norm(outputs, axis=0)]
-    rows, columns = (np.where(x > 0, np.frexp(x)[1], 0) for x in size)
-    t = np.ldexp(1.0, (rows - columns) // 2)
-    return (inputs / t[:, None], outputs * t), t
+    larger rows than columns; b and c in those of the modes only are b/t and c t.
+
+    Modes have a size when the signals have one, and the other way round: together they are those of
+    the ring of :func:`_units_in_a_ring`, found node after node without its matrix.
+    """
+    # log2 of edges: b_ij 2^(u_j − x_i), c_ki 2^(x_i − y_k), and back from outputs 2^(y_k − u_j).
+    log_b, log_c = log2(np.abs(b)), log2(np.abs(c))
+    x, u, y = np.zeros(len(b)), np.zeros(b.shape[1]), np.zeros((len(c), 1))
+    for _ in range(_TURNS):
+        before = x
+        x = x + _half_way(_log_sum(log_b + u, 1) - x, _log_sum(log_c - y, 0) + x)
+        back = y[:, 0] + _log_sum(-u, 0)
+        y = y + _half_way(_log_sum(log_c + x, 1) - y[:, 0], back)[:, None]
+        back = _log_sum(y[:, 0], 0) - u
+        u = u + _half_way(back, _log_sum(log_b - x[:, None], 0) + u)
+        if np.abs(x - before).max(initial=0) < 1:
+            break
+    x = np.clip(np.rint(x), -1000, 1000)
+    inputs, outputs = scaled(b, -x[:, None]), scaled(c.T, x[:, None])
+    return (_columns_of_size_one(inputs), _columns_of_size_one(outputs).T), np.exp2(x)
+
+
+def _half_way(inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
+    """By which power of two a node's unit grows for edges that lead in and out to be even."""
+    led = np.isfinite(inside) & np.isfinite(outside)
+    return np.where(led, (np.where(led, inside, 0) - np.where(led, outside, 0)) / 2, 0)
+
+
+def _log_sum(logs: np.ndarray, axis: int) -> np.ndarray:
+    """log2 Σ 2^logs."""
+    top = logs.max(axis=axis, keepdims=True, initial=-np.inf)
+    top = np.where(np.isfinite(top), top, 0)
+    return log2(np.exp2(logs - top).sum(axis=axis)) + np.squeeze(top, axis)

@@ -287,3 +287,70 @@ def test_states_whose_feeds_cancel_in_large_companion_forms(which, graded):
     sizes = np.sqrt(np.diag(exact))
     for X in (found, F @ F.T):
         assert np.max(np.abs(X - exact) / np.outer(sizes, sizes)) <= gramian_rounding(A)
+
+
+def companion_of_four_poles(gap, angle):
+    """A companion form with two poles ``gap`` from the circle, two inside, four next to zero."""
+    near, inside = (
+        [1, -2 * r * np.cos(w), r * r] for r, w in ((1 - gap, angle), (0.95, angle + 0.4))
+    )
+    A = np.eye(8, k=-1)
+    A[0] = [*-np.polymul(near, inside)[1:], -2e-17, 1e-32, 2e-49, 3e-66]
+    return A, np.array([[-1.0, -2, 0, 0, -8, 0, 0, 0], [-1, 1, 0, 0, 5, -1, 3, 0]])
+
+
+@pytest.mark.parametrize(("gap", "angle"), [(1e-12, 2.5), (2.5e-13, 0.8)])
+def test_units_in_which_rounding_nearly_moves_poles_across(gap, angle):
+    """In units that suit C the poles count as reached by the circle, in those of A alone not; the
+    latter weigh the last states by 2^100 and more, and lost the others.
+
+    The last states are observed as they pass: Q_ii = Σ_{k≥i} |c_k|² but for 2·2e-17 √(Q_00 Q_ii),
+    1e-11 of it. In no more than a sixteenth of the gap rounding moves the poles, or they would be
+    unstable, and the Gramian by an eighth of itself.
+    """
+    A, C = companion_of_four_poles(gap, angle)
+    with mpmath.workdps(80):
+        power, exact = mpmath.matrix(A.T.tolist()), mpmath.matrix((C.T @ C).tolist())
+        for _ in range(50):
+            exact, power = exact + power * exact * power.T, power * power
+        exact = np.array(exact.tolist(), dtype=float)
+    ones = np.ones((8, 1))
+    with pytest.warns(lti.PrecisionWarning, match="relative error of"):
+        Q = lti.observability_gramian((A, ones, C))
+    with pytest.warns(lti.PrecisionWarning, match="relative error of"):
+        P = lti.controllability_gramian((A.T, C.T, ones.T))
+    passing = np.cumsum(np.sum(C**2, axis=0)[::-1])[::-1]
+    for X in (P, Q):
+        assert np.diag(X)[4:7] == pytest.approx(passing[4:7], rel=1e-9)
+        assert np.diag(X) == pytest.approx(np.diag(exact), rel=0.125)
+
+
+@pytest.mark.parametrize("dt", [True, 0])
+@pytest.mark.parametrize("kind", ["diagonal", "blocks"])
+def test_gramians_of_inputs_whose_squares_are_no_numbers(kind, dt):
+    """b² of 1e-322 and 0 for b of 1e-161 and 1e-165, P = b²/(1 − |λ|²) of 1e-308 and more: both
+    states, and inputs of very different size beside each other, keep their digits."""
+    b, gap = np.array([1e-161, 1e-165, 1e-120]), 2.0 ** -np.array([40.0, 50.0, 30.0])
+    if kind == "diagonal":
+        A = lti.Diagonal(1 - gap if dt else -gap)
+    elif dt:
+        A = lti.Rotation([], [], 1 - gap)
+    else:
+        A = lti.Oscillation([], [], -gap)
+    with mpmath.workdps(40):
+        x = [mpmath.mpf(float(g)) for g in gap]
+        exact = [
+            [
+                float(
+                    mpmath.mpf(b[i])
+                    * mpmath.mpf(b[j])
+                    / ((x[i] + x[j]) - (x[i] * x[j] if dt else 0))
+                )
+                for j in range(3)
+            ]
+            for i in range(3)
+        ]
+    P = lti.controllability_gramian((A, b[:, None], np.ones((1, 3)), None, dt))
+    Q = lti.observability_gramian((A, np.ones((3, 1)), b[None], None, dt))
+    for X in (P, Q):
+        assert pytest.approx(np.array(exact), rel=16 * EPS, abs=1e-321) == X

@@ -1,5 +1,7 @@
 """Minimal realizations: of literature, with exact answers, and of systems in all units."""
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -231,6 +233,59 @@ def test_minimal_systems_are_returned_as_they_are(dt):
     # A long chain of faint couplings is reached all the same.
     chain = lti.LTI(np.eye(30, k=-1) * 1e-3 + np.eye(30) / 2, np.eye(30, 1), np.ones((1, 30)))
     assert lti.minimal_realization(chain).system is chain
+
+
+@pytest.mark.parametrize("dt", [True, 0])
+@pytest.mark.parametrize(("b", "c"), [(-500, -500), (-500, 500), (0, -500), (500, 500)])
+def test_chains_in_units_of_states_signals_and_time(dt, b, c):
+    """x1 ← x2 ← … through couplings of the size of the poles is minimal in all units: edges of a
+    ring in which B and C of 2^−500 are two were 2^−249 beside the poles, and none were left."""
+    for n, time, wide in itertools.product((2, 5, 12), (-30, 0, 30), (1, 200)):
+        unit = np.random.default_rng(n).integers(-wide, wide + 1, n)
+        A = np.ldexp(0.7 * np.eye(n, k=-1) - np.eye(n), time + unit - unit[:, None])
+        B, C = np.zeros((n, 2)), np.zeros((2, n))
+        B[0, 0], B[:, 1], C[0, -1], C[1] = 1, 0.5, 1, 0.25
+        B, C = np.ldexp(B, b - unit[:, None]), np.ldexp(C, c + unit)
+        sys = lti.LTI(A, B, C, dt=dt)
+        assert lti.minimal_realization(sys).system is sys
+
+
+def test_inputs_and_outputs_have_no_size_in_bad_units_of_the_states():
+    """x2 beside x1: its input and its output are all there is of u1 and y2 in other units."""
+    A, unit = np.array([[-0.75, 0.01], [0.0, -0.75]]), np.array([219, 30])
+    B, C = np.array([[0.005, 1.0], [1.0, 0.0]]), np.array([[1.7, 0.0], [-0.1, 1.0]])
+    A, B, C = (
+        np.ldexp(X, e)
+        for X, e in ((A, unit - unit[:, None]), (B, -300 - unit[:, None]), (C, unit - 300))
+    )
+    sys = lti.LTI(A, B, C)
+    assert lti.minimal_realization(sys).system is sys
+
+
+def test_equal_modes_whose_states_have_units_of_their_own():
+    """The second mode, in states 2^200 as large, is reached by the input of the first one, too
+    faintly to be seen, and by one of its own; all residues are of rank 2."""
+    b, c = np.array([[0.0, 1.0], [1.0, 2.0]]), np.array([[2.0, 2.0], [3.0, 1.0]])
+    unit = np.array([0, 200])
+    b, c = np.ldexp(b, -unit[:, None]), np.ldexp(c, unit)
+    for A in (lti.Diagonal([0.5, 0.5]), lti.Rotation([], [], [0.5, 0.5])):
+        sys = lti.LTI(A, b, c)
+        assert lti.minimal_realization(sys).system is sys
+    blocks = lti.LTI(
+        lti.Rotation([0.5, 0.5], [1.0, 1.0]), np.repeat(b, 2, axis=0), np.repeat(c, 2, axis=1)
+    )
+    assert lti.minimal_realization(blocks).system is blocks
+
+
+def test_equal_modes_of_inputs_that_others_drive_harder():
+    """Three modes of one pole, u2 to y1 alone, u1 to y1 and y2 by two of them, of which one is
+    2^150 as large as it need be: C B = [[3, 1], [1, 0]] takes two."""
+    unit = np.array([0, 0, 150])
+    b = np.ldexp([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]], unit[:, None])
+    c = np.ldexp([[1.0, 1.0, 2.0], [0.0, 0.0, 1.0]], -unit)
+    found = lti.minimal_realization((lti.Diagonal([0.5, 0.5, 0.5]), b, c))
+    assert found.order == 2
+    np.testing.assert_allclose(found.system.C @ found.system.B, [[3, 1], [1, 0]], atol=1e-14)
 
 
 def test_the_tolerance_decides_on_couplings():
