@@ -28,8 +28,12 @@ STEIN = {
         2,
     ),
 }
-#: Number of inputs and outputs → orders for values from at most 100 columns of the factors.
-LOW_RANK = {1: (10_000, 30_000, 100_000, 300_000, 1_000_000), 4: (10_000, 30_000, 100_000)}
+#: Name → (inputs and outputs, dt, orders) for values from at most 100 columns of the factors.
+LOW_RANK = {
+    "m = p = 1": (1, True, (10_000, 30_000, 100_000, 300_000, 1_000_000)),
+    "m = p = 4": (4, True, (10_000, 30_000, 100_000)),
+    "m = p = 1, continuous time": (1, 0, (10_000, 30_000, 100_000, 300_000, 1_000_000)),
+}
 MAX_RANK = 100
 
 
@@ -51,11 +55,12 @@ def rotation_system(order: int, inputs: int = 16) -> lti.LTI:
     return lti.LTI(A, B, C.T)
 
 
-def diagonal_system(order: int, inputs: int) -> lti.LTI:
+def diagonal_system(order: int, inputs: int, dt: float) -> lti.LTI:
     rng = np.random.default_rng(0)
-    poles = rng.uniform(0.9, 0.9999, order) * np.exp(1j * rng.uniform(0, np.pi, order))
+    radius, angle = rng.uniform(0.9, 0.9999, order), rng.uniform(0, np.pi, order)
+    poles = np.log(radius) + 1j * angle
     B, C = rng.standard_normal((2, order, inputs)) / np.sqrt(order)
-    return lti.LTI(lti.Diagonal(poles), B, C.T)
+    return lti.LTI(lti.Diagonal(np.exp(poles) if dt else poles), B, C.T, dt=dt)
 
 
 def measure(run: Callable[[lti.LTI], object], systems: Iterable[lti.LTI]) -> list[float]:
@@ -83,7 +88,7 @@ def draw(axes: Axes, title: str, curves: list[dict]) -> None:
         axes.loglog(curve["orders"], curve["seconds"], "o-", label=label)
     axes.set(title=title, xlabel="states n", ylabel="seconds")
     axes.grid(which="both", alpha=0.2)
-    axes.legend(loc="lower right")
+    axes.legend(loc="best", fontsize="small")
 
 
 def main() -> None:
@@ -94,12 +99,12 @@ def main() -> None:
         stein.append(
             {"name": name, "orders": orders, "seconds": seconds, "expected_slope": expected}
         )
-    for inputs, orders in LOW_RANK.items():
-        name = f"m = p = {inputs}, rank {MAX_RANK}"
+    for kind, (inputs, dt, orders) in LOW_RANK.items():
+        name = f"{kind}, rank {MAX_RANK}"
         print(name)
         seconds = measure(
             lambda sys: lti.hankel_singular_values(sys, max_rank=MAX_RANK),
-            (diagonal_system(n, inputs) for n in orders),
+            (diagonal_system(n, inputs, dt) for n in orders),
         )
         low_rank.append({"name": name, "orders": orders, "seconds": seconds, "expected_slope": 1})
     for curve in (*stein, *low_rank):

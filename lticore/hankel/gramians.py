@@ -49,6 +49,7 @@ from ..matrices.factors import (
     real_rank_factor,
     weighted_gram,
 )
+from ..systems.diagonal import Diagonal
 from ..systems.doors import LinearLike, SystemLike, as_linear, as_system
 from ..systems.lti import LTI, in_double, replaced
 from ..systems.modes import from_modes, is_real, to_modes
@@ -398,6 +399,8 @@ def _in_states(sys: LTI[Array], factor: Array, rtol: float, max_rank: int | None
     if not is_real(sys.A) or is_complex(sys.B):
         return X
     xp = namespace(X)
+    if isinstance(sys.A, Diagonal):  # the states are the modes: X is real already, as b and λ are
+        return xp.real(X)
     parts = xp.concat([xp.real(X), xp.imag(X)], axis=-1)
     return real_rank_factor(parts, rtol=math.sqrt(rtol), max_rank=max_rank)
 

@@ -57,6 +57,7 @@ TABLE = {
     ("scaled", "cupy"): "gpu:scaled",
     ("cauchy_factor", "numpy"): "cpu_cauchy:cauchy_factor",
     ("cauchy_factor", "cupy"): "gpu:cauchy_factor",
+    ("lyapunov_factor", "numpy"): "cpu_cauchy:lyapunov_factor",
 }
 
 

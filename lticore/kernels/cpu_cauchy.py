@@ -31,27 +31,52 @@ def cauchy_factor(
 
     One pass over memory per column instead of about twenty. Memory grows with the rank.
     """
+    return _eliminations(radius, phase, generator, rtol, max_rank, False)
+
+
+def lyapunov_factor(
+    decay: np.ndarray, frequency: np.ndarray, generator: np.ndarray, rtol: float, max_rank: int
+) -> np.ndarray:
+    """The same in continuous time."""
+    return _eliminations(decay, frequency, generator, rtol, max_rank, True)
+
+
+def _eliminations(
+    size: np.ndarray,
+    phase: np.ndarray,
+    generator: np.ndarray,
+    rtol: float,
+    max_rank: int,
+    continuous: bool,
+) -> np.ndarray:
+    """(size, phase) of the poles are (ρ, θ) or, in continuous time, (δ, ω)."""
     *batch, n, m = generator.shape
     count = math.prod(batch)
     entries = zip(
-        np.ascontiguousarray(radius, dtype=np.float64).reshape(count, n),
+        np.ascontiguousarray(size, dtype=np.float64).reshape(count, n),
         np.ascontiguousarray(phase, dtype=np.float64).reshape(count, n),
         np.array(generator, dtype=np.complex128, order="C").reshape(count, n, m),
         strict=True,
     )
-    factors = [_one_factor(*entry, rtol, max_rank) for entry in entries]
+    factors = [_one_factor(*entry, rtol, max_rank, continuous) for entry in entries]
     widest = max(map(len, factors), default=0)
-    columns = factors[0][None] if count == 1 else _padded_factors(factors, widest, n)
+    columns = factors[0][None] if count == 1 else _padded_columns(factors, widest, n)
     return columns.swapaxes(-1, -2).reshape(*batch, n, widest)
 
 
 def _one_factor(
-    radius: np.ndarray, phase: np.ndarray, generator: np.ndarray, rtol: float, max_rank: int
+    size: np.ndarray,
+    phase: np.ndarray,
+    generator: np.ndarray,
+    rtol: float,
+    max_rank: int,
+    continuous: bool,
 ) -> np.ndarray:
     """The columns of one factor, (r, n); the generator is overwritten."""
-    n = len(radius)
+    n = len(size)
     energy = np.sum(generator.real**2 + generator.imag**2, axis=-1)
-    remaining = energy / ((1 - radius) * (1 + radius))
+    dissipation = 2 * size if continuous else (1 - size) * (1 + size)
+    remaining = energy / dissipation
     first = remaining.max(initial=0)
     columns, rank = np.empty((0, n), dtype=np.complex128), 0
     most = min(max_rank, _SHARE * main_memory() / (n * columns.itemsize)) if n else 0
@@ -62,7 +87,16 @@ def _one_factor(
         # In place where the system can move pages, unlike a concatenation.
         columns.resize((width, n), refcheck=False)
         rank = _eliminate(
-            radius, phase, generator, remaining, rtol * first, rank, columns, many=n >= _MANY
+            size,
+            phase,
+            dissipation,
+            continuous,
+            generator,
+            remaining,
+            rtol * first,
+            rank,
+            columns,
+            many=n >= _MANY,
         )
     columns.resize((rank, n), refcheck=False)
     return columns
@@ -79,7 +113,7 @@ def _too_large(columns: np.ndarray, left: float, rtol: float) -> MemoryLimitErro
     )
 
 
-def _padded_factors(factors: list[np.ndarray], widest: int, n: int) -> np.ndarray:
+def _padded_columns(factors: list[np.ndarray], widest: int, n: int) -> np.ndarray:
     """(count, widest, n) columns, zero beyond each rank; the list is emptied to free memory."""
     columns = np.zeros((len(factors), widest, n), dtype=np.complex128)
     for entry in reversed(columns):
@@ -90,7 +124,7 @@ def _padded_factors(factors: list[np.ndarray], widest: int, n: int) -> np.ndarra
 
 @threaded(error_model="numpy")
 def _eliminate(  # type: ignore[no-untyped-def]
-    radius, phase, generator, remaining, stop, rank, columns
+    size, phase, dissipation, continuous, generator, remaining, stop, rank, columns
 ):
     """Fills ``columns`` from ``rank`` on; returns how many there are when it stops."""
     n, m = generator.shape
@@ -100,25 +134,17 @@ def _eliminate(  # type: ignore[no-untyped-def]
         height = remaining[k]
         if not height > stop:
             return step
-        radius_k, phase_k = radius[k], phase[k]
-        gap_k = 1 - radius_k
+        size_k, phase_k = size[k], phase[k]
         norm = math.sqrt(_energy(generator, k))
         for c in range(m):
             pivot[c] = generator[k, c] / norm
         scale = norm / math.sqrt(height)
         for i in numba.prange(n):
-            half = (phase[i] - phase_k) / 2
-            sine, cosine = math.sin(half), math.cos(half)
-            # 1 − e^{iδ} = 2 sin² − 2i sin cos,   d = 1 − λ_i conj λ_k
-            real, imaginary = 2 * sine * sine, -2 * sine * cosine
-            modulus = radius[i] * radius_k
-            distance = complex(
-                (1 - radius[i]) + radius[i] * gap_k + modulus * real, modulus * imaginary
-            )
-            blaschke = (
-                complex((radius[i] - radius_k) - radius[i] * real, -radius[i] * imaginary)
-                / distance
-            )
+            if continuous:
+                distance, difference = _decaying(size[i], size_k, phase[i] - phase_k)
+            else:
+                distance, difference = _turning(size[i], size_k, phase[i] - phase_k)
+            blaschke = difference / distance
             along = 0j
             for c in range(m):
                 along += generator[i, c] * pivot[c].conjugate()
@@ -129,10 +155,27 @@ def _eliminate(  # type: ignore[no-untyped-def]
                 change = along * (1 - blaschke)
                 for c in range(m):
                     generator[i, c] -= change * pivot[c]
-            remaining[i] = _energy(generator, i) / ((1 - radius[i]) * (1 + radius[i]))
+            remaining[i] = _energy(generator, i) / dissipation[i]
         generator[k, :] = 0
         remaining[k] = 0.0
     return columns.shape[0]
+
+
+@numba.njit(cache=True, inline="always")
+def _turning(radius, radius_k, turn):  # type: ignore[no-untyped-def]
+    """(d_ik, λ_i − λ_k) in discrete time; see the reference text."""
+    sine, cosine = math.sin(turn / 2), math.cos(turn / 2)
+    # 1 − e^{iδ} = 2 sin² − 2i sin cos,   d = 1 − λ_i conj λ_k
+    real, imaginary = 2 * sine * sine, -2 * sine * cosine
+    modulus = radius * radius_k
+    distance = complex((1 - radius) + radius * (1 - radius_k) + modulus * real, modulus * imaginary)
+    return distance, complex((radius - radius_k) - radius * real, -radius * imaginary)
+
+
+@numba.njit(cache=True, inline="always")
+def _decaying(decay, decay_k, turn):  # type: ignore[no-untyped-def]
+    """The same in continuous time."""
+    return complex(decay + decay_k, -turn), complex(decay_k - decay, turn)
 
 
 @numba.njit(cache=True, inline="always")

@@ -9,7 +9,11 @@ from strategies import SPECTRA, build_system, seeds
 
 import lticore as lti
 from lticore import kernels
-from lticore.equations.cauchy import cauchy_factor, cauchy_factor_reference
+from lticore.equations.cauchy import (
+    cauchy_factor,
+    cauchy_factor_reference,
+    lyapunov_factor_reference,
+)
 from lticore.hankel import gramians
 from lticore.hankel.gramians import (
     DEFAULT_RTOL,
@@ -201,22 +205,31 @@ def test_many_states_need_no_square_matrix():
 # --- the compiled kernel ----------------------------------------------------------------------
 
 
+@pytest.fixture(params=[cauchy_factor_reference, lyapunov_factor_reference])
+def reference(request):
+    return request.param
+
+
 @pytest.fixture
-def kernel():
-    return kernels.find(cauchy_factor_reference, np.zeros(1))
+def kernel(reference):
+    return kernels.find(reference, np.zeros(1))
 
 
 @pytest.mark.parametrize("m", [1, 3])
 @pytest.mark.parametrize("spectrum", SPECTRA)
-def test_kernel_equals_the_reference(kernel, spectrum, m):
+def test_kernel_equals_the_reference(kernel, reference, spectrum, m):
     sys = build_system(
         np.random.default_rng(5), "complex diagonal", spectrum, batch=(2,), n=30, m=m
     )
-    arrays = np.abs(sys.A.poles), np.angle(sys.A.poles), sys.B
+    size = np.abs(sys.A.poles)
+    if reference is lyapunov_factor_reference:
+        size = 1 - size  # a decay
+    arrays = size, np.angle(sys.A.poles), sys.B
     copies = [x.copy() for x in arrays]
+    assert kernel is not reference
     # Stops early enough that both take the same pivots.
     found = kernel(*arrays, 1e-6, 30)
-    expected = cauchy_factor_reference(*arrays, 1e-6, 30)
+    expected = reference(*arrays, 1e-6, 30)
     assert found.shape == expected.shape
     product, reference = (X @ adjoint(X) for X in (found, expected))
     assert np.abs(product - reference).max() <= 1e-13 * np.abs(reference).max()
@@ -224,12 +237,28 @@ def test_kernel_equals_the_reference(kernel, spectrum, m):
         assert np.array_equal(x, copy)
 
 
-def test_kernel_stops_at_the_rank(kernel):
-    radius, phase = np.full(8, 0.5), np.full(8, 0.3)
-    L = kernel(radius, phase, np.ones((8, 1), dtype=complex), 1e-12, 8)
+def test_kernel_stops_at_the_rank(kernel, reference):
+    size, phase = np.full(8, 0.5), np.full(8, 0.3)
+    square = 1.0 if reference is lyapunov_factor_reference else 1 / 0.75
+    L = kernel(size, phase, np.ones((8, 1), dtype=complex), 1e-12, 8)
     assert L.shape == (8, 1)
-    np.testing.assert_allclose(np.abs(L) ** 2, 1 / 0.75, rtol=1e-14)
-    assert kernel(radius, phase, np.zeros((8, 1), dtype=complex), 1e-12, 8).shape == (8, 0)
+    np.testing.assert_allclose(np.abs(L) ** 2, square, rtol=1e-14)
+    assert kernel(size, phase, np.zeros((8, 1), dtype=complex), 1e-12, 8).shape == (8, 0)
+
+
+def test_pivots_of_a_cauchy_matrix_in_continuous_time():
+    """det [1/(x_i + x_j)] = Π_{i<j} (x_i − x_j)² / Π_{ij} (x_i + x_j), to relative accuracy."""
+    x = np.geomspace(1e-3, 0.03, 24)
+    upper = np.triu_indices(len(x), 1)
+    difference, total = np.subtract.outer(x, x)[upper], np.add.outer(x, x)
+    exact = 2 * np.log(np.abs(difference)).sum() - np.log(total).sum()
+    reference = lyapunov_factor_reference
+    for factor in (reference, kernels.find(reference, x)):
+        L = factor(x, np.zeros_like(x), np.ones((len(x), 1), dtype=complex), 0.0, len(x))
+        pivots = np.abs(L).max(axis=0) ** 2
+        assert pivots[-1] / pivots[0] < 1e-17
+        # 24 pivots, each with a relative error of some 24 roundings.
+        assert np.log(pivots).sum() == pytest.approx(exact, abs=1e-11)
 
 
 def test_kernel_takes_threads_for_many_states_only(kernel, monkeypatch):
