@@ -43,8 +43,10 @@ _IN_A_TURN = 16
 _MOST_STEPS = 2000
 #: Time constants of the slowest pole after which a response ends.
 _TIME_CONSTANTS = 6.0
-#: Poles that decay by less than this over a unit of the fastest do not decide when.
+#: Poles that decay by less than this in a turn, or in a step, do not decide when …
 _SLOWEST = 1e-4
+#: … nor do those so much slower than the fastest, which may be 0 but for rounding.
+_INTEGRATOR = 1e-13
 #: Steps up to which each of them is marked.
 _FEW = 60
 
@@ -93,16 +95,18 @@ def hankel_values(
         color, n = f"C{index % 10}", len(sigma)
         tails = 2 * np.cumsum(sigma[::-1])[::-1]
         shown, bounded = sigma > 0, tails > 0
-        ax.semilogy(
+        ax.set_yscale("log")
+        ax.plot(
             np.arange(1, n + 1)[shown],
             sigma[shown],
             "o",
-            markersize=4,
             color=color,
-            label=entry.label,
+            label=_with_full_order(entry, n) if labels is None else entry.label,
+            **_markers(index, smallest=4),
         )
+        style = "--" if index % 2 == 0 else ":"
         bound_ax.semilogy(
-            np.arange(n)[bounded], tails[bounded], "--", drawstyle="steps-post", color=color
+            np.arange(n)[bounded], tails[bounded], style, drawstyle="steps-post", color=color
         )
     low, high = zip(ax.get_ylim(), bound_ax.get_ylim(), strict=True)
     for one in (ax, bound_ax):
@@ -167,6 +171,7 @@ def sigma(
         ax.axvline(np.pi / _seconds_of_step(first), color="0.6", linewidth=0.8, zorder=0)
     ax.set_xscale("log")
     ax.set_yscale("log")
+    _widen(ax)
     ax.set_xlabel(f"ω in {_unit_of_frequency(first)}")
     ax.set_ylabel(f"singular values of H({_point(first)})")
     ax.grid(True, which="major", alpha=0.3)
@@ -192,16 +197,14 @@ def poles(*systems: Drawn | list[Any], labels: Sequence[str] | None = None, ax: 
         ax.set_aspect("equal", adjustable="datalim")
     for index, entry in enumerate(entries):
         found = to_numpy(entry.sys.poles)
-        # Poles of reduced systems lie near those of the full one: crosses in rings.
         marker = "x" if index % 2 == 0 else "o"
         ax.plot(
             found.real,
             found.imag,
             marker,
             color=f"C{index % 10}",
-            markerfacecolor="none",
-            markersize=6 + 2 * (index % 2),
             label=entry.label,
+            **_markers(index, smallest=6),
         )
     unit = " in 1/s" if continuous else ""
     ax.set_xlabel(f"Re λ{unit}")
@@ -255,6 +258,17 @@ def impulse(
 # --- curves -----------------------------------------------------------------------------------
 
 
+def _markers(index: int, smallest: int) -> dict[str, Any]:
+    """What reduced systems keep lies on or near what the full one has: marks in rings."""
+    ring = index % 2 == 1
+    return {"markersize": smallest + 3 * ring} | ({"markerfacecolor": "none"} if ring else {})
+
+
+def _with_full_order(entry: _Entry, full: int) -> str:
+    """A reduction shows the values of the system that it came from."""
+    return entry.label if full == entry.sys.order else f"{entry.label} of {full}"
+
+
 def _values_of(entry: _Entry) -> np.ndarray:
     known = None if entry.reduction is None else entry.reduction.singular_values
     return to_numpy(hankel_singular_values(entry.sys) if known is None else known)
@@ -276,15 +290,24 @@ def _draw_gains(ax: Any, sys: LTI, omega: np.ndarray, label: str, color: str, st
         )
 
 
+def _widen(ax: Any) -> None:
+    """At least a decade of gains: rounding is all that an allpass shows in less."""
+    low, high = ax.get_ylim()
+    if high < 10 * low:
+        middle = float(np.sqrt(low * high))
+        ax.set_ylim(middle / 10**0.5, middle * 10**0.5)
+
+
 def _drawn_frequencies(entries: list[_Entry]) -> np.ndarray:
     """Even in log ω from a tenth of the slowest pole's to ten times the fastest's, or π/dt, and
     denser around the peaks of poles next to the boundary."""
     sys = entries[0].sys
     rates = _all_rates(entries)
-    speed = np.abs(rates)[np.abs(rates) > 0]
-    slowest, fastest = (speed.min(), speed.max()) if len(speed) else (1.0, 1.0)
+    speed = np.abs(rates)
+    fastest = float(speed.max(initial=0)) or 1.0
     top = 10 * fastest if sys.is_continuous else np.pi / _seconds_of_step(sys)
-    low = max(min(slowest / 10, top / 100), top * 1e-8)
+    slowest = float(speed[speed > _INTEGRATOR * fastest].min(initial=fastest))
+    low = min(slowest / 10, top / 100)
     omega = [np.geomspace(low, top, _FREQUENCIES)]
     sharp = rates[np.argsort(np.abs(rates.real))[:_PEAKS]]
     spread = np.geomspace(1e-2, 1e2, _AROUND_PEAKS)
@@ -362,8 +385,9 @@ def _end_of_response(rates: np.ndarray, sys: LTI) -> float:
     if sys.is_continuous and not np.any(rates):
         return 10.0
     fastest = float(np.abs(rates).max(initial=0)) or 1 / step
-    slow = np.abs(rates.real)
-    slow = slow[slow > _SLOWEST * fastest] if sys.is_continuous else slow[slow * step > _SLOWEST]
+    decay, speed = np.abs(rates.real), np.abs(rates)
+    least = _SLOWEST * speed if sys.is_continuous else _SLOWEST / step
+    slow = decay[(decay > least) & (speed > _INTEGRATOR * fastest)]
     end = _TIME_CONSTANTS / float(slow.min()) if len(slow) else 10 * _TIME_CONSTANTS / fastest
     return end if sys.is_continuous else min(max(end, 10 * step), _MOST_STEPS * step)
 

@@ -257,3 +257,39 @@ def test_matplotlib_is_loaded_by_the_first_picture_only():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "pictures need Matplotlib: pip install 'lticore[plot]'"
+
+
+# --- what is seen -----------------------------------------------------------------------------
+
+
+def test_values_that_two_share_are_both_seen():
+    sys = system(True)
+    ax = lti.plot.hankel_values(sys, lti.balanced_truncation(sys, order=2))
+    dots, rings = ax.get_lines()
+    assert (dots.get_label(), rings.get_label()) == ("order 5", "order 2 of 5")
+    assert rings.get_markerfacecolor() == "none"
+    assert rings.get_markersize() > dots.get_markersize()
+
+
+def test_rounding_of_an_allpass_is_not_magnified():
+    delay = lti.LTI(np.eye(12, k=-1), np.eye(12)[:, :1], np.eye(12)[-1:])
+    low, high = lti.plot.sigma(delay).get_ylim()
+    assert high / low >= 10 * (1 - 1e-12)
+    assert low < 1 < high
+
+
+def test_slow_and_fast_poles():
+    """The slowest real pole decides how far a picture goes, unless it may be an integrator."""
+    for slow in (1e-6, 1e-9):
+        sys = lti.LTI(lti.Diagonal([-slow, -1e3]), np.ones((2, 1)), np.ones((1, 2)), dt=0)
+        _, omega, _ = curves(lti.plot.sigma(sys))[0]
+        np.testing.assert_allclose([omega[0], omega[-1]], [slow / 10, 1e4], rtol=1e-12)
+        _, t, y = curves(lti.plot.step(sys))[0]
+        assert t[-1] == pytest.approx(6 / slow, rel=1e-2)
+        assert y[-1] == pytest.approx((1 - np.exp(-slow * t[-1])) / slow, rel=1e-6)
+    integrator = lti.LTI(lti.Diagonal([-1e-14, -1.0]), np.ones((2, 1)), np.ones((1, 2)), dt=0)
+    assert curves(lti.plot.sigma(integrator))[0][1][0] == pytest.approx(0.1)
+    assert curves(lti.plot.step(integrator))[0][1][-1] == pytest.approx(6, rel=1e-2)
+    # Undamped: some turns of it.
+    sharp = lti.LTI(lti.Oscillation([1e-9], [1.0]), np.ones((2, 1)), np.ones((1, 2)), dt=0)
+    assert curves(lti.plot.step(sharp))[0][1][-1] == pytest.approx(60, rel=1e-2)
