@@ -16,7 +16,7 @@ from lticore.internal import warn_precision
 from ..layers import capture, kinds_inside, state_space_layers
 from ..layers.base import calls_to_plain
 from . import lru, mamba, rg_lru, s4d, s5  # noqa: F401
-from .comparison import copied, difference, tolerated
+from .comparison import TOLERATED, copied, difference
 from .registry import (
     Conversion,
     ConversionError,
@@ -52,7 +52,7 @@ def convert(
 
     What calls the new layers calls ``layer(u)``, ``layer(u, state=state, return_state=True)`` or
     ``layer.step(u, state)``; arguments of their packages' own, such as the step_scale of S5, are
-    gone.
+    gone. What was compressed loads into a freshly converted model by ``load_state_dict``.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def convert(
         outputs: by how much, the report says.
     check : bool
         Compare the outputs of each layer and of its successor on a random input, in evaluation
-        mode and their own precision.
+        mode and their own precision, of half precision in float32.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def convert(
     ------
     ConversionError
         Where some of the layers cannot be converted, or answer otherwise afterwards (by more than
-        √ε of their precision or of float32): which, why, and which others could be.
+        √ε of float32): which, why, and which others could be.
     ArgumentError
         For a model without such layers, and for compiled, scripted and data-parallel modules: only
         what they were made of can be converted.
@@ -179,6 +179,11 @@ def _check_replaceable(layer: nn.Module, new: nn.Module, model: nn.Module) -> No
             )
         if any(vars(part)[hooks] for hooks in _HOOKS):
             raise ConversionError("it has hooks, which its successor would not call: remove them")
+        if "forward" in vars(part):
+            raise ConversionError(
+                "its forward was replaced by a function, which its successor would not call: undo "
+                "that first (accelerate.hooks.remove_hook_from_module, where Accelerate did it)"
+            )
     kept = {id(x) for x in new.parameters()}
     owned = {id(x): name for name, x in layer.named_parameters() if id(x) not in kept}
     for name, module in model.named_modules():
@@ -198,6 +203,10 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 def _successor(layer: nn.Module, unstable: Unstable) -> tuple[nn.Module, tuple[str, ...]]:
     """(what takes the layer's place, what changed by it)."""
     conversion: Conversion = conversion_of(layer)  # type: ignore[assignment]
+    if any(x.is_meta for x in layer.parameters()):
+        raise ConversionError(
+            "its parameters are on the meta device and have no values: load them before"
+        )
     with warnings.catch_warnings(record=True) as caught, torch.enable_grad():
         warnings.simplefilter("always", PrecisionWarning)
         new = conversion.convert(layer, unstable)
@@ -213,7 +222,7 @@ def _compared(layer: nn.Module, new: nn.Module, *, accepted: bool) -> float:
     example = conversion.example(new)
     inputs = example if isinstance(example, tuple) else (example,)
     change = difference(layer, new, inputs)
-    if not accepted and not change <= tolerated(new):
+    if not accepted and not change <= TOLERATED:
         raise ConversionError(
             f"its outputs and those of its successor differ by {change:.1e} of the largest on a "
             "random input: it computes something else than the layer that its name says"

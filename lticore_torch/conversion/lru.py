@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from ..layers import LRU
-from .parameters import needed, pair_columns, pair_rows, with_parameters
+from .parameters import (
+    complex_of,
+    from_parts,
+    needed,
+    pair_columns,
+    pair_rows,
+    with_parameters,
+)
 from .registry import ConversionError, Unstable, register_conversion
 
 
@@ -25,9 +30,9 @@ def from_lru(layer: Any, unstable: Unstable) -> LRU:
     nu_log, theta_log, gamma_log, D = needed(layer, ("nu_log", "theta_log", "gamma_log", "D"))
     if hasattr(layer, "B_re"):
         B_re, B_im, C_re, C_im = needed(layer, ("B_re", "B_im", "C_re", "C_im"))
-        B, C = torch.complex(B_re, B_im), torch.complex(C_re, C_im)
+        B, C = from_parts(B_re, B_im), from_parts(C_re, C_im)
     else:
-        B, C = needed(layer, ("B", "C"))
+        B, C = complex_of(layer, ("B", "C"))
     (states, inputs), outputs = B.shape, len(C)
     if nu_log.shape != (states,) or D.shape not in {(inputs,), (outputs, inputs)}:
         raise ConversionError(

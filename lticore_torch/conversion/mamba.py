@@ -63,8 +63,8 @@ class MambapyBlock(MambaBlock):
         state, before = cache
         x, z = self.in_proj(u).chunk(2, dim=-1)
         window = torch.cat([before, x[..., None]], dim=-1)
-        x = (window * self.conv1d.weight[:, 0]).sum(dim=-1)
-        x = x if self.conv1d.bias is None else x + self.conv1d.bias
+        # The convolution of the whole window is its last but those that reach beyond it.
+        x = self.conv1d(window)[..., window.shape[-1] - 1]
         y, state = self.ssm.step(self.activation(x), state)
         return self._gated(y, z), (state, window[..., 1:])
 
@@ -133,7 +133,8 @@ def recurrence_of(block: Any) -> SelectiveSSM:
         if type(map_) is not nn.Linear or (map_.bias is not None) != biased:
             raise ConversionError(
                 f"its {name} is not the plain linear map {'with' if biased else 'without'} bias "
-                f"that it has in Mamba, but {map_}"
+                f"that it has in Mamba, but {str(map_).splitlines()[0]}: merge adapters before, "
+                "quantise and parametrise afterwards"
             )
     A_log, D = needed(block, ("A_log", "D"))
     h, n = A_log.shape
@@ -166,8 +167,10 @@ def from_transformers(block: Any, unstable: Unstable) -> TransformersBlock:
 
 def _model_inputs(converted: MambaBlock) -> Tensor:
     """(2, 40, width of the block)"""
-    W: Any = converted.in_proj.weight
-    return torch.randn(SEQUENCES, STEPS, W.shape[1], dtype=W.dtype, device=W.device)
+    projection: Any = converted.in_proj  # perhaps quantised, with weights in a form of its own
+    like = converted.ssm.B
+    shape = (SEQUENCES, STEPS, projection.in_features)
+    return torch.randn(shape, dtype=like.dtype, device=like.device)
 
 
 register_conversion("mambapy.mamba.MambaBlock", from_mambapy, example=_model_inputs)

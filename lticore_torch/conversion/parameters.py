@@ -43,6 +43,30 @@ def needed(module: Any, names: tuple[str, ...]) -> list[Tensor]:
     return [getattr(module, name) for name in names]
 
 
+def complex_of(layer: Any, names: tuple[str, ...]) -> list[Tensor]:
+    """:func:`needed`, of complex tensors.
+
+    Raises
+    ------
+    ConversionError
+        For those that a cast of the whole layer has made real.
+    """
+    found = needed(layer, names)
+    for name, x in zip(names, found, strict=True):
+        if not x.is_complex():
+            raise ConversionError(
+                f"its {name} is of {x.dtype}, and lost its imaginary part where the layer was cast "
+                "to it: convert the layer as it was before, and cast the result"
+            )
+    return found
+
+
+def from_parts(real: Tensor, imag: Tensor) -> Tensor:
+    """The complex tensor, in float32 at least."""
+    dtype = torch.promote_types(real.dtype, torch.float32)
+    return torch.complex(real.to(dtype), imag.to(dtype))
+
+
 def pair_rows(b: Tensor) -> Tensor:
     """Rows Re b_1, Im b_1, Re b_2, … of a complex (q, m) tensor."""
     return torch.stack([b.real, b.imag], dim=1).flatten(0, 1)

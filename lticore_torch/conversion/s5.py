@@ -11,7 +11,7 @@ import lticore
 
 from ..layers import S5, Bidirectional
 from ..layers.base import system_array
-from .parameters import needed, pair_columns, pair_rows, with_parameters
+from .parameters import complex_of, needed, pair_columns, pair_rows, with_parameters
 from .registry import STEPS, ConversionError, Unstable, register_conversion
 
 
@@ -33,7 +33,8 @@ def from_s5(layer: Any, unstable: Unstable) -> S5 | Bidirectional:
         raise ConversionError(
             f"with liquid={layer.liquid} and degree={layer.degree} it is not linear in its inputs"
         )
-    Lambda, D, log_step = needed(layer, ("Lambda", "D", "log_step"))
+    (Lambda,) = complex_of(layer, ("Lambda",))
+    D, log_step = needed(layer, ("D", "log_step"))
     B, C = layer.get_BC_tilde()
     outputs = C.chunk(2, dim=-1) if layer.bidir else (C,)
     directions = [_one_direction(layer, Lambda, B, c, D, log_step, unstable) for c in outputs]

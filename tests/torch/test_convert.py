@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from foreign.kinds import LAYERS, answer, from_package, s5, seeded
 from foreign.minimal_lru import LRU as MinimalLRU
 from foreign.s4d import S4D as ForeignS4D
 from torch import nn
@@ -29,53 +30,6 @@ from lticore_torch import (
     ssm_layers,
 )
 from lticore_torch.conversion import registry
-
-
-def seeded(make, seed=0):
-    torch.manual_seed(seed)
-    return make()
-
-
-def from_package(package, name):
-    return getattr(pytest.importorskip(package), name)
-
-
-def s5(width, states, **options):
-    """Of s5-pytorch, with poles that no longer are conjugate to each other."""
-    layer = from_package("s5", "S5")(width, states, **options)
-    seq = layer.seq
-    with torch.no_grad():
-        seq.Lambda += 0.05 * torch.randn(states, dtype=torch.complex64)
-        seq.log_step += 0.3 * torch.randn(states)
-        seq.D -= 1
-    return layer
-
-
-def bilinear_s5(width, states):
-    layer = s5(width, states)
-    layer.seq.discretize = layer.seq.discretize.__globals__["discretize_bilinear"]
-    return layer
-
-
-#: name → (layer, class that takes the recurrence's place, its states, an input)
-LAYERS = {
-    "LRU-pytorch": (lambda: from_package("LRU_pytorch", "LRU")(3, 5, 4), "LRU", 8, (2, 30, 3)),
-    "LRU-pytorch square": (lambda: from_package("LRU_pytorch", "LRU")(3, 3, 4), "LRU", 8, (9, 3)),
-    "minimal-LRU": (lambda: MinimalLRU(4, 3), "LRU", 8, (2, 30, 3)),
-    "s5-pytorch": (lambda: s5(3, 6), "S5", 12, (2, 30, 3)),
-    "s5-pytorch blocks": (lambda: s5(3, 6, block_count=3), "S5", 12, (2, 30, 3)),
-    "s5-pytorch bilinear": (lambda: bilinear_s5(3, 6), "S5", 12, (2, 30, 3)),
-    "s5-pytorch complex": (lambda: s5(3, 6, bcInit="complex_normal"), "S5", 12, (2, 30, 3)),
-    "s5-pytorch recurrence": (lambda: s5(3, 6).seq, "S5", 12, (30, 3)),
-    "s5-pytorch bidirectional": (lambda: s5(3, 6, bidir=True), "S5", 12, (2, 30, 3)),
-    "S4D": (lambda: ForeignS4D(3, 8), "S4D", 8, (2, 3, 30)),
-    "S4D features last": (lambda: ForeignS4D(3, 8, transposed=False), "S4D", 8, (2, 30, 3)),
-}
-
-
-def answer(module, u):
-    y = module(u)
-    return y[0] if isinstance(y, tuple) else y
 
 
 class Model(nn.Module):

@@ -3,40 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from foreign.kinds import mambapy_model, transformers_model
 from torch import nn
 
 import lticore as lti
 from lticore_torch import ConversionError, SelectiveSSM, compress, convert
-
-
-def scattered(model, seed=0):
-    """Every parameter moved, so that nothing is as it is initialised."""
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(0.3 * torch.randn_like(p))
-    return model.eval()
-
-
-def mambapy_model(**options):
-    mamba = pytest.importorskip("mambapy.mamba")
-    torch.manual_seed(0)
-    config = {"d_model": 6, "n_layers": 2, "d_state": 4, **options}
-    return scattered(mamba.Mamba(mamba.MambaConfig(**config)))
-
-
-def transformers_model(name="MambaForCausalLM", **options):
-    transformers = pytest.importorskip("transformers")
-    config = {
-        "vocab_size": 20,
-        "hidden_size": 8,
-        "state_size": 4,
-        "num_hidden_layers": 2,
-        **options,
-    }
-    torch.manual_seed(0)
-    return scattered(getattr(transformers, name)(transformers.MambaConfig(**config)))
-
 
 # --- mambapy ----------------------------------------------------------------------------------
 
