@@ -32,7 +32,7 @@ class Options:
 
     rod: tuple[int, ...] = (1000, 10000, 100000)
     """Numbers of states of the rod."""
-    square: tuple[int, ...] = (32, 100)
+    square: tuple[int, ...] = (32, 100, 316)
     """Numbers of points along a side of the square."""
     rounds: int = 3
     """Turns of each contestant; the median counts."""

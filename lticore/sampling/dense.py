@@ -153,6 +153,11 @@ def unramp(sys: LTI[np.ndarray], delta: np.ndarray) -> LTI[np.ndarray]:
     return _by_logarithm(sys, delta, _unramped)
 
 
+def unstrike(sys: LTI[np.ndarray], delta: np.ndarray) -> LTI[np.ndarray]:
+    """The inverse of :func:`strike`; D is what is left where it was Δ C B."""
+    return _by_logarithm(sys, delta, _unstruck)
+
+
 def _by_logarithm(
     sys: LTI[np.ndarray],
     delta: np.ndarray,
@@ -236,6 +241,11 @@ def _unramped(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, 
     return B, -(C @ after)
 
 
+def _unstruck(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, ...]:
+    power, _ = exponential(-A, B)
+    return power @ B, -(C @ power @ B)
+
+
 def _mean(A: np.ndarray) -> np.ndarray:
     """φ_1(A), the mean of e^{At} over a step."""
     _, mean = exponential(A, np.eye(len(A), dtype=A.dtype))
@@ -278,4 +288,5 @@ RESTORE_DENSE: dict[str, Callable[..., LTI]] = {
     "zoh": unhold,
     "foh": unramp,
     "bilinear": untustin,
+    "impulse": unstrike,
 }

@@ -150,7 +150,7 @@ def discretize(
         )
     single, sys = is_single(given.B), in_double(given)
     delta = check_step(step, sys.B)
-    effective = delta if prewarp is None else _prewarped(delta, prewarp, method)
+    effective = delta if prewarp is None else prewarped(delta, prewarp, method)
     if method == "matched":
         sampled = matched(sys, effective)
     elif isinstance(sys.A, PairBlocks):
@@ -189,7 +189,7 @@ def check_step(step: float | Array, like: Array) -> Array:
     return delta
 
 
-def _prewarped(delta: Array, frequency: Any, method: str) -> Array:
+def prewarped(delta: Array, frequency: Any, method: str) -> Array:
     """2 tan(ωΔ/2)/ω, the step in Tustin's formula that keeps the response at ω."""
     if method != "bilinear":
         raise ArgumentError(f"prewarp= is for method='bilinear', and not for {method!r}")

@@ -88,6 +88,14 @@ def unramped(poles: Array, delta: Array) -> ModalMap[Array]:
     return ModalMap(x / delta, into, xp.ones_like(x), -delta * _phi_2(x) * into)
 
 
+def unstruck(poles: Array, delta: Array) -> ModalMap[Array]:
+    """The inverse of :func:`struck`; through is what is left where D was Δ C B."""
+    xp = namespace(poles)
+    logarithm = _logarithm(poles)  # refuses poles at 0
+    into = 1 / (delta * poles)
+    return ModalMap(logarithm / delta, into, xp.ones_like(into), -delta * into)
+
+
 def unbilinear(poles: Array, delta: Array) -> ModalMap[Array]:
     """The inverse of :func:`bilinear`."""
     sum_ = poles + 1
@@ -114,6 +122,7 @@ RESTORE: dict[str, Callable[..., ModalMap]] = {
     "zoh": unheld,
     "foh": unramped,
     "bilinear": unbilinear,
+    "impulse": unstruck,
 }
 
 

@@ -467,12 +467,17 @@ def test_prewarping_keeps_the_response_there(structure, frequency):
     np.testing.assert_allclose(response, expected, rtol=0, atol=1e-13 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("method", ["zoh", "foh", "bilinear"])
+@pytest.mark.parametrize("method", ["zoh", "foh", "bilinear", "prewarped", "impulse"])
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_to_continuous_is_the_inverse(structure, method):
-    sys = continuous_system(np.random.default_rng(4), structure, batch=(2,))
-    sampled = lti.discretize(sys, step=0.3, method=method)
-    again = lti.to_continuous(sampled, method)
+    rng = np.random.default_rng(4)
+    sys = continuous_system(rng, structure, batch=(2,), D=method != "impulse")
+    options = {"method": method}
+    if method == "prewarped":
+        options = {"method": "bilinear", "prewarp": 5.0}
+    sampled = lti.discretize(sys, step=0.3, **options)
+    again = lti.to_continuous(sampled, **options)
+    assert (again.D is None) == (method == "impulse")
     assert again.is_continuous
     assert type(again.A) is type(sys.A)
     omega = np.linspace(-9, 9, 15)
@@ -548,8 +553,15 @@ def test_bad_arguments_of_the_other_methods():
     discrete = lti.LTI(lti.Diagonal([0.5]), [[1.0]], [[1.0]])
     with pytest.raises(lti.ArgumentError, match="pass step="):
         lti.to_continuous(discrete)
-    with pytest.raises(lti.ArgumentError, match="'bilinear', 'foh', 'zoh'"):
-        lti.to_continuous(discrete, "matched", step=1.0)
+    with pytest.raises(lti.ArgumentError, match="'bilinear', 'foh', 'impulse', 'matched', 'zoh'"):
+        lti.to_continuous(discrete, "tustin", step=1.0)
+    with pytest.raises(lti.ArgumentError, match="begin with Δ C B"):
+        lti.to_continuous(discrete, "impulse", step=1.0)
+    with pytest.raises(lti.ArgumentError, match="is for method='bilinear'"):
+        lti.to_continuous(discrete, step=1.0, prewarp=1.0)
+    for zero, pole, name in ((-0.5, 0.5, "zero"), (0.0, 0.5, "zero"), (0.5, -0.5, "pole")):
+        with pytest.raises(lti.ArgumentError, match=f"a {name} sits at"):
+            lti.to_continuous(lti.from_zpk([zero], [pole]), "matched", step=1.0)
     with pytest.raises(lti.SingularEquationError, match="−1"):
         lti.to_continuous(lti.LTI([[-1.0]], [[1.0]], [[1.0]]), "bilinear", step=1.0)
 
@@ -572,6 +584,19 @@ def test_matched_poles_and_zeros(zeros, poles):
     assert np.abs(lti.frequency_response(found, omega * step)).item() == pytest.approx(
         expected, rel=1e-4
     )
+
+
+@pytest.mark.parametrize("zeros", [[], [-3.0], [0.0, -1 + 2j, -1 - 2j]])
+@pytest.mark.parametrize("poles", [[-1.0, -2.0, -0.5 + 4j, -0.5 - 4j], [0.0, -1.0, -2.0]])
+def test_matched_poles_and_zeros_and_back(zeros, poles):
+    sys = lti.from_zpk(zeros, poles, 2.0, dt=0)
+    found = lti.to_continuous(lti.discretize(sys, step=0.25, method="matched"), "matched")
+    assert found.is_continuous
+    z, p, gain = lti.to_zpk(found)
+    for x, expected in ((z, zeros), (p, poles)):
+        expected = np.sort_complex(np.asarray(expected, dtype=complex))
+        np.testing.assert_allclose(np.sort_complex(x), expected, rtol=1e-10, atol=1e-10)
+    assert gain == pytest.approx(2.0, rel=1e-10)
 
 
 def test_matched_is_for_one_input_and_one_output():
