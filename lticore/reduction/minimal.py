@@ -52,8 +52,9 @@ def minimal_realization(
 
     Dense: states that no chain of entries of A leads to from B, or from which none leads to C, are
     left out first. The others are taken apart by orthogonal transformations, in the best units of
-    states, inputs and outputs: B spans the first states, A carries these into the next, and so on,
-    until all that is left of A is a coupling of rtol ‖A‖_F or less; then the same with Aᴴ and Cᴴ.
+    states, inputs and outputs: modes of which the left eigenvector w has ‖wᴴ B‖ ≤ rtol ‖B‖_F |wᴴ v|
+    are not reached. Then B spans the first states, A carries these into the next, and so on, until
+    all that is left of A is a coupling of rtol ‖A‖_F or less; then the same with Aᴴ and Cᴴ.
     So the result is that of an A, B and C at most some rtol away, each input and output in a unit
     of its own: couplings above are kept, however little they do to the response (balanced
     truncation with ``error`` asks for that).
@@ -144,10 +145,13 @@ def _minimal_states(sys: LTI, rtol: float) -> tuple[np.ndarray, ...]:
     least = rtol * float(np.linalg.norm(A))
     from_inputs, to_outputs = _columns_of_size_one(inputs / d), _columns_of_size_one(outputs * d)
     to_outputs = to_outputs.conj()
-    floors = (rtol * float(np.linalg.norm(X)) for X in (from_inputs, to_outputs))
-    reached = _reached(A, from_inputs, next(floors), least)
-    seen = adjoint(adjoint(reached) @ A @ reached), adjoint(reached) @ to_outputs
-    Q = reached @ _reached(*seen, next(floors), least)
+    Q, before = np.eye(len(A), dtype=A.dtype), len(A) + 1
+    while Q.shape[1] < before:  # what is left alone is known better
+        before = Q.shape[1]
+        for X, Y in ((A, from_inputs), (adjoint(A), to_outputs)):
+            floor = rtol * float(np.linalg.norm(Y))
+            for reached in (_reached_modes, _reached):
+                Q = Q @ reached(adjoint(Q) @ X @ Q, adjoint(Q) @ Y, floor, least)
     if Q.shape[1] < len(A):
         _warn_of_change(A, from_inputs, adjoint(to_outputs), Q, rtol)
     W, V = (np.zeros((sys.order, Q.shape[1]), Q.dtype) for _ in range(2))
@@ -222,6 +226,29 @@ def _reached(A: np.ndarray, B: np.ndarray, floor: float, least: float) -> np.nda
         last, known, floor = Q[:, known : known + new], known + new, least
         coupling = adjoint(Q[:, known:]) @ (A @ last)
     return Q[:, :known]
+
+
+def _reached_modes(A: np.ndarray, B: np.ndarray, floor: float, least: float) -> np.ndarray:
+    """(n, r) orthonormal basis of what is left without the modes that B does not drive.
+
+    Where many steps lead from B each coupling may be large, and none tells that all of them end in
+    a subspace (Van Dooren); a left eigenvector w of unit norm tells it by |wᴴ B|, beside the
+    cosine wᴴ v of its angle to the right one, which is how well it is known.
+    """
+    identity = np.eye(len(A), dtype=A.dtype)
+    if len(A) == 0:
+        return identity
+    _, left, right = scipy.linalg.eig(A, left=True, check_finite=False)
+    cosine = np.abs(np.sum(left.conj() * right, axis=0))
+    faint = left[:, np.linalg.norm(adjoint(left) @ B, axis=1) <= floor * cosine]
+    if not is_complex(A):
+        faint = np.hstack([faint.real, faint.imag])
+    U, sigma, _ = np.linalg.svd(faint)
+    # Pairs bring their vectors twice.
+    known = int(np.sum(sigma > len(A) * EPSILON * sigma.max(initial=0)))
+    gone, kept = U[:, :known], U[:, known:]
+    driven = np.linalg.norm(adjoint(gone) @ B) > floor
+    return identity if driven or np.linalg.norm(adjoint(gone) @ A @ kept) > least else kept
 
 
 def _warn_of_change(

@@ -128,6 +128,24 @@ def hidden(unit=None, dt=True, seed=0, complex_numbers=False):
     return in_states(whole, T), small
 
 
+@pytest.mark.parametrize("dt", [True, 0])
+@pytest.mark.parametrize("seed", range(8))
+def test_subspaces_that_many_steps_from_one_signal_end_in(seed, dt):
+    """21 states of which 5 are needed, one of them unstable: thirteen large couplings in a row hide
+    from a staircase that the others are not reached."""
+    rng = np.random.default_rng(seed)
+    core, unseen, unreached = np.diag([1.2, 0.5, 0.3, -0.7, 0.9]), *rng.standard_normal((2, 8, 8))
+    A = scipy.linalg.block_diag(core, unseen / 5, unreached / 5) - (dt == 0) * np.eye(21)
+    b, c = rng.standard_normal((2, 21))
+    b[13:] = c[5:13] = 0
+    whole = lti.LTI(A, b[:, None], c[None, :], dt=dt)
+    small = lti.LTI(A[:5, :5], b[:5, None], c[None, :5], dt=dt)
+    # Left eigenvectors of 21 states are known to some eps times their condition of 10 to 1000.
+    found = lti.minimal_realization(in_states(whole, orthogonal(21, seed)), rtol=1e-11)
+    assert found.order == 5
+    assert_same_response(found.system, small, 1e-9)
+
+
 @pytest.mark.parametrize("complex_numbers", [False, True])
 @pytest.mark.parametrize("dt", [True, 0])
 @pytest.mark.parametrize("seed", range(5))
