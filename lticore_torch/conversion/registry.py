@@ -49,6 +49,8 @@ def register_conversion(
 
         register_conversion("mypackage.layers.Mine", from_mine)
 
+    examples/own_conversion.py has a whole one: the memory of a Legendre memory unit.
+
     A class that is registered again is converted as said last.
 
     Parameters

@@ -1,6 +1,9 @@
 """Layers of other packages inside a model, before and after their conversion."""
 
 import copy
+import importlib.util
+import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,6 +33,8 @@ from lticore_torch import (
     ssm_layers,
 )
 from lticore_torch.conversion import registry
+
+ROOT = Path(__file__).parents[2]
 
 
 class Model(nn.Module):
@@ -259,6 +264,24 @@ def test_the_longest_name_counts():
     assert isinstance(converted, LRU)
     assert report.layers[0].difference is None
     assert str(report).splitlines()[1].split()[-2:] == ["LRU", "-"]
+
+
+def test_the_example_of_an_own_conversion(monkeypatch):
+    """One input, many outputs, and a dense D of zeros."""
+    monkeypatch.setattr(registry, "_CONVERSIONS", dict(registry._CONVERSIONS))
+    spec = importlib.util.spec_from_file_location("example", ROOT / "examples/own_conversion.py")
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    assert len(inspect.getsource(example.from_memory).splitlines()) <= 10
+    model = seeded(lambda: nn.Sequential(nn.Linear(3, 1), example.Memory(6, 20.0)))
+    converted, report = convert(model)
+    assert dict(report) == {"1": "RotationSSM"}
+    assert (converted[1].features, converted[1].outputs, converted[1].order) == (1, 6, 6)
+    u = torch.randn(2, 60, 3)
+    torch.testing.assert_close(converted(u), model(u), rtol=1e-3, atol=1e-4)
+    small, _ = compress(converted, ratio=0.5)
+    assert small[1].order == 3
+    assert small(u).shape == (2, 60, 6)
 
 
 def test_names_that_are_none_are_refused():
