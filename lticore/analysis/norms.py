@@ -50,7 +50,7 @@ from ..hankel.gramians import (
 from ..hankel.schur_factors import factor_in_even_units
 from ..hankel.values import hankel_singular_values
 from ..matrices.factors import leading_svd
-from ..systems.algebra import common_dt
+from ..systems.algebra import common_dt, feedthrough
 from ..systems.doors import LinearLike, SystemLike, as_system
 from ..systems.lti import LTI, in_double, replaced, spread
 from ..systems.modes import mode_poles, signals_in_modes
@@ -192,8 +192,7 @@ def whole_h2_error(sys: System[Array], reduced: Any, horizon: float | None = Non
     """:func:`h2_error`, infinite in continuous time for entries whose D differ."""
     if not (sys.is_continuous and isinstance(sys, LTI)):
         return h2_error(sys, reduced, horizon=horizon)
-    none = namespace(sys.B).zeros_like(sys.C @ sys.B)
-    D, other = (none if x.D is None else x.D for x in (sys, reduced))
+    D, other = (feedthrough(x.C, x.D, x.B) for x in (sys, reduced))
     differ = namespace(D, other).any(other != D, axis=(-2, -1))
     error = h2_error(replaced(sys, D=None), replaced(reduced, D=None), horizon=horizon)
     return namespace(error).where(differ, np.inf, error)

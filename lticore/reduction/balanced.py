@@ -36,6 +36,7 @@ from ..hankel.given_gramians import GivenGramians, check_gramians
 from ..hankel.gramians import has_factors, scaled_factors, scaled_gramians
 from ..hankel.values import modes_cancel
 from ..matrices.factors import directions_of_factors, pivoted_cholesky
+from ..systems.algebra import feedthrough
 from ..systems.doors import LinearLike, SystemLike, as_system
 from ..systems.lti import LTI, replaced
 from ..systems.modes import multiply
@@ -283,8 +284,8 @@ def _sparse_h2_error(
     b, e = units
     small = replaced(reduced, B=scaled(reduced.B, -b), C=scaled(reduced.C, b - e))
     error = scaled(np.asarray(difference_by_factors(unit, factors, small)), e)
-    none = np.zeros_like(full.C @ full.B)
-    changed = none + (0 if reduced.D is None else reduced.D) - (0 if full.D is None else full.D)
+    D, other = (feedthrough(x.C, x.D, x.B) for x in (reduced, full))
+    changed = D - other
     if full.is_continuous:
         return np.where(changed.any(), np.inf, error)
     return np.hypot(error, np.linalg.norm(changed))

@@ -341,10 +341,12 @@ def _modes_of_entries(sys: LTI, score: str) -> list[Modes]:
         to_numpy(x).reshape(-1, *x.shape[len(sys.batch_shape) :])
         for x in (b, c, gaps, A.mode_poles, (inputs + outputs)[..., None])
     )
+    strength = row_norms(b) * row_norms(c)
     with np.errstate(over="ignore"):
-        strength = scaled(row_norms(b) * row_norms(c), size)
-        peak = strength / gaps
-    if not np.all(np.isfinite(peak)):
+        # Of fast poles strengths may be no numbers where peaks are.
+        peak, strength = (scaled(x, size) for x in (strength / gaps, strength))
+    scored = peak if score == "hinf" else strength
+    if not np.all(np.isfinite(peak) & np.isfinite(scored)):
         raise NonFiniteError("the scores of the modes overflow: scale B or C down")
     found = []
     for index in range(len(gaps)):
@@ -353,7 +355,7 @@ def _modes_of_entries(sys: LTI, score: str) -> list[Modes]:
         else:
             states = _conjugate_states(poles[index], b[index], c[index])
             mode = states[:, 0]
-        scores = (strength if score == "magnitude" else peak)[index, mode]
+        scores = scored[index, mode]
         twice = 1 + (states[:, 1] >= 0)
         found.append(Modes(states, scores, twice * peak[index, mode]))
     return found

@@ -54,3 +54,15 @@ def test_nearby_systems_of_chains(length):
 def test_what_is_well_conditioned_stays():
     sys = system(np.random.default_rng(2), "dense")
     assert lti.well_conditioned(sys).system is sys
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("D", [None, [[1e307]]])
+def test_h2_errors_of_systems_whose_first_lag_is_no_number(D):
+    """C B of 2^1029 says nothing of the error, ‖c/(s + a)‖ = c b/√(2 a) of the mode that is left
+    out, in 1/s of 2^40. It is absolute, and the norm is 16 times as large."""
+    A, b, c = np.array([-(2.0**40), -(2.0**44)]), [[2.0**650], [2.0**650]], [[2.0**379, 2.0**377]]
+    sys = lti.LTI(lti.Diagonal(A), b, c, D, dt=0)
+    found = lti.modal_truncation(sys, 1)
+    assert found.h2_error == pytest.approx(2.0 ** (1027 - 22.5), rel=16 * 64 * np.finfo(float).eps)
+    assert 0 < lti.balanced_truncation(sys, 1).h2_error < found.h2_error
