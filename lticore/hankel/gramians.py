@@ -31,10 +31,12 @@ from ..arrays.namespaces import (
 )
 from ..equations.cauchy import cauchy_factor
 from ..equations.dense import RawSolver, schur_solver
+from ..equations.hammarling import factors_in_schur_form, in_states
 from ..equations.low_rank import low_rank_factors, rank_revealing
 from ..equations.lyapunov import lyapunov_solver, solve_lyapunov, triangular_lyapunov_solver
 from ..equations.stability import (
     HORIZON,
+    SchurSystem,
     offering,
     require_stable,
     schur_systems,
@@ -479,7 +481,29 @@ def is_dense_numpy(sys: System) -> bool:
     return is_numpy(sys.B) and not is_structured(sys.A) and not is_sparse(sys.A)
 
 
-def balanced_solver(sys: LTI, horizon: float | None = None, *, what: str = WHAT) -> SteinSolver:
+def balanced_gramians(sys: LTI, *, what: str = WHAT) -> tuple[Any, Any, SteinSolver]:
+    """P and Q of a dense stable system on NumPy, of moderate signals, and the solver of its
+    equations, from one Schur form.
+
+    P and Q are formed of their factors: rounding moves X_ij by some eps √(X_ii X_jj). Triangular
+    solves leave a residual of some eps ‖A‖‖X‖, of which poles close to the boundary make more.
+
+    Raises
+    ------
+    UnstableSystemError
+    """
+    forms = dict(schur_systems(sys, what=what))
+    P, Q = np.empty((2, *sys.A.shape), dtype=np.result_type(sys.A, sys.B))
+    for index, one in forms.items():
+        factors = factors_in_schur_form(one.T, one.B, one.C, continuous=one.continuous)
+        units = np.ldexp(one.units, one.b), np.ldexp(1 / one.units, one.c)
+        for X, F, d in zip((P, Q), factors, units, strict=True):
+            X[index] = weighted_gram(in_states(one.U, F, not np.iscomplexobj(X)) * d)
+    P, Q = require_finite_gramian(P, "P"), require_finite_gramian(Q, "Q")
+    return P, Q, _solver_in_schur_forms(sys, forms)
+
+
+def balanced_solver(sys: LTI, horizon: float | None = None) -> SteinSolver:
     """:func:`lticore.equations.stein.stein_solver` of a dense A on NumPy, stable unless there is a
     horizon, which works in the best units of the states; one Schur form tells the stability and
     solves.
@@ -488,9 +512,15 @@ def balanced_solver(sys: LTI, horizon: float | None = None, *, what: str = WHAT)
     ------
     UnstableSystemError
     """
+    return _solver_in_schur_forms(sys, dict(schur_systems(sys, horizon, what=WHAT)), horizon)
+
+
+def _solver_in_schur_forms(
+    sys: LTI, systems: dict[tuple[int, ...], SchurSystem], horizon: float | None = None
+) -> SteinSolver:
     forms, d = {}, np.ones((*sys.batch_shape, sys.order, 1))
     time = np.ones((*sys.batch_shape, 1, 1))
-    for index, one in schur_systems(sys, horizon, what=what):
+    for index, one in systems.items():
         forms[index], d[index], time[index] = (one.T, one.U), one.units, 4.0**one.time
     raw: RawSolver
     if sys.is_continuous:

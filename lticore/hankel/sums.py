@@ -43,7 +43,7 @@ from .directions import Cotangents, gramian_cotangents
 from .functions import SpectralFunction, SpectralLike, as_spectral_function
 from .gradients import pull_back
 from .gramians import (
-    balanced_solver,
+    balanced_gramians,
     balancing_units,
     gramian,
     gramian_solver,
@@ -181,7 +181,7 @@ def sum_and_gradient(
     that is small) of :func:`hankel_sum_and_gradient`, of a system in double precision."""
     work = _prepare(sys, horizon)
     phi, e = _function_in_units(phi, work.size, sys.order)
-    P, Q = (gramian(work.sys, work.solve, name) for name in "PQ")
+    P, Q = work.gramians
     unbalanced = None if has_factors(work.sys, horizon) else work.sys.A
     found = _cotangents(P, Q, phi, rtol, unbalanced)
     g_A, g_B, g_C = pull_back(work.sys, P, Q, found.P, found.Q, work.solve, work.horizon)
@@ -203,15 +203,16 @@ def sum_and_gradient(
 
 @dataclass(frozen=True, eq=False)
 class _Work(Generic[Array]):
-    """A system in states and units in which its Gramians are computed: B' = Uᴴ (2^x B) and
-    C' = (C 2^y) U with U = 1 for None, x (..., n, 1), y (..., 1, n), and Hankel singular values
-    2^-size times as large.
+    """A system in states and units in which its ``gramians``, P and Q, are computed:
+    B' = Uᴴ (2^x B) and C' = (C 2^y) U with U = 1 for None, x (..., n, 1), y (..., 1, n), and Hankel
+    singular values 2^-size times as large.
 
     solve : the solver of its A over the horizon; of dense continuous-time systems in units of
         time of their own, (...) horizons
     """
 
     sys: LTI[Array]
+    gramians: tuple[Array, Array]
     solve: SteinSolver
     x: Array
     y: Array
@@ -232,27 +233,33 @@ def _prepare(sys: LTI, horizon: Any) -> _Work:
         _, x, y, size = balancing_units(sys, what=what)
         x, y = x[..., None], y[..., None, :]
         sys = replaced(sys, B=scaled(sys.B, x), C=scaled(sys.C, y), D=None)
-        return _Work(sys, gramian_solver(sys), x, y, None, size)
+        solve = gramian_solver(sys)
+        return _Work(sys, _gramians(sys, solve), solve, x, y, None, size)
     if horizon is not None and dense:
         return _prepare_powers(sys, horizon)
     if horizon is None and not dense:
         require_stable(sys, what=what)
     xp = namespace(sys.B)
-    u = 0 * real_part(sys.B[..., :1])
-    solve: SteinSolver | None = None
-    if dense:
+    if not dense:
+        unit, b, c = unit_signals(sys)
+        u, solve = 0 * real_part(sys.B[..., :1]), gramian_solver(sys, horizon)
+        P, Q = _gramians(unit, solve)
+    else:
         given, (sys, d) = sys, in_best_units(sys)
         try:
-            solve = balanced_solver(sys, what=what)
+            unit, b, c = unit_signals(sys)
+            P, Q, solve = balanced_gramians(unit, what=what)
         except UnstableSystemError:
             sys, d = in_units_of_A(given)
-            solve = balanced_solver(sys, what=what)
+            unit, b, c = unit_signals(sys)
+            P, Q, solve = balanced_gramians(unit, what=what)
         u = -xp.log2(d)
-    sys, b, c = unit_signals(sys)
     x, y = u - b[..., None, None], -xp.matrix_transpose(u) - c[..., None, None]
-    if solve is None:
-        solve = gramian_solver(sys, horizon)
-    return _Work(sys, solve, x, y, None, b + c, horizon)
+    return _Work(unit, (P, Q), solve, x, y, None, b + c, horizon)
+
+
+def _gramians(sys: LTI[Array], solve: SteinSolver) -> tuple[Any, Any]:
+    return gramian(sys, solve, "P"), gramian(sys, solve, "Q")
 
 
 def _prepare_powers(sys: LTI, horizon: Any) -> _Work:
@@ -270,7 +277,7 @@ def _prepare_powers(sys: LTI, horizon: Any) -> _Work:
         solve = doubling_solver(unit.A, horizon)
     u = -np.log2(d)
     x, y = (v - (e + time)[..., None, None] for v, e in ((u, b), (-np.swapaxes(u, -1, -2), c)))
-    return _Work(unit, solve, x, y, U, b + c, horizon)
+    return _Work(unit, _gramians(unit, solve), solve, x, y, U, b + c, horizon)
 
 
 def _cotangents(

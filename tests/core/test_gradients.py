@@ -1,5 +1,8 @@
 """Gradients of sums of Hankel singular values, against central differences."""
 
+import math
+
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
@@ -349,3 +352,47 @@ def test_lost_accuracy_comes_with_a_warning():
     error = abs(value / (2 * weak / 0.75) - 1)
     assert 1e-6 < error < gradient.discrepancy < 1e-3
     assert caught[0].filename == __file__
+
+
+def test_values_far_below_others_next_to_a_slow_pole():
+    """Tails of σ_i keep 1e-15 ‖P‖‖Q‖/σ_i: residuals of a Gramian's equation, of which a pole 3e-6
+    from the axis makes more, do not count. (A companion form; values in 50 digits.)"""
+    A = np.eye(5, k=-1) * 2
+    A[0] = (
+        -133.4445146191186,
+        -2255.4135356992615,
+        -863.1864359226693,
+        -3088.3765225180164,
+        -18.307744610855135,
+    )
+    b = [
+        -0.03123476100134564,
+        -7.333005159591377e-05,
+        -1.30653600112533e-10,
+        1.1651653043837078e-12,
+        -3.731832873373892e-16,
+    ]
+    c = [
+        -0.5608756387637809,
+        -8.050405325003633e-09,
+        -6.889946894961636e-13,
+        9.177288710363307e-05,
+        3.3671676941668353e-16,
+    ]
+    sys = lti.LTI(A, np.reshape(b, (5, 1)), [c], dt=0)
+    with mpmath.workdps(50):
+        P, Q = (_lyapunov(F, W @ W.T) for F, W in ((A, sys.B), (A.T, sys.C.T)))
+        sigma = sorted(mpmath.sqrt(abs(x)) for x in mpmath.eig(P * Q, left=False, right=False))
+    # tr P tr Q in states in which both have the same diagonal.
+    sizes = sum(math.sqrt(P[i, i] * Q[i, i]) for i in range(5)) ** 2
+    allowed = sum(1e-15 * sizes / float(x) for x in sigma[:-1])
+    value, _ = lti.hankel_sum_and_gradient(sys, lti.tail(1))
+    assert value == pytest.approx(float(sum(sigma[:-1])), rel=0, abs=allowed)
+
+
+def _lyapunov(A, Q):
+    """A X + X Aᵀ + Q = 0 in the digits at hand."""
+    n, eye = len(A), np.eye(len(A))
+    equations = mpmath.matrix((np.kron(A, eye) + np.kron(eye, A)).tolist())
+    x = mpmath.lu_solve(equations, mpmath.matrix((-Q.ravel()).tolist()))
+    return mpmath.matrix(np.array(list(x)).reshape(n, n).tolist())
