@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 import scipy.linalg
 
-from ..arrays.linalg import adjoint
+from ..arrays.linalg import EPSILON, adjoint
 from ..arrays.namespaces import Array, is_numpy, namespace
+from ..convert.change import relative_difference, sample_frequencies, unit_response
+from ..convert.diagonal import MAX_CONDITION
 from ..equations.stability import counted_stable, in_unit_time
-from ..errors import ArrayLibraryError, SingularEquationError
+from ..errors import ArrayLibraryError, SingularEquationError, warn_precision
 from ..matrices.balance import balance_dense
 from ..systems.lti import LTI
 from ..systems.structure import is_structured, structure_of
@@ -31,6 +33,11 @@ def split_unstable(sys: LTI[Array]) -> tuple[LTI[Array] | None, LTI[Array] | Non
         For dense systems that are not NumPy arrays.
     SingularEquationError
         When rounding does not tell stable and unstable poles of a dense system apart.
+
+    Warns
+    -----
+    PrecisionWarning
+        Where the sum of dense parts is another system, by more than 1e-9 of its peak.
     """
     if not is_structured(sys.A):
         return _split_dense(sys)
@@ -79,7 +86,21 @@ def _split_dense(sys: LTI) -> tuple[LTI | None, LTI | None]:
     first, second = (
         replace(sys, A=slow * A, B=signal * B, C=signal * C, D=D) for A, B, C, D in parts
     )
+    _warn_if_parts_differ(sys, first, second)
     return first, second
+
+
+def _warn_if_parts_differ(sys: LTI, first: LTI, second: LTI) -> None:
+    """Where the parts add up to another response, by more than 1e-9 of its peak."""
+    given, omega = replace(sys, D=None), sample_frequencies(sys)
+    found = sum(unit_response(replace(part, D=None), omega, given) for part in (first, second))
+    share = relative_difference(unit_response(given, omega), found)
+    if not share <= MAX_CONDITION * EPSILON:
+        warn_precision(
+            f"the stable and the unstable part add up to another response, by {share:.0e} of its "
+            "peak: their poles lie too close together, or states are in bad units. Give structured "
+            "systems, transfer functions or poles where they are known"
+        )
 
 
 def _stable_poles_first(A: np.ndarray, continuous: bool) -> tuple[np.ndarray, np.ndarray, int]:

@@ -10,11 +10,14 @@ import numpy as np
 import scipy.linalg
 
 from ..arrays.checks import check_array
+from ..arrays.linalg import log2
 from ..arrays.namespaces import is_numpy
 from ..errors import ArgumentError, ArrayLibraryError, ShapeError
 
 #: Relative distance of two numbers that are meant to be conjugate.
 _CONJUGATE = 1e-8
+#: Bits by which the units of the states of one polynomial may differ.
+_BITS = 900
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,11 @@ def numbers(name: str, x: Any) -> np.ndarray:
 
 
 def _companion(numerators: list[np.ndarray], den: np.ndarray) -> tuple[np.ndarray, ...]:
-    """One input, several outputs over one denominator: x_i = s^{n−i} u/den."""
+    """One input, several outputs over one denominator: x_i = θ^{i−1} s^{n−i} u/den.
+
+    With a power of two θ of about the size of the poles all entries of A are of it: those of a_i
+    alone may fall so far that no algorithm finds units for them.
+    """
     if len(den) == 0:
         raise ArgumentError("a denominator is zero")
     n, p = len(den) - 1, len(numerators)
@@ -216,10 +223,26 @@ def _companion(numerators: list[np.ndarray], den: np.ndarray) -> tuple[np.ndarra
     for row, num in zip(b, numerators, strict=True):
         row[n + 1 - len(num) :] = num
     a, b = den / den[0], b / den[0]
-    A = np.eye(n, k=-1, dtype=dtype)
-    A[:1] = -a[1:]
+    exponent = _size_of_roots(a)
+    units = np.ldexp(1.0, -exponent * np.arange(n))
+    A = np.ldexp(1.0, exponent) * np.eye(n, k=-1, dtype=dtype)
+    A[:1] = -a[1:] * units
     B = np.eye(n, 1, dtype=dtype)
-    return A, B, b[:, 1:] - b[:, :1] * a[1:], b[:, :1]
+    return A, B, (b[:, 1:] - b[:, :1] * a[1:]) * units, b[:, :1]
+
+
+def _size_of_roots(a: np.ndarray) -> int:
+    """log2 of max_i |a_i|^{1/i}, within a factor of 2n of the largest root of the polynomial a with
+    a_0 = 1; closer to 0 where powers of it would leave the range of float64.
+
+    Source: Fujiwara, Tôhoku Math. J. 10 (1916).
+    """
+    n = len(a) - 1
+    there = np.flatnonzero(a[1:]) + 1
+    if len(there) == 0:
+        return 0
+    size = float((log2(np.abs(a[there])) / there).max())
+    return int(np.clip(np.rint(size), -_BITS // n, _BITS // n))
 
 
 def _stacked_outputs(parts: list[tuple[np.ndarray, ...]]) -> tuple[np.ndarray, ...]:

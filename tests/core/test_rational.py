@@ -239,6 +239,48 @@ def test_a_transfer_function_of_order_49():
         lti.balanced_truncation(lti.from_transfer_function(num, den, dt=0), order=4)
 
 
+def test_an_unstable_transfer_function_of_order_49():
+    """10⁴⁹ (10 s − 1)/((10 s)⁵⁰ − 1): poles on a circle, of which no algorithm finds the units from
+    coefficients that fall to 1e-49. Responses against 100 digits."""
+    sys = lti.from_transfer_function([1.0], 10.0 ** -np.arange(50), dt=0)
+    expected = np.exp(2j * np.pi * np.arange(1, 50) / 50) / 10
+    distance = np.abs(sys.poles[:, None] - expected).min(axis=0)
+    assert distance.max() <= 1e-13
+    omega = np.geomspace(1e-2, 1, 21)
+    with mpmath.workdps(100):
+        den = [mpmath.mpf(x) for x in (10.0 ** -np.arange(50)).tolist()]
+        exact = [complex(1 / mpmath.polyval(den, mpmath.mpc(0, x))) for x in omega.tolist()]
+    exact = np.array(exact)
+    found = lti.frequency_response(sys, omega).ravel()
+    np.testing.assert_allclose(found, exact, rtol=0, atol=1e-13 * np.abs(exact).max())
+    small = lti.balanced_truncation(sys, order=30, unstable="keep")
+    # Those with a positive cosine: k = 1 … 12 and 38 … 49.
+    assert np.sum(small.system.poles.real > 0) == 24
+    error = lti.frequency_response(small.system, omega).ravel() - exact
+    assert np.abs(error).max() <= small.error_bound
+    assert small.error_bound < 0.01 * np.abs(exact).max()
+
+
+def test_a_companion_form_of_order_49_in_its_own_units():
+    """Of the same as a state space the poles are lost in A: what that costs is said."""
+    A = np.eye(49, k=-1)
+    A[0] = -(10.0 ** -np.arange(1, 50))
+    with pytest.warns(lti.PrecisionWarning, match="another response, by .* bad units"):
+        lti.balanced_truncation(
+            (A, np.eye(49, 1), np.eye(1, 49)[:, ::-1], None, 0), 44, unstable="keep"
+        )
+
+
+@pytest.mark.parametrize("exponent", [-1000, 1000])
+def test_sizes_of_roots_at_the_ends_of_the_range(exponent):
+    """1/(s² + θ s + θ²) with θ = 2^(±400) and of degree 1 with 2^(±1000): exact poles."""
+    theta = 2.0 ** (exponent // 2.5)
+    poles = lti.from_transfer_function([1.0], [1.0, theta, theta**2], dt=0).poles
+    np.testing.assert_allclose(np.abs(poles) / theta, 1, rtol=1e-15)
+    one = lti.from_transfer_function([1.0], [1.0, 2.0**exponent], dt=0)
+    assert one.poles == -(2.0**exponent)
+
+
 @pytest.mark.parametrize("dt", [0, 0.5, True])
 def test_systems_of_python_control(dt):
     num, den = [[[1.0, 2.0], [1.0]]], [[[1.0, 0.4, 0.3], [1.0, 0.5]]]
