@@ -24,6 +24,9 @@ T = TypeVar("T")
 _hints: Callable[[type], dict[str, Any]] = cache(typing.get_type_hints)
 _reader: Callable[[type], TypeAdapter[Any]] = cache(TypeAdapter)
 # A file with a misspelt field or a number in quotes is refused, not read as something else.
+#: Arguments of a layer that are no choices of a model.
+_NO_OPTIONS = {"features", "order", "device", "dtype"}
+
 _strict = with_config(ConfigDict(strict=True, extra="forbid"))
 
 
@@ -83,7 +86,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         _choices(self)
         check_name("layer", self.layer, LAYERS)
-        options = set(inspect.signature(LAYERS[self.layer]).parameters) - {"features", "order"}
+        options = set(inspect.signature(LAYERS[self.layer]).parameters) - _NO_OPTIONS
         for name in self.layer_options:
             check_name(f"option of layer {self.layer},", name, options)
         _at_least(self, 1, "features", "order", "depth")

@@ -35,6 +35,7 @@ from .layers import (
     SSMLayer,
     ssm_layers,
 )
+from .layers.parameter_groups import parameter_groups
 from .models.blocks import SequenceBlock, SequenceClassifier, SequenceClassifierConfig
 from .ops.fused import half_glu
 from .ops.recurrence import linear_recurrence, time_varying_recurrence
@@ -61,6 +62,7 @@ __all__ = [
     "Bidirectional",
     "SSMLayer",
     "ssm_layers",
+    "parameter_groups",
     "SequenceBlock",
     "SequenceClassifier",
     "SequenceClassifierConfig",

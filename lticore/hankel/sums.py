@@ -234,7 +234,7 @@ def _prepare(sys: LTI, horizon: Any) -> _Work:
         x, y = x[..., None], y[..., None, :]
         sys = replaced(sys, B=scaled(sys.B, x), C=scaled(sys.C, y), D=None)
         solve = gramian_solver(sys)
-        return _Work(sys, _gramians(sys, solve), solve, x, y, None, size)
+        return _Work(sys, _both_gramians(sys, solve), solve, x, y, None, size)
     if horizon is not None and dense:
         return _prepare_powers(sys, horizon)
     if horizon is None and not dense:
@@ -243,7 +243,7 @@ def _prepare(sys: LTI, horizon: Any) -> _Work:
     if not dense:
         unit, b, c = unit_signals(sys)
         u, solve = 0 * real_part(sys.B[..., :1]), gramian_solver(sys, horizon)
-        P, Q = _gramians(unit, solve)
+        P, Q = _both_gramians(unit, solve)
     else:
         given, (sys, d) = sys, in_best_units(sys)
         try:
@@ -258,7 +258,7 @@ def _prepare(sys: LTI, horizon: Any) -> _Work:
     return _Work(unit, (P, Q), solve, x, y, None, b + c, horizon)
 
 
-def _gramians(sys: LTI[Array], solve: SteinSolver) -> tuple[Any, Any]:
+def _both_gramians(sys: LTI[Array], solve: SteinSolver) -> tuple[Any, Any]:
     return gramian(sys, solve, "P"), gramian(sys, solve, "Q")
 
 
@@ -277,7 +277,7 @@ def _prepare_powers(sys: LTI, horizon: Any) -> _Work:
         solve = doubling_solver(unit.A, horizon)
     u = -np.log2(d)
     x, y = (v - (e + time)[..., None, None] for v, e in ((u, b), (-np.swapaxes(u, -1, -2), c)))
-    return _Work(unit, _gramians(unit, solve), solve, x, y, U, b + c, horizon)
+    return _Work(unit, _both_gramians(unit, solve), solve, x, y, U, b + c, horizon)
 
 
 def _cotangents(

@@ -26,8 +26,9 @@ from lticore.internal import (
 )
 
 from ..layers import QuadraticSSM, SSMLayer, ssm_layers, time_invariant_layers
-from ..layers.base import channels, check_plain_parameters
+from ..layers.base import channels
 from ..layers.on_data import OnData
+from ..layers.parameters import check_plain_parameters
 from .methods import orders_by_loss
 from .moments import change_of_layer, transferred
 from .running import RunningGramians
@@ -86,6 +87,10 @@ class InTrainingCompressor:
         if compressor.step():
             model = DistributedDataParallel(model.module)
 
+    Averages of a model over its training (``torch.optim.swa_utils.AveragedModel``) follow where
+    they are given as ``copies``: a layer that is reduced starts its average anew from its reduced
+    form, all else goes on. They are put back with the model.
+
     All processes take the orders and the score of the first. To resume, load the model's state,
     make the optimizer and load its state, and load this one's.
 
@@ -118,12 +123,14 @@ class InTrainingCompressor:
         (:func:`lticore_torch.compression.moments.transferred`), or zero. Averages of unknown names
         are zeroed.
     seed : int, for the random selections
+    copies : modules that hold the same state-space layers in the same order
 
     Raises
     ------
     ArgumentError
-        Also for layers of whose parameters some are made of others, by a parametrisation or by
-        pruning, and in a reduction by data of layers that no gradient came through.
+        Also for copies with other layers; for layers of whose parameters some are made of others,
+        by a parametrisation or by pruning; and in a reduction by data of layers that no gradient
+        came through.
 
     Source: Chahine, Nazari, Rus & Rusch, CompreSSM, §3.1; Otto, Padovan & Rowley (2023) for "data".
     """
@@ -142,6 +149,7 @@ class InTrainingCompressor:
         max_drop: float = 0.0,
         moments: Literal["transform", "reset"] = "transform",
         seed: int = 0,
+        copies: Iterable[nn.Module] = (),
     ) -> None:
         check_one_given(tolerance=tolerance, fraction=fraction)
         if tolerance is not None and not 0 <= tolerance < 1:
@@ -167,7 +175,9 @@ class InTrainingCompressor:
             check_plain_parameters(layer)
         if isinstance(model, nn.parallel.DistributedDataParallel):
             raise ArgumentError("give the model inside DistributedDataParallel, model.module")
-        self.model, self.optimizer = model, optimizer
+        self.model, self.optimizer, self.copies = model, optimizer, tuple(copies)
+        for copied in self.copies:
+            _check_copy(model, copied)
         self.steps = frozenset(check_integer("each of steps", s, minimum=1) for s in steps)
         self.tolerance, self.fraction, self.selection = tolerance, fraction, selection
         self.validate, self.max_drop, self.moments = validate, max_drop, moments
@@ -205,6 +215,7 @@ class InTrainingCompressor:
         before = _orders(self.model)
         for layer, systems, _ in plan.values():
             self._replace(layer, systems)
+        self._hand_to_copies(plan)
         event = ReductionEvent(
             step=self.count,
             orders_before=before,
@@ -342,6 +353,14 @@ class InTrainingCompressor:
                 moved[name][key] = value
         return moved
 
+    def _hand_to_copies(self, names: Iterable[str]) -> None:
+        """The present parameters of these layers."""
+        layers = ssm_layers(self.model)
+        for copied in self.copies:
+            twins = dict(zip(layers, ssm_layers(copied).values(), strict=True))
+            for name in names:
+                twins[name].load_state_dict(layers[name].state_dict())
+
     # --- rolling back -----------------------------------------------------------------------
 
     def _snapshot(self, score: float) -> dict[str, Any]:
@@ -349,6 +368,7 @@ class InTrainingCompressor:
             "score": score,
             "model": copy.deepcopy(self.model.state_dict()),
             "optimizer": copy.deepcopy(self.optimizer.state_dict()),
+            "copies": [copy.deepcopy(x.state_dict()) for x in self.copies],
         }
 
     def _rolled_back(self, undo: dict[str, Any], start: float, score: float) -> ReductionEvent:
@@ -363,6 +383,8 @@ class InTrainingCompressor:
         self.optimizer.load_state_dict(undo["optimizer"])
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"] = rate  # the schedule goes on
+        for copied, state in zip(self.copies, undo["copies"], strict=True):
+            copied.load_state_dict(state)
         self._undo, self._finished = None, True
         orders = _orders(self.model)
         event = ReductionEvent(
@@ -380,6 +402,15 @@ class InTrainingCompressor:
 
 def _orders(model: nn.Module) -> dict[str, int]:
     return {name: layer.order for name, layer in ssm_layers(model).items()}
+
+
+def _check_copy(model: nn.Module, copied: nn.Module) -> None:
+    kinds, others = ([type(x) for x in ssm_layers(m).values()] for m in (model, copied))
+    if kinds != others or list(_orders(model).values()) != list(_orders(copied).values()):
+        raise ArgumentError(
+            f"{type(copied).__name__} is no copy of {type(model).__name__}: its state-space layers "
+            f"have orders {_orders(copied)}, those of the model {_orders(model)}"
+        )
 
 
 def _balanced(layer: SSMLayer) -> list[lticore.Reduction]:

@@ -15,8 +15,8 @@ from lticore.errors import ArgumentError
 from lticore.internal import check_integer, check_one_given, warn_precision
 
 from ..layers import SelectiveSSM, StateSpaceLayer, capture, kinds_inside, state_space_layers
-from ..layers.base import check_plain_parameters
 from ..layers.batches import Batches, Calibration, batches_of
+from ..layers.parameters import check_plain_parameters
 from . import tuning
 from .cut import size_of_response, with_reduced_layers
 from .losses import Loss, choose_loss

@@ -14,7 +14,7 @@ from lticore.internal import warn_precision
 
 # Each registers its classes.
 from ..layers import capture, kinds_inside, state_space_layers
-from ..layers.base import calls_to_plain
+from ..layers.parameters import calls_to_plain
 from . import lru, mamba, rg_lru, s4d, s5  # noqa: F401
 from .comparison import TOLERATED, copied, difference
 from .registry import (

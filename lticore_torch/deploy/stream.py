@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lticore.errors import ArgumentError, DtypeError, ShapeError
 
 from ..layers import StateSpaceLayer, state_space_layers
-from ..layers.base import check_plain_parameters
+from ..layers.parameters import check_plain_parameters
 from ..models.blocks import SequenceBlock, SequenceClassifier
 from .passing import passed
 from .steps import NORMS, States, part_of

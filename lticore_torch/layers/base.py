@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -12,14 +12,15 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import prune
 
 import lticore
 from lticore.errors import ArgumentError, DtypeError, ShapeError, UnstableSystemError
 from lticore.internal import mapped, to_numpy
 
 from ..ops.bridge import to_array
+from .initial import InitialisedModule
 from .on_data import OnData
+from .parameters import check_plain_parameters, resized_like
 from .unstable import reflected
 
 #: 1 − ρ of every pole stays above this: exact in float64, where poles are formed.
@@ -42,7 +43,7 @@ Reduce: TypeAlias = Callable[[Any, int], lticore.Reduction]
 Taken: TypeAlias = tuple[lticore.Reduction, Any]
 
 
-class StateSpaceLayer(nn.Module, ABC):
+class StateSpaceLayer(InitialisedModule):
     """A layer with states that can be made fewer, time-invariant or not.
 
     Attributes
@@ -274,71 +275,6 @@ def ssm_layers(model: nn.Module) -> dict[str, SSMLayer]:
     """The linear time-invariant layers inside ``model`` (or ``model`` itself), by module name, in
     order."""
     return {name: module for name, module in model.named_modules() if isinstance(module, SSMLayer)}
-
-
-def check_plain_parameters(layer: nn.Module) -> None:
-    """Refuse a layer of whose parameters some are made of others (weight normalisation, adapters,
-    pruning): another order needs new ones, and only the user knows what is to become of those.
-
-    Raises
-    ------
-    ArgumentError
-        With the call that leaves a plain parameter of the same values.
-    """
-    for name, call in calls_to_plain(layer).items():
-        raise ArgumentError(
-            f"{name} of a {type(layer).__name__} is made of other tensors, by a parametrisation or "
-            f"by pruning, and a layer of another order needs plain parameters: call {call} first, "
-            "which keeps the values, and parametrise or prune the new layer after it"
-        )
-
-
-def calls_to_plain(layer: nn.Module) -> dict[str, str]:
-    """By parameter that is made of others: what makes it a parameter again."""
-    calls = {
-        name: f"torch.nn.utils.parametrize.remove_parametrizations(layer, {name!r})"
-        for name in getattr(layer, "parametrizations", ())
-    }
-    for hook in layer._forward_pre_hooks.values():
-        if isinstance(hook, prune.BasePruningMethod):
-            name = hook._tensor_name
-            calls[name] = f"torch.nn.utils.prune.remove(layer, {name!r})"
-    return calls
-
-
-def replace_parameters(layer: nn.Module, values: Mapping[str, np.ndarray]) -> None:
-    """New parameters of the given values, each like the one of its name."""
-    for name, value in values.items():
-        old = getattr(layer, name)
-        tensor = torch.tensor(value, dtype=old.dtype, device=old.device)
-        setattr(layer, name, nn.Parameter(tensor, requires_grad=old.requires_grad))
-
-
-def resized_like(
-    layer: nn.Module,
-    state_dict: Mapping[str, Tensor],
-    prefix: str,
-    shapes_of: Callable[[Mapping[str, torch.Size]], dict[str, tuple[int, ...]]],
-) -> None:
-    """Give a layer the sizes of a stored one, which compression may have changed.
-
-    Where the stored shapes do not belong together it is left as it is, for torch to name what does
-    not fit; and where its parameters are made of others, whose sizes it does not know.
-    """
-    if calls_to_plain(layer):
-        return
-    names = list(layer.state_dict())
-    found = {name: state_dict.get(prefix + name) for name in names}
-    stored = {name: tensor.shape for name, tensor in found.items() if tensor is not None}
-    if len(stored) < len(names) or () in stored.values() or stored != shapes_of(stored):
-        return
-    for name, shape in stored.items():
-        old = getattr(layer, name)
-        if old.shape != shape:
-            new = old.new_empty(shape)
-            if isinstance(old, nn.Parameter):
-                new = nn.Parameter(new, requires_grad=old.requires_grad)
-            setattr(layer, name, new)
 
 
 def check_sizes(features: int, order: int, real_poles: int | None) -> tuple[int, int]:

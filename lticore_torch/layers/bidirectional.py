@@ -37,6 +37,7 @@ class Bidirectional(nn.Module):
                     f"the two directions have {one} and {other} {width}: make them the same"
                 )
         self.ahead, self.back = ahead, back
+        back.feeds_through = False
         with torch.no_grad():
             back.D.zero_().requires_grad_(False)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lticore.errors import ArgumentError
 
 from .base import LOG_LIMIT, SMALLEST_GAP, exponential
-from .modal import ModalSSM, initial_feedthrough
+from .modal import ModalSizes, ModalSSM, modal_sizes
 
 
 class LRU(ModalSSM):
@@ -68,9 +68,10 @@ class LRU(ModalSSM):
         min_radius: float = 0.9,
         max_radius: float = 0.999,
         max_phase: float = 2 * math.pi,
+        device: torch.types.Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(features, order, real_poles, outputs)
-        pairs = (order - len(self.real_atanh)) // 2
+        super().__init__()
         if not 0 <= min_radius < max_radius < 1:
             raise ArgumentError(
                 f"0 ≤ min_radius < max_radius < 1 is needed, but they are {min_radius}, "
@@ -78,19 +79,20 @@ class LRU(ModalSSM):
             )
         if not 0 < max_phase <= 2 * math.pi:
             raise ArgumentError(f"max_phase must lie in (0, 2π], but is {max_phase}")
-        inner, outer = min_radius**2, max_radius**2
-        # On the CPU whatever the default device is, "meta" too: NumPy makes the parameters of them.
-        uniform = partial(torch.rand, pairs, dtype=torch.float64, device="cpu")
+        self.features = features
+        self.min_radius, self.max_radius, self.max_phase = min_radius, max_radius, max_phase
+        self._create(modal_sizes(features, order, real_poles, outputs), device, dtype)
+
+    def _initial_modes(self, sizes: ModalSizes) -> dict[str, Tensor]:
+        inner, outer = self.min_radius**2, self.max_radius**2
+        uniform = partial(torch.rand, sizes.pairs, dtype=torch.float64)
         squares = inner + (outer - inner) * uniform()
-        phase = max_phase * uniform().clamp(min=1e-9)
+        phase = self.max_phase * uniform().clamp(min=1e-9)
         values = self._pair_values(squares.sqrt().numpy(), phase.numpy())
-        for name, value in values.items():
-            tensor = torch.tensor(value, dtype=torch.get_default_dtype())
-            setattr(self, name, nn.Parameter(tensor))
         # Both parts of a pair have the published variance; so has a real pole.
-        self.B = nn.Parameter(torch.randn(order, features) / math.sqrt(2 * features))
-        self.C = nn.Parameter(torch.randn(outputs or features, order) / math.sqrt(max(pairs, 1)))
-        self.D = initial_feedthrough(features, outputs)
+        B = torch.randn(sizes.order, sizes.features) / math.sqrt(2 * sizes.features)
+        C = torch.randn(sizes.outputs, sizes.order) / math.sqrt(max(sizes.pairs, 1))
+        return {**{name: torch.tensor(x) for name, x in values.items()}, "B": B, "C": C}
 
     def _radius_and_angle(self) -> tuple[Tensor, Tensor]:
         decay = exponential(self.nu_log).clamp(min=SMALLEST_GAP)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -32,10 +33,10 @@ from .base import (
     check_state,
     feedthrough_of,
     in_full_precision,
-    replace_parameters,
     system_array,
     wide,
 )
+from .parameters import replace_parameters
 from .products import mapped_by
 from .states import (
     as_complex,
@@ -44,6 +45,34 @@ from .states import (
     next_states,
     signed_poles,
 )
+
+
+@dataclass(frozen=True)
+class ModalSizes:
+    """Of a :class:`ModalSSM`; ``dense_outputs`` is None where D is diagonal."""
+
+    features: int
+    pairs: int
+    reals: int
+    dense_outputs: int | None
+
+    @property
+    def order(self) -> int:
+        return 2 * self.pairs + self.reals
+
+    @property
+    def outputs(self) -> int:
+        return self.dense_outputs or self.features
+
+
+def modal_sizes(
+    features: int, order: int, real_poles: int | None, outputs: int | None
+) -> ModalSizes:
+    """What the arguments of a layer ask for."""
+    pairs, reals = check_sizes(features, order, real_poles)
+    if outputs is not None and outputs < 1:
+        raise ArgumentError(f"outputs must be at least 1, but is {outputs}")
+    return ModalSizes(features, pairs, reals, outputs)
 
 
 class ModalSSM(SSMLayer):
@@ -81,15 +110,25 @@ class ModalSSM(SSMLayer):
     B: nn.Parameter
     C: nn.Parameter
 
-    def __init__(
-        self, features: int, order: int, real_poles: int | None, outputs: int | None = None
-    ) -> None:
-        super().__init__()
-        self.features = features
-        _, real = check_sizes(features, order, real_poles)
-        if outputs is not None and outputs < 1:
-            raise ArgumentError(f"outputs must be at least 1, but is {outputs}")
-        self.real_atanh = nn.Parameter(torch.atanh(0.9 * (2 * torch.rand(real) - 1)))
+    @property
+    def pole_parameters(self) -> tuple[str, ...]:
+        return (*self.PAIR_PARAMETERS, "real_atanh")
+
+    def _sizes(self) -> ModalSizes:
+        reals = len(self.real_atanh)
+        dense = None if self.D.ndim == 1 else self.outputs
+        return ModalSizes(self.features, (self.order - reals) // 2, reals, dense)
+
+    def _initial(self, sizes: ModalSizes) -> dict[str, Tensor]:
+        return {
+            "real_atanh": torch.atanh(0.9 * (2 * torch.rand(sizes.reals) - 1)),
+            **self._initial_modes(sizes),
+            "D": initial_feedthrough(sizes.features, sizes.dense_outputs),
+        }
+
+    @abstractmethod
+    def _initial_modes(self, sizes: ModalSizes) -> dict[str, Tensor]:
+        """Initial values of the pair parameters, B and C."""
 
     @property
     def order(self) -> int:
@@ -284,11 +323,11 @@ def fed_through(D: Tensor, u: Tensor) -> Tensor:
     return u * D if D.ndim == 1 else mapped_by(D, u)
 
 
-def initial_feedthrough(features: int, outputs: int | None) -> nn.Parameter:
+def initial_feedthrough(features: int, outputs: int | None) -> Tensor:
     """N(0, 1) on the diagonal; a dense D answers white noise with unit variance."""
     if outputs is None:
-        return nn.Parameter(torch.randn(features))
-    return nn.Parameter(torch.randn(outputs, features) / math.sqrt(features))
+        return torch.randn(features)
+    return torch.randn(outputs, features) / math.sqrt(features)
 
 
 def _scaled(rows: np.ndarray, scale: np.ndarray, power: int) -> np.ndarray:

@@ -19,7 +19,9 @@ from lticore.internal import (
     to_numpy,
 )
 
-from .base import replace_parameters, system_array
+from .base import system_array
+from .modal import ModalSizes
+from .parameters import replace_parameters
 from .rotation import RotationSSM
 
 
@@ -45,17 +47,34 @@ class QuadraticSSM(RotationSSM):
 
     SYSTEMS = (lticore.LTI, lticore.QuadraticOutputLTI)
 
+    V: nn.Parameter
+    s: nn.Parameter
+
     def __init__(
-        self, features: int, order: int, *, real_poles: int | None = None, rank: int = 2
+        self,
+        features: int,
+        order: int,
+        *,
+        real_poles: int | None = None,
+        rank: int = 2,
+        device: torch.types.Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(features, order, real_poles=real_poles)
         if rank < 1:
             raise ArgumentError(f"rank must be at least 1, but is {rank}")
-        self.V = nn.Parameter(torch.randn(features, order, rank) / math.sqrt(order))
-        self.s = nn.Parameter(torch.randn(features, rank) / (10 * math.sqrt(rank)))
+        self.rank = rank
+        super().__init__(features, order, real_poles=real_poles, device=device, dtype=dtype)
+
+    def _initial(self, sizes: ModalSizes) -> dict[str, Tensor]:
+        h, n, rank = sizes.features, sizes.order, self.rank
+        return {
+            **super()._initial(sizes),
+            "V": torch.randn(h, n, rank) / math.sqrt(n),
+            "s": torch.randn(h, rank) / (10 * math.sqrt(rank)),
+        }
 
     def options(self) -> dict[str, Any]:
-        return {"real_poles": len(self.real_atanh), "rank": self.s.shape[1]}
+        return {"real_poles": len(self.real_atanh), "rank": self.rank}
 
     def to_lti(self) -> lticore.QuadraticOutputLTI:  # type: ignore[override]
         """(A, B, C, M) in float64, M as factors. D is no part of it."""

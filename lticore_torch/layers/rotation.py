@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import lticore
 from lticore.internal import real_columns, real_rows, scaled_by_first_input
 
-from .modal import ModalSSM, initial_feedthrough
+from .modal import ModalSizes, ModalSSM, modal_sizes
 
 #: 1 − ρ stays above 9e-14.
 _LOGIT_LIMIT = 30.0
@@ -56,6 +56,9 @@ class RotationSSM(ModalSSM):
         "angle_logit": "angle",
     }
 
+    radius_logit: nn.Parameter
+    angle_logit: nn.Parameter
+
     def __init__(
         self,
         features: int,
@@ -67,19 +70,28 @@ class RotationSSM(ModalSSM):
         radius_mean: float = 1.5,
         radius_std: float = 0.25,
         feedthrough_std: float = 1.0,
+        device: torch.types.Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(features, order, real_poles, outputs)
-        pairs = (order - len(self.real_atanh)) // 2
-        self.canonical = canonical
-        self.radius_logit = nn.Parameter(2 * (radius_mean + radius_std * torch.randn(pairs)))
-        self.angle_logit = nn.Parameter(2 * torch.randn(pairs))
-        trained = features - 1 if canonical else features
-        p = outputs or features
-        self.B = nn.Parameter(torch.randn(order, trained) / math.sqrt(order))
-        self.C = nn.Parameter(torch.randn(p, order) * math.sqrt(2 / (p * order)))
-        self.D = initial_feedthrough(features, outputs)
-        with torch.no_grad():
-            self.D.mul_(feedthrough_std)
+        super().__init__()
+        self.features, self.canonical = features, canonical
+        self.radius_mean, self.radius_std = radius_mean, radius_std
+        self.feedthrough_std = feedthrough_std
+        self._create(modal_sizes(features, order, real_poles, outputs), device, dtype)
+
+    def _initial(self, sizes: ModalSizes) -> dict[str, Tensor]:
+        values = super()._initial(sizes)
+        return {**values, "D": self.feedthrough_std * values["D"]}
+
+    def _initial_modes(self, sizes: ModalSizes) -> dict[str, Tensor]:
+        p, n, q = sizes.outputs, sizes.order, sizes.pairs
+        trained = sizes.features - 1 if self.canonical else sizes.features
+        return {
+            "radius_logit": 2 * (self.radius_mean + self.radius_std * torch.randn(q)),
+            "angle_logit": 2 * torch.randn(q),
+            "B": torch.randn(n, trained) / math.sqrt(n),
+            "C": torch.randn(p, n) * math.sqrt(2 / (p * n)),
+        }
 
     def options(self) -> dict[str, Any]:
         return {**super().options(), "canonical": self.canonical}

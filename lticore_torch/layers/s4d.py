@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,19 +28,18 @@ from .base import (
     Modes,
     SSMLayer,
     check_input,
-    check_plain_parameters,
     check_sizes,
     check_state,
     exponential,
     in_full_precision,
     log_range,
-    replace_parameters,
     system_array,
     wide,
 )
 from .channels import channel_sums, of_channels
 from .hippo import hippo_normal
 from .modal import upper_half
+from .parameters import check_plain_parameters, replace_parameters
 from .sampled import continuous, sampled_zoh
 from .states import (
     as_complex,
@@ -85,6 +84,13 @@ class S4D(SSMLayer):
     Models (S4D, 2022), Appendix C.
     """
 
+    step_log: nn.Parameter
+    decay_log: nn.Parameter
+    frequency: nn.Parameter
+    C: nn.Parameter
+    real_atanh: nn.Parameter
+    real_C: nn.Parameter
+
     def __init__(
         self,
         features: int,
@@ -94,26 +100,52 @@ class S4D(SSMLayer):
         start: Literal["lin", "inv", "legs"] = "lin",
         min_step: float = 1e-3,
         max_step: float = 1e-1,
+        device: torch.types.Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         q, k = check_sizes(features, order, real_poles)
         if start not in ("lin", "inv", "legs"):
             raise ArgumentError(f"start={start!r} is not 'lin', 'inv' or 'legs'")
-        self.features = features
-        log_steps = log_range(min_step, max_step)
-        omega = torch.tensor(_frequencies(start, q), dtype=torch.get_default_dtype())
-        self.step_log = nn.Parameter(torch.empty(features).uniform_(*log_steps))
-        self.decay_log = nn.Parameter(torch.full((features * q,), math.log(0.5)))
-        self.frequency = nn.Parameter(omega.repeat(features))
-        self.C = nn.Parameter(torch.randn(features * q, 2) / math.sqrt(2))
-        self.real_atanh = nn.Parameter(torch.atanh(0.9 * (2 * torch.rand(features * k) - 1)))
-        self.real_C = nn.Parameter(torch.randn(features * k) / math.sqrt(2))
-        self.D = nn.Parameter(torch.randn(features))
+        self.features, self.start = features, start
+        self.log_steps = log_range(min_step, max_step)
+        self._create(([q] * features, features * k), device, dtype)
         self.pair_channel: Tensor
         self.real_channel: Tensor
-        channels = torch.arange(features)
+        channels = torch.arange(features, device=device)
         self.register_buffer("pair_channel", channels.repeat_interleave(q))
         self.register_buffer("real_channel", channels.repeat_interleave(k))
+
+    @property
+    def pole_parameters(self) -> tuple[str, ...]:
+        return "step_log", "decay_log", "frequency", "real_atanh"
+
+    def _sizes(self) -> tuple[list[int], int]:
+        """(pairs of each channel, real poles of all)."""
+        pairs = torch.bincount(self.pair_channel, minlength=self.features)
+        return pairs.tolist(), len(self.real_atanh)
+
+    def _initial(self, sizes: tuple[list[int], int]) -> dict[str, Tensor]:
+        pairs, reals = sizes
+        omega = np.concatenate([_frequencies(self.start, q) for q in pairs])
+        return {
+            "step_log": torch.empty(self.features).uniform_(*self.log_steps),
+            "decay_log": torch.full((len(omega),), math.log(0.5)),
+            "frequency": torch.tensor(omega, dtype=torch.get_default_dtype()),
+            "C": torch.randn(len(omega), 2) / math.sqrt(2),
+            "real_atanh": torch.atanh(0.9 * (2 * torch.rand(reals) - 1)),
+            "real_C": torch.randn(reals) / math.sqrt(2),
+            "D": torch.randn(self.features),
+        }
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        on_meta = self.pair_channel.is_meta
+        applied = super()._apply(fn, recurse)
+        if on_meta and not self.pair_channel.is_meta:  # by to_empty, which fills in nothing
+            for channel in (self.pair_channel, self.real_channel):
+                each = torch.arange(self.features, device=channel.device)
+                channel.copy_(each.repeat_interleave(len(channel) // self.features))
+        return applied
 
     @property
     def order(self) -> int:

@@ -14,7 +14,7 @@ from lticore.errors import ArgumentError
 
 from .base import exponential, log_range
 from .hippo import hippo_normal
-from .modal import ModalSSM, initial_feedthrough
+from .modal import ModalSizes, ModalSSM, modal_sizes
 from .sampled import RULES, continuous
 
 
@@ -57,6 +57,10 @@ class S5(ModalSSM):
     }
     OUTPUT_GAIN = 2.0
 
+    decay_log: nn.Parameter
+    frequency: nn.Parameter
+    step_log: nn.Parameter
+
     def __init__(
         self,
         features: int,
@@ -68,25 +72,35 @@ class S5(ModalSSM):
         blocks: int = 1,
         min_step: float = 1e-3,
         max_step: float = 1e-1,
+        device: torch.types.Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(features, order, real_poles, outputs)
-        pairs = (order - len(self.real_atanh)) // 2
+        super().__init__()
         if sampling not in RULES:
             raise ArgumentError(f"sampling={sampling!r} is not one of {sorted(RULES)}")
-        if blocks < 1 or pairs % blocks:
-            raise ArgumentError(f"{pairs} pairs of states do not fill {blocks} equal blocks")
-        low, high = log_range(min_step, max_step)
-        self.sampling = sampling
-        steps = low + (high - low) * torch.rand(pairs)
-        omega, b, c = _hippo_start(features, outputs or features, pairs, blocks)
-        self.decay_log = nn.Parameter(torch.full((pairs,), math.log(0.5)))
+        sizes = modal_sizes(features, order, real_poles, outputs)
+        if blocks < 1 or sizes.pairs % blocks:
+            raise ArgumentError(f"{sizes.pairs} pairs of states do not fill {blocks} equal blocks")
+        self.log_steps = log_range(min_step, max_step)
+        self.features, self.sampling, self.blocks = features, sampling, blocks
+        self._create(sizes, device, dtype)
+
+    def _initial_modes(self, sizes: ModalSizes) -> dict[str, Tensor]:
+        low, high = self.log_steps
+        steps = low + (high - low) * torch.rand(sizes.pairs)
+        # Pairs that a reduction has left need not fill the blocks.
+        blocks = 1 if sizes.pairs % self.blocks else self.blocks
+        omega, b, c = _hippo_start(sizes, blocks)
+        real = torch.randn(sizes.reals, sizes.features + len(c)) / math.sqrt(sizes.order)
+        from_inputs, to_outputs = real.split([sizes.features, len(c)], dim=1)
         # e^{−iα} turns the other way than the papers' e^{+iα}: conjugate b and c.
-        self.frequency = nn.Parameter(omega)
-        self.step_log = nn.Parameter(steps)
-        real = torch.randn(len(self.real_atanh), features + len(c)) / math.sqrt(order)
-        self.B = nn.Parameter(torch.cat([_interleaved(b.conj()), real[:, :features]]))
-        self.C = nn.Parameter(torch.cat([_interleaved(c.T), real[:, features:]]).T.contiguous())
-        self.D = initial_feedthrough(features, outputs)
+        return {
+            "decay_log": torch.full((sizes.pairs,), math.log(0.5)),
+            "frequency": omega,
+            "step_log": steps,
+            "B": torch.cat([_interleaved(b.conj()), from_inputs]),
+            "C": torch.cat([_interleaved(c.T), to_outputs]).T.contiguous(),
+        }
 
     def options(self) -> dict[str, Any]:
         return {**super().options(), "sampling": self.sampling}
@@ -114,21 +128,21 @@ class S5(ModalSSM):
         return RULES[self.sampling](decay, torch.tensor(values["frequency"]), step)[2].numpy()
 
 
-def _hippo_start(
-    features: int, outputs: int, pairs: int, blocks: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def _hippo_start(sizes: ModalSizes, blocks: int) -> tuple[Tensor, Tensor, Tensor]:
     """(ω (q,), b (q, h), c (p, q)) of block-diagonal HiPPO-N and random real B and complex C."""
-    size = 2 * pairs // blocks
+    h, p, q = sizes.features, sizes.outputs, sizes.pairs
+    size = 2 * q // blocks
+    dtype = torch.get_default_dtype()
     if size == 0:
-        b, c = (torch.zeros(0, m, dtype=torch.complex64) for m in (features, outputs))
+        b, c = (torch.zeros(0, m, dtype=dtype.to_complex()) for m in (h, p))
         return torch.zeros(0), b, c.T
     omega, vectors = hippo_normal(size)
-    V = torch.tensor(vectors, dtype=torch.complex64)
-    B = torch.randn(blocks, size, features) / math.sqrt(2 * pairs)
-    C = torch.view_as_complex(torch.randn(blocks, outputs, size, 2)) / math.sqrt(2 * pairs)
-    b = (V.mH @ B.to(V.dtype)).reshape(-1, features)
-    c = (C @ V).movedim(0, 1).reshape(outputs, -1)
-    return torch.tensor(omega, dtype=torch.get_default_dtype()).repeat(blocks), b, c
+    V = torch.tensor(vectors, dtype=dtype.to_complex())
+    B = torch.randn(blocks, size, h) / math.sqrt(2 * q)
+    C = torch.view_as_complex(torch.randn(blocks, p, size, 2)) / math.sqrt(2 * q)
+    b = (V.mH @ B.to(V.dtype)).reshape(-1, h)
+    c = (C @ V).movedim(0, 1).reshape(p, -1)
+    return torch.tensor(omega, dtype=dtype).repeat(blocks), b, c
 
 
 def _interleaved(z: Tensor) -> Tensor:

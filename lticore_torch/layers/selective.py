@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,19 +20,27 @@ from .base import (
     StateSpaceLayer,
     Taken,
     check_input,
-    check_plain_parameters,
     check_sizes,
     check_state,
     exponential,
     in_full_precision,
     log_range,
-    replace_parameters,
     system_array,
     wide,
 )
+from .parameters import check_plain_parameters, replace_parameters
 from .products import mapped_by, product
 from .state_gramians import ModeGramians, StateGramians
 from .states import as_complex, as_neighbours, last_state, next_states
+
+
+class _Sizes(NamedTuple):
+    """Of the parameters of a :class:`SelectiveSSM`."""
+
+    pairs: int
+    reals: int
+    rank: int
+    channel_poles: bool
 
 
 class SelectiveSSM(StateSpaceLayer):
@@ -66,13 +74,23 @@ class SelectiveSSM(StateSpaceLayer):
 
     Shapes: forward (..., L, features) → (..., L, features).
 
-    Initialisation: a = −1, …, −n; W_b, W_c ~ N(0, 1/h); D = 1.
+    Initialisation: a = −1, …, −n (pairs that a reduction has made: −½ + iπj); W_b, W_c ~ N(0, 1/h);
+    D = 1.
 
     Cost: O(L h n), and memory for L h n states.
 
     Source: Gu & Dao, Mamba: Linear-Time Sequence Modeling with Selective State Spaces (2024), §3;
     there with ``channel_poles``.
     """
+
+    real_log: nn.Parameter
+    decay_log: nn.Parameter
+    frequency: nn.Parameter
+    B: nn.Parameter
+    C: nn.Parameter
+    step_down: nn.Parameter
+    step_up: nn.Parameter
+    step_bias: nn.Parameter
 
     def __init__(
         self,
@@ -83,25 +101,42 @@ class SelectiveSSM(StateSpaceLayer):
         channel_poles: bool = False,
         min_step: float = 1e-3,
         max_step: float = 1e-1,
+        device: torch.types.Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         check_sizes(features, order, order)
         rank = math.ceil(features / 16) if rank is None else rank
         if rank < 1:
             raise ArgumentError(f"rank must be at least 1, but is {rank}")
-        log_steps = log_range(min_step, max_step)
+        self.log_steps = log_range(min_step, max_step)
         self.features = features
-        rates = torch.log(torch.arange(1.0, order + 1))
-        self.real_log = nn.Parameter(rates.repeat(features, 1) if channel_poles else rates)
-        self.decay_log = nn.Parameter(torch.zeros(0))
-        self.frequency = nn.Parameter(torch.zeros(0))
-        self.B = nn.Parameter(torch.randn(order, features) / math.sqrt(features))
-        self.C = nn.Parameter(torch.randn(order, features) / math.sqrt(features))
-        self.step_down = nn.Parameter(torch.randn(rank, features) / math.sqrt(features))
-        self.step_up = nn.Parameter(torch.randn(features, rank) / math.sqrt(rank))
-        steps = torch.empty(features).uniform_(*log_steps).exp()
-        self.step_bias = nn.Parameter(steps + torch.log(-torch.expm1(-steps)))  # softplus⁻¹
-        self.D = nn.Parameter(torch.ones(features))
+        self._create(_Sizes(0, order, rank, channel_poles), device, dtype)
+
+    @property
+    def pole_parameters(self) -> tuple[str, ...]:
+        return "real_log", "decay_log", "frequency", "step_bias"
+
+    def _sizes(self) -> _Sizes:
+        rank = self.step_down.shape[0]
+        return _Sizes(len(self.decay_log), self.real_log.shape[-1], rank, self.channel_poles)
+
+    def _initial(self, sizes: _Sizes) -> dict[str, Tensor]:
+        h, q, k, rank = self.features, sizes.pairs, sizes.reals, sizes.rank
+        rates = torch.log(torch.arange(1.0, k + 1))
+        real_log = rates.repeat(h, 1) if sizes.channel_poles else rates
+        values = {
+            "real_log": real_log,
+            "decay_log": torch.full((q,), math.log(0.5)),
+            "frequency": math.pi * torch.arange(float(q)),
+            "B": torch.randn(2 * q + k, h) / math.sqrt(h),
+            "C": torch.randn(2 * q + k, h) / math.sqrt(h),
+            "step_down": torch.randn(rank, h) / math.sqrt(h),
+            "step_up": torch.randn(h, rank) / math.sqrt(rank),
+        }
+        steps = torch.empty(h).uniform_(*self.log_steps).exp()
+        step_bias = steps + torch.log(-torch.expm1(-steps))  # softplus⁻¹
+        return {**values, "step_bias": step_bias, "D": torch.ones(h)}
 
     @property
     def order(self) -> int:

@@ -95,6 +95,7 @@ class SequenceBlock(nn.Module):
     ----------
     ssm : a state-space layer
     norm, gate, dropout, dropout_mask : as in :class:`SequenceClassifierConfig`
+    device, dtype : of norm and gate
     """
 
     def __init__(
@@ -105,6 +106,8 @@ class SequenceBlock(nn.Module):
         dropout_mask: str = "sequence",
         norm: str = "batch",
         gate: str = "half-glu",
+        device: torch.types.Device = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         h = ssm.features
@@ -113,12 +116,15 @@ class SequenceBlock(nn.Module):
                 f"a block adds the outputs of its layer to the inputs, so it needs as many of "
                 f"both, but the layer has {h} features and {ssm.outputs} outputs"
             )
+        made: dict[str, Any] = {"device": device, "dtype": dtype}
         self.norm: nn.Module = (
-            nn.LayerNorm(h) if norm == "layer" else nn.BatchNorm1d(h, affine=norm == "batch")
+            nn.LayerNorm(h, **made)
+            if norm == "layer"
+            else nn.BatchNorm1d(h, affine=norm == "batch", **made)
         )
         self.ssm = ssm
         widths = {"half-glu": h, "glu": 2 * h}
-        self.gate: Any = nn.Linear(h, widths[gate]) if gate in widths else None
+        self.gate: Any = nn.Linear(h, widths[gate], **made) if gate in widths else None
         self.dropout, self.dropout_mask = dropout, dropout_mask
 
     def forward(
@@ -196,28 +202,36 @@ class SequenceClassifier(nn.Module):
         For sequences or lengths of other shapes, and sequences of no steps, which have no mean.
     """
 
-    def __init__(self, config: SequenceClassifierConfig) -> None:
+    def __init__(
+        self,
+        config: SequenceClassifierConfig,
+        *,
+        device: torch.types.Device = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
+        made: dict[str, Any] = {"device": device, "dtype": dtype}
         self.encoder: nn.Module = (
-            nn.Linear(config.inputs, config.features)
+            nn.Linear(config.inputs, config.features, **made)
             if config.vocabulary is None
-            else nn.Embedding(config.vocabulary, config.features)
+            else nn.Embedding(config.vocabulary, config.features, **made)
         )
         self.blocks = nn.ModuleList(
             SequenceBlock(
-                _layer(config),
+                _layer(config, made),
                 dropout=config.dropout,
                 dropout_mask=config.dropout_mask,
                 norm=config.norm,
                 gate=config.gate,
+                **made,
             )
             for _ in range(config.depth)
         )
         self.decoder: nn.Module = (
-            nn.Linear(config.features, config.classes)
+            nn.Linear(config.features, config.classes, **made)
             if config.documents == 1
-            else pair_head(config.features, config.classes)
+            else pair_head(config.features, config.classes, **made)
         )
 
     def forward(self, sequences: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -267,10 +281,10 @@ def _check_shapes(
         )
 
 
-def _layer(config: SequenceClassifierConfig) -> nn.Module:
+def _layer(config: SequenceClassifierConfig, made: Mapping[str, Any]) -> nn.Module:
     make = LAYERS[config.layer]
     layers = [
-        make(config.features, config.order, **config.layer_options)
+        make(config.features, config.order, **config.layer_options, **made)
         for _ in range(2 if config.bidirectional else 1)
     ]
     return Bidirectional(*layers) if config.bidirectional else layers[0]

@@ -18,6 +18,7 @@ from lticore.internal import (
 )
 
 from ..layers import SSMLayer, time_invariant_layers
+from ..layers.parameters import gathered
 from ..ops.spectral import spectral_sum
 
 #: A differentiable number that adds up over the state-space layers of a module.
@@ -79,7 +80,10 @@ class Regularizer:
 
     A model wrapped in ``DistributedDataParallel`` averages gradients over its processes. Each layer
     is then computed in one process only and counts as many times as there are processes: the
-    gradient is that of one process, the values are so on average over the processes.
+    gradient is that of one process, the values are so on average over the processes. Of a model
+    sharded by ``torch.distributed.fsdp.fully_shard`` every process gathers the layers and computes
+    all. (Sharding takes no parameters without entries, which layers without real poles have: name
+    them in its ``ignored_params``.)
 
     Parameters
     ----------
@@ -150,6 +154,11 @@ class HankelRegularizer(Regularizer):
 
 
 def _layers(module: nn.Module) -> list[SSMLayer]:
+    if any(type(m).__name__ == "FullyShardedDataParallel" for m in module.modules()):
+        raise ArgumentError(
+            "FullyShardedDataParallel leaves no layer its parameters: shard the model by "
+            "torch.distributed.fsdp.fully_shard, which a penalty can look through"
+        )
     return list(time_invariant_layers(module).values())
 
 
@@ -166,7 +175,7 @@ def _hankel_sums(module: nn.Module, function: SpectralLike) -> Iterator[tuple[in
     """The order and the sums of each set of layers that have the same shape."""
     groups: dict[tuple[Any, ...], list[tuple[Tensor, ...]]] = {}
     for layer in _layers(module):
-        structure, parameters, B, C = layer.system_tensors()
+        structure, parameters, B, C = gathered(layer).system_tensors()
         tensors = (B, C, *parameters)
         key = (structure, *((x.shape, x.dtype, x.device) for x in tensors))
         groups.setdefault(key, []).append(tensors)
@@ -177,7 +186,7 @@ def _hankel_sums(module: nn.Module, function: SpectralLike) -> Iterator[tuple[in
 
 def _magnitudes(layer: SSMLayer) -> tuple[Tensor, Tensor]:
     """ρ of the rotation blocks and |λ| of the other poles, in the dtype of the layer."""
-    structure, parameters, B, _ = layer.system_tensors()
+    structure, parameters, B, _ = gathered(layer).system_tensors()
     if structure == "rotation":
         radius, _, real_poles = parameters
     elif structure == "diagonal":
