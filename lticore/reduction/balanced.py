@@ -179,7 +179,34 @@ def balanced_truncation(
     Control 50 (1989); finite horizons: Gawronski & Juang (1990); quadratic outputs: Benner, Goyal &
     Pontes Duff, IEEE TAC 67 (2022).
     """
-    sys = as_system(sys, continuous=True, sparse=True)
+    return truncate_within_bound(
+        as_system(sys, continuous=True, sparse=True),
+        order=order,
+        energy=energy,
+        error=error,
+        horizon=horizon,
+        gramians=gramians,
+        match_dc=match_dc,
+        unstable=unstable,
+        h2=True,
+    )
+
+
+@computed_on_host
+def truncate_within_bound(
+    sys: System,
+    *,
+    order: int | None = None,
+    energy: float | None = None,
+    error: float | None = None,
+    horizon: float | None = None,
+    gramians: tuple[Any, Any] | None = None,
+    match_dc: bool = False,
+    unstable: Literal["refuse", "keep"] = "refuse",
+    h2: bool = False,
+) -> Reduction:
+    """:func:`balanced_truncation` of a system, with or without the h2 error, which takes as long as
+    all the rest."""
     with offering(_remedies(sys)):
         found = truncate(
             sys,
@@ -192,7 +219,7 @@ def balanced_truncation(
             unstable=unstable,
         )
     warn_if_lowered(found, given=gramians is not None)
-    reduction = in_precision_of(sys, with_errors(found, horizon), horizon)
+    reduction = in_precision_of(sys, with_errors(found, horizon, h2=h2), horizon)
     bound = reduction.error_bound
     if error and bound is not None and not holds(bound <= 2 * error):
         warn_precision(
@@ -265,12 +292,14 @@ def truncate(
     return _reduce(full, order, energy, error, horizon, match_dc, pair)
 
 
-def with_errors(found: Truncation, horizon: float | None = None) -> Reduction:
-    """The reduction with its whole error bound and its h2 error."""
+def with_errors(found: Truncation, horizon: float | None, *, h2: bool) -> Reduction:
+    """The reduction with its whole error bound and, where it is wanted, its h2 error."""
     reduction, cut = found.reduction, found.cut
     if cut is None:
         return reduction
-    if cut.factors is None:
+    if not h2:
+        measured = None
+    elif cut.factors is None:
         measured = whole_h2_error(cut.full, cut.reduced, horizon)
     else:
         measured = _sparse_h2_error(cut.full, cut.reduced, *cut.factors)
