@@ -4,11 +4,11 @@ import dataclasses
 import os
 import subprocess
 import sys
-from datetime import timedelta
 
 import numpy as np
 import pytest
 import torch
+from processes import join
 
 import lticore as lti
 from lticore_torch import (
@@ -230,13 +230,7 @@ def test_autocast_does_not_touch_the_sum(dtype):
 
 
 def _train_one_step(rank, world, folder, depth):
-    torch.distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/rendezvous",
-        rank=rank,
-        world_size=world,
-        timeout=timedelta(minutes=2),
-    )
+    join(rank, folder, world)
     model = torch.nn.parallel.DistributedDataParallel(make_model(depth=depth, dropout=0.0))
     computed = []
     penalty = HankelRegularizer(0.5)

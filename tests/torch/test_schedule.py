@@ -3,11 +3,11 @@
 import copy
 import math
 import os
-from datetime import timedelta
 
 import numpy as np
 import pytest
 import torch
+from processes import join
 from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import cross_entropy
 
@@ -747,14 +747,7 @@ def test_models_without_linear_layers_are_refused():
 
 
 def _process(rank, folder, criterion):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/rendezvous",
-        rank=rank,
-        world_size=2,
-        timeout=timedelta(minutes=2),
-    )
+    join(rank, folder)
     model = torch.nn.parallel.DistributedDataParallel(make_model("rotation", dropout=0.1))
     optimizer = torch.optim.AdamW(model.module.parameters(), lr=3e-3)
     compressor = InTrainingCompressor(

@@ -6,11 +6,11 @@ import io
 import math
 import os
 import pickle
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+from processes import join
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
@@ -385,14 +385,7 @@ def _sharded(rank, folder):
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/rendezvous",
-        rank=rank,
-        world_size=2,
-        timeout=timedelta(minutes=2),
-    )
+    join(rank, folder)
     mesh = init_device_mesh("cpu", (2,))
     results = {}
     for kind in LAYERS:
@@ -446,14 +439,7 @@ def test_fully_sharded_in_two_processes(tmp_path):
 
 
 def _alike(rank, folder):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo",
-        init_method=f"file://{folder}/rendezvous",
-        rank=rank,
-        world_size=2,
-        timeout=timedelta(minutes=2),
-    )
+    join(rank, folder)
     results = {}
     for kind in LAYERS:
         for both in (False, True):
