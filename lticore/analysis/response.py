@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import scipy
 
 from ..arrays.checks import (
     check_array,
@@ -29,7 +28,6 @@ from ..equations.dense import schur_forms
 from ..equations.shifted import solve_shifted
 from ..errors import ShapeError, SingularEquationError
 from ..matrices.balance import balance_dense, radius_exponent
-from ..matrices.sparse_factors import factorized
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI
 from ..systems.modes import (
@@ -98,7 +96,7 @@ def responder(sys: LTI, count: int) -> Callable[[Any], Any]:
         modal = _respond_in_continuous_modes if continuous else _respond_in_modes
         respond, width = partial(modal, A, B, C), sys.order * sys.outputs
     elif is_sparse(A):
-        respond, width = partial(_respond_sparse, A.matrix, B, C, continuous), 1
+        respond, width = partial(_respond_sparse, A, B, C, continuous), 1
     else:
         if is_numpy(B):
             if continuous:
@@ -146,9 +144,8 @@ def _respond_sparse(
 ) -> np.ndarray:
     H = np.empty((len(omega), C.shape[-2], B.shape[-1]), dtype=np.complex128)
     for k, z in enumerate(points_of(omega, continuous)):
-        pencil = scipy.sparse.csc_array(z * scipy.sparse.eye_array(A.shape[0]) - A)
         try:
-            H[k] = C @ factorized(pencil)(as_complex(B), "N")
+            H[k] = C @ A.solver(-1.0, complex(z))(as_complex(B), "N")
         except SingularEquationError:
             seen, reached = np.any(C != 0, axis=-1), np.any(B != 0, axis=-2)
             H[k] = np.where(seen[:, None] & reached, math.inf, 0)
