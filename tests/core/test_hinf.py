@@ -160,6 +160,16 @@ def test_signals_of_any_size(A, b, c):
     assert lti.hinf_norm(sys) == pytest.approx(expected, rel=1e-8)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("b", "c"), [(0, 0), (600, -560), (-600, 560), (560, 440), (900, -900)])
+def test_differences_of_kinds_with_signals_of_any_size(b, c):
+    """Both are largest at ω = 0, 1.5/(1 − 0.9) and −1/(1 − 0.5), in units of 2^(b+c)."""
+    B, C = np.ones((2, 1)) * 2.0**b, np.array([[1.0, 0.5]]) * 2.0**c
+    sys = lti.LTI(lti.Rotation([0.9], [0.0]), B, C)
+    other = lti.LTI(lti.Diagonal([0.5]), B[:1], -C[:, :1])
+    assert lti.hinf_error(sys, other) == pytest.approx(17 * 2.0 ** (b + c), rel=1e-8)
+
+
 def test_poles_next_to_the_circle_come_with_a_warning():
     rng = np.random.default_rng(0)
     U = np.linalg.qr(rng.standard_normal((4, 4)))[0]
