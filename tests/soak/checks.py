@@ -980,7 +980,21 @@ def frequency_response(case):
                     raise Wrong(f"a number at a pole, ω = {omega[k]}") from None
                 continue
             allowed = own + terms * (10 * case.effort * EPS)
+            if entry.kind == "dense":
+                allowed = _beside_poles(found[index][k], value, allowed)
             case.close(found[index][k], value, allowed, f"H(ω = {omega[k]})")
+
+
+def _beside_poles(found, value, allowed):
+    """The tolerances of a dense response with room for any larger number where they exceed it.
+
+    With Δ = det(z − A) and its rounding δ, responses are N/(Δ + δ). Their derivative, N δ/Δ², is as
+    large as N/Δ where |δ| ≥ |Δ|: a matrix within rounding of A then has a pole at z, next to which
+    responses are as large as one likes.
+    """
+    allowed, sizes = np.broadcast_to(allowed, value.shape), absolute(value)
+    unknown = np.vectorize(bool, otypes=[bool])((allowed > sizes) & (absolute(found) > sizes))
+    return np.where(unknown, absolute(found) + sizes, allowed)
 
 
 def entry_phases(case):
