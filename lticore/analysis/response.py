@@ -67,7 +67,9 @@ def frequency_response(sys: LinearLike[Array], frequencies: Array) -> Array:
     Accuracy: structured systems keep their digits next to poles near the unit circle; dense ones,
     in the best units of their states on NumPy, solve with an error of about
     2.2e-16 · |C| |(e^{iω} I − A)⁻¹| (|A| + I) |(e^{iω} I − A)⁻¹ B|, entry by entry: that of the
-    data, if each entry of A is known to its last digit (measured in docs/accuracy.md).
+    data, if each entry of A is known to its last digit (measured in docs/accuracy.md). Where that
+    is no less than the response, a matrix within rounding of A has a pole there, and the result may
+    be any larger number or infinite.
 
     Cost: O(L n m p) structured; dense O(n³ + L n² m) on NumPy for L ≥ 32, by triangular systems in
     one Schur form and a step of refinement, O(L n³) otherwise; L factorisations of a `Sparse` A.
