@@ -274,3 +274,15 @@ def test_a_peak_as_narrow_as_the_rounding_of_its_phase(theta):
         z, pole = mpmath.expj(theta), radius * mpmath.expj(theta)
         peak = abs((z - mpmath.re(pole)) / ((z - pole) * (z - mpmath.conj(pole))))
     assert lti.hinf_norm(sys) == pytest.approx(float(peak), rel=2e-8)
+
+
+@pytest.mark.parametrize("dt", [0, True, 0.1])
+@pytest.mark.parametrize("structured", [False, True])
+def test_a_peak_at_rest_is_at_rest(dt, structured):
+    """1/(s + 1) + 1/(s + 3), and 1/(z − 0.5) + 1/(z − 0.25): largest at rest, where H is flat."""
+    poles = np.array([-1.0, -3.0]) if dt == 0 else np.array([0.5, 0.25])
+    A = lti.Diagonal(poles) if structured else np.diag(poles)
+    sys = lti.LTI(A, np.ones((2, 1)), np.ones((1, 2)), dt=dt)
+    norm, frequency = lti.hinf_norm(sys, return_frequency=True)
+    assert norm == pytest.approx(4 / 3 if dt == 0 else 2 + 4 / 3, rel=1e-14)
+    assert frequency == 0
