@@ -38,10 +38,10 @@ class Memory(nn.Module):
 
 def from_memory(layer, unstable):
     q = len(layer.A)
-    ours = RotationSSM(1, q, outputs=q)
+    ours = RotationSSM(1, q, outputs=q).to(layer.A)
     A, B = (x.double().cpu().numpy() for x in (layer.A, layer.B))
     ours.load_lti(lticore.LTI(A, B, np.eye(q)), unstable=unstable)
-    return ours.to(layer.A)
+    return ours
 
 
 register_conversion(Memory, from_memory)

@@ -49,8 +49,9 @@ def save(model: nn.Module, path: str | Path) -> None:
     Raises
     ------
     ModelFileError
-        For other modules: save their ``state_dict()``, which layers of this library load whatever
-        order they were compressed to.
+        For other modules, and classifiers in which some were replaced, by adapters or quantised
+        ones: save their ``state_dict()``, which layers of this library load whatever order they
+        were compressed to. Hooks are not saved.
     """
     described = json.dumps(_description(model))
     tensors = {name: x.detach().cpu().contiguous() for name, x in model.state_dict().items()}
@@ -128,6 +129,7 @@ def _description(model: nn.Module) -> dict[str, Any]:
     if isinstance(model, SequenceClassifier):
         config = asdict(model.config)
         config["layer_options"] = _stored_options(model)
+        _check_modules(model, SequenceClassifierConfig(**config))
         return {"kind": "classifier", "config": config}
     if isinstance(model, Bidirectional):
         return {
@@ -147,6 +149,28 @@ def _description(model: nn.Module) -> dict[str, Any]:
         f"{type(model).__name__} is neither a SequenceClassifier nor a layer of lticore_torch: "
         "save its state_dict() instead"
     )
+
+
+def _check_modules(model: SequenceClassifier, config: SequenceClassifierConfig) -> None:
+    """Refuse a classifier with other modules than its configuration makes."""
+    with torch.device("meta"):
+        fresh = SequenceClassifier(config)
+    made = dict(fresh.named_modules())
+    for name, module in model.named_modules():
+        kind = type(made.get(name))
+        if name and type(module) is not kind:
+            raise ModelFileError(
+                f"'{name}' is a {type(module).__name__} of {type(module).__module__}, which the "
+                "classifier's configuration does not describe: save its state_dict() instead, or "
+                "what it was before it was adapted, parametrised or quantised"
+            )
+    others = sorted(set(model.state_dict()) - set(fresh.state_dict()))
+    if others:
+        raise ModelFileError(
+            f"the classifier has {', '.join(others)}, which its configuration does not describe, "
+            "as pruning and weight normalisation leave them: make them plain parameters before "
+            "(torch.nn.utils.prune.remove, remove_weight_norm), or save its state_dict() instead"
+        )
 
 
 def _stored_options(model: SequenceClassifier) -> dict[str, Any]:

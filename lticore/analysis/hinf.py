@@ -33,6 +33,8 @@ from .response import points_of, responder
 #: only adds a frequency to look at; one too few can hide a peak.
 _ON_CIRCLE = 1e-4
 _MAX_LEVELS = 60
+#: Share by which gains differ by rounding.
+_FLAT = 16 * EPSILON
 #: Frequencies looked at first, besides the phases of the poles.
 _SAMPLES = 64
 #: Local maxima of the samples that are followed to their tops, all at once.
@@ -263,7 +265,10 @@ def _peak_of_unit(
             other = _highest(gain_at, points, gain_at(points))
             at_infinity = (math.inf if abs(top) >= math.pi else omega, highest)
             omega, highest = max(at_infinity, other, key=lambda x: x[1])
-        return omega if sys.order else 0.0, highest, certain
+        rest = float(gain_at(np.zeros(1))[0])
+        # A peak at rest is flat: rounding alone puts it √eps aside.
+        at_rest = sys.order == 0 or rest >= (1 - _FLAT) * highest
+        return 0.0 if at_rest else omega, max(rest, highest), certain
 
     dense, _ = in_best_units(circular)
     samples = np.linspace(-np.pi, np.pi, _SAMPLES)

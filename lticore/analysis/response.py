@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import scipy
 
 from ..arrays.checks import (
     check_array,
@@ -29,7 +28,6 @@ from ..equations.dense import schur_forms
 from ..equations.shifted import solve_shifted
 from ..errors import ShapeError, SingularEquationError
 from ..matrices.balance import balance_dense, radius_exponent
-from ..matrices.sparse_factors import factorized
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI
 from ..systems.modes import (
@@ -69,7 +67,9 @@ def frequency_response(sys: LinearLike[Array], frequencies: Array) -> Array:
     Accuracy: structured systems keep their digits next to poles near the unit circle; dense ones,
     in the best units of their states on NumPy, solve with an error of about
     2.2e-16 · |C| |(e^{iω} I − A)⁻¹| (|A| + I) |(e^{iω} I − A)⁻¹ B|, entry by entry: that of the
-    data, if each entry of A is known to its last digit (measured in docs/accuracy.md).
+    data, if each entry of A is known to its last digit (measured in docs/accuracy.md). Where that
+    is no less than the response, a matrix within rounding of A has a pole there, and the result may
+    be any larger number or infinite.
 
     Cost: O(L n m p) structured; dense O(n³ + L n² m) on NumPy for L ≥ 32, by triangular systems in
     one Schur form and a step of refinement, O(L n³) otherwise; L factorisations of a `Sparse` A.
@@ -98,7 +98,7 @@ def responder(sys: LTI, count: int) -> Callable[[Any], Any]:
         modal = _respond_in_continuous_modes if continuous else _respond_in_modes
         respond, width = partial(modal, A, B, C), sys.order * sys.outputs
     elif is_sparse(A):
-        respond, width = partial(_respond_sparse, A.matrix, B, C, continuous), 1
+        respond, width = partial(_respond_sparse, A, B, C, continuous), 1
     else:
         if is_numpy(B):
             if continuous:
@@ -146,9 +146,8 @@ def _respond_sparse(
 ) -> np.ndarray:
     H = np.empty((len(omega), C.shape[-2], B.shape[-1]), dtype=np.complex128)
     for k, z in enumerate(points_of(omega, continuous)):
-        pencil = scipy.sparse.csc_array(z * scipy.sparse.eye_array(A.shape[0]) - A)
         try:
-            H[k] = C @ factorized(pencil)(as_complex(B), "N")
+            H[k] = C @ A.solver(-1.0, complex(z))(as_complex(B), "N")
         except SingularEquationError:
             seen, reached = np.any(C != 0, axis=-1), np.any(B != 0, axis=-2)
             H[k] = np.where(seen[:, None] & reached, math.inf, 0)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
 
-from ..arrays.checks import is_single
+from ..arrays.checks import is_single, to_double
 from ..equations.descriptor import standard_forms
+from ..errors import SingularEquationError
 from ..systems.lti import LTI, in_single
+from ..systems.sparse import Sparse
 
 
 def from_descriptor(
@@ -32,13 +35,14 @@ def from_descriptor(
 
     Parameters
     ----------
-    E, A : (..., n, n) arrays
+    E, A : (..., n, n) arrays, or both sparse matrices of SciPy, which are never filled in
     B : (..., n, m),   C : (..., p, n),   D : (..., p, m), optional
     dt : True, a sampling time, or 0 for continuous time
 
     Returns
     -------
-    LTI with a dense, quasi upper triangular A.
+    LTI with a dense, quasi upper triangular A; of sparse matrices with ``Sparse(A, E)``, in the
+    states z = E x.
 
     Accuracy: that of QZ, whose pencil differs from the given one, with rows and columns of about
     one size, by some n 2.2e-16.
@@ -55,7 +59,22 @@ def from_descriptor(
     >>> sys.poles.real
     array([-0.5])
     """
+    if scipy.sparse.issparse(E) or scipy.sparse.issparse(A):
+        return _of_sparse(E, A, LTI(Sparse(A), B, C, D, dt=dt))
     given: LTI[Any] = LTI(A, B, C, D, dt=dt)
     form, left, Z = standard_forms(E, given.A)
     sys = LTI(form, left @ given.B, given.C @ Z, given.D, dt=dt)
     return in_single(sys) if is_single(given.B) else sys
+
+
+def _of_sparse(E: Any, A: Any, given: LTI[Any]) -> LTI[Any]:
+    """In the states E x."""
+    try:
+        state_matrix = Sparse(A, E)
+    except SingularEquationError:
+        raise SingularEquationError(
+            "E is singular: take out the algebraic equations first, which states obey without delay"
+        ) from None
+    seen = state_matrix.without_mass(to_double(given.C).conj().T, "H").conj().T
+    found = LTI(state_matrix, given.B, seen, given.D, dt=given.dt)
+    return in_single(found) if is_single(given.B) else found

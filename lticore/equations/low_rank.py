@@ -24,12 +24,12 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
-import scipy
 import scipy.linalg
 
 from ..errors import SingularEquationError, UnstableSystemError
-from ..matrices.sparse_factors import SparseSolver, factorized
+from ..matrices.sparse_factors import SparseSolver
 from ..systems.lti import LTI
+from ..systems.sparse import Sparse
 from .shifts import ritz_values, sweep_of_shifts
 
 #: Steps of Arnoldi's process with A, and with its inverse at the boundary.
@@ -72,13 +72,13 @@ def low_rank_factors(sys: LTI, rtol: float, which: str = "PQ") -> LowRankFactors
     UnstableSystemError
         Where the remainder does not shrink: at poles beyond the boundary, on it or next to it.
     """
-    real = not any(np.iscomplexobj(X) for X in (sys.A.parameters[0], sys.B, sys.C))
-    pencil = _SparsePencil(sys.A.matrix, sys.is_continuous, real)
+    real = sys.A.is_real and not any(np.iscomplexobj(X) for X in (sys.B, sys.C))
+    pencil = _SparsePencil(sys.A, sys.is_continuous, real)
     size = 1.0 if sys.is_continuous else math.sqrt(2)
     roots = {"P": sys.B, "Q": np.conj(sys.C).T}
     sides = {name: _Side(size * roots[name], pencil, name == "Q") for name in which}
     used = _iterate(sys, pencil, list(sides.values()), rtol)
-    none = np.zeros((sys.order, 0), dtype=pencil.A.dtype)
+    none = np.zeros((sys.order, 0), dtype=pencil.dtype)
     R, S = (sides[name].factor if name in sides else none for name in "PQ")
     rest = _rest(R, S, *sides.values()) if which == "PQ" else 0.0
     return LowRankFactors(R, S, tuple(used), rest)
@@ -226,17 +226,16 @@ class _Pencil(Protocol):
 class _SparsePencil:
     """That of a sparse A, with the factorisations that are made."""
 
-    def __init__(self, A: scipy.sparse.csc_array, continuous: bool, real: bool) -> None:
-        self.A = A.astype(np.float64 if real else np.complex128)
-        self.continuous, self.real = continuous, real
-        self.one = scipy.sparse.eye_array(A.shape[0], dtype=self.A.dtype, format="csc")
+    def __init__(self, A: Sparse, continuous: bool, real: bool) -> None:
+        self.A, self.continuous, self.real = A, continuous, real
+        self.dtype = np.dtype(np.float64 if real else np.complex128)
         self.solvers: dict[complex, SparseSolver] = {}
 
     def at(self, a: complex, b: complex) -> SparseSolver:
         """The solver of a A + b I."""
         if self.real and a.imag == 0 == b.imag:
             a, b = a.real, b.real
-        return factorized(scipy.sparse.csc_array(a * self.A + b * self.one))
+        return self.A.solver(a, b)
 
     def solver(self, p: complex) -> SparseSolver:
         if p not in self.solvers:
@@ -246,7 +245,7 @@ class _SparsePencil:
     def mass(self, V: np.ndarray, adjoint: bool) -> np.ndarray:
         if self.continuous:
             return V
-        return V + (self.A.conj().T if adjoint else self.A) @ V
+        return V + (self.A.multiply_adjoint(V) if adjoint else self.A.multiply(V))
 
     def ritz_values(self, start: np.ndarray) -> np.ndarray:
         """Estimates of poles of the pencil: of A, far from the boundary's point at rest, and by
@@ -258,9 +257,9 @@ class _SparsePencil:
             raise UnstableSystemError(
                 f"{_WHAT} needs all poles inside the region of stability, but {rest:g} is one"
             ) from None
-        start = start.astype(self.A.dtype)
+        start = start.astype(self.dtype)
         inverse = ritz_values(lambda v: solve(v[:, None], "N")[:, 0], start, _KRYLOV)
-        direct = ritz_values(lambda v: self.A @ v, start, _KRYLOV)
+        direct = ritz_values(lambda v: self.A.multiply(v[:, None])[:, 0], start, _KRYLOV)
         inverse = inverse[inverse != 0]
         return self.to_pencil(np.concatenate([direct, rest + 1 / inverse]))
 
@@ -272,7 +271,7 @@ class _SparsePencil:
             if side.latest
         ]
         return self.to_pencil(
-            np.concatenate([np.linalg.eigvals(U.conj().T @ (self.A @ U)) for U in basis])
+            np.concatenate([np.linalg.eigvals(U.conj().T @ self.A.multiply(U)) for U in basis])
         )
 
     def to_pencil(self, poles: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import scipy.linalg
 
-from ..arrays.linalg import EPSILON, eigenvalues
+from ..arrays.linalg import EPSILON, adjoint, eigenvalues
 from ..errors import NonFiniteError
 from ..systems.lti import LTI
 from ..systems.modes import is_real, mode_poles, signals_in_modes
@@ -47,25 +47,53 @@ def poles_zeros_gain(sys: LTI) -> tuple[np.ndarray, np.ndarray, complex]:
     excess = _relative_degree(A, B, C, D)
     if excess > n:
         return np.zeros(0, complex), poles * rate, 0.0
-    pencil = np.block([[A, B], [C, np.array([[D]])]])
-    alpha, beta = scipy.linalg.eigvals(
-        pencil, np.diag(np.append(np.ones(n), 0.0)), homogeneous_eigvals=True
-    )
-    finite = np.argsort(np.abs(beta) / np.maximum(np.abs(alpha), np.abs(beta)))[1 + excess :]
-    zeros = alpha[finite] / beta[finite]
+    zeros = _finite_zeros(A, B, C, D, excess)
+    if excess and len(zeros) < n - excess:
+        zeros = _finite_zeros(*_without_integrations(A, B, C, D, excess))
     if is_real(sys.A) and not np.iscomplexobj(sys.B):
         zeros, poles = conjugate_pairs(zeros), conjugate_pairs(poles)
     point, value = _best_point(A, B, C, D, poles)
     # In logarithms: of many zeros at infinity the powers of the rate may be too large for numbers.
     exponent = _log_product(point - poles) - _log_product(point - zeros)
     with np.errstate(over="ignore", invalid="ignore"):
-        gain = value * unit * np.exp(exponent + excess * math.log(rate))
+        gain = value * unit * np.exp(exponent + (n - len(zeros)) * math.log(rate))
     if not np.isfinite(gain):
         raise NonFiniteError(
             f"the gain of {excess} zeros at infinity overflows: scale B or C down, or take another "
             "unit of time"
         )
     return zeros * rate, poles * rate, complex(gain)
+
+
+def _without_integrations(
+    A: np.ndarray, B: np.ndarray, C: np.ndarray, D: complex, excess: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, complex]:
+    """A system with these finite zeros, whose D does not vanish, of ``excess`` states fewer.
+
+    Where D = 0, y = 0 holds the last of the states with C = (0, …, 0, γ) at zero, and 0 = A_n x +
+    B_n u is the output of the others with the input that does so. Zeros at infinity are one
+    defective eigenvalue of the pencil, and rounding may take finite ones for these. (Elsewhere the
+    pencil is better: its entries keep the sizes that Q mixes.)
+    """
+    for _ in range(excess):
+        Q = np.linalg.qr(adjoint(C), mode="complete").Q[:, ::-1]
+        A, B = adjoint(Q) @ A @ Q, adjoint(Q) @ B
+        A, B, C, D = A[:-1, :-1], B[:-1], A[-1:, :-1], complex(B[-1, 0])
+    return A, B, C, D
+
+
+def _finite_zeros(
+    A: np.ndarray, B: np.ndarray, C: np.ndarray, D: complex, excess: int = 0
+) -> np.ndarray:
+    """The n − ``excess`` zeros by QZ, and fewer where rounding takes some for infinite."""
+    n = len(A)
+    pencil = np.block([[A, B], [C, np.array([[D]])]])
+    alpha, beta = scipy.linalg.eigvals(
+        pencil, np.diag(np.append(np.ones(n), 0.0)), homogeneous_eigvals=True
+    )
+    finite = np.argsort(np.abs(beta) / np.maximum(np.abs(alpha), np.abs(beta)))[1 + excess :]
+    finite = finite[beta[finite] != 0]
+    return alpha[finite] / beta[finite]
 
 
 def conjugate_pairs(x: np.ndarray) -> np.ndarray:

@@ -82,7 +82,7 @@ def _rounding_of_projections(sys: LTI, left: np.ndarray, right: np.ndarray) -> I
         # |A| |V| with at most two entries in each row of A, none above the largest pole.
         product = 2 * np.max(radii_of(sys.A), initial=0) * (W @ V)
     elif is_sparse(sys.A):
-        product = W @ (abs(sys.A.matrix) @ V)
+        product = W @ sys.A.multiply_sizes(right)
     else:
         product = W @ (np.abs(sys.A) @ V)
     products = product, W @ np.abs(sys.B), np.abs(sys.C) @ V

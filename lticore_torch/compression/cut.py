@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections import Counter
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from lticore.internal import in_double, mapped, namespace, to_numpy, warn_precis
 
 from ..layers import StateSpaceLayer
 from ..layers.base import Reduce, Taken, channels
+from ..layers.wrapped import copied
 from .report import LayerReport
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -41,7 +41,7 @@ def with_reduced_layers(
 
     sizes : of the layers' responses, as :func:`size_of_response` finds them
     """
-    small = _copied(model)
+    small = _separate_copy(model)
     layers = dict(small.named_modules())
     reports = []
     for name, sys in judged.items():
@@ -79,16 +79,10 @@ def _largest_response(sys: Any) -> float:
     return _largest_norm(to_numpy(lticore.frequency_response(sys, _sampled_frequencies(sys))))
 
 
-def _copied(model: Model) -> Model:
-    try:
-        small = copy.deepcopy(model)
-    except RuntimeError as error:
-        raise ArgumentError(
-            f"{type(model).__name__} cannot be copied ({error}): pruned modules keep tensors that "
-            "were computed, so call torch.nn.utils.prune.remove on each of them first"
-        ) from error
-    for original, copied in zip(model.modules(), small.modules(), strict=True):
-        if "forward" in vars(copied) and copied.forward is original.forward:
+def _separate_copy(model: Model) -> Model:
+    small: Model = copied(model)
+    for original, other in zip(model.modules(), small.modules(), strict=True):
+        if "forward" in vars(other) and other.forward is original.forward:
             raise ArgumentError(
                 f"the forward of a {type(original).__name__} was replaced by a function that "
                 "copies share, so that the copy would run the original: compile with "

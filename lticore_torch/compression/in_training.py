@@ -29,6 +29,7 @@ from ..layers import QuadraticSSM, SSMLayer, ssm_layers, time_invariant_layers
 from ..layers.base import channels
 from ..layers.on_data import OnData
 from ..layers.parameters import check_plain_parameters
+from ..layers.wrapped import check_not_quantised
 from .methods import orders_by_loss
 from .moments import change_of_layer, transferred
 from .running import RunningGramians
@@ -173,6 +174,8 @@ class InTrainingCompressor:
             raise ArgumentError(f"max_drop must be at least 0, but is {max_drop}")
         for layer in time_invariant_layers(model).values():
             check_plain_parameters(layer)
+        if criterion == "data":
+            check_not_quantised(model, "and no gradient passes it: quantise after training")
         if isinstance(model, nn.parallel.DistributedDataParallel):
             raise ArgumentError("give the model inside DistributedDataParallel, model.module")
         self.model, self.optimizer, self.copies = model, optimizer, tuple(copies)

@@ -13,6 +13,7 @@ from lticore.errors import ArgumentError
 
 from ..layers import StateSpaceLayer, capture
 from ..layers.batches import Batch, Batches
+from ..layers.wrapped import check_not_quantised
 from .losses import Loss
 
 
@@ -58,8 +59,11 @@ def gramians_on_data(
     Raises
     ------
     ArgumentError
-        Where gradients do not reach a layer, or are all zero.
+        Where gradients do not reach a layer, or are all zero; for quantised modules.
     """
+    check_not_quantised(
+        model, "and no gradient passes it: compress the model as it was, and quantise the result"
+    )
     sums, count = {name: Sums() for name in layers}, 0
     for number, batch in enumerate(batches):
         for call in calls_of(model, layers, number, batch, loss):

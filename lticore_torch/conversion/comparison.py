@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
 from torch import nn
 
-from lticore.errors import ArgumentError
-
 from ..layers import capture
+from ..layers.wrapped import copied
 from .registry import ConversionError
 
 #: √ε of float32, which several packages carry their states in whatever their dtype: far above what
@@ -32,17 +30,17 @@ def difference(original: nn.Module, converted: nn.Module, inputs: tuple[Any, ...
         When the original fails.
     """
     if next(converted.parameters()).dtype in (torch.float16, torch.bfloat16):
-        wide = copied(original, {}).float(), copied(converted, {}).float()
+        wide = copied(original).float(), copied(converted).float()
         return difference(*wide, tuple(_in_float32(x) for x in inputs))
     try:
-        y = capture.tensor_of(copied(original, {}).eval()(*inputs))
+        y = capture.tensor_of(copied(original).eval()(*inputs))
     except RuntimeError as error:
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs if isinstance(x, torch.Tensor))
         raise ConversionError(
             f"it fails itself on a random input of shape {shapes} ({error}): check=False converts "
             "it without comparing"
         ) from error
-    other = capture.tensor_of(copied(converted, {}).eval()(*inputs))
+    other = capture.tensor_of(copied(converted).eval()(*inputs))
     if y.shape != other.shape:
         return float("inf")
     change, size = (float(x.abs().max()) for x in (y - other, y))
@@ -51,19 +49,3 @@ def difference(original: nn.Module, converted: nn.Module, inputs: tuple[Any, ...
 
 def _in_float32(x: Any) -> Any:
     return x.float() if isinstance(x, torch.Tensor) and x.is_floating_point() else x
-
-
-def copied(module: nn.Module, memo: dict[int, Any]) -> Any:
-    """A deep copy, in which what ``memo`` knows by its id is what it says.
-
-    Raises
-    ------
-    ArgumentError
-    """
-    try:
-        return copy.deepcopy(module, memo)
-    except RuntimeError as error:
-        raise ArgumentError(
-            f"{type(module).__name__} cannot be copied ({error}): pruned modules keep tensors that "
-            "were computed, so call torch.nn.utils.prune.remove on each of them first"
-        ) from error

@@ -15,8 +15,9 @@ from lticore.internal import warn_precision
 # Each registers its classes.
 from ..layers import capture, kinds_inside, state_space_layers
 from ..layers.parameters import calls_to_plain
+from ..layers.wrapped import copied
 from . import lru, mamba, rg_lru, s4d, s5  # noqa: F401
-from .comparison import TOLERATED, copied, difference
+from .comparison import TOLERATED, difference
 from .registry import (
     Conversion,
     ConversionError,
@@ -225,7 +226,8 @@ def _compared(layer: nn.Module, new: nn.Module, *, accepted: bool) -> float:
     if not accepted and not change <= TOLERATED:
         raise ConversionError(
             f"its outputs and those of its successor differ by {change:.1e} of the largest on a "
-            "random input: it computes something else than the layer that its name says"
+            "random input: it computes something else than the layer that its name says, or its "
+            "modes need float64"
         )
     return change
 

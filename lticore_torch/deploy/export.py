@@ -15,6 +15,7 @@ from lticore.errors import ArgumentError, ShapeError
 
 from ..layers import StateSpaceLayer, state_space_layers
 from ..layers.base import wide
+from ..layers.wrapped import check_no_adapters, check_not_quantised
 from ..models.blocks import SequenceClassifier
 from .passing import TensorStates, passed
 from .plain import PlainLayer, plain
@@ -220,6 +221,12 @@ def _check_layers(model: nn.Module) -> None:
             f"a {type(model).__name__} without state-space layers: torch.export.export serves it"
         )
     check_nothing_added(model, (StateSpaceLayer,), "the program")
+    check_no_adapters(model)
+    check_not_quantised(
+        model,
+        "and torch.export knows no such modules: export it as it was before, and quantise "
+        "what was exported",
+    )
 
 
 def _exported(module: nn.Module, arguments: tuple[Any, ...], shapes: Any) -> ExportedProgram:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from functools import singledispatch
@@ -17,6 +16,7 @@ from lticore.errors import ArgumentError
 from ..layers import S4D, QuadraticSSM, SelectiveSSM, StateSpaceLayer, state_space_layers
 from ..layers.base import exponential, wide
 from ..layers.modal import ModalSSM
+from ..layers.wrapped import copied
 
 #: (real part, imaginary part with the sign that it has in the row) of the pole of each state.
 _Turn: TypeAlias = tuple[Tensor, Tensor]
@@ -25,17 +25,17 @@ _Turn: TypeAlias = tuple[Tensor, Tensor]
 def plain(model: nn.Module, *, rounds: int) -> nn.Module:
     """A copy in evaluation mode, not to be trained, whose layers are of plain operators and right
     for sequences of up to 2^rounds steps."""
-    copied = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    own = copied(model).cpu().eval().requires_grad_(False)
     with torch.no_grad():
         wholes: dict[nn.Module, PlainLayer] = {
-            layer: plain_layer(layer, rounds) for layer in state_space_layers(copied).values()
+            layer: plain_layer(layer, rounds) for layer in state_space_layers(own).values()
         }
-    if copied in wholes:
-        return wholes[copied]
-    for name, layer in list(copied.named_modules(remove_duplicate=False)):
+    if own in wholes:
+        return wholes[own]
+    for name, layer in list(own.named_modules(remove_duplicate=False)):
         if layer in wholes:  # one that is shared in all of its places
-            copied.set_submodule(name, wholes[layer])
-    return copied
+            own.set_submodule(name, wholes[layer])
+    return own
 
 
 class PlainLayer(nn.Module, ABC):

@@ -16,6 +16,7 @@ from lticore.errors import ArgumentError
 from ..layers import S4D, Bidirectional, SelectiveSSM
 from ..layers.base import exponential
 from ..layers.modal import ModalSSM
+from ..layers.wrapped import is_quantised
 from ..models.blocks import SequenceBlock, SequenceClassifier, is_plain_linear
 from .passing import child
 
@@ -51,6 +52,29 @@ class Part:
 
     step: Callable[[np.ndarray, States], np.ndarray]
     shapes: dict[str, tuple[int, ...]]
+
+
+class InFloat32(nn.Module):
+    """A quantised module, which takes float32 only, in a model of float64."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    @property
+    def in_features(self) -> Any:
+        return self.module.in_features
+
+    def forward(self, u: Tensor) -> Tensor:
+        return self.module(u.float()).to(u.dtype)
+
+
+def in_double(model: nn.Module) -> nn.Module:
+    """The model, in place, in float64 as far as its modules can be."""
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if is_quantised(module):
+            model.set_submodule(name, InFloat32(module))
+    return model.double()
 
 
 @singledispatch
@@ -178,12 +202,12 @@ def _(model: SequenceClassifier, name: str) -> Part:
             "a classifier of pairs of documents does not stream: each of its two documents is a "
             "sequence of its own. Stream its encoder and blocks as nn.Sequential"
         )
-    encode = part_of(model.encoder, child(name, "encoder")).step
+    encode = _called(model.encoder)
     blocks = [part_of(x, child(name, f"blocks.{key}")) for key, x in model.blocks.named_children()]
     decode = _called(model.decoder)
 
     def step(u: np.ndarray, states: States) -> np.ndarray:
-        v = encode(u, states)
+        v = encode(u)
         for block in blocks:
             v = block.step(v, states)
         states["sum"] += v
@@ -213,6 +237,11 @@ def _(module: nn.Linear, name: str) -> Part:
 
 @part_of.register
 def _(module: nn.Embedding, name: str) -> Part:
+    return _stateless(_called(module))
+
+
+@part_of.register
+def _(module: InFloat32, name: str) -> Part:
     return _stateless(_called(module))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -15,9 +14,10 @@ from lticore.errors import ArgumentError, DtypeError, ShapeError
 
 from ..layers import StateSpaceLayer, state_space_layers
 from ..layers.parameters import check_plain_parameters
+from ..layers.wrapped import check_no_adapters, copied
 from ..models.blocks import SequenceBlock, SequenceClassifier
 from .passing import passed
-from .steps import NORMS, States, part_of
+from .steps import NORMS, States, in_double, part_of
 
 #: Modules whose insides a step computes itself.
 _TAKEN_APART = (StateSpaceLayer, SequenceBlock, SequenceClassifier, nn.Sequential, *NORMS)
@@ -35,8 +35,9 @@ class Stream:
 
     The answers are those of the model in evaluation mode on the whole sequence, up to the rounding
     of its dtype: poles, inputs and outputs of layers are made once from the parameters, and all is
-    computed in float64 on the CPU. A :class:`SequenceClassifier` gives after each step the logits
-    of the sequence so far.
+    computed in float64 on the CPU. What is quantised dynamically stays so, and scales its inputs
+    by the largest that comes at once, of one step or of many. A :class:`SequenceClassifier` gives
+    after each step the logits of the sequence so far.
 
     Parameters
     ----------
@@ -64,14 +65,15 @@ class Stream:
     def __init__(self, model: nn.Module) -> None:
         for layer in state_space_layers(model).values():
             check_plain_parameters(layer)
+        check_no_adapters(model)
         check_nothing_added(model, _TAKEN_APART, "a stream")
         self._dtype = next((p.dtype for p in model.parameters()), torch.float32)
         # NumPy has no bfloat16.
         self._array_dtype = np.float64 if self._dtype == torch.float64 else np.float32
         # In float64 and not to be trained.
-        self._model = copy.deepcopy(model).cpu().double().eval().requires_grad_(False)
+        self._model = in_double(copied(model).cpu().eval().requires_grad_(False))
         self._part = part_of(self._model, "")
-        self._tokens = isinstance(_first(self._model), nn.Embedding)
+        self._tokens = _takes_tokens(self._model)
         self._inputs = () if self._tokens else (_input_width(self._model),)
         self._batch: tuple[int, ...] | None = None
         self._states: States = {}
@@ -209,6 +211,12 @@ def check_nothing_added(
                 f"'{name or 'the model'}', a {type(module).__name__}, has a forward of its own, "
                 f"which {by} would not call: use the modules inside it"
             )
+
+
+def _takes_tokens(model: Any) -> bool:
+    if isinstance(model, SequenceClassifier):  # whose embedding an adapter may hold
+        return model.config.vocabulary is not None
+    return isinstance(_first(model), nn.Embedding)
 
 
 def _first(model: Any) -> Any:

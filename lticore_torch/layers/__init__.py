@@ -14,6 +14,7 @@ from .rotation import RotationSSM
 from .s4d import S4D
 from .s5 import S5
 from .selective import SelectiveSSM
+from .wrapped import check_no_adapters
 
 #: Layer kinds by the name used in configurations.
 LAYERS = {
@@ -38,8 +39,9 @@ def time_invariant_layers(model: nn.Module) -> dict[str, SSMLayer]:
     Raises
     ------
     ArgumentError
-        That says what there is instead.
+        That says what there is instead; for layers whose parameters an adapter changes.
     """
+    check_no_adapters(model)
     layers = ssm_layers(model)
     if not layers:
         raise ArgumentError(

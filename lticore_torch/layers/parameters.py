@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from lticore.errors import ArgumentError
 
@@ -51,6 +53,9 @@ def calls_to_plain(layer: nn.Module) -> dict[str, str]:
         if isinstance(hook, prune.BasePruningMethod):
             name = hook._tensor_name
             calls[name] = f"torch.nn.utils.prune.remove(layer, {name!r})"
+        elif isinstance(hook, WeightNorm | SpectralNorm):
+            kind = "weight" if isinstance(hook, WeightNorm) else "spectral"
+            calls[hook.name] = f"torch.nn.utils.remove_{kind}_norm(layer, {hook.name!r})"
     return calls
 
 

@@ -160,6 +160,16 @@ def test_signals_of_any_size(A, b, c):
     assert lti.hinf_norm(sys) == pytest.approx(expected, rel=1e-8)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("b", "c"), [(0, 0), (600, -560), (-600, 560), (560, 440), (900, -900)])
+def test_differences_of_kinds_with_signals_of_any_size(b, c):
+    """Both are largest at ω = 0, 1.5/(1 − 0.9) and −1/(1 − 0.5), in units of 2^(b+c)."""
+    B, C = np.ones((2, 1)) * 2.0**b, np.array([[1.0, 0.5]]) * 2.0**c
+    sys = lti.LTI(lti.Rotation([0.9], [0.0]), B, C)
+    other = lti.LTI(lti.Diagonal([0.5]), B[:1], -C[:, :1])
+    assert lti.hinf_error(sys, other) == pytest.approx(17 * 2.0 ** (b + c), rel=1e-8)
+
+
 def test_poles_next_to_the_circle_come_with_a_warning():
     rng = np.random.default_rng(0)
     U = np.linalg.qr(rng.standard_normal((4, 4)))[0]
@@ -264,3 +274,15 @@ def test_a_peak_as_narrow_as_the_rounding_of_its_phase(theta):
         z, pole = mpmath.expj(theta), radius * mpmath.expj(theta)
         peak = abs((z - mpmath.re(pole)) / ((z - pole) * (z - mpmath.conj(pole))))
     assert lti.hinf_norm(sys) == pytest.approx(float(peak), rel=2e-8)
+
+
+@pytest.mark.parametrize("dt", [0, True, 0.1])
+@pytest.mark.parametrize("structured", [False, True])
+def test_a_peak_at_rest_is_at_rest(dt, structured):
+    """1/(s + 1) + 1/(s + 3), and 1/(z − 0.5) + 1/(z − 0.25): largest at rest, where H is flat."""
+    poles = np.array([-1.0, -3.0]) if dt == 0 else np.array([0.5, 0.25])
+    A = lti.Diagonal(poles) if structured else np.diag(poles)
+    sys = lti.LTI(A, np.ones((2, 1)), np.ones((1, 2)), dt=dt)
+    norm, frequency = lti.hinf_norm(sys, return_frequency=True)
+    assert norm == pytest.approx(4 / 3 if dt == 0 else 2 + 4 / 3, rel=1e-14)
+    assert frequency == 0

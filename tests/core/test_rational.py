@@ -339,3 +339,14 @@ def test_bad_arguments(call, error, message):
 def test_roundings_of_conjugate_pairs_stay_real():
     poles = np.array([0.3 + 0.4j, 0.3 - 0.4j * (1 + 4 * EPS)])
     assert not np.iscomplexobj(lti.from_zpk([], poles, 1.0).A)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_zero_beside_many_at_infinity_is_found():
+    """QZ takes the zero far inside the poles for one of those at infinity, five and one more."""
+    pairs = [-9.67443997e8 - 1.74165189e8j, -8.41732437e8 - 2.87970793e9j]
+    poles = [*pairs, *np.conj(pairs), -7.72120145e8, -6.02006114e8]
+    sys = lti.from_zpk([1.591387234e7], poles, -8.2e-21, dt=0)
+    zeros, _, gain = lti.to_zpk(sys)
+    np.testing.assert_allclose(zeros, [1.591387234e7], rtol=1e-7)
+    assert gain == pytest.approx(-8.2e-21, rel=1e-7)

@@ -425,3 +425,93 @@ def test_a_system_follows_itself(name, discrete):
     P = lti.controllability_gramian(full)
     left = lti.controllability_gramian(lti.LTI(full.A, rest, full.C, dt=full.dt))
     np.testing.assert_allclose(P - found @ found.conj().T, left, rtol=0, atol=1e-9 * size**2)
+
+
+# --- with a mass matrix -------------------------------------------------------------------------
+
+
+def finite_elements(n):
+    """(E, A) of heat in a rod by hat functions, which have the same eigenvectors sin(iθ_k), with
+    θ_k = kπ/(n + 1), and the poles E⁻¹A has: −6 (n + 1)² (1 − cos θ_k)/(2 + cos θ_k)."""
+    E = scipy.sparse.eye_array(n) + second_differences(n) / 6
+    cosines = np.cos(np.arange(1, n + 1) * np.pi / (n + 1))
+    return E, heat(n), -6 * (n + 1) ** 2 * (1 - cosines) / (2 + cosines)
+
+
+def sines(n):
+    k = np.arange(1, n + 1)
+    return np.sqrt(2 / (n + 1)) * np.sin(np.outer(k, k) * np.pi / (n + 1))
+
+
+@pytest.mark.parametrize("discrete", [False, True])
+@pytest.mark.parametrize("factor", [1.0, 1.0 + 0.5j])
+def test_a_mass_matrix_beside_closed_forms(discrete, factor):
+    """The same system in its modes; a complex factor of E and A changes no pole."""
+    n, step = 60, 2e-5
+    E, A, poles = finite_elements(n)
+    if discrete:
+        A, poles = E + step * A, 1 + step * poles
+    rng = np.random.default_rng(0)
+    B, C = rng.standard_normal((n, 2)), rng.standard_normal((3, n))
+    dt = True if discrete else 0
+    sys = lti.from_descriptor(factor * E, factor * A, factor * B, C, dt=dt)
+    assert isinstance(sys.A, lti.Sparse)
+    U, mass = sines(n), (2 + np.cos(np.arange(1, n + 1) * np.pi / (n + 1))) / 3
+    modes = lti.LTI(lti.Diagonal(poles), U @ B / mass[:, None], C @ U, dt=dt)
+    sigma = lti.hankel_singular_values(modes)
+    assert np.abs(lti.hankel_singular_values(sys) - sigma).max() <= 1e-11 * sigma[0]
+    assert lti.h2_norm(sys) == pytest.approx(lti.h2_norm(modes), rel=1e-11)
+    omega = np.array([0.0, 0.3, 2.0])
+    H = lti.frequency_response(modes, omega)
+    for found in (sys, lti.LTI(sys.A, sys.B.astype(complex), sys.C, dt=dt)):
+        np.testing.assert_allclose(lti.frequency_response(found, omega), H, rtol=1e-11)
+    reduction = lti.balanced_truncation(sys, order=8)
+    other = lti.balanced_truncation(modes, order=8)
+    assert reduction.h2_error == pytest.approx(other.h2_error, rel=1e-6)
+    error = lti.frequency_response(reduction.system, omega) - H
+    assert np.abs(np.linalg.svd(error, compute_uv=False)).max() <= reduction.error_bound
+    # W and V are of the states E x.
+    W, V = reduction.left, reduction.right
+    projected = W.conj().T @ sys.A.multiply(V)
+    np.testing.assert_allclose(projected, reduction.system.A, atol=1e-9 * np.abs(projected).max())
+    # The adjoint of the operator, and solutions with its adjoint pencil.
+    X, Y = rng.standard_normal((2, n, 1)) + 1j * rng.standard_normal((2, n, 1))
+    left, right = (X.conj().T @ sys.A.multiply(Y)), (sys.A.multiply_adjoint(X).conj().T @ Y)
+    assert abs(left - right).item() <= 1e-12 * np.abs(poles).max() * n
+    for trans in ("N", "H"):
+        Z = sys.A.solver(1.0, 0.7j - 5e4)(X, trans)
+        back = sys.A.multiply(Z) if trans == "N" else sys.A.multiply_adjoint(Z)
+        shift = 0.7j - 5e4
+        back = back + (shift if trans == "N" else np.conj(shift)) * Z
+        np.testing.assert_allclose(back, X, atol=1e-10)
+
+
+def test_many_states_with_a_mass_matrix():
+    n = 50_000
+    E, A, poles = finite_elements(n)
+    B, C = np.full((n, 1), 1 / n), np.full((1, n), 1 / n)
+    sys = lti.from_descriptor(E, A, B, C, dt=0)
+    # Of the slowest mode, and so of nearly all of it: σ_1 against that of 200 modes.
+    k = np.arange(1, 400, 2)
+    shape = np.sqrt(2 / (n + 1)) / np.tan(k * np.pi / (2 * (n + 1)))
+    mass = (2 + np.cos(k * np.pi / (n + 1))) / 3
+    b = shape[:, None] / n / mass[:, None]
+    modes = lti.LTI(lti.Diagonal(poles[k - 1]), b, shape[None] / n, dt=0)
+    expected = lti.hankel_singular_values(modes)[:3]
+    # E costs E⁻¹ some 3 roundings, A one of (n + 1)² beside poles of 10.
+    found = lti.hankel_singular_values(sys, max_rank=3)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_mass_matrices_that_are_none():
+    one, B, C = scipy.sparse.eye_array(4), np.ones((4, 1)), np.ones((1, 4))
+    singular = scipy.sparse.diags_array([1.0, 1.0, 1.0, 0.0])
+    with pytest.raises(lti.SingularEquationError, match="algebraic equations"):
+        lti.from_descriptor(singular, -one, B, C, dt=0)
+    with pytest.raises(lti.ShapeError, match="mass has shape"):
+        lti.Sparse(one, scipy.sparse.eye_array(3))
+    for E, A in ((np.eye(4), -one), (one, -np.eye(4))):
+        with pytest.raises(lti.ArrayLibraryError, match="not a sparse matrix of SciPy"):
+            lti.from_descriptor(E, A, B, C, dt=0)
+    with pytest.raises(lti.ArgumentError, match="adjoint"):
+        _ = lti.Sparse(one, one).H

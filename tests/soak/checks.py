@@ -687,7 +687,10 @@ def h2_norm(case):
         own = own + value * (10 * case.effort * EPS)
         P = entry.exact.P if horizon is None else entry.exact.gramians_over(horizon)[0]
         if value < terms_of(entry, P) * 1e-6:
-            # Where the modes cancel rounding may count for more than its derivative: by its square.
+            # Where modes cancel, the derivative is not all that rounding δΣ does:
+            #   ‖Σ + δΣ‖² = ‖Σ‖² + 2 Re⟨Σ, δΣ⟩ + ‖δΣ‖²,
+            # of which |⟨Σ, δΣ⟩|/‖Σ‖ is the derivative, so that ‖Σ + δΣ‖ lies between ‖Σ‖ less that
+            # and √(‖Σ‖² + ‖δΣ‖²) more than that; δΣ is known to first order in the rounding.
             moves = largest(norm(entry.exact.minus(s)) for s in entry.neighbours)
             moves = moves * (EPS / draws.STEP * 100 * case.effort)
             own = own + (value**2 + moves**2).sqrt() - value
@@ -826,15 +829,15 @@ def hankel_error(case):
     found = case.call(lti.hankel_error, case.sys, other)
     require_both_stable(case, smalls)
     for index, entry, small in zip(case.indices, case.entries, smalls, strict=True):
-        error, moved = differences(entry, small)
-        value = largest(error.hankel_values)
-        own = derivative(as_array(value), [largest(s.hankel_values) for s in moved])
+        value = largest(entry.exact.minus(small.exact).hankel_values)
         sizes = entry.exact.sizes + small.exact.sizes
-        level = own * (100 * case.effort) + sizes * (1e-14 * case.effort)
         if "dense" in (entry.kind, small.kind):
-            # Both become dense, which holds poles to 1e-16 only.
-            gap = max(min(float(entry.exact.gap), float(small.exact.gap)), 1e-17)
-            level += sizes * (1e-16 * 100 * case.effort / gap)
+            # Both become dense: poles of the structured one round as those of a matrix do.
+            entry, small = entry.in_dense(), small.in_dense()
+        error, moved = differences(entry, small)
+        here = as_array(largest(error.hankel_values))
+        own = derivative(here, [largest(s.hankel_values) for s in moved])
+        level = own * (100 * case.effort) + sizes * (1e-14 * case.effort)
         case.close(found[index], value, level, "Hankel norm of the error", sizes)
 
 
@@ -977,7 +980,21 @@ def frequency_response(case):
                     raise Wrong(f"a number at a pole, ω = {omega[k]}") from None
                 continue
             allowed = own + terms * (10 * case.effort * EPS)
+            if entry.kind == "dense":
+                allowed = _beside_poles(found[index][k], value, allowed)
             case.close(found[index][k], value, allowed, f"H(ω = {omega[k]})")
+
+
+def _beside_poles(found, value, allowed):
+    """The tolerances of a dense response with room for any larger number where they exceed it.
+
+    With Δ = det(z − A) and its rounding δ, responses are N/(Δ + δ). Their derivative, N δ/Δ², is as
+    large as N/Δ where |δ| ≥ |Δ|: a matrix within rounding of A then has a pole at z, next to which
+    responses are as large as one likes.
+    """
+    allowed, sizes = np.broadcast_to(allowed, value.shape), absolute(value)
+    unknown = np.vectorize(bool, otypes=[bool])((allowed > sizes) & (absolute(found) > sizes))
+    return np.where(unknown, absolute(found) + sizes, allowed)
 
 
 def entry_phases(case):

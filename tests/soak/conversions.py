@@ -391,3 +391,71 @@ def systems_of_impulse_responses(case):
     allowed = size * spread * (1e3 * eps * (n + m + p) / gap)
     if found.order == sys.order and spread * eps * 1e3 < 1 and error > allowed:
         raise Wrong(f"off by {short(error)} of {short(size)}, allowed {short(allowed)}")
+
+
+# --- poles and zeros ---------------------------------------------------------------------------
+
+
+@check
+def sampled_poles_and_zeros(case):
+    """method="matched": poles e^{pΔ}, zeros e^{zΔ} and the response at rest."""
+    recipe, sys = case.draw.recipe, case.sys
+    # Poles and zeros that meet move by roots of the rounding, which no derivative tells; zeros are
+    # known to some eps ‖A‖, which is much beside poles of 1e-15 of it.
+    apart = recipe.structure not in ("non-normal", "Jordan", "companion", "shift register")
+    clear = apart and (recipe.units, recipe.coupling, recipe.batch) == ("none", "full", ())
+    plain = recipe.spectrum in ("plain", "marginal") and 0 < sys.order <= 4
+    if not (case.continuous and clear and plain):
+        return
+    one = lti.LTI(sys.A, sys.B[:, :1], sys.C[:1], None if sys.D is None else sys.D[:1, :1], dt=0)
+    given = Given.of(one)
+    step = time_step(case, [0.1, 0.5])
+    CB = given.exact.C * given.exact.B
+    if one.D is None and abs(CB[0, 0]) < frobenius(given.exact.C) * frobenius(given.exact.B) * 1e-3:
+        return  # a zero far away
+    found = case.call(lti.discretize, one, step=step, method="matched")
+    again = Given.of(found)
+    for _ in range(3):
+        z = acb(0, case.rng.uniform(-3, 3)).exp() * case.rng.uniform(1.2, 2)
+
+        def response(s, z=z):
+            return np.array([[_matched(s, step, z)]], dtype=object)
+
+        value, own = measured(given, response, case.effort)
+        _, moved = measured(again, lambda s, z=z: s.transfer(z), case.effort)
+        if case.single:
+            moved = moved * (EPS_SINGLE / EPS)
+        level = own + moved + absolute(value) * (100 * EPS * case.effort)
+        close_quotients(case, again.exact.transfer(z), value, level, "matched")
+
+
+def _matched(s, step, z):
+    """k' Π(z − e^{zΔ})/Π(z − e^{pΔ}) by the numerator det(sI − A + BC) − (1 − D) det(sI − A)."""
+    A, B, C = s.moderate
+    own, fed = A.charpoly(), (A - B * C).charpoly()
+    feedthrough = s.D[0, 0]
+    count = s.order
+    numerator = [(fed[k] - own[k] + feedthrough * own[k]).mid() for k in range(count + 1)]
+    while numerator and not abs(numerator[-1]) > arb(2) ** -200 * abs(numerator[0]).max(
+        arb(2) ** -200
+    ):
+        numerator.pop()
+    zeros = _roots_of(numerator)
+    delta, value = arb(step), number(numerator[-1])
+    for x, sign in [*((x, 1) for x in zeros), *((x, -1) for x in s.spectrum)]:
+        E = (x * delta).exp()
+        factor = (z - E) / ((E - 1) / x if abs(x) > 0 else acb(delta))
+        value = value * factor if sign > 0 else value / factor
+    return value.mid()
+
+
+def _roots_of(coefficients):
+    if len(coefficients) < 2:
+        return []
+    n = len(coefficients) - 1
+    companion = acb_mat(n, n)
+    for i in range(1, n):
+        companion[i, i - 1] = 1
+    for i in range(n):
+        companion[i, n - 1] = (-coefficients[i] / coefficients[n]).mid()
+    return [x.mid() for x in companion.eig(algorithm="approx")]

@@ -279,6 +279,11 @@ def test_the_example_of_an_own_conversion(monkeypatch):
     assert (converted[1].features, converted[1].outputs, converted[1].order) == (1, 6, 6)
     u = torch.randn(2, 60, 3)
     torch.testing.assert_close(converted(u), model(u), rtol=1e-3, atol=1e-4)
+    long = seeded(lambda: example.Memory(12, 50.0)).double()
+    _, report = convert(long)
+    assert report.layers[0].difference < 1e-8
+    with pytest.raises(ConversionError, match="or its modes need float64"):
+        convert(long.float())
     small, _ = compress(converted, ratio=0.5)
     assert small[1].order == 3
     assert small(u).shape == (2, 60, 6)

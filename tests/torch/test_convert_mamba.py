@@ -206,3 +206,84 @@ def test_a_mixer_alone():
     atol = 1e-5 * float(expected.abs().max())
     np.testing.assert_allclose(converted(u).detach(), expected, rtol=0, atol=atol)
     assert report.layers[0].difference < 1e-5
+
+
+# --- what users of transformers try next ----------------------------------------------------------
+
+GENERATED = {"max_new_tokens": 6, "pad_token_id": 0, "eos_token_id": None}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"do_sample": False, "num_beams": 3},
+        {"do_sample": True},
+        {"do_sample": False, "use_cache": False},
+    ],
+)
+def test_beams_samples_and_no_cache(options):
+    model = transformers_model()
+    converted, _ = convert(model)
+    mask = torch.ones(2, 12, dtype=torch.int64)
+    mask[0, :4] = 0  # a prompt padded on its left
+    answers = []
+    for one in (model, converted):
+        torch.manual_seed(0)
+        answers.append(one.generate(tokens(), attention_mask=mask, **GENERATED, **options))
+    assert torch.equal(*answers)
+
+
+def test_checkpoints_load_into_a_freshly_converted_model():
+    """Also of compressed ones, whose orders differ."""
+    converted, _ = convert(transformers_model())
+    small, _ = compress(converted, ratio=0.5, calibration=[{"input_ids": tokens(30)}])
+    for source in (converted, small):
+        fresh, _ = convert(type(converted)(converted.config))
+        fresh.load_state_dict(source.state_dict())
+        found, expected = (x.eval()(tokens()).logits for x in (fresh, source))
+        assert torch.equal(found, expected)
+
+
+def test_generation_in_bfloat16():
+    model = transformers_model().to(torch.bfloat16)
+    converted, report = convert(model)
+    assert all(layer.difference < 1e-5 for layer in report.layers)
+    assert converted.backbone.layers[0].mixer.ssm.B.dtype == torch.bfloat16
+    found, expected = (one(tokens()).logits.float().detach() for one in (converted, model))
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05 * float(expected.abs().max()))
+    assert converted.generate(tokens(), do_sample=False, **GENERATED).shape == (2, 18)
+
+
+def test_adapters_beside_the_recurrence():
+    """LoRA of the projections that a block keeps, before conversion and after it; of those that
+    went into the recurrence it must be merged before."""
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=2, target_modules=["in_proj"], init_lora_weights=False)
+    before = peft.inject_adapter_in_model(config, transformers_model()).eval()
+    converted, _ = convert(before)
+    torch.testing.assert_close(
+        converted(tokens()).logits, before(tokens()).logits, rtol=1e-3, atol=1e-4
+    )
+    plain, _ = convert(transformers_model())
+    after = peft.inject_adapter_in_model(config, plain).eval()
+    expected = after(tokens()).logits
+    for layer in after.backbone.layers:
+        layer.mixer.in_proj.merge()
+    torch.testing.assert_close(after(tokens()).logits, expected, rtol=1e-3, atol=1e-4)
+    inside = peft.LoraConfig(r=2, target_modules=["x_proj"])
+    with pytest.raises(ConversionError, match=r"its x_proj is not the .*merge adapters before"):
+        convert(peft.inject_adapter_in_model(inside, transformers_model()))
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*quantize:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization:DeprecationWarning")
+def test_quantised_after_conversion():
+    """Half a unit of 8 bits of the weights and of what each projection reads."""
+    model, u = mambapy_model(), torch.randn(2, 9, 6)
+    converted, _ = convert(model)
+    small = torch.ao.quantization.quantize_dynamic(converted, {nn.Linear})
+    expected = model(u)
+    assert 0 < (small(u) - expected).abs().max() < 0.05 * expected.abs().max()
+    with pytest.raises(ConversionError, match=r"its x_proj is not the plain .*quantise and"):
+        convert(torch.ao.quantization.quantize_dynamic(model, {nn.Linear}))
