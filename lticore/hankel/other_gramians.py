@@ -20,10 +20,9 @@ from ..equations.lyapunov import lyapunov_factors, solve_lyapunov
 from ..equations.modal import series_factors
 from ..equations.stability import (
     NOTHING,
-    counted_stable,
-    in_unit_time,
     offering,
     require_stable,
+    schur_systems,
 )
 from ..equations.stein import solve_stein
 from ..equations.two_sided import random_rounding
@@ -34,12 +33,13 @@ from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.modes import from_modes, is_real, multiply, to_modes
 from ..systems.on_host import computed_on_host
-from ..systems.signals import in_best_units, in_units_of_A, scaled, unit_signals
+from ..systems.signals import scaled, unit_signals
 from ..systems.structure import Structure, adjoint_of, is_structured
 from .gramians import double_gramians
-from .schur_factors import require_finite_gramian
+from .schur_factors import factor_in_even_units, require_finite_gramian
 
 _WHAT = "a weighted Gramian"
+_OF_BANDS = "a Gramian of bands"
 #: Real and imaginary parts of triangular forms below this share of the largest are left out.
 _FAINTEST = 1e-290
 
@@ -190,8 +190,8 @@ def band_gramians(
     Conditions: all poles stable.
 
     Accuracy: structured A: each entry of P in the modes to some eps of the size of its integrand,
-    however narrow the band. Dense: that of the logarithm of a matrix (SciPy), in the best units of
-    the states.
+    however narrow the band. Dense: that of the logarithm of a matrix (SciPy), in units of the
+    states in which the Gramian over all frequencies is even.
 
     Cost: O(n² (m + p)) structured, O(n³) dense for each band.
 
@@ -206,14 +206,14 @@ def band_gramians(
     Warns
     -----
     PrecisionWarning
-        Where rounding of a dense A, in the best units of the states, and of its logarithm changes a
+        Where rounding of a dense A, in these units of the states, and of its logarithm changes a
         Gramian by more than 1e-6 of itself: measured by a change of that size, of other logarithms.
 
     Source: Gawronski & Juang, Int. J. Systems Sci. 21 (1990).
     """
     sys = as_linear(sys, continuous=True)
     full = in_double(sys)
-    require_stable(full, what="a Gramian of bands")
+    require_stable(full, what=_OF_BANDS)
     real = is_real(full.A) and not is_complex(full.B)
     pieces = _checked_bands(bands, real, full.is_continuous)
     if full.order == 0:
@@ -303,31 +303,27 @@ def _dense_in_bands(sys: LTI, bands: list[tuple[float, float]]) -> np.ndarray:
     alike in discrete time."""
     if not is_numpy(sys.B):
         raise ArrayLibraryError("Gramians of bands of a dense system need NumPy arrays")
-    timed, time = in_unit_time(sys)
-    best, d = in_best_units(timed)
-    forms = (schur_form(A)[0] for A in best.A.reshape(-1, sys.order, sys.order))
-    if not all(counted_stable(T, sys.is_continuous).all() for T in forms):
-        # The logarithm knows no poles beyond the boundary.
-        best, d = in_units_of_A(timed)
     X = np.empty((*sys.batch_shape, sys.order, sys.order), dtype=complex)
     rng, share = np.random.default_rng(0), 0.0
-    for index in np.ndindex(sys.batch_shape):
-        A, B = best.A[index], best.B[index]
-        rate = 4.0 ** float(time[index])
+    for index, one in schur_systems(sys, what=_OF_BANDS, observed=False):
+        # Over all frequencies P_ii is larger than over some of them.
+        one, _ = factor_in_even_units(sys, index, one, "P", None)
+        A, B, rate = one.A, one.U @ one.B, 4.0**one.time
         scaled_bands = [(low / rate, high / rate) for low, high in bands]
-        X[index] = _gramian_of_bands(A, B, scaled_bands, sys.is_continuous)
+        found = _gramian_of_bands(A, B, scaled_bands, sys.is_continuous)
         near = A + random_rounding(A, rng)
         again = _gramian_of_bands(near, B, scaled_bands, sys.is_continuous, apart=True)
-        moved = again - X[index]
-        size = float(np.linalg.norm(X[index]))
-        share = float(np.maximum(share, np.linalg.norm(moved) / size if size > 0 else 0.0))
+        size, moved = (float(np.linalg.norm(x)) for x in (found, again - found))
+        share = float(np.maximum(share, moved / size if size > 0 else 0.0))
+        units = np.ldexp(one.units, one.b)
+        X[index] = units * found * units.T
     if not share <= ACCURACY:
         warn_precision(
             f"rounding of the dense A may carry a relative error of {share:.0e} into the Gramian "
             "of bands, in the best units of the states. Diagonal, Rotation and Oscillation "
             "structures keep poles near the boundary exactly"
         )
-    return hermitian_part(X * d * np.swapaxes(d, -1, -2))
+    return hermitian_part(X)
 
 
 def _gramian_of_bands(

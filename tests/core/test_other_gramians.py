@@ -89,6 +89,23 @@ def test_all_frequencies_give_the_gramians(kind, dt):
             np.testing.assert_allclose(X, Y, rtol=0, atol=1e-12 * np.abs(Y).max())
 
 
+def test_bands_of_a_chain_of_states_that_nothing_looks_at():
+    """Outputs ask for other units of the last state than inputs, by 2^140 where A hardly couples
+    back: P_44 was 3.96 instead of 3.73."""
+    A = np.diag(np.ones(4), -1)
+    A[0] = [1.55e-9, -2.05e-17, -6.27e-42, 1.60e-66, -1.07e-92]
+    B = [[0.0, 0.0], [2.0, -0.5], [-0.75, 0.5], [0.0, 0.0], [0.0625, 3.5]]
+    C = [[-0.875, 0.0, -0.5, -0.5, 0.0], [0.25, 0.0, -1.0, -0.5, 0.0]]
+    sys = lti.LTI(A, np.array(B), np.array(C))
+    bands = [(0.25, 1.0)]
+    expected = integrated(sys, [*bands, (-1.0, -0.25)])
+    for X, Y in zip(lti.band_gramians(sys, bands), expected, strict=True):
+        Y = Y.real
+        size = np.sqrt(np.diag(Y))
+        # Sums of 3 600 terms that differ in size by 1e3 at most.
+        assert (np.abs(X - Y) <= 1e-12 * np.outer(size, size)).all()
+
+
 @pytest.mark.parametrize("dt", TIMES)
 def test_narrow_bands_at_a_sharp_peak_keep_their_digits(dt):
     """A band of 1e-9 around a pole 1e-12 from the boundary, in 40 digits: P = ∫ |b|²/|z − λ|²/2π,
