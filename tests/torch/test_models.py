@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from processes import join
+from gloo import join
 
 import lticore as lti
 from lticore_torch import (

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 import torch
-from processes import join
+from gloo import join
 from scipy.optimize import linear_sum_assignment
 from torch.nn.functional import cross_entropy
 

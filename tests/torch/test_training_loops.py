@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import join
+from gloo import join
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
