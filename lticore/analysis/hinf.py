@@ -150,6 +150,8 @@ def _peak_gain(
 ) -> tuple[float, float]:
     timed, time = in_unit_time(sys)
     unit, exponent = _system_of_size_one(timed)
+    if unit.D is None and not (unit.B.any() and unit.C.any()):
+        return 0.0, 0.0  # no power of two is the size of nothing
     if parts is not None and apart:
         respond, terms = _difference_of_responses(parts, exponent, 4.0 ** float(time))
         turns = np.concatenate([_phases_of(x) for x in parts])

@@ -286,3 +286,18 @@ def test_a_peak_at_rest_is_at_rest(dt, structured):
     norm, frequency = lti.hinf_norm(sys, return_frequency=True)
     assert norm == pytest.approx(4 / 3 if dt == 0 else 2 + 4 / 3, rel=1e-14)
     assert frequency == 0
+
+
+@pytest.mark.parametrize("dt", [True, 0])
+def test_differences_of_nothing(dt):
+    """Systems of two structures whose inputs drive no state: the power of two that is the size of
+    their difference is none."""
+    poles = np.array([-0.25, -0.5, -0.75])
+    first = lti.LTI(lti.Diagonal(poles), np.zeros((3, 1)), np.ones((2, 3)), dt=dt)
+    block = lti.Rotation([0.5], [0.25]) if dt else lti.Oscillation([0.5], [0.25])
+    for B in (np.zeros((2, 1)), -np.zeros((2, 1))):
+        second = lti.LTI(block, B, np.ones((2, 2)), dt=dt)
+        assert lti.hinf_error(first, second) == 0
+    seen = lti.LTI(block, np.ones((2, 1)), np.zeros((2, 2)), dt=dt)
+    assert lti.hinf_error(first, seen) == 0
+    assert lti.hinf_norm(seen, return_frequency=True) == (0, 0)
