@@ -301,3 +301,13 @@ def test_differences_of_nothing(dt):
     seen = lti.LTI(block, np.ones((2, 1)), np.zeros((2, 2)), dt=dt)
     assert lti.hinf_error(first, seen) == 0
     assert lti.hinf_norm(seen, return_frequency=True) == (0, 0)
+
+
+def test_feedthrough_beside_inputs_that_nothing_sees():
+    """|D| of 2 beside B of 2^760, whose unit it is counted in: its square is no number there."""
+    A = np.diag(np.full(2, 0.5), -1)
+    hidden = lti.LTI(A, np.full((3, 2), 2.0**760), np.zeros((1, 3)), [[1.2, 1.6]])
+    seen = lti.LTI(A, np.zeros((3, 2)), np.ones((1, 3)))
+    assert lti.hinf_norm(hidden) == pytest.approx(2, rel=4 * EPS)
+    assert lti.hinf_error(hidden, seen) == pytest.approx(2, rel=4 * EPS)
+    assert lti.hinf_error(seen, hidden) == pytest.approx(2, rel=4 * EPS)
