@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from flint import acb, acb_mat, arb
+from flint import acb, acb_mat, arb, ctx
 
 import lticore as lti
 from lticore.convert.diagonal import MAX_CONDITION, MAX_CONDITION_SINGLE
@@ -621,6 +621,10 @@ def _logarithms(s, A, low, high):
     return logarithm((factor(low).inv() * factor(high)).mid()) * acb(0, -1)
 
 
+#: Digits of the largest product of two feedthroughs.
+_BESIDE_ONE = 320
+
+
 @check
 def feedback(case):
     sys, rng = case.sys, case.rng
@@ -645,8 +649,9 @@ def feedback(case):
 def _closed_loop(s, K, sign):
     """((A, B, C, D), the sizes of what they are computed from) of y = H u, u = r + sign K y."""
     m = s.B.ncols()
-    M = identity(m) - K.D * s.D * sign
-    E = M.inv().mid()
+    with ctx.workdps(ctx.dps + _BESIDE_ONE):  # K D may be of low rank, and beyond all digits of 1
+        M = identity(m) - K.D * s.D * sign
+        E = M.inv().mid()
     # A solution is off by the condition of its equations.
     E_size = np.full((m, m), frobenius(E) * frobenius(M) * frobenius(E) + frobenius(E))
 
