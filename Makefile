@@ -26,7 +26,7 @@ $(INSTALLED): pyproject.toml $(PINS)
 		--constraint $(PINS) --editable '.[$(EXTRA)]'
 	touch $(INSTALLED)
 
-demo: setup  ## Train, compress and report on real digits (about 4 minutes), into runs/demo
+demo: setup  ## Train, compress and report on real digits (3.5 minutes on two cores), into runs/demo
 	$(BIN)/python -m experiments demo
 
 # One process for each core, each with one BLAS thread.
