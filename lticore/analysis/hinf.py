@@ -254,11 +254,11 @@ def _peak_of_unit(
     def gain_at(omega: np.ndarray) -> np.ndarray:
         H = respond(omega)
         # Squares of what is small beside ‖B‖‖C‖, as D may be, are no numbers.
-        size = np.abs(H).max(axis=(-2, -1), keepdims=True, initial=0)
-        size = 2.0 ** np.rint(np.log2(np.where(size > 0, size, 1)))
+        exponent = size_exponent(H)
+        H = scaled(H, -exponent[..., None, None])
         # The norm of one row or column needs no singular values.
-        norms = np.linalg.norm(H / size, "fro" if 1 in H.shape[-2:] else 2, axis=(-2, -1))
-        return norms * size[..., 0, 0]
+        norms = np.linalg.norm(H, "fro" if 1 in H.shape[-2:] else 2, axis=(-2, -1))
+        return scaled(norms, exponent)
 
     def gain(phase: np.ndarray) -> np.ndarray:
         return gain_at(frequency(phase))
