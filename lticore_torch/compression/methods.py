@@ -18,7 +18,7 @@ from lticore.internal import (
     order_for_error,
     to_numpy,
     truncate,
-    truncate_within_bound,
+    truncate_to_order,
 )
 
 from ..layers.on_data import OnData
@@ -197,11 +197,11 @@ def _by_scores(
 
 
 def _truncated_balanced(sys: Any, order: int, horizon: int | None) -> lticore.Reduction:
-    return truncate_within_bound(sys, order=order, horizon=horizon)
+    return truncate_to_order(sys, order, horizon=horizon)
 
 
 def _on_data(sys: OnData, order: int, horizon: int | None) -> lticore.Reduction:
-    return truncate_within_bound(sys.sys, order=order, gramians=(sys.P, sys.Q))
+    return truncate_to_order(sys.sys, order, gramians=(sys.P, sys.Q))
 
 
 def _complex(sys: Any, order: int, horizon: int | None) -> lticore.Reduction:
