@@ -17,7 +17,7 @@ from lticore.internal import check_integer, check_one_given, warn_precision
 from ..layers import SelectiveSSM, StateSpaceLayer, capture, kinds_inside, state_space_layers
 from ..layers.batches import Batches, Calibration, batches_of
 from ..layers.parameters import check_plain_parameters
-from ..layers.wrapped import check_no_adapters
+from ..layers.wrapped import check_own_parameters
 from . import tuning
 from .cut import size_of_response, with_reduced_layers
 from .losses import Loss, choose_loss
@@ -313,7 +313,7 @@ def analyze(
     chosen = METHODS[method]
     if calibration is None and chosen.on_data:
         raise ArgumentError(NEEDS_DATA)
-    check_no_adapters(model)
+    check_own_parameters(model)
     layers = _layers_of(model, exclude)
     for layer in layers.values():
         check_plain_parameters(layer)

@@ -15,7 +15,7 @@ from lticore.errors import ArgumentError, ShapeError
 
 from ..layers import StateSpaceLayer, state_space_layers
 from ..layers.base import wide
-from ..layers.wrapped import check_no_adapters, check_not_quantised
+from ..layers.wrapped import check_not_quantised, check_own_parameters
 from ..models.blocks import SequenceClassifier
 from .passing import TensorStates, passed
 from .plain import PlainLayer, plain
@@ -221,7 +221,7 @@ def _check_layers(model: nn.Module) -> None:
             f"a {type(model).__name__} without state-space layers: torch.export.export serves it"
         )
     check_nothing_added(model, (StateSpaceLayer,), "the program")
-    check_no_adapters(model)
+    check_own_parameters(model)
     check_not_quantised(
         model,
         "and torch.export knows no such modules: export it as it was before, and quantise "

@@ -14,7 +14,7 @@ from lticore.errors import ArgumentError, DtypeError, ShapeError
 
 from ..layers import StateSpaceLayer, state_space_layers
 from ..layers.parameters import check_plain_parameters
-from ..layers.wrapped import check_no_adapters, copied
+from ..layers.wrapped import check_own_parameters, copied
 from ..models.blocks import SequenceBlock, SequenceClassifier
 from .passing import passed
 from .steps import NORMS, States, in_double, part_of
@@ -65,7 +65,7 @@ class Stream:
     def __init__(self, model: nn.Module) -> None:
         for layer in state_space_layers(model).values():
             check_plain_parameters(layer)
-        check_no_adapters(model)
+        check_own_parameters(model)
         check_nothing_added(model, _TAKEN_APART, "a stream")
         self._dtype = next((p.dtype for p in model.parameters()), torch.float32)
         # NumPy has no bfloat16.

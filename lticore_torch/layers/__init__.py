@@ -14,7 +14,7 @@ from .rotation import RotationSSM
 from .s4d import S4D
 from .s5 import S5
 from .selective import SelectiveSSM
-from .wrapped import check_no_adapters
+from .wrapped import check_own_parameters
 
 #: Layer kinds by the name used in configurations.
 LAYERS = {
@@ -39,9 +39,9 @@ def time_invariant_layers(model: nn.Module) -> dict[str, SSMLayer]:
     Raises
     ------
     ArgumentError
-        That says what there is instead; for layers whose parameters an adapter changes.
+        That says what there is instead; for layers whose parameters are not their own.
     """
-    check_no_adapters(model)
+    check_own_parameters(model)
     layers = ssm_layers(model)
     if not layers:
         raise ArgumentError(

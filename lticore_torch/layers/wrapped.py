@@ -37,15 +37,21 @@ def copied(module: nn.Module, memo: dict[int, Any] | None = None) -> Any:
         raise ArgumentError(f"{type(module).__name__} cannot be copied: {error}") from error
 
 
-def check_no_adapters(model: nn.Module) -> None:
-    """Refuse models with a layer to whose parameters an adapter adds its own while it runs: what
-    is asked of the layer would be answered without them.
+def check_own_parameters(model: nn.Module) -> None:
+    """Refuse models with a layer to whose parameters an adapter adds its own while it runs, and
+    those that keep them in one flat tensor: what is asked of the layer would be answered without.
 
     Raises
     ------
     ArgumentError
     """
     for name, module in model.named_modules():
+        if type(module).__name__ == "FullyShardedDataParallel":
+            raise ArgumentError(
+                f"'{name or 'the model'}', a FullyShardedDataParallel, leaves no layer its "
+                "parameters: shard the model by torch.distributed.fsdp.fully_shard, which a "
+                "penalty can look through"
+            )
         if isinstance(module._modules.get("base_layer"), StateSpaceLayer):
             raise ArgumentError(
                 f"'{name or 'the model'}', a {type(module).__name__}, adapts parameters of a "

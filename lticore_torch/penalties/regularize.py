@@ -154,11 +154,6 @@ class HankelRegularizer(Regularizer):
 
 
 def _layers(module: nn.Module) -> list[SSMLayer]:
-    if any(type(m).__name__ == "FullyShardedDataParallel" for m in module.modules()):
-        raise ArgumentError(
-            "FullyShardedDataParallel leaves no layer its parameters: shard the model by "
-            "torch.distributed.fsdp.fully_shard, which a penalty can look through"
-        )
     return list(time_invariant_layers(module).values())
 
 

@@ -4,13 +4,12 @@ import copy
 import importlib.util
 import io
 import math
-import os
 import pickle
 from pathlib import Path
 
 import pytest
 import torch
-from gloo import join
+from gloo import join, leave
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.checkpoint import checkpoint
@@ -413,10 +412,7 @@ def _sharded(rank, folder):
             ):
                 with pytest.raises(ArgumentError, match="sharded over processes"):
                     refused()
-    if rank == 0:
-        torch.save(results, f"{folder}/results.pt")
-    torch.distributed.barrier()
-    os._exit(0)
+    leave(rank, results, folder)
 
 
 def test_fully_sharded_in_two_processes(tmp_path):
@@ -449,10 +445,7 @@ def _alike(rank, folder):
                 wrapped.zero_grad()
                 _loss(wrapped, *_data(rank)).backward()
             results[kind, both] = {n: p.grad for n, p in model.named_parameters()}
-    if rank == 0:
-        torch.save(results, f"{folder}/results.pt")
-    torch.distributed.barrier()
-    os._exit(0)
+    leave(rank, results, folder)
 
 
 def test_distributed_data_parallel_finds_every_parameter_used(tmp_path):
