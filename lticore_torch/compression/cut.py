@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import nn
 
-import lticore
 from lticore.errors import ArgumentError
-from lticore.internal import in_double, mapped, namespace, to_numpy, warn_precision
+from lticore.internal import to_numpy, warn_precision
 
 from ..layers import StateSpaceLayer
-from ..layers.base import Reduce, Taken, channels
+from ..layers.base import Reduce
+from ..layers.responses import change_of_response
 from ..layers.wrapped import copied
 from .report import LayerReport
 
@@ -23,10 +23,6 @@ Model = TypeVar("Model", bound=nn.Module)
 
 #: Rounding below this share of a layer's response is what float32 parameters cost.
 _SMALL_ROUNDING = 1e-5
-#: Frequencies of each kind at which responses are looked at.
-_SAMPLES = 16
-#: Matrices wider than this have their norms from Krylov spaces of so many vectors and steps.
-_NARROW, _BLOCK, _STEPS = 32, 4, 4
 
 
 def with_reduced_layers(
@@ -39,7 +35,7 @@ def with_reduced_layers(
     """A copy of the model in which the layers named in ``orders`` have these, and a report of each
     layer in ``judged``.
 
-    sizes : of the layers' responses, as :func:`size_of_response` finds them
+    sizes : of the layers' responses, as ``layers.responses.size_of_response`` finds them
     """
     small = _separate_copy(model)
     layers = dict(small.named_modules())
@@ -64,19 +60,6 @@ def with_reduced_layers(
             )
             reports.append(kept)
     return small, reports
-
-
-def size_of_response(judged: Any) -> float | None:
-    """Largest response max_ω ‖H(ω)‖₂ of a linear layer over the frequencies of its slowest poles
-    and evenly spread ones, of its channels the largest: its h∞ norm from below. None of others."""
-    sys = getattr(judged, "sys", judged)
-    if not isinstance(sys, lticore.LTI):
-        return None
-    return max(_largest_response(x) for x in channels(sys))
-
-
-def _largest_response(sys: Any) -> float:
-    return _largest_norm(to_numpy(lticore.frequency_response(sys, _sampled_frequencies(sys))))
 
 
 def _separate_copy(model: Model) -> Model:
@@ -105,7 +88,9 @@ def _reduce_layer(
         warnings.simplefilter("always")
         taken = layer.reduce_states(order, judged, reduce)
         if taken:
-            rounding, response = _rounding(taken)
+            rounding, response = change_of_response(
+                [reduction.system for reduction, _ in taken], [held for _, held in taken]
+            )
     if taken:
         bound = _largest([reduction.error_bound for reduction, _ in taken])
         values = _added([reduction.singular_values for reduction, _ in taken])
@@ -133,44 +118,6 @@ def _reduce_layer(
         flops=layer.flops_per_step(),
         size=size,
     )
-
-
-def _rounding(taken: list[Taken]) -> tuple[float, float]:
-    """(change by the layer's own form, size of its response), the largest over its channels."""
-    changes = [_change(reduction.system, held) for reduction, held in taken]
-    return max(x for x, _ in changes), max(x for _, x in changes)
-
-
-def _change(reduced: Any, loaded: Any) -> tuple[float, float]:
-    """(largest difference of the two responses, largest response) over sampled frequencies."""
-    if isinstance(reduced, lticore.QuadraticOutputLTI):
-        reduced = mapped(namespace(loaded.B).asarray, reduced)
-        return float(lticore.h2_error(loaded, reduced)), float(lticore.h2_norm(loaded))
-    frequencies = _sampled_frequencies(loaded)
-    response = to_numpy(lticore.frequency_response(loaded, frequencies))
-    difference = response - to_numpy(lticore.frequency_response(in_double(reduced), frequencies))
-    return _largest_norm(difference), _largest_norm(response)
-
-
-def _sampled_frequencies(sys: Any) -> Any:
-    """Where responses are looked at: at the slowest poles, and evenly spread."""
-    poles = to_numpy(sys.poles)
-    slowest = poles[np.argsort(-np.abs(poles), kind="stable")[:_SAMPLES]]
-    omega = np.concatenate([np.angle(slowest), np.linspace(0, np.pi, _SAMPLES)])
-    return namespace(sys.B).asarray(omega)
-
-
-def _largest_norm(matrices: np.ndarray) -> float:
-    """Largest 2-norm of matrices (k, p, m): of wide ones from a Krylov space of Xᴴ X that starts
-    with a few random vectors, which is below by 2 % at most in all that was tried."""
-    if min(matrices.shape[-2:]) > _NARROW:
-        start = np.random.default_rng(0).standard_normal((matrices.shape[-1], _BLOCK))
-        blocks = [np.broadcast_to(start, (len(matrices), *start.shape))]
-        for _ in range(_STEPS):
-            turned = matrices.conj().mT @ (matrices @ blocks[-1])
-            blocks.append(np.linalg.qr(turned)[0])
-        matrices = matrices @ np.linalg.qr(np.concatenate(blocks, axis=-1))[0]
-    return float(np.linalg.norm(matrices, 2, axis=(-2, -1)).max())
 
 
 def _largest(bounds: list[Any]) -> float | None:

@@ -17,9 +17,10 @@ from lticore.internal import check_integer, check_one_given, warn_precision
 from ..layers import SelectiveSSM, StateSpaceLayer, capture, kinds_inside, state_space_layers
 from ..layers.batches import Batches, Calibration, batches_of
 from ..layers.parameters import check_plain_parameters
+from ..layers.responses import size_of_response
 from ..layers.wrapped import check_own_parameters
 from . import tuning
-from .cut import size_of_response, with_reduced_layers
+from .cut import with_reduced_layers
 from .losses import Loss, choose_loss
 from .measure import measure
 from .methods import METHODS, Criteria, check_method, choose_orders

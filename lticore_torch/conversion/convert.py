@@ -93,7 +93,8 @@ def convert(
             try:
                 new, notes = _successor(layer, unstable)
                 _check_replaceable(layer, new, model)
-                change = _compared(layer, new, accepted=bool(notes)) if check else None
+                reflected = unstable == "reflect" and bool(notes)
+                change = _compared(layer, new, accepted=reflected) if check else None
             except (LticoreError, AttributeError) as error:
                 failures[names[0]] = f"{qualified_name(type(layer))}: {error}"
                 continue

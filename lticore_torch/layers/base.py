@@ -15,16 +15,19 @@ from torch import Tensor, nn
 
 import lticore
 from lticore.errors import ArgumentError, DtypeError, ShapeError, UnstableSystemError
-from lticore.internal import mapped, to_numpy
+from lticore.internal import mapped, to_numpy, warn_precision
 
 from ..ops.bridge import to_array
 from .initial import InitialisedModule
 from .on_data import OnData
 from .parameters import check_plain_parameters, resized_like
+from .responses import change_of_response
 from .unstable import reflected
 
 #: 1 − ρ of every pole stays above this: exact in float64, where poles are formed.
 SMALLEST_GAP = 1e-13
+#: A system is loaded without a word where rounding changes its response by less than this share.
+_UNNOTICED = 1e-4
 #: Logarithms beyond this make quantities, above e^30 or below e^−30, that no map needs.
 LOG_LIMIT = 30.0
 
@@ -188,7 +191,9 @@ class SSMLayer(StateSpaceLayer):
         device and ``requires_grad``. With ``unstable="reflect"`` poles outside the unit circle are
         taken to 1/conj λ and their modes scaled by 1/|λ|, so that each keeps the size of its
         frequency response; a warning says how many there were and by how much the response of the
-        whole system changed.
+        whole system changed. Another one says by how much the response of the layer's own form,
+        modes in its precision, differs from the system's where that is more than 1e-4: of poles
+        next to each other (delays, Legendre memories) float32 keeps few digits or none.
 
         Raises
         ------
@@ -204,22 +209,29 @@ class SSMLayer(StateSpaceLayer):
         if not isinstance(sys, self.SYSTEMS):
             raise ArgumentError(f"{type(self).__name__} cannot hold {sys!r}: give an lticore.LTI")
         self._check_width(sys)
-        radius: float = sys.spectral_radius
-        if radius < 1:
-            self._load(sys)
-        elif unstable == "reflect":
-            self.load_channels([reflected(x, 1 - SMALLEST_GAP) for x in channels(sys)])
-        else:
+        systems = channels(sys)
+        if unstable == "reflect" and sys.spectral_radius >= 1:
+            systems = [reflected(x, 1 - SMALLEST_GAP) for x in systems]
+        self.load_channels(systems)
+        change, size = change_of_response(systems, channels(self.to_lti()))
+        if change > _UNNOTICED * size:
+            warn_precision(
+                f"the modes of a {type(self).__name__} in {self.D.dtype} differ from the system by "
+                f"{change / size:.0e} of its largest frequency response: poles next to each other "
+                "or to the unit circle are the usual cause"
+            )
+
+    def load_channels(self, systems: Sequence[Any]) -> None:
+        """:meth:`load_lti` from the systems of all channels, whose orders may differ, without a
+        look at what rounding did; all features of a layer with one system are one channel."""
+        check_plain_parameters(self)
+        radius = max(float(sys.spectral_radius) for sys in systems)
+        if radius >= 1:
             raise UnstableSystemError(
                 f"a layer is stable, but the system has spectral radius {radius:.17g}",
                 'Give unstable="reflect" to reflect its unstable poles into the unit circle',
             )
-
-    def load_channels(self, systems: Sequence[Any]) -> None:
-        """:meth:`load_lti` from the systems of all channels, whose orders may differ; all features
-        of a layer with one system are one channel."""
-        (sys,) = systems
-        self.load_lti(sys)
+        self._load(systems)
 
     def signals_of_channels(self, x: Tensor) -> Tensor:
         """Inputs or outputs (batch, L, features) as :meth:`to_lti` takes and gives them."""
@@ -233,8 +245,8 @@ class SSMLayer(StateSpaceLayer):
             )
 
     @abstractmethod
-    def _load(self, sys: Any) -> None:
-        """:meth:`load_lti` after the checks common to all layers."""
+    def _load(self, systems: Sequence[Any]) -> None:
+        """:meth:`load_channels` after the checks common to all layers."""
 
     # --- what an optimizer knows --------------------------------------------------------------
 

@@ -187,7 +187,8 @@ class ModalSSM(SSMLayer):
             lticore.Rotation(*map(system_array, self._rotation())), *map(system_array, arrays)
         )
 
-    def _load(self, sys: Any) -> None:
+    def _load(self, systems: Sequence[Any]) -> None:
+        (sys,) = systems
         values = self._values_of(sys)
         replace_parameters(self, {**values, "D": feedthrough_of(sys, dense=self.D.ndim == 2)})
 

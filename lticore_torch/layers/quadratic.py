@@ -82,9 +82,10 @@ class QuadraticSSM(RotationSSM):
         M = system_array(self.V), system_array(self.s)
         return lticore.QuadraticOutputLTI(linear.A, linear.B, linear.C, M)
 
-    def _load(self, sys: Any) -> None:
+    def _load(self, systems: Sequence[Any]) -> None:
+        (sys,) = systems
         if isinstance(sys, lticore.LTI):
-            super()._load(sys)
+            super()._load([sys])
             h, rank = self.s.shape
             zeros = {"V": np.zeros((h, self.order, rank)), "s": np.zeros((h, rank))}
             replace_parameters(self, zeros)

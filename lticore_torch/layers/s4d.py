@@ -39,7 +39,7 @@ from .base import (
 from .channels import channel_sums, of_channels
 from .hippo import hippo_normal
 from .modal import upper_half
-from .parameters import check_plain_parameters, replace_parameters
+from .parameters import replace_parameters
 from .sampled import continuous, sampled_zoh
 from .states import (
     as_complex,
@@ -231,11 +231,7 @@ class S4D(SSMLayer):
                 f"{self.features} systems with one input and one output"
             )
 
-    def _load(self, sys: lticore.LTI) -> None:
-        self.load_channels(list(sys))
-
-    def load_channels(self, systems: Sequence[lticore.LTI]) -> None:
-        check_plain_parameters(self)
+    def _load(self, systems: Sequence[lticore.LTI]) -> None:
         step_log = self.step_log.detach().double().cpu().numpy()
         modes = [_used_modes(lticore.to_rotation(in_double(sys))) for sys in systems]
         (pairs, of_pairs), (real, of_real) = (

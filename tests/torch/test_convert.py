@@ -365,7 +365,10 @@ def test_load_reflects(kind):
 def test_poles_on_the_circle_come_as_near_as_they_can():
     sys = lti.LTI(lti.Rotation([], [], [1.0, -1.0]), np.ones((2, 1)), np.ones((1, 2)))
     layer = RotationSSM(1, 2).double()
-    with pytest.warns(lti.PrecisionWarning, match="2 of 2 states"):
+    with (
+        pytest.warns(lti.PrecisionWarning, match="2 of 2 states"),
+        pytest.warns(lti.PrecisionWarning, match="poles next to each other or to the unit circle"),
+    ):
         layer.load_lti(sys, unstable="reflect")
     gaps = 1 - np.abs(layer.to_lti().A.real_poles)
     assert ((gaps > 0) & (gaps < 1e-12)).all()

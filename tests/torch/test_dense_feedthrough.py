@@ -1,6 +1,7 @@
 """Layers with a dense D and as many outputs as one likes."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -138,25 +139,51 @@ def test_widths_that_do_not_fit_are_refused():
         Bidirectional(LRU(2, 4, outputs=3), LRU(2, 4, outputs=2))
 
 
-@pytest.mark.parametrize("q", [1, 6, 9])
-def test_one_input_drives_a_legendre_memory(q):
+def legendre_memory(q, window=40.0):
     """A = (2i + 1)·(−1 where i < j, (−1)^(i−j+1) elsewhere)/θ, B = (2i + 1)(−1)^i/θ, held over each
-    step: from the last θ steps of u the coefficients of shifted Legendre polynomials, which see a
-    constant as (1, 0, 0, …). Source: Voelker, Kajić & Eliasmith, LMU (2019), eq. (1)."""
-    window, i = 40.0, np.arange(q)
+    step: from the last θ steps of u the coefficients of shifted Legendre polynomials.
+    Source: Voelker, Kajić & Eliasmith, LMU (2019), eq. (1)."""
+    i = np.arange(q)
     A = np.where(i[:, None] < i, -1.0, (-1.0) ** (i[:, None] - i + 1)) * (2 * i[:, None] + 1)
     B = ((2 * i + 1) * (-1.0) ** i)[:, None]
     held = expm(np.block([[A, B], [np.zeros((1, q + 1))]]) / window)
+    return held[:q, :q], held[:q, q:]
+
+
+@pytest.mark.parametrize("q", [1, 6, 9])
+def test_one_input_drives_a_legendre_memory(q):
+    """It sees a constant as (1, 0, 0, …)."""
+    A, B = legendre_memory(q)
     layer = RotationSSM(1, q, outputs=q).double()
-    layer.load_lti(lti.LTI(held[:q, :q], held[:q, q:], np.eye(q)))
+    layer.load_lti(lti.LTI(A, B, np.eye(q)))
     u = torch.randn(1, 30, 1, dtype=torch.float64)
     x, expected = np.zeros(q), []
     for step in u[0].numpy():
-        x = held[:q, :q] @ x + held[:q, q:] @ step
+        x = A @ x + B @ step
         expected.append(x)
     np.testing.assert_allclose(layer(u)[0].detach(), expected, rtol=0, atol=1e-9)
     constant = layer(torch.ones(1, 4000, 1, dtype=torch.float64))[0, -1]
     np.testing.assert_allclose(constant.detach(), [1.0] + [0.0] * (q - 1), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("q", [12, 13])
+def test_single_precision_says_what_it_lost_of_a_legendre_memory(q):
+    """The change named is that of the states which the layer holds, found here over frequencies of
+    their own; float64 says nothing of its 1e-10."""
+    A, B = legendre_memory(q)
+    sys = lti.LTI(A, B, np.eye(q))
+    layer = RotationSSM(1, q, outputs=q)
+    with pytest.warns(lti.PrecisionWarning, match="RotationSSM in torch.float32 differ") as caught:
+        layer.load_lti(sys)
+    named = float(re.search("by ([^ ]*) of", str(caught[0].message))[1])
+    held = layer.to_lti()
+    H, change = [], []
+    for z in np.exp(1j * np.linspace(0, np.pi, 2000)):
+        H.append(np.linalg.solve(np.eye(q) - A / z, B))  # y_k sees u_k: z⁻¹ is the layer's step
+        change.append(H[-1] - held.C @ np.linalg.solve(np.eye(q) - held.A.to_dense() / z, held.B))
+    expected = np.linalg.norm(change, axis=(1, 2)).max() / np.linalg.norm(H, axis=(1, 2)).max()
+    assert named == pytest.approx(expected, rel=0.5)
+    RotationSSM(1, q, outputs=q).double().load_lti(sys)
 
 
 def test_initial_feedthrough_answers_white_noise_with_unit_variance():

@@ -98,7 +98,8 @@ def test_load_takes_blocks_that_turn_the_other_way():
 def test_load_keeps_radii_that_single_precision_would_round_to_one():
     sys = lti.LTI(lti.Rotation([1 - 1e-9], [0.5]), np.ones((2, 1)), np.ones((1, 2)))
     layer = make_layer(1, 2)
-    layer.load_lti(sys)
+    with pytest.warns(lti.PrecisionWarning, match=r"differ from the system by 1e\+00"):
+        layer.load_lti(sys)  # the angle, in single precision, moves by more than the gap
     gap = 1 - layer.to_lti().A.radius
     np.testing.assert_allclose(gap, 1e-9, rtol=1e-4)
 
