@@ -17,6 +17,7 @@ from .analysis.impulse import impulse_response, step_response
 from .analysis.norms import h2_error, h2_norm, hankel_norm, output_shift
 from .analysis.response import frequency_response
 from .analysis.simulation import simulate
+from .analysis.zeros import zeros
 from .convert.descriptor import from_descriptor
 from .convert.diagonal import diagonalize, eigenvector_condition
 from .convert.nearby import NearbySystem, well_conditioned
@@ -113,6 +114,7 @@ __all__ = [
     "hinf_error",
     "output_shift",
     "frequency_response",
+    "zeros",
     "impulse_response",
     "step_response",
     "simulate",

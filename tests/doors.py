@@ -307,13 +307,14 @@ ARRAY_ROWS = {
 }
 #: What takes neither systems nor arrays: results, and functions of numbers.
 NOT_DOORS = {
-    # of numbers and coefficients, and of one input and output: tests of their own
+    # of numbers and coefficients, and of one system: tests of their own
     "from_descriptor",
     "from_sections",
     "from_transfer_function",
     "from_zpk",
     "to_sections",
     "to_zpk",
+    "zeros",
     # of a sparse matrix: tests of its own
     "Sparse",
     "LTIGradient",

@@ -47,3 +47,17 @@ def diagonal_blocks(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """The states of each group, and how they feed each other."""
     return ((states, A[np.ix_(states, states)]) for states in groups)
+
+
+def connected_states(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> np.ndarray:
+    """(n,) which states a chain of entries of A leads to from B, and from which one leads to C."""
+    return _led_to(A, B) & _led_to(A.T, C.T)
+
+
+def _led_to(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    entries, found = A != 0, np.any(B != 0, axis=1)
+    while True:
+        more = found | np.any(entries[:, found], axis=1)
+        if np.array_equal(more, found):
+            return found
+        found = more

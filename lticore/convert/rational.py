@@ -7,17 +7,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..analysis.zeros import one_system
 from ..arrays.checks import check_array
-from ..arrays.namespaces import is_numpy
+from ..arrays.groups import connected_states
 from ..equations.zeros import poles_zeros_gain
-from ..errors import ArrayLibraryError, NotRealError, ShapeError
-from ..systems.doors import LinearLike, as_linear
-from ..systems.lti import LTI, in_double
+from ..errors import NotRealError, ShapeError
+from ..systems.doors import LinearLike
+from ..systems.lti import LTI
 from ..systems.modes import is_real
-from ..systems.rational import of_poles_and_zeros, of_polynomials, sections
+from ..systems.rational import (
+    of_nested_poles_and_zeros,
+    of_poles_and_zeros,
+    of_polynomials,
+    sections,
+)
+from ..systems.structure import same_in_blocks, structure_of, to_dense
 
 
-def to_zpk(sys: LinearLike) -> tuple[np.ndarray, np.ndarray, float | complex]:
+def to_zpk(sys: LinearLike) -> tuple[Any, Any, Any]:
     """Zeros, poles and gain of H(s) = k Π(s − z_i)/Π(s − p_j), in discrete time of z for s.
 
     Poles are those of A, of structured A as they stand. Zeros are the finite eigenvalues of
@@ -27,22 +34,26 @@ def to_zpk(sys: LinearLike) -> tuple[np.ndarray, np.ndarray, float | complex]:
 
     Parameters
     ----------
-    sys : one system of one input and one output
+    sys : one system, no batch
 
     Returns
     -------
     zeros, poles : complex arrays, in conjugate pairs for real systems;  k : number, real for these
         Poles that zeros cancel are both there: :func:`lticore.minimal_realization` takes them out.
+        Of several inputs or outputs nested lists, zeros[i][j] and poles[i][j] from input j to
+        output i, and a (p, m) array k. States that no chain of entries of A leads to from the input
+        or from which none leads to the output are not those of the pair.
+        (:func:`lticore.zeros` are those of the system as a whole.)
 
     Accuracy: of the response at points off the zeros about that of
     :func:`lticore.frequency_response`; a zero itself is as well conditioned as H' is large there.
 
-    Cost: O(n³).
+    Cost: O(n³) for each pair of an input and an output.
 
     Raises
     ------
     ShapeError
-        For batches, several inputs or outputs.
+        For batches.
     ArrayLibraryError
         For arrays that are not NumPy's.
 
@@ -50,18 +61,29 @@ def to_zpk(sys: LinearLike) -> tuple[np.ndarray, np.ndarray, float | complex]:
     >>> zeros.real, poles.real, gain
     (array([-2.]), array([-1.]), 1.0)
     """
-    one = in_double(as_linear(sys, continuous=True))
-    if one.batch_shape or (one.inputs, one.outputs) != (1, 1):
-        raise ShapeError(
-            "poles, zeros and a gain describe one system of one input and one output, but this one "
-            f"has batch {one.batch_shape}, {one.inputs} inputs and {one.outputs} outputs"
-        )
-    if not is_numpy(one.B):
-        raise ArrayLibraryError("zeros need LAPACK and so NumPy arrays")
-    zeros, poles, gain = poles_zeros_gain(one)
-    if is_real(one.A) and not np.iscomplexobj(one.B):
-        return zeros, poles, complex(gain).real
-    return zeros, poles, gain
+    one = one_system(sys)
+    if (one.inputs, one.outputs) == (1, 1):
+        return _zpk(one)
+    rows = [
+        [_zpk(_between_signals(one, i, j)) for j in range(one.inputs)] for i in range(one.outputs)
+    ]
+    zeros, poles, gain = ([[found[k] for found in row] for row in rows] for k in range(3))
+    return zeros, poles, np.array(gain).reshape(one.outputs, one.inputs)
+
+
+def _zpk(sys: LTI) -> tuple[np.ndarray, np.ndarray, float | complex]:
+    zeros, poles, gain = poles_zeros_gain(sys)
+    real = is_real(sys.A) and not np.iscomplexobj(sys.B)
+    return zeros, poles, complex(gain).real if real else gain
+
+
+def _between_signals(sys: LTI, i: int, j: int) -> LTI:
+    """From input j to output i, with the states between them."""
+    B, C = sys.B[:, j : j + 1], sys.C[i : i + 1]
+    between = connected_states(to_dense(sys.A), B, C)
+    states = np.flatnonzero(same_in_blocks(np.logical_or, sys.A, between))
+    D = None if sys.D is None else sys.D[i : i + 1, j : j + 1]
+    return LTI(structure_of(sys.A).of_states(states), B[states], C[:, states], D, dt=sys.dt)
 
 
 def to_sections(sys: LinearLike) -> np.ndarray:
@@ -82,13 +104,20 @@ def to_sections(sys: LinearLike) -> np.ndarray:
     ------
     NotRealError
         For systems that are not real.
-    ShapeError, ArrayLibraryError
+    ShapeError
+        For batches, several inputs or outputs.
+    ArrayLibraryError
 
     >>> lti.to_sections(lti.LTI([[0.5]], [[1.0]], [[1.0]]))
     array([[ 0. ,  1. ,  0. ,  1. , -0.5,  0. ]])
     """
-    given = as_linear(sys, continuous=True)
-    zeros, poles, gain = to_zpk(given)
+    given = one_system(sys)
+    if (given.inputs, given.outputs) != (1, 1):
+        raise ShapeError(
+            "second-order sections describe one input and one output, but this system has "
+            f"{given.inputs} inputs and {given.outputs} outputs"
+        )
+    zeros, poles, gain = _zpk(given)
     found = sections(zeros, poles) if not isinstance(gain, complex) else None
     if found is None:
         raise NotRealError("second-order sections are real, and the system is not")
@@ -116,9 +145,10 @@ def _falling_powers(roots: tuple[complex, ...], degree: int) -> np.ndarray:
 
 
 def from_zpk(
-    zeros: ArrayLike, poles: ArrayLike, gain: float | complex = 1.0, *, dt: bool | float = True
+    zeros: Any, poles: Any, gain: ArrayLike = 1.0, *, dt: bool | float = True
 ) -> LTI[np.ndarray]:
-    """The system with H(s) = gain Π(s − z_i)/Π(s − p_j), in discrete time of z for s.
+    """The system with H(s) = gain Π(s − z_i)/Π(s − p_j), in discrete time of z for s; of nested
+    lists, zeros[i][j], poles[i][j] and gain[i][j] from input j to output i.
 
     A cascade of sections of one or two states, in which the poles stand as they are given: those
     next to the boundary keep their distance, which coefficients of polynomials lose.
@@ -126,7 +156,7 @@ def from_zpk(
     Parameters
     ----------
     zeros, poles : lists of numbers; real systems have them in conjugate pairs
-    gain : number
+    gain : number; of several inputs or outputs a (p, m) array, or one number for all
     dt : True, a sampling time, or 0 for continuous time
 
     Returns
@@ -142,6 +172,8 @@ def from_zpk(
     >>> lti.from_zpk([], [-1 + 1j, -1 - 1j], 2.0, dt=0).order
     2
     """
+    if _both_nested("zeros and poles", zeros, poles):
+        return LTI(*of_nested_poles_and_zeros(zeros, poles, gain), dt=dt)
     return LTI(*of_poles_and_zeros(zeros, poles, gain), dt=dt)
 
 
@@ -190,18 +222,23 @@ def from_transfer_function(
     >>> lti.from_transfer_function([1.0], [1.0, 3.0, 2.0], dt=0).poles.real.round(12)
     array([-1., -2.])
     """
-    if not (_is_nested(numerator) or _is_nested(denominator)):
+    if not _both_nested("numerator and denominator", numerator, denominator):
         numerator, denominator = [[numerator]], [[denominator]]
-    elif not (_is_nested(numerator) and _is_nested(denominator)):
-        raise ShapeError("numerator and denominator are both one polynomial, or both nested rows")
     return LTI(*of_polynomials(numerator, denominator), dt=dt)
 
 
-def _is_nested(polynomials: Any) -> bool:
-    """Whether these are rows of polynomials, and not one."""
+def _both_nested(names: str, first: Any, second: Any) -> bool:
+    """Whether both are rows of lists, and not one list of numbers each."""
+    nested = _is_nested(first), _is_nested(second)
+    if any(nested) and not all(nested):
+        raise ShapeError(f"{names} are both one list of numbers, or both nested rows of lists")
+    return all(nested)
+
+
+def _is_nested(lists: Any) -> bool:
     rows: Any = list | tuple | np.ndarray
     for _ in range(2):
-        if not isinstance(polynomials, rows) or len(polynomials) == 0:
+        if not isinstance(lists, rows) or len(lists) == 0:
             return False
-        polynomials = polynomials[0]
-    return isinstance(polynomials, rows)
+        lists = lists[0]
+    return isinstance(lists, rows)

@@ -34,7 +34,7 @@ def poles_zeros_gain(sys: LTI) -> tuple[np.ndarray, np.ndarray, complex]:
     """
     timed, time = in_unit_time(sys)
     even, b, c = unit_signals(timed)
-    A, B, C = _plain(even)
+    A, B, C = plain_matrices(even)
     structured = is_structured(even.A)
     poles = np.asarray(mode_poles(even.A) if structured else eigenvalues(A), complex)
     n, D = len(A), 0.0 if sys.D is None else complex(sys.D[0, 0])
@@ -112,7 +112,7 @@ def conjugate_pairs(x: np.ndarray) -> np.ndarray:
     return np.array(found, dtype=complex)
 
 
-def _plain(sys: LTI) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def plain_matrices(sys: LTI) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(A, B, C) as arrays, in the best units of the states or in the modes."""
     if is_structured(sys.A):
         B, C = signals_in_modes(sys.A, sys.B, sys.C)

@@ -9,6 +9,7 @@ import scipy.linalg
 
 from ..analysis.norms import h2_error
 from ..arrays.checks import check_rtol, is_complex, is_single
+from ..arrays.groups import connected_states
 from ..arrays.linalg import EPSILON, adjoint, log2
 from ..arrays.namespaces import Array, is_numpy
 from ..equations.stability import is_stable
@@ -136,7 +137,7 @@ def _stacked_states(sys: LTI, rtol: float) -> tuple[LTI, np.ndarray | None, np.n
 
 def _minimal_states(sys: LTI, rtol: float) -> tuple[np.ndarray, ...]:
     """(A_r, B_r, C_r, W, V) with Wᴴ V = I onto the states that are reached and observed."""
-    there = _led_to(sys.A, sys.B) & _led_to(sys.A.T, sys.C.T)
+    there = connected_states(sys.A, sys.B, sys.C)
     A, B, C = sys.A[np.ix_(there, there)], sys.B[there], sys.C[:, there]
     inputs, outputs = _columns_of_size_one(B), _columns_of_size_one(C.T)
     d = _jointly_even_units(A, inputs, outputs)
@@ -193,16 +194,6 @@ def _units_in_a_ring(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> np.ndarray:
     np.fill_diagonal(ring, 0)
     (gebal,) = scipy.linalg.get_lapack_funcs(("gebal",), (ring,))
     return gebal(ring, scale=1, permute=0)[3][:n, None]
-
-
-def _led_to(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """(n,) which states a chain of entries of A leads to from B."""
-    entries, found = A != 0, np.any(B != 0, axis=1)
-    while True:
-        more = found | np.any(entries[:, found], axis=1)
-        if np.array_equal(more, found):
-            return found
-        found = more
 
 
 def _columns_of_size_one(B: np.ndarray) -> np.ndarray:

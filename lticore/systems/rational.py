@@ -54,6 +54,31 @@ def of_poles_and_zeros(zeros: Any, poles: Any, gain: Any) -> tuple[np.ndarray, .
     return _cascade(found, gain)
 
 
+def of_nested_poles_and_zeros(zeros: Any, poles: Any, gain: Any) -> tuple[np.ndarray, ...]:
+    """The same of zeros[i][j], poles[i][j] and gain[i][j], or one gain, from input j to output i:
+    with states of their own for each."""
+    _check_rows("zeros and poles", zeros, poles)
+    shape = len(zeros), len(zeros[0])
+    gain = check_array("gain", gain, ndim=0)
+    if gain.shape not in ((), shape):
+        raise ShapeError(f"gains of {shape} zeros and poles have shape {gain.shape}")
+    gain = np.broadcast_to(gain, shape)
+    columns = [
+        [of_poles_and_zeros(zeros[i][j], poles[i][j], gain[i, j]) for i in range(shape[0])]
+        for j in range(shape[1])
+    ]
+    return _side_by_side([_stacked_outputs(column) for column in columns])
+
+
+def _check_rows(names: str, first: Any, second: Any) -> None:
+    shapes = [[len(row) for row in rows] for rows in (first, second)]
+    if len(set(map(tuple, shapes))) > 1 or len(set(shapes[0])) != 1 or 0 in shapes[0]:
+        raise ShapeError(
+            f"{names} are rows of lists, one row for each output and one list for each input, but "
+            f"have rows of {shapes[0]} and {shapes[1]}"
+        )
+
+
 def sections(zeros: np.ndarray, poles: np.ndarray) -> list[Section] | None:
     """Sections of one or two poles, each conjugate pair in one, with the zeros that are nearest;
     None where poles or zeros are not conjugate to each other."""
@@ -168,12 +193,7 @@ def of_polynomials(numerators: Any, denominators: Any) -> tuple[np.ndarray, ...]
     ShapeError
         For rows of different lengths.
     """
-    shapes = [[len(row) for row in rows] for rows in (numerators, denominators)]
-    if len(set(map(tuple, shapes))) > 1 or len(set(shapes[0])) != 1 or 0 in shapes[0]:
-        raise ShapeError(
-            "numerators and denominators are rows of polynomials, one row for each output and one "
-            f"polynomial for each input, but have rows of {shapes[0]} and {shapes[1]}"
-        )
+    _check_rows("numerators and denominators", numerators, denominators)
     columns = []
     for j in range(len(numerators[0])):
         column = [

@@ -324,11 +324,6 @@ def test_systems_of_scipy(dt):
         (lambda: lti.from_transfer_function([[1]], [1, 2]), lti.ShapeError, "one list of numbers"),
         (lambda: lti.from_sections([[1, 2, 3]]), lti.ShapeError, "six coefficients"),
         (lambda: lti.from_sections([[1, 0, 0, 0, 1, 0]]), lti.ArgumentError, "not proper"),
-        (
-            lambda: lti.to_zpk(lti.LTI(np.eye(2) / 2, np.eye(2), np.eye(2))),
-            lti.ShapeError,
-            "one input",
-        ),
     ],
 )
 def test_bad_arguments(call, error, message):

@@ -24,7 +24,7 @@ WITHOUT_ARRAYS = {"schatten", "tail", "from_statespace", "to_statespace"}
 WITHOUT_ARRAYS |= {"allocate_orders", "allocate_modal_orders", "allocate_orders_by_error"}
 # LAPACK only: arrays of other libraries are refused, or lists of numbers.
 WITHOUT_ARRAYS |= {"from_descriptor", "from_transfer_function", "from_zpk", "from_sections"}
-WITHOUT_ARRAYS |= {"to_zpk", "to_sections"}
+WITHOUT_ARRAYS |= {"to_zpk", "to_sections", "zeros"}
 
 
 def pairs_only(xp):
