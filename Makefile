@@ -13,7 +13,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 ONE_THREAD = OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-kernels test-oldest test-gpu gpu-check gpu-registers gpu-wheels soak mutants long-runs long-runs-status lint format bench bench-peers bench-sparse bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-warnings bench-streaming bench-imports bench-conversion bench-gpu clean
+.PHONY: help setup demo test test-slow test-kernels test-oldest test-gpu gpu-check gpu-registers gpu-wheels soak mutants long-runs long-runs-status lint format bench bench-dense bench-peers bench-sparse bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-warnings bench-streaming bench-imports bench-conversion bench-gpu clean
 
 help:  ## List all targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -91,6 +91,11 @@ format: setup  ## Apply the formatter
 bench: setup  ## Run the benchmarks and print the ratios
 	$(ONE_THREAD) $(BIN)/python -m pytest benchmarks --benchmark-only -o python_files="bench_*.py" \
 		--benchmark-group-by=group --benchmark-columns=median,iqr,rounds
+
+bench-dense: setup  ## Time dense systems beside SLICOT, into benchmarks/results
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints/cpu.txt --editable '.[peers]'
+	$(ONE_THREAD) $(BIN)/python benchmarks/dense.py
 
 bench-peers: setup  ## Time lticore against SciPy, SLICOT and pyMOR, into benchmarks/results
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \

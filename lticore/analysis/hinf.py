@@ -45,6 +45,8 @@ _POINTS, _STEPS = 8, 12
 _TOP = 1e-12
 #: Responses below this share of ‖B‖‖C‖ are not certified: they may be rounding.
 _INVISIBLE = 1e-14
+#: Numbers between 2 to minus this and 2 to this have squares that are numbers.
+_SQUARED = 400
 #: Share below the highest gain known, at which the pencil must show its crossings.
 _BELOW = 1e-2
 
@@ -87,7 +89,7 @@ def hinf_norm(
     (...) real array, or two of them. The certificate is computed by LAPACK on NumPy arrays, one
     entry at a time.
 
-    Cost: a few QZ decompositions of order 2n + m + p, mostly two: O(n³).
+    Cost: a few QZ decompositions of order 2n, mostly two, and as many QR of 2n + m + p: O(n³).
 
     CuPy: computed on the host, see docs/cupy.md.
 
@@ -252,13 +254,7 @@ def _peak_of_unit(
         return alpha * np.tan(phase / 2) if sys.is_continuous else phase
 
     def gain_at(omega: np.ndarray) -> np.ndarray:
-        H = respond(omega)
-        # Squares of what is small beside ‖B‖‖C‖, as D may be, are no numbers.
-        exponent = size_exponent(H)
-        H = scaled(H, -exponent[..., None, None])
-        # The norm of one row or column needs no singular values.
-        norms = np.linalg.norm(H, "fro" if 1 in H.shape[-2:] else 2, axis=(-2, -1))
-        return scaled(norms, exponent)
+        return _largest_singular_values(respond(omega))
 
     def gain(phase: np.ndarray) -> np.ndarray:
         return gain_at(frequency(phase))
@@ -308,6 +304,23 @@ def _peak_of_unit(
         points = np.unique(np.mod(points + np.pi, 2 * np.pi) - np.pi)
         top, level = max(_highest(gain, points, gain(points)), (top, level), key=lambda x: x[1])
     return found(False)
+
+
+def _largest_singular_values(H: np.ndarray) -> np.ndarray:
+    """(...) ‖H‖₂ by its square H Hᴴ, which keeps the digits of the largest value."""
+    exponent = size_exponent(H)
+    if np.all(np.abs(exponent) <= _SQUARED):
+        exponent = 0 * exponent
+    else:
+        # Squares of what is small beside ‖B‖‖C‖, as D may be, are no numbers.
+        H = scaled(H, -exponent[..., None, None])
+    rows, columns = H.shape[-2:]
+    if 1 in (rows, columns):
+        norms = np.linalg.norm(H, axis=(-2, -1))
+    else:
+        square = H @ adjoint(H) if rows <= columns else adjoint(H) @ H
+        norms = np.sqrt(np.maximum(np.linalg.eigvalsh(square)[..., -1], 0))
+    return scaled(norms, exponent)
 
 
 def _phases_of(sys: LTI) -> np.ndarray:
@@ -419,9 +432,9 @@ def _level_crossings(sys: LTI, level: float) -> np.ndarray:
 
 
 def _symplectic_pencil(sys: LTI, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """(M, N) of the extended symplectic pencil M − zN in the variables (x, λ, u, y), of
-    x⁺ = A x + B u, γ y = C x + D u, λ = Aᴴ λ⁺ + Cᴴ y, γ u = Bᴴ λ⁺ + Dᴴ y with the level γ: no
-    inverse is taken and γ enters scaled."""
+    """(M, N) of the symplectic pencil M − zN in the variables (x, λ), of x⁺ = A x + B u,
+    γ y = C x + D u, λ = Aᴴ λ⁺ + Cᴴ y, γ u = Bᴴ λ⁺ + Dᴴ y with the level γ: no inverse is taken and
+    γ enters scaled. The columns of u and y, which have no z, are taken away by a unitary matrix."""
     A, B, C = sys.A, sys.B, sys.C
     n, m, p = sys.order, sys.inputs, sys.outputs
     D = np.zeros((p, m)) if sys.D is None else sys.D
@@ -445,4 +458,7 @@ def _symplectic_pencil(sys: LTI, level: float) -> tuple[np.ndarray, np.ndarray]:
     put(M, y, x, C / scale)
     put(M, y, u, D / level)
     put(M, y, y, -np.eye(p))
-    return M, N
+    states, signals = np.split(np.arange(size), [2 * n])
+    Q, _ = scipy.linalg.qr(M[:, signals])
+    left = adjoint(Q[:, m + p :])
+    return left @ M[:, states], left @ N[:, states]

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import scipy.linalg
 
+from .. import kernels
 from ..arrays.groups import diagonal_blocks, groups_in_order
 from ..arrays.linalg import EPSILON, adjoint
 from ..arrays.namespaces import Array, namespace
@@ -20,13 +21,10 @@ from .exponential import samples
 
 #: Squarings of Smith's iteration: enough for 1 − |λ| = 1e-15.
 _MAX_SQUARINGS = 60
-#: Up to this order the complex Schur form of a real matrix costs less than the way to it.
-_SMALL = 32
 #: Squarings that a cheap bound on the powers of a matrix may take.
 _SQUARINGS = 7
 #: Below this size the triangular recursion solves column by column.
 _LEAF = 64
-(_trtrs,) = scipy.linalg.get_lapack_funcs(("trtrs",), dtype=np.complex128)
 
 #: A solution that may be further off than this, relative to its norm, comes with a warning.
 ACCURACY = 1e-6
@@ -230,16 +228,42 @@ def schur_forms_for_powers(A: np.ndarray) -> SchurForms:
 def schur_form(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Upper triangular T and unitary U, both complex, with A = U T Uᴴ.
 
-    A large real matrix takes the real form first, which halves the time. Groups of states that feed
-    each other keep their own poles (:func:`_schur_by_groups`).
+    A real matrix takes the real form first, which halves the time. Groups of states that feed each
+    other keep their own poles (:func:`_schur_by_groups`).
     """
     return _schur_by_groups(A, _complex_schur_form)
 
 
 def _complex_schur_form(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if np.iscomplexobj(A) or len(A) <= _SMALL:
+    if np.iscomplexobj(A):
         return scipy.linalg.schur(A, output="complex")
-    return scipy.linalg.rsf2csf(*scipy.linalg.schur(A, output="real"))
+    return complex_form(*scipy.linalg.schur(A, output="real"))
+
+
+def complex_form(T: np.ndarray, U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The complex Schur form of a real one, whose 2 × 2 blocks are [[a, b], [c, a]] with bc < 0 and
+    the eigenvalues a ± μ, μ = i √(−bc), as LAPACK leaves them.
+
+    A block has the Schur vectors (μ, c)/r and (−c, −μ)/r, r = |(μ, c)|.
+    """
+    first = np.flatnonzero(np.diagonal(T, -1))
+    T, U = T.astype(np.complex128), U.astype(np.complex128)
+    if not len(first):
+        return T, U
+    second = first + 1
+    centre, c = T[first, first].real, T[second, first].real
+    mu = np.sqrt(-T[first, second].real * c)
+    r = np.hypot(mu, c)
+    x, y = 1j * mu / r, c / r
+    for X in (T, U):
+        left, right = X[:, first], X[:, second]
+        X[:, first], X[:, second] = left * x + right * y, -left * y - right * x
+    upper, lower = T[first], T[second]
+    T[first] = y[:, None] * lower - x[:, None] * upper
+    T[second] = x[:, None] * lower - y[:, None] * upper
+    T[second, first] = 0
+    T[first, first], T[second, second] = centre + 1j * mu, centre - 1j * mu
+    return T, U
 
 
 def schur_form_for_powers(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -291,7 +315,7 @@ def _solve_triangular_stein(T: np.ndarray, F: np.ndarray, S: np.ndarray) -> np.n
     """
     n, l = F.shape
     if max(n, l) <= _LEAF:
-        return _solve_triangular_columns(T, F, S)
+        return kernels.find(triangular_stein_reference, F)(T, F, S)
     if n >= l:
         h = n // 2
         lower = _solve_triangular_stein(T[h:, h:], F[h:], S)
@@ -303,15 +327,13 @@ def _solve_triangular_stein(T: np.ndarray, F: np.ndarray, S: np.ndarray) -> np.n
     return np.hstack([left, right])
 
 
-def _solve_triangular_columns(T: np.ndarray, F: np.ndarray, S: np.ndarray) -> np.ndarray:
+def triangular_stein_reference(T: np.ndarray, F: np.ndarray, S: np.ndarray) -> np.ndarray:
     """Column j, last first: (I − conj s_jj T) x_j = f_j + T Σ_{k>j} conj s_jk x_k."""
     n, l = F.shape
     X = np.empty((n, l), dtype=np.complex128)
     for j in range(l - 1, -1, -1):
         right = F[:, j] + T @ (X[:, j + 1 :] @ S[j, j + 1 :].conj())
-        shifted = -S[j, j].conj() * T
-        shifted.flat[:: n + 1] += 1
-        X[:, j], _ = _trtrs(shifted, right)
+        X[:, j] = scipy.linalg.solve_triangular(np.eye(n) - S[j, j].conj() * T, right)
     return X
 
 

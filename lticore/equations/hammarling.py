@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import scipy.linalg
 
+from .. import kernels
 from ..arrays.linalg import EPSILON, adjoint
 from ..errors import UnstableSystemError, warn_precision
 from ..matrices.factors import graded_factor
@@ -22,8 +22,6 @@ from .dense import (
 )
 from .exponential import samples
 from .stability import SchurSystem
-
-(_trtrs,) = scipy.linalg.get_lapack_funcs(("trtrs",), dtype=np.complex128)
 
 #: Norms between this and its reciprocal are right as they are computed.
 _PLAIN = 1e-140
@@ -281,15 +279,7 @@ def solve_stein_factor(T: np.ndarray, B: np.ndarray) -> np.ndarray:
             "horizon Gramian needs all poles inside the unit circle"
         )
 
-    def column(
-        T1: np.ndarray, tau: complex, t: np.ndarray, w: np.ndarray, beta: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        shifted = -tau.conjugate() * T1
-        shifted.flat[:: len(T1) + 1] += 1
-        r, _ = _trtrs(shifted, tau.conjugate() * t + beta * w)
-        return r, beta * (T1 @ r + t) - tau * w
-
-    return _factor_by_columns(T, B, np.sqrt(gap * (2 - gap)), column)
+    return _triangular_factor(T, B, np.sqrt(gap * (2 - gap)), continuous=False)
 
 
 def solve_lyapunov_factor(T: np.ndarray, B: np.ndarray) -> np.ndarray:
@@ -312,29 +302,20 @@ def solve_lyapunov_factor(T: np.ndarray, B: np.ndarray) -> np.ndarray:
             "horizon Gramian needs all poles left of the imaginary axis"
         )
 
-    def column(
-        T1: np.ndarray, tau: complex, t: np.ndarray, w: np.ndarray, beta: float
-    ) -> tuple[np.ndarray, np.ndarray]:
-        shifted = np.array(-T1, order="F")
-        shifted.flat[:: len(T1) + 1] -= tau.conjugate()
-        r, _ = _trtrs(shifted, t + beta * w)
-        return r, beta * r - w
-
-    return _factor_by_columns(T, B, np.sqrt(2 * gap), column)
+    return _triangular_factor(T, B, np.sqrt(2 * gap), continuous=True)
 
 
-#: (T1, τ, ρ t, w, β) ↦ (r, z) of the derivations above.
-Column: TypeAlias = Callable[
-    [np.ndarray, complex, np.ndarray, np.ndarray, float], tuple[np.ndarray, np.ndarray]
-]
-
-
-def _factor_by_columns(
-    T: np.ndarray, B: np.ndarray, betas: np.ndarray, column: Column
+def _triangular_factor(
+    T: np.ndarray, B: np.ndarray, betas: np.ndarray, continuous: bool
 ) -> np.ndarray:
-    """R, the last column first."""
+    return kernels.find(triangular_factor_reference, T)(T, B, betas, continuous)
+
+
+def triangular_factor_reference(
+    T: np.ndarray, B: np.ndarray, betas: np.ndarray, continuous: bool
+) -> np.ndarray:
+    """R of the derivations above, the last column first."""
     n = len(T)
-    T = np.asfortranarray(T)  # as LAPACK takes it
     B = np.array(B, dtype=np.complex128, order="C")
     R = np.zeros((n, n), dtype=np.complex128)
     for k in range(n - 1, -1, -1):
@@ -345,8 +326,16 @@ def _factor_by_columns(
         R[k, k] = rho
         if k == 0:
             break
-        w = B[:k] @ v
-        R[:k, k], z = column(T[:k, :k], T[k, k], rho * T[:k, k], w, betas[k])
+        w, t, T1, tau, beta = B[:k] @ v, rho * T[:k, k], T[:k, :k], T[k, k], betas[k]
+        if continuous:
+            r = scipy.linalg.solve_triangular(-T1 - tau.conj() * np.eye(k), t + beta * w)
+            z = beta * r - w
+        else:
+            r = scipy.linalg.solve_triangular(
+                np.eye(k) - tau.conj() * T1, tau.conj() * t + beta * w
+            )
+            z = beta * (T1 @ r + t) - tau * w
+        R[:k, k] = r
         B[:k] += np.outer(z - w, v.conj())
     return R
 

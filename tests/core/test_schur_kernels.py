@@ -1,0 +1,89 @@
+"""Kernels of equations in Schur forms against their references, and complex forms of real ones."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+from oracles import EPS, adjoint
+
+from lticore.equations.dense import complex_form, triangular_stein_reference
+from lticore.equations.hammarling import triangular_factor_reference
+from lticore.kernels.cpu_schur import triangular_factor, triangular_stein
+
+BATCHES = [(), (1,), (3,), (2, 2), (0,)]
+SIZES = [(1, 1), (2, 5), (7, 2), (33, 3), (70, 1)]
+
+
+def random_triangle(rng, batch, n, continuous):
+    """Well conditioned: 1 − λ_i conj λ_j and λ_i + conj λ_j stand clear of all else."""
+    T = rng.standard_normal((*batch, n, n)) + 1j * rng.standard_normal((*batch, n, n))
+    T = 0.3 * np.triu(T, 1) / n
+    poles = rng.uniform(0.1, 0.8, (*batch, n)) * np.exp(1j * rng.uniform(-3, 3, (*batch, n)))
+    T[..., np.arange(n), np.arange(n)] = poles - 1 if continuous else poles
+    return T
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize(("n", "m"), SIZES)
+def test_triangular_factor(n, m, batch, continuous):
+    rng = np.random.default_rng(n)
+    T = random_triangle(rng, batch, n, continuous)
+    B = rng.standard_normal((*batch, n, m)) + 1j * rng.standard_normal((*batch, n, m))
+    B[..., n // 2, :] = 0
+    poles = np.diagonal(T, axis1=-2, axis2=-1)
+    betas = np.sqrt(-2 * poles.real if continuous else 1 - np.abs(poles) ** 2)
+    before = T.copy(), B.copy()
+    found = triangular_factor(T, B, betas, continuous)
+    assert found.shape == (*batch, n, n)
+    assert np.array_equal(T, before[0])
+    assert np.array_equal(B, before[1])
+    for index in np.ndindex(batch):
+        R = triangular_factor_reference(T[index], B[index], betas[index], continuous)
+        # Of rows of B that fall to nothing rounding decides the direction: the phase of a column.
+        X, expected = (F @ adjoint(F) for F in (found[index], R))
+        assert np.abs(X - expected).max() <= 100 * n * EPS * np.abs(expected).max()
+        assert np.all(np.tril(found[index], -1) == 0)
+
+
+@pytest.mark.parametrize("size", [1e-320, 1e-200, 1e200])
+def test_directions_of_rows_whose_squares_are_no_numbers(size):
+    """ρ = |b|/β, and the row above of b bᴴ counts b as a unit vector."""
+    T, B = np.array([[0.5, 0], [0, 0.6]], dtype=complex), np.array([[1.0, 2.0], [3.0, 4.0j]])
+    B[1] *= size
+    betas = np.sqrt([0.75, 0.64])
+    R = triangular_factor(T, B, betas, False)
+    assert R[1, 1] == pytest.approx(5 * size / 0.8, rel=4e-3 if size < 1e-308 else 1e-15)
+    # X_11 of x⁺ = 0.5 x + [1, 2] u.
+    assert np.linalg.norm(R[0]) ** 2 == pytest.approx(5 / 0.75, rel=1e-14)
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize(("n", "l"), [*SIZES, (5, 5)])
+def test_triangular_stein(n, l, batch):
+    rng = np.random.default_rng(n)
+    T, S = (random_triangle(rng, batch, k, False) for k in (n, l))
+    F = rng.standard_normal((*batch, n, l)) + 1j * rng.standard_normal((*batch, n, l))
+    found = triangular_stein(T, F, S)
+    assert found.shape == (*batch, n, l)
+    for index in np.ndindex(batch):
+        X = triangular_stein_reference(T[index], F[index], S[index])
+        assert np.abs(found[index] - X).max() <= 100 * max(n, l) * EPS * np.abs(X).max()
+        residual = T[index] @ X @ adjoint(S[index]) - X + F[index]
+        assert np.abs(residual).max() <= 100 * max(n, l) * EPS * np.abs(X).max()
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 8, 41])
+def test_complex_forms_of_real_ones(n):
+    A = np.random.default_rng(n).standard_normal((n, n))
+    T_real, U_real = scipy.linalg.schur(A, output="real")
+    T, U = complex_form(T_real, U_real)
+    assert np.all(np.tril(T, -1) == 0)
+    for X, Y in ((U @ T @ adjoint(U), A), (adjoint(U) @ U, np.eye(n))):
+        assert np.abs(X - Y).max() <= 10 * n * EPS * max(1, np.linalg.norm(A))
+
+
+def test_complex_form_of_a_block_keeps_the_digits_of_its_poles():
+    """a ± i √(−bc), however uneven b and c are."""
+    block = np.array([[0.25, -(2.0**40)], [2.0**-44, 0.25]])
+    T, _ = complex_form(block, np.eye(2))
+    assert np.array_equal(np.diagonal(T), [0.25 + 0.25j, 0.25 - 0.25j])
