@@ -48,7 +48,7 @@ class Options:
 
 
 def dense_system(
-    order: int, signals: int, dt: bool, kind: str, batch: tuple[int, ...] = ()
+    order: int, signals: int, dt: float, kind: str, batch: tuple[int, ...] = ()
 ) -> lti.LTI:
     """Poles of a random matrix, the slowest of which decays by 2 % per sample or unit of time."""
     rng = np.random.default_rng(order)
@@ -153,7 +153,7 @@ def row(task: str, sys: lti.LTI, calls: Contestants, rounds: int, bar: float) ->
     return found
 
 
-def single_rows(options: Options, order: int, signals: int, dt: bool, kind: str) -> list[dict]:
+def single_rows(options: Options, order: int, signals: int, dt: float, kind: str) -> list[dict]:
     sys = dense_system(order, signals, dt, kind)
     slicot, rows = Slicot(sys), []
     for task, (ours, theirs) in tasks(sys).items():
@@ -163,7 +163,7 @@ def single_rows(options: Options, order: int, signals: int, dt: bool, kind: str)
     return rows
 
 
-def batch_rows(options: Options, dt: bool) -> list[dict]:
+def batch_rows(options: Options, dt: float) -> list[dict]:
     sys = dense_system(SMALL, 2, dt, "real", (BATCH,))
     each, rows = [Slicot(sys[k]) for k in range(BATCH)], []
     for task, (ours, theirs) in tasks(sys).items():
@@ -178,7 +178,7 @@ def batch_rows(options: Options, dt: bool) -> list[dict]:
 
 def run(options: Options) -> dict:
     rows = []
-    for dt in (True, False):
+    for dt in (True, 0):
         for kind in ("real", "complex"):
             for order in options.orders:
                 for signals in options.signals:
