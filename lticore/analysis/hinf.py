@@ -25,7 +25,7 @@ from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double, replaced, spread
 from ..systems.modes import is_real, mode_poles, to_modes
 from ..systems.on_host import computed_on_host
-from ..systems.signals import in_best_units, scaled, size_exponent, unit_signals
+from ..systems.signals import in_best_units, in_even_states, scaled, size_exponent, unit_signals
 from ..systems.structure import is_structured
 from .response import points_of, responder
 
@@ -182,7 +182,7 @@ def _difference_of_responses(
     """(ω ↦ 2^−e (H − Ĥ) for ω in units of ``speed``, the size of what both are summed from)."""
     units = []
     for one in parts:
-        unit, b, c = unit_signals(one)
+        unit, b, c = unit_signals(in_even_states(one)[0])
         C = scaled(unit.C, b + c - exponent)
         D = None if one.D is None else scaled(one.D, np.asarray(-exponent))
         units.append(replaced(unit, C=C, D=D))
@@ -224,7 +224,7 @@ def _product_of_norms(sys: LTI) -> float:
 
 def _system_of_size_one(sys: LTI) -> tuple[LTI, float]:
     """(Σ', e) with Σ = 2^e Σ', in good units of the states, of the inputs and of the outputs."""
-    unit, *exponents = unit_signals(sys)
+    unit, *exponents = unit_signals(in_even_states(sys)[0])
     if is_structured(sys.A):
         balanced, _ = balance_states(unit)
     else:

@@ -16,7 +16,7 @@ from ..errors import warn_precision
 from ..systems.diagonal import Diagonal
 from ..systems.lti import LTI, in_double, in_single, replaced
 from ..systems.modes import mode_poles, signals_in_modes
-from ..systems.signals import scaled, unit_signals
+from ..systems.signals import in_even_states, scaled, unit_signals
 from ..systems.structure import structure_of, to_dense
 
 
@@ -104,8 +104,8 @@ def _on_axis(sys: LTI, distance: float) -> LTI:
 
 def _largest_sum(modes: LTI, omega: np.ndarray, other: LTI) -> float:
     """max Σ_i ‖c_i‖‖b_i‖/|z − λ_i| in the worst batch entry, in units of :func:`unit_response`."""
-    unit, b, c = unit_signals(modes)
-    _, e, f = unit_signals(other)
+    unit, b, c = unit_signals(in_even_states(modes)[0])
+    _, e, f = unit_signals(in_even_states(other)[0])
     sizes = np.linalg.norm(unit.B, axis=-1) * np.linalg.norm(unit.C, axis=-2)
     distances = np.abs(points_of(omega, modes.is_continuous)[:, None] - unit.A.poles[..., None, :])
     least = EPSILON * max(1.0, float(np.abs(unit.A.poles).max(initial=0)))
@@ -116,11 +116,11 @@ def _largest_sum(modes: LTI, omega: np.ndarray, other: LTI) -> float:
 def unit_response(sys: LTI[Array], omega: Array, other: LTI[Array] | None = None) -> Array:
     """The response without D in the units in which that of the system, or of another one, has
     about size one: itself it may over- or underflow."""
-    unit, b, c = unit_signals(sys)
+    unit, b, c = unit_signals(in_even_states(sys)[0])
     H = frequency_response(unit, omega)
     if other is None:
         return H
-    _, e, f = unit_signals(other)
+    _, e, f = unit_signals(in_even_states(other)[0])
     return scaled(H, (b + c - e - f)[..., None, None, None])
 
 

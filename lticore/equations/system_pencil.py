@@ -11,7 +11,7 @@ from ..arrays.linalg import EPSILON, adjoint
 from ..matrices.balance import balance_dense
 from ..systems.lti import LTI
 from ..systems.modes import is_real
-from ..systems.signals import scaled
+from ..systems.signals import in_even_states, scaled
 from .stability import in_unit_time
 from .zeros import conjugate_pairs, plain_matrices
 
@@ -65,7 +65,7 @@ def zeros_of_pencil(sys: LTI) -> np.ndarray:
 def _in_even_units(sys: LTI) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(A, B, C, D) with states in their best units, and columns of [B; D] and rows of [C, D] of
     about size one: what inputs and outputs are counted in moves no zero."""
-    A, B, C = plain_matrices(sys)
+    A, B, C = plain_matrices(in_even_states(sys)[0])
     D = np.zeros((sys.outputs, sys.inputs)) if sys.D is None else sys.D
     for _ in range(_TURNS):
         inputs = -_exponents(np.vstack([B, D]), 0)

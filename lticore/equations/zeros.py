@@ -11,7 +11,7 @@ from ..arrays.linalg import EPSILON, adjoint, eigenvalues
 from ..errors import NonFiniteError
 from ..systems.lti import LTI
 from ..systems.modes import is_real, mode_poles, signals_in_modes
-from ..systems.signals import in_best_units, unit_signals
+from ..systems.signals import in_best_units, in_even_states, unit_signals
 from ..systems.structure import is_structured
 from .stability import in_unit_time
 
@@ -33,7 +33,7 @@ def poles_zeros_gain(sys: LTI) -> tuple[np.ndarray, np.ndarray, complex]:
     Source: Emami-Naeini & Van Dooren, Automatica 18 (1982), for the pencil.
     """
     timed, time = in_unit_time(sys)
-    even, b, c = unit_signals(timed)
+    even, b, c = unit_signals(in_even_states(timed)[0])
     A, B, C = plain_matrices(even)
     structured = is_structured(even.A)
     poles = np.asarray(mode_poles(even.A) if structured else eigenvalues(A), complex)

@@ -65,8 +65,8 @@ from ..systems.quadratic import (
     sandwiched,
 )
 from ..systems.rotation import Rotation
-from ..systems.signals import scaled, unit_outputs, unit_signals
-from ..systems.structure import adjoint_of, is_sparse, is_structured
+from ..systems.signals import in_even_states, scaled, unit_outputs, unit_signals
+from ..systems.structure import StateMatrix, adjoint_of, is_sparse, is_structured
 from .scales import balance_gramians, balancing_exponents, sizes_of_states
 from .schur_factors import WHAT, dense_factors, dense_gramian, require_finite_gramian
 
@@ -188,11 +188,12 @@ def gramian_factors(
     """
     sys = as_linear(sys, continuous=True, sparse=True)
     rtol, max_rank = _check_truncation(rtol, max_rank)
-    unit, b, c = unit_signals(in_double(sys))
+    even, d = in_even_states(in_double(sys))
+    unit, b, c = unit_signals(even)
     R, S, t = scaled_factors(unit, rtol, max_rank, horizon, each=True)
     # In place: of a million states each copy takes gigabytes.
-    R *= scaled(1 / t, b[..., None, None])
-    S *= scaled(t, c[..., None, None])
+    R *= scaled(d / t, b[..., None, None])
+    S *= scaled(t / d, c[..., None, None])
     single = is_single(sys.B)
     return like_precision(R, single), like_precision(S, single)
 
@@ -288,7 +289,7 @@ def balance_states(sys: LTI) -> tuple[LTI, Any]:
     if sys.order == 0:
         return sys, real_part(sys.B[..., :1])
     u, *_ = balancing_units(sys, what="an infinite-horizon Gramian")
-    t = 2.0 ** u[..., None]
+    t = 2.0 ** namespace(u).clip(u[..., None], -1000.0, 1000.0)
     return replaced(sys, B=sys.B * t, C=sys.C / namespace(t).matrix_transpose(t)), t
 
 
@@ -333,8 +334,10 @@ def in_unit_signals(
     sys = mapped(to_double, sys)
     if isinstance(sys, QuadraticOutputLTI):
         sys = _evenly_driven(sys)
-    elif has_factors(sys, horizon):
-        sys, _ = balance_states(sys)
+    else:
+        if has_factors(sys, horizon):
+            sys, _ = balance_states(sys)
+        sys, _ = in_even_states(sys)
     unit, _, e = unit_outputs(sys)
     return unit, e
 
@@ -437,16 +440,26 @@ def _gramian_of_any_size(sys: System[Array], horizon: float | None, which: str) 
     if not (isinstance(sys, LTI) and is_structured(sys.A) and sys.order > 0):
         (X,) = double_gramians(sys, horizon, which)
         return X
-    sys, A = in_double(sys), sys.A
-    xp, blocks = namespace(sys.B), A.order - A.block_radii.shape[-1]
-    root = sys.B if which == "P" else xp.matrix_transpose(sys.C)
-    d = _powers_of_two(sizes_of_states(root, blocks))[..., None]
+    sys, xp = in_double(sys), namespace(sys.B)
+    d = driven_units(sys.A, sys.B if which == "P" else xp.matrix_transpose(sys.C))
     row = xp.matrix_transpose(d)
     sys = replaced(sys, B=sys.B / d) if which == "P" else replaced(sys, C=sys.C / row)
     (X,) = double_gramians(sys, horizon, which)
     with np.errstate(over="ignore"):
         X = _in_given_units(X, d, row)
     return require_finite_gramian(X, which)
+
+
+def driven_units(A: StateMatrix[Array], B: Array, continuous: bool = False) -> Array:
+    """(..., n, 1) powers of two as units of the states in which inputs drive all alike, of a
+    structured A, which does not notice, or of a dense one on NumPy; of others as they are."""
+    if is_structured(A):
+        return _powers_of_two(sizes_of_states(B, A.order - A.block_radii.shape[-1]))[..., None]
+    if not is_numpy(B):
+        return namespace(B).ones_like(real_part(B[..., :1]))
+    given: tuple[Any, Any] = A, B
+    found: Any = state_units(*given, continuous=continuous)
+    return found[..., None]
 
 
 @elementwise

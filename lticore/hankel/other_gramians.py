@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from io import StringIO
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import scipy.linalg
 
 from ..arrays.checks import is_complex, is_single, like_precision
-from ..arrays.linalg import adjoint, as_complex, complex_of, one_minus, real_part
+from ..arrays.linalg import adjoint, as_complex, complex_of, log2, one_minus, real_part
 from ..arrays.namespaces import Array, is_numpy, namespace
 from ..equations.dense import ACCURACY, schur_form
 from ..equations.lyapunov import lyapunov_factors, solve_lyapunov
@@ -27,15 +28,16 @@ from ..equations.stability import (
 from ..equations.stein import solve_stein
 from ..equations.two_sided import random_rounding
 from ..errors import ArgumentError, ArrayLibraryError, PrecisionWarning, warn_precision
+from ..matrices.balance import rescaled
 from ..matrices.factors import hermitian_part, weighted_gram
 from ..systems.algebra import common_dt
 from ..systems.doors import LinearLike, as_linear
-from ..systems.lti import LTI, in_double
+from ..systems.lti import LTI, in_double, replaced
 from ..systems.modes import from_modes, is_real, multiply, to_modes
 from ..systems.on_host import computed_on_host
 from ..systems.signals import scaled, unit_signals
 from ..systems.structure import Structure, adjoint_of, is_structured
-from .gramians import double_gramians
+from .gramians import double_gramians, driven_units
 from .schur_factors import factor_in_even_units, require_finite_gramian
 
 _WHAT = "a weighted Gramian"
@@ -88,29 +90,44 @@ def weighted_gramians(
     sys = as_linear(sys, continuous=True)
     full = in_double(sys)
     require_stable(full, what=_WHAT)
-    unit, b, c = unit_signals(full)
-    if input_weight is None:
-        (P,) = double_gramians(unit, which="P")
-    else:
-        weight = _weight(input_weight, "input_weight", full, outputs=full.inputs)
-        P = _driven_by(unit, weight)
-    if output_weight is None:
-        (Q,) = double_gramians(unit, which="Q")
-    else:
+    drive = watch = _driven
+    if input_weight is not None:
+        before = _weight(input_weight, "input_weight", full, outputs=full.inputs)
+        drive = partial(_driven_by, weight=before)
+    if output_weight is not None:
         # Of the adjoint system the outputs are inputs.
-        weight = _weight(output_weight, "output_weight", full, inputs=full.outputs)
-        Q = _driven_by(_adjoint(unit), _adjoint(weight))
-    return _in_given_signals(P, Q, b, c, is_single(sys.B))
+        after = _weight(output_weight, "output_weight", full, inputs=full.outputs)
+        watch = partial(_driven_by, weight=_adjoint(after))
+    return _both_in_even_units(full, drive, watch, is_single(sys.B))
 
 
-def _in_given_signals(P: Array, Q: Array, b: Array, c: Array, single: bool) -> tuple[Array, Array]:
-    """(4^b P, 4^c Q) for Gramians in units of the signals."""
-    pairs = zip("PQ", (P, Q), (b, c), strict=True)
-    # What overflows is refused.
-    with np.errstate(over="ignore"):
-        scales = [(scaled(X, 2 * e[..., None, None]), name) for name, X, e in pairs]
-    P, Q = (like_precision(require_finite_gramian(X, name), single) for X, name in scales)
-    return P, Q
+def _both_in_even_units(
+    sys: LTI[Array],
+    drive: Callable[[LTI[Array]], Array],
+    watch: Callable[[LTI[Array]], Array],
+    single: bool,
+) -> tuple[Array, Array]:
+    """P of a system and Q, P of its adjoint, by functions of systems whose inputs drive all states
+    alike, by about 1."""
+    found = []
+    for name, one, gramian in (("P", sys, drive), ("Q", _adjoint(sys), watch)):
+        d = driven_units(one.A, one.B, one.is_continuous)
+        row = namespace(d).matrix_transpose(d)
+        dense = is_numpy(one.B) and not is_structured(one.A)
+        A: Any = rescaled(one.A, row, d) if dense else one.A
+        # What does not count may be no number in units that suit what does.
+        unit, b, _ = unit_signals(replaced(one, A=A, B=one.B / d, C=0 * one.C))
+        up = log2(d) + b[..., None, None]
+        # What overflows is refused.
+        with np.errstate(over="ignore"):
+            X = scaled(gramian(unit), up, namespace(d).matrix_transpose(up))
+        found.append(like_precision(require_finite_gramian(X, name), single))
+    return found[0], found[1]
+
+
+def _driven(sys: LTI[Array]) -> Array:
+    (P,) = double_gramians(sys, which="P")
+    return P
 
 
 def _weight(
@@ -221,10 +238,9 @@ def band_gramians(
         return P, Q
     gramian: Any = _in_bands if is_structured(full.A) else _dense_in_bands
     mirrored = [(-high, -low) for low, high in pieces]
-    unit, b, c = unit_signals(full)
-    P, Q = gramian(unit, pieces), gramian(_adjoint(unit), mirrored)
-    P, Q = (real_part(X) if real else X for X in (P, Q))
-    return _in_given_signals(P, Q, b, c, is_single(sys.B))
+    drive, watch = (lambda one, bands=x: gramian(one, bands) for x in (pieces, mirrored))
+    P, Q = _both_in_even_units(full, drive, watch, is_single(sys.B))
+    return (real_part(P), real_part(Q)) if real else (P, Q)
 
 
 def _checked_bands(bands: Any, real: bool, continuous: bool) -> list[tuple[float, float]]:
@@ -320,8 +336,8 @@ def _dense_in_bands(sys: LTI, bands: list[tuple[float, float]]) -> np.ndarray:
     if not share <= ACCURACY:
         warn_precision(
             f"rounding of the dense A may carry a relative error of {share:.0e} into the Gramian "
-            "of bands, in the best units of the states. Diagonal, Rotation and Oscillation "
-            "structures keep poles near the boundary exactly"
+            "of bands, in the units of the states in which that of all frequencies is even. "
+            "Diagonal, Rotation and Oscillation structures keep poles near the boundary exactly"
         )
     return hermitian_part(X)
 

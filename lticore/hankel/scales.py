@@ -10,7 +10,7 @@ from .. import kernels
 from ..arrays.linalg import diagonal, log2, real_part
 from ..arrays.namespaces import Array, namespace
 from ..systems.pairs import join_pairs, same_in_pairs
-from ..systems.signals import whole_exponent
+from ..systems.signals import even_exponents, whole_exponent
 from ..systems.structure import StateMatrix, same_in_blocks
 
 
@@ -36,24 +36,8 @@ def balancing_scale(p: Array, q: Array) -> Array:
 
 
 def scale_from_logs(log_p: Array, log_q: Array) -> Array:
-    exponent: Any = _exponent_from_logs(log_p, log_q)
+    exponent: Any = even_exponents(log_p, log_q)
     return 2.0**exponent
-
-
-def _exponent_from_logs(log_p: Array, log_q: Array) -> Array:
-    xp = namespace(log_p, log_q)
-    if log_p.shape[-1] == 0:
-        return log_p
-    reached, observed = xp.isfinite(log_p), xp.isfinite(log_q)
-    # A state that is unreachable or unobservable matters to no σ: it gets the largest √(p_i q_i)
-    # of the others, so that it cannot raise the level below which pivots are dropped.
-    level = xp.max(log_p + log_q, axis=-1, keepdims=True)
-    level = xp.where(xp.isfinite(level), level, xp.zeros_like(level))
-    log_p, log_q = (
-        xp.where(reached, log_p, xp.where(observed, level - log_q, 0 * level)),
-        xp.where(observed, log_q, xp.where(reached, level - log_p, 0 * level)),
-    )
-    return xp.round((log_q - log_p) / 4)
 
 
 def balancing_exponents(b: Array, c: Array, drain: Array) -> tuple[Array, Array, Array, Array]:
@@ -76,7 +60,7 @@ def balancing_exponents_reference(
     if (blocks := b.shape[-1] - drain.shape[-1]) > 0:
         of_blocks = log_drain[..., :blocks]
         log_drain = join_pairs(of_blocks, of_blocks, log_drain[..., blocks:])
-    u = _exponent_from_logs(2 * log_b - log_drain, 2 * log_c - log_drain)
+    u = even_exponents(2 * log_b - log_drain, 2 * log_c - log_drain)
     size_b, size_c = (whole_exponent(namespace(u).max(x, axis=-1)) for x in (log_b + u, log_c - u))
     return u, u - size_b[..., None], -u - size_c[..., None], size_b + size_c
 

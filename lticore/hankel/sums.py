@@ -16,7 +16,7 @@ from ..arrays.checks import (
     like_precision,
     to_double,
 )
-from ..arrays.linalg import EPSILON, adjoint, real_part
+from ..arrays.linalg import EPSILON, adjoint
 from ..arrays.namespaces import (
     Array,
     Namespace,
@@ -37,7 +37,14 @@ from ..matrices.factors import inner_product
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double, replaced
 from ..systems.on_host import computed_on_host, is_modal
-from ..systems.signals import in_best_units, in_units_of_A, scaled, size_exponent, unit_signals
+from ..systems.signals import (
+    in_best_units,
+    in_even_states,
+    in_units_of_A,
+    scaled,
+    size_exponent,
+    unit_signals,
+)
 from ..systems.structure import StateMatrix, is_structured
 from .directions import Cotangents, gramian_cotangents
 from .functions import SpectralFunction, SpectralLike, as_spectral_function
@@ -193,7 +200,8 @@ def sum_and_gradient(
         _lost_in_state_matrix(work.sys, g_A, found.slope),
     )
     value = scaled(found.value, e)
-    g_A, g_B, g_C = _gradient_in_given_units(work, e, g_A, g_B, g_C)
+    with np.errstate(over="ignore"):  # what overflows is refused
+        g_A, g_B, g_C = _gradient_in_given_units(work, e, g_A, g_B, g_C)
     if not all(is_finite(x) for x in (value, *g_A, g_B, g_C)):
         raise NonFiniteError(
             "the Hankel sum or its gradient overflows: scale B or C down, which they grow with"
@@ -241,8 +249,9 @@ def _prepare(sys: LTI, horizon: Any) -> _Work:
         require_stable(sys, what=what)
     xp = namespace(sys.B)
     if not dense:
-        unit, b, c = unit_signals(sys)
-        u, solve = 0 * real_part(sys.B[..., :1]), gramian_solver(sys, horizon)
+        even, d = in_even_states(sys)
+        unit, b, c = unit_signals(even)
+        solve = gramian_solver(sys, horizon)
         P, Q = _both_gramians(unit, solve)
     else:
         given, (sys, d) = sys, in_best_units(sys)
@@ -253,7 +262,7 @@ def _prepare(sys: LTI, horizon: Any) -> _Work:
             sys, d = in_units_of_A(given)
             unit, b, c = unit_signals(sys)
             P, Q, solve = balanced_gramians(unit, what=what)
-        u = -xp.log2(d)
+    u = -xp.log2(d)
     x, y = u - b[..., None, None], -xp.matrix_transpose(u) - c[..., None, None]
     return _Work(unit, (P, Q), solve, x, y, None, b + c, horizon)
 

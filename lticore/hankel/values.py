@@ -14,7 +14,7 @@ from ..matrices.factors import leading_svd
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
 from ..systems.on_host import computed_on_host
-from ..systems.signals import scaled, unit_signals
+from ..systems.signals import in_even_states, scaled, unit_signals
 from ..systems.structure import is_sparse
 from .directions import leading_directions
 from .gramians import (
@@ -106,7 +106,7 @@ def hankel_singular_values(
     horizon = check_horizon(horizon, sys.is_continuous)
     if max_rank is not None:
         max_rank = check_integer("max_rank", max_rank, minimum=1)
-    full, b, c = unit_signals(in_double(sys))
+    full, b, c = unit_signals(in_even_states(in_double(sys))[0])
     exponent = (b + c)[..., None]
     single = is_single(sys.B)
     if accuracy == "relative":

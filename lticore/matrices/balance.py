@@ -15,8 +15,8 @@ from ..arrays.linalg import log2
 _DISTANCE = 2.0**-14
 #: Power iterations towards the spectral radius of |A|; more only sharpen its upper bound.
 _STEPS = 8
-#: Rows of B, or columns of C, that differ by less than this factor can decide little.
-_EVEN = 2.0**-10
+#: log2 of what rows of B, or columns of C, may differ by to decide little.
+_EVEN = -10
 #: What feeds states that no input reaches, in bits below what could decide.
 _FAINT = 30
 _HUGE = 1 << 20
@@ -100,7 +100,7 @@ def state_units(
         return np.ldexp(rough, level)
     steps = log2(size / theta[..., :, None])
     back = log2(np.swapaxes(size, -1, -2) / theta[..., :, None])
-    from_B, from_C = _paths(steps, log2(sources)), _paths(back, log2(sinks))
+    from_B, from_C = _paths(steps, sources), _paths(back, sinks)
     if C is None:
         exponents = _supplied(steps, from_B, _below_all(from_B))
     elif B is None:
@@ -113,8 +113,9 @@ def state_units(
         h = (reached + observed).max(axis=-1, keepdims=True) / 2
         exponents = np.minimum(np.maximum(0, reached - h), h - observed)
         # What is not reached, or not observed, decides nothing.
-        exponents = np.where(sinks.any(axis=-1, keepdims=True), exponents, reached)
-        exponents = np.where(sources.any(axis=-1, keepdims=True), exponents, -observed)
+        driven, seen = (np.isfinite(x).any(axis=-1, keepdims=True) for x in (sources, sinks))
+        exponents = np.where(seen, exponents, reached)
+        exponents = np.where(driven, exponents, -observed)
     exponents = np.where(even, 0, np.rint(exponents)).astype(int) + level + np.frexp(rough)[1] - 1
     return np.ldexp(1.0, np.clip(exponents, -_FAR, _FAR))
 
@@ -207,17 +208,17 @@ def _gebal(dtype: Any) -> Any:
 def _largest_entries(
     X: np.ndarray, axis: int, units: np.ndarray, power: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(x, top): largest entries of the rows of B or columns of C in the given units, (..., n), as
-    x · 2^top with the largest x between ½ and 1."""
+    """(x, top): log2 of the largest entries of the rows of B or columns of C in the given units,
+    (..., n), as x + top with the largest x between −1 and 0."""
     digits, exponents = np.frexp(np.abs(X).max(axis=axis, initial=0))
     exponents = exponents + power * (np.frexp(units)[1] - 1)
     top = np.where(digits > 0, exponents, -_HUGE).max(axis=-1, keepdims=True, initial=-_HUGE)
-    x = np.ldexp(digits, np.maximum(exponents - top, -1000))
+    x = np.where(digits > 0, log2(digits) + exponents - top, -np.inf)
     return x, np.where(top > -_HUGE, top, 0)
 
 
 def _nothing(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return units, np.zeros((*units.shape[:-1], 1), dtype=int)
+    return np.zeros(units.shape), np.zeros((*units.shape[:-1], 1), dtype=int)
 
 
 def _above_radius(size: np.ndarray) -> np.ndarray:

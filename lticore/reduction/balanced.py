@@ -48,7 +48,7 @@ from ..systems.quadratic import (
     linear_part,
     mapped,
 )
-from ..systems.signals import scaled, unit_outputs
+from ..systems.signals import in_even_states, scaled, unit_outputs
 from ..systems.structure import (
     StateMatrix,
     is_sparse,
@@ -396,7 +396,8 @@ def _balance(
 ) -> _Balancing[Array]:
     """Of formed Gramians where these tell from rounding the ``wanted`` number of values and the sum
     of the others, else of factors without them."""
-    unit, b, e = unit_outputs(sys)
+    even, d = in_even_states(sys) if isinstance(sys, LTI) else (sys, 1.0)
+    unit, b, e = unit_outputs(even)
     if is_sparse(sys.A):
         return _balance_sparse(linear_part(unit), b, e)
     formed, rtol = scaled_gramians(unit, horizon), None
@@ -405,7 +406,7 @@ def _balance(
         sizes = real_part(diagonal(P)), real_part(diagonal(Q))
         sigma, leading = leading_directions(P, Q)
         exact = horizon is None
-        found = _balancing(sys.A, sigma, leading, sizes, (t, b, e), exact=exact, formed=True)
+        found = _balancing(sys.A, sigma, leading, sizes, (t / d, b, e), exact=exact, formed=True)
         if not has_factors(sys, horizon):
             return found
         order = wanted(found.sigma)
@@ -419,7 +420,7 @@ def _balance(
         rows = real_part(xp.vecdot(R, R)), real_part(xp.vecdot(S, S))
     _require_finite(xp.concat(rows, axis=-1))
     exact = horizon is None
-    return _balancing(sys.A, *directions_of_factors(R, S), rows, (t, b, e), exact=exact)
+    return _balancing(sys.A, *directions_of_factors(R, S), rows, (t / d, b, e), exact=exact)
 
 
 def _balance_sparse(unit: Any, b: Any, e: Any) -> _Balancing:

@@ -28,7 +28,7 @@ from ..systems.pairs import (
     real_rows,
 )
 from ..systems.rotation import Rotation
-from ..systems.signals import scaled
+from ..systems.signals import in_even_states, scaled
 from ..systems.structure import is_structured, parameters
 from .orders import check_not_empty
 from .result import Reduction, nothing_to_reduce
@@ -124,7 +124,8 @@ def minimal_realization(
 
 def _stacked_states(sys: LTI, rtol: float) -> tuple[LTI, np.ndarray | None, np.ndarray | None]:
     """(the minimal system, W, V), or sys itself"""
-    parts = [_minimal_states(sys[index], rtol) for index in np.ndindex(sys.batch_shape)]
+    even, d = in_even_states(sys)
+    parts = [_minimal_states(even[index], rtol) for index in np.ndindex(sys.batch_shape)]
     orders = [len(A) for A, *_ in parts]
     _check_same(sys, orders)
     if orders[0] == sys.order:
@@ -132,7 +133,7 @@ def _stacked_states(sys: LTI, rtol: float) -> tuple[LTI, np.ndarray | None, np.n
     A, B, C, left, right = (
         np.stack(X).reshape(*sys.batch_shape, *X[0].shape) for X in zip(*parts, strict=True)
     )
-    return LTI(A, B, C, sys.D, dt=sys.dt), left, right
+    return LTI(A, B, C, sys.D, dt=sys.dt), left / d, right * d
 
 
 def _minimal_states(sys: LTI, rtol: float) -> tuple[np.ndarray, ...]:

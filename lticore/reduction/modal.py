@@ -24,7 +24,7 @@ from ..systems.lti import LTI, in_double
 from ..systems.modes import is_real, to_modes
 from ..systems.on_host import computed_on_host
 from ..systems.pairs import split_pairs
-from ..systems.signals import scaled, unit_signals
+from ..systems.signals import in_even_states, scaled, unit_signals
 from ..systems.structure import is_structured
 from .clusters import ParallelForm, parallel_form
 from .orders import check_budget, check_not_empty, check_order
@@ -334,7 +334,7 @@ def _modal_form(sys: LTI[Array]) -> LTI[Array]:
 
 def _modes_of_entries(sys: LTI, score: str) -> list[Modes]:
     """The modes of each batch entry of a structured system."""
-    A, (unit, inputs, outputs) = sys.A, unit_signals(sys)
+    A, (unit, inputs, outputs) = sys.A, unit_signals(in_even_states(sys)[0])
     b, c = (to_modes(A, X) for X in (unit.B, adjoint(unit.C)))
     gaps = A.decay_modes[0] if sys.is_continuous else 1 - A.polar_modes[0]
     b, c, gaps, poles, size = (

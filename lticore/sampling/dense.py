@@ -5,19 +5,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import scipy.linalg
 
 from ..arrays.checks import is_complex
-from ..arrays.linalg import adjoint, eigenvalues
+from ..arrays.linalg import adjoint, eigenvalues, log2
 from ..arrays.namespaces import Array, is_numpy, namespace
 from ..equations.dense import ACCURACY
 from ..equations.exponential import exponential
 from ..errors import ArgumentError, ArrayLibraryError, SingularEquationError, warn_precision
 from ..matrices.balance import rescaled, state_units
 from ..systems.lti import LTI, spread
-from ..systems.signals import scaled, unit_signals
+from ..systems.signals import in_even_states, scaled, unit_signals
 from .modes import AT_MINUS_ONE, AT_POLE, raise_no_logarithm
 
 #: Imaginary parts of a logarithm of a real matrix, relative to its size, that are rounding.
@@ -30,20 +31,21 @@ def converted_dense(
 ) -> LTI[Array]:
     """A dense system by a method, in units of signals and states in which its numbers are about as
     large as each other: rounding and singularity are relative to the largest of them."""
-    even, b, c = unit_signals(sys)
-    unit: np.ndarray | float = 1.0
-    row: np.ndarray | float = 1.0
+    even, d = in_even_states(sys)
+    even, b, c = unit_signals(even)
+    up: Any = log2(d)
     if is_numpy(sys.B):
-        unit = state_units(sys.A, continuous=sys.is_continuous)[..., None]
+        unit = state_units(even.A, continuous=sys.is_continuous)[..., None]
         row = np.swapaxes(unit, -1, -2)
         even = replace(even, A=rescaled(even.A, row, unit), B=even.B / unit, C=even.C * row)
+        up = up + np.log2(unit)
     found = convert(even, delta)
-    A = rescaled(found.A, unit, row) if is_numpy(sys.B) else found.A
+    down = -namespace(up).matrix_transpose(up)
     b, c = b[..., None, None], c[..., None, None]
     D = sys.D
     if found.D is not None:
         D = scaled(found.D, b + c) if D is None else D + scaled(found.D, b + c)
-    B, C = scaled(found.B * unit, b), scaled(found.C / row, c)
+    A, B, C = scaled(found.A, up, down), scaled(found.B, up, b), scaled(found.C, down, c)
     return replace(found, A=A, B=B, C=C, D=D)
 
 

@@ -10,13 +10,26 @@ import numpy as np
 
 from .. import kernels
 from ..arrays.linalg import log2, real_part
-from ..arrays.namespaces import Array, Namespace, elementwise, namespace, zeros_like_shape
+from ..arrays.namespaces import (
+    Array,
+    Namespace,
+    elementwise,
+    is_numpy,
+    namespace,
+    zeros_like_shape,
+)
 from ..matrices.balance import balance_dense, rescaled, state_units
 from .lti import LTI, replaced
 from .quadratic import System, linear_part
+from .structure import is_sparse, is_structured, same_in_blocks
 
 #: Zero counts as 2 to minus this; further than that nothing is scaled, nor need it be.
 _NOTHING = 2000.0
+#: States of dense systems whose rows of B, or columns of C, differ by less than 2 to this keep
+#: their units: products of both, and their squares, are numbers.
+_WIDE = 200.0
+#: Units of states further away from one than 2 to this would leave the range of float64.
+_FAR = 1000.0
 
 
 def unit_signals(sys: LTI[Array]) -> tuple[LTI[Array], Array, Array]:
@@ -28,6 +41,52 @@ def unit_signals(sys: LTI[Array]) -> tuple[LTI[Array], Array, Array]:
     b, c = size_exponent(sys.B), size_exponent(sys.C)
     B, C = scaled(sys.B, -b[..., None, None]), scaled(sys.C, -c[..., None, None])
     return replaced(sys, B=B, C=C, D=None), b, c
+
+
+def in_even_states(sys: LTI[Array]) -> tuple[LTI[Array], Any]:
+    """(Σ', d): the system in units d of its states, (..., n, 1) powers of two, in which rows of B
+    and columns of C are about equally large, as :func:`unit_signals` wants them: beside others a
+    state whose row of B is too small for a number may have a column of C that makes up for it.
+
+    Structured systems, whose A does not notice; dense ones on NumPy whose rows of B or columns of C
+    lie far apart, in the best units of their states. All others stay as they are.
+    """
+    xp = namespace(sys.B)
+    b, c = (log2(xp.max(xp.abs(X), axis=-1)) for X in (sys.B, xp.matrix_transpose(sys.C)))
+    if is_structured(sys.A):
+        b, c = (same_in_blocks(xp.maximum, sys.A, x) for x in (b, c))
+        exponent: Any = xp.clip(-even_exponents(2 * b, 2 * c), -_FAR, _FAR)
+        d = 2.0 ** exponent[..., None]
+        return replaced(sys, B=sys.B / d, C=sys.C * xp.matrix_transpose(d)), d
+    if is_numpy(sys.B) and not is_sparse(sys.A) and (_lie_far_apart(b) or _lie_far_apart(c)):
+        return in_best_units(sys)
+    return sys, xp.ones_like(real_part(sys.B[..., :1]))
+
+
+def even_exponents(log_p: Array, log_q: Array) -> Array:
+    """(..., n) whole numbers u for which 4^u p and q/4^u, squares of sizes, are about equally
+    large."""
+    xp = namespace(log_p, log_q)
+    if log_p.shape[-1] == 0:
+        return log_p
+    reached, observed = xp.isfinite(log_p), xp.isfinite(log_q)
+    # A state that is unreachable or unobservable matters to no σ: it gets the largest √(p_i q_i)
+    # of the others, so that it cannot raise the level below which pivots are dropped.
+    level = xp.max(log_p + log_q, axis=-1, keepdims=True)
+    level = xp.where(xp.isfinite(level), level, xp.zeros_like(level))
+    log_p, log_q = (
+        xp.where(reached, log_p, xp.where(observed, level - log_q, 0 * level)),
+        xp.where(observed, log_q, xp.where(reached, level - log_p, 0 * level)),
+    )
+    return xp.round((log_q - log_p) / 4)
+
+
+def _lie_far_apart(logs: Any) -> bool:
+    """Whether sizes of one system, (..., n), lie far apart from each other."""
+    some = np.isfinite(logs)
+    top = np.where(some, logs, -np.inf).max(axis=-1, initial=-np.inf)
+    least = np.where(some, logs, np.inf).min(axis=-1, initial=np.inf)
+    return bool(np.any(top - least > _WIDE))
 
 
 def in_best_units(sys: LTI) -> tuple[LTI, np.ndarray]:

@@ -17,7 +17,7 @@ from ...systems.doors import LinearLike, SystemLike, as_system
 from ...systems.lti import LTI, replaced
 from ...systems.on_host import computed_on_host
 from ...systems.quadratic import QuadraticOutputLTI, System, dense_forms, linear_part, mapped
-from ...systems.signals import in_signals, scaled, unit_outputs
+from ...systems.signals import in_even_states, in_signals, scaled, unit_outputs
 from ...systems.structure import is_structured
 from ..balanced import truncate, warn_if_lowered
 from ..orders import check_order
@@ -141,10 +141,13 @@ def h2_reduction(
         require_stable(linear_part(sys), what="the h2 norm")
     if sys.order == 0:
         return nothing_to_reduce(sys)
-    unit, b, e = unit_outputs(mapped(to_double, sys))
+    full = mapped(to_double, sys)
+    if isinstance(full, LTI):
+        full, _ = in_even_states(full)
+    unit, b, e = unit_outputs(full)
     if max(abs(b), abs(e)) <= _PLAIN:
         # Steps of gradient descent depend on the units, which are left as they are where they can.
-        unit, b, e = mapped(to_double, sys), 0 * b, 0 * e
+        unit, b, e = full, 0 * b, 0 * e
     found = _reduced(unit, order, method, starts, horizon, seed)
     system = in_signals(found.system, b, e)
     if isinstance(sys, LTI) and isinstance(system, LTI) and sys.D is not None:
