@@ -433,8 +433,8 @@ def _squared_difference_by_schur(
     entries = [_schur_entries(x, horizon, time) for x in systems]
     first, second = (np.broadcast_to(x, batch) for x in (first, second))
     squares, exponents = np.zeros(batch), np.zeros(batch)
-    for index, (T, B, C, own) in entries[0].items():
-        T_reduced, B_reduced, C_reduced, other = entries[1][index]
+    for index, (A, T, B, C, own) in entries[0].items():
+        A_reduced, T_reduced, B_reduced, C_reduced, other = entries[1][index]
         sizes = first[index] + own, second[index] + other
         exponents[index] = max(sizes)
         C, C_reduced = (
@@ -450,24 +450,29 @@ def _squared_difference_by_schur(
         parts = slice(split), slice(split, None)
         size = sum(float(np.linalg.norm(C[:, x] @ R[x])) for x in parts)
         if size > 0:
-            for x in parts:
-                warn_if_moved(T[x, x], B[x], C[:, x], R[x], size, own_horizon, continuous)
+            for one, x in zip((A, A_reduced), parts, strict=True):
+                warn_if_moved(one, T[x, x], B[x], C[:, x], R[x], size, own_horizon, continuous)
     return squares, exponents
 
 
 def _schur_entries(
     sys: LTI, horizon: float | None, time: np.ndarray | None
-) -> dict[tuple[int, ...], tuple[np.ndarray, np.ndarray, np.ndarray, int]]:
-    """(T, B, C, e) of the systems 2^e Σ of a batch, T triangular; in modes of a structured A."""
+) -> dict[tuple[int, ...], tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]]:
+    """(A, T, B, C, e) of the systems 2^e Σ of a batch, T triangular and A the same in other
+    orthogonal coordinates; in modes of a structured A."""
     if not is_structured(sys.A):
         entries = {}
         for index, one in schur_systems(sys, horizon, what=_WHAT, time=time):
             one, _ = factor_in_even_units(sys, index, one, "P", horizon, both=True)
-            entries[index] = one.T, one.B, one.C, one.b + one.c + one.time
+            entries[index] = one.A, one.T, one.B, one.C, one.b + one.c + one.time
         return entries
     timed, time = in_unit_time(sys, time)
     poles, (_, _, B, C) = mode_poles(timed.A), _modal_parts(timed, horizon)
-    return {i: (np.diag(poles[i]), B[i], C[i], int(time[i])) for i in np.ndindex(sys.batch_shape)}
+    T = [np.diag(poles[i]) for i in np.ndindex(sys.batch_shape)]
+    return {
+        i: (A, A, B[i], C[i], int(time[i]))
+        for i, A in zip(np.ndindex(sys.batch_shape), T, strict=True)
+    }
 
 
 def _checked_square(square: Array, terms: Array, order: int) -> Array:

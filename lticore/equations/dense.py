@@ -22,7 +22,7 @@ from .exponential import samples
 #: Squarings of Smith's iteration: enough for 1 − |λ| = 1e-15.
 _MAX_SQUARINGS = 60
 #: Squarings that a cheap bound on the powers of a matrix may take.
-_SQUARINGS = 7
+_SQUARINGS = 10
 #: Below this size the triangular recursion solves column by column.
 _LEAF = 64
 
@@ -346,20 +346,45 @@ def _solve_diagonal_columns(poles: np.ndarray, F: np.ndarray, S: np.ndarray) -> 
     return X
 
 
+def growth_bound(A: np.ndarray, continuous: bool = False, exponent: int = 2) -> np.ndarray:
+    """(...) a bound on ‖X‖/‖Q‖ for X = Σ_k A^k Q (A^k)ᴴ, in continuous time ∫ e^{At} Q e^{Aᴴt} dt;
+    with exponent 1 on ‖(z − A)⁻¹‖ at the boundary of stability. Infinite where a few products find
+    none."""
+    if not continuous:
+        return power_sum_bound(A, exponent)
+    # ‖e^{At}‖ ≤ e^{μt} for the largest eigenvalue μ of (A + Aᴴ)/2.
+    rate = -np.linalg.eigvalsh((A + adjoint(A)) / 2).max(axis=-1, initial=-np.inf)
+    if np.all(rate > 0):
+        return 1 / (exponent * rate)
+    # With M = (α − A)⁻¹ and A' = M (α + A) (Cayley) A' X A'ᴴ − X + 2α M Q Mᴴ = 0, and on the circle
+    # (iω − A)⁻¹ = (z + 1) M (z − A')⁻¹.
+    n = A.shape[-1]
+    alpha = np.linalg.norm(A, axis=(-2, -1)) / n**0.5
+    shift = alpha[..., None, None] * np.eye(n)
+    try:
+        M = np.linalg.inv(shift - A)
+    except np.linalg.LinAlgError:
+        return np.full(A.shape[:-2], np.inf)
+    size = np.linalg.norm(M, axis=(-2, -1))
+    before = 2 * alpha * size**2 if exponent == 2 else 2 * size
+    return before * power_sum_bound(M @ (shift + A), exponent)
+
+
 def power_sum_bound(A: np.ndarray, exponent: int = 2) -> np.ndarray:
     """(...) a bound on Σ_k ‖A^k‖₂^exponent, or infinity where a few squarings find none.
 
     Σ_{k<2^s} ‖A^k‖² ≤ Π_{i<s} (1 + ‖A^{2^i}‖²), and 1/(1 − ‖A^{2^s}‖²) times that over all k.
     """
-    total, power = np.ones(A.shape[:-2]), A
-    for _ in range(_SQUARINGS):
-        size = np.linalg.norm(power, axis=(-2, -1)) ** exponent
-        if np.all(size < 0.5):
-            return total / (1 - size)
-        if not np.all(size * total < 1 / EPSILON):
-            break
-        total, power = total * (1 + size), power @ power
-    return np.full(A.shape[:-2], np.inf)
+    bound, total, power = np.full(A.shape[:-2], np.inf), np.ones(A.shape[:-2]), A
+    with np.errstate(over="ignore", invalid="ignore"):
+        for _ in range(_SQUARINGS):
+            size = np.linalg.norm(power, axis=(-2, -1)) ** exponent
+            found = np.isinf(bound) & (size < 0.5)
+            bound = np.where(found, total / np.where(found, 1 - size, 1), bound)
+            if not np.any(np.isinf(bound) & (size * total < 1 / EPSILON)):
+                break
+            total, power = total * (1 + size), power @ power
+    return bound
 
 
 def check_solvable(

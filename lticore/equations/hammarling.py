@@ -16,7 +16,7 @@ from .dense import (
     ACCURACY,
     factor_by_doubling,
     factor_over_time,
-    power_sum_bound,
+    growth_bound,
     schur_form,
     sum_by_doubling_gradient,
 )
@@ -116,7 +116,7 @@ def warn_if_lost(
         _warn_of_noise(A, T, continuous)
         return
     with np.errstate(over="ignore", invalid="ignore"):
-        grown = _growth(A, continuous) * (c / y) ** 2
+        grown = growth_bound(A, continuous) * (c / y) ** 2
         through = r**2 * t if continuous else (r * t) ** 2
         bound = grown * (through + b**2) + (r * c / y) ** 2
         if EPSILON * bound <= ACCURACY:
@@ -132,15 +132,6 @@ def warn_if_lost(
         share += (r / y) ** 2 * c * np.linalg.norm((C @ R) @ adjoint(R))
     if not EPSILON * share <= ACCURACY:
         _warn_of_rounding(float(EPSILON * share), T, continuous)
-
-
-def _growth(A: np.ndarray, continuous: bool, exponent: int = 2) -> Any:
-    """A cheap bound on Σ_k ‖A^k‖^exponent, or on ∫ ‖e^{At}‖^exponent dt by ‖e^{At}‖ ≤ e^{μt} for
-    the largest eigenvalue μ of (A + Aᴴ)/2; infinite where none is found."""
-    if not continuous:
-        return power_sum_bound(A, exponent)
-    rate = -float(np.linalg.eigvalsh((A + adjoint(A)) / 2).max(initial=-math.inf))
-    return 1 / (exponent * rate) if rate > 0 else math.inf
 
 
 def _joint(S: np.ndarray, X: np.ndarray, R: np.ndarray) -> np.floating[Any]:
@@ -180,7 +171,7 @@ def warn_if_values_lost(sys: SchurSystem, R: np.ndarray, S: np.ndarray) -> None:
         # σ_1² ≥ ‖Sᴴ R‖_F²/n.
         weight = EPSILON / 2 * (r * s / both) ** 2 * t
         size = 1.0 if continuous else t
-        if 2 * len(T) * weight * size * _growth(sys.A, continuous) <= ACCURACY:
+        if 2 * len(T) * weight * size * growth_bound(sys.A, continuous) <= ACCURACY:
             return
         R, S = R / r, S / s
         if horizon is None:
@@ -197,6 +188,7 @@ def warn_if_values_lost(sys: SchurSystem, R: np.ndarray, S: np.ndarray) -> None:
 
 
 def warn_if_moved(
+    A: np.ndarray,
     T: np.ndarray,
     B: np.ndarray,
     C: np.ndarray,
@@ -205,15 +197,16 @@ def warn_if_moved(
     horizon: float | None = None,
     continuous: bool = False,
 ) -> None:
-    """Warn where rounding moves the system (T, B, C) by more than 1e-6 ``size`` in the h2 norm.
+    """Warn where rounding moves the system (T, B, C) by more than 1e-6 ``size`` in the h2 norm. A
+    is T in other orthogonal coordinates.
 
     To first order by the system x⁺ = T x + B u, d⁺ = T d + δT x, y = C d, for random entries of
     δT of the size eps ‖T‖_F: the norm itself may not change where poles turn, differences do.
     """
     t, c, r = (np.linalg.norm(X) for X in (T, C, R))
     with np.errstate(over="ignore", invalid="ignore"):
-        # ‖C (z − T)⁻¹‖ ≤ ‖C‖ Σ ‖T^k‖ on the circle, and R Rᴴ adds up the squares of all x.
-        if EPSILON * c * _growth(T, continuous, 1) * t * r <= ACCURACY * size:
+        # R Rᴴ adds up the squares of all x.
+        if EPSILON * c * growth_bound(A, continuous, 1) * t * r <= ACCURACY * size:
             return
         moved = t * np.random.default_rng(0).standard_normal(T.shape)
         whole = np.block([[T, moved], [np.zeros_like(T), T]])

@@ -28,8 +28,8 @@ from .dense import (
     ACCURACY,
     RawSolver,
     SchurForms,
+    growth_bound,
     mixed_solver,
-    power_sum_bound,
     schur_forms,
     schur_forms_for_powers,
     schur_solver,
@@ -43,6 +43,7 @@ from .two_sided import (
     ROUNDING,
     SteinSolver,
     checked_equation,
+    growth_by_solving,
     keeping_real,
     nothing_to_solve,
     random_rounding,
@@ -208,11 +209,15 @@ def _warn_if_sensitive(
     sums over a horizon are computed again.
     """
     # A cheap bound first: ‖X‖ ≤ Σ ‖A^k‖‖Q‖‖B^k‖ for any right side Q.
-    (growth_A, size_A), (growth_B, size_B) = _growth_and_size(A), _growth_and_size(B)
-    grown = np.sqrt(growth_A) * np.sqrt(growth_B)
-    known = np.isfinite(grown)
-    bound = 2 * ROUNDING * EPSILON * size_A * size_B * np.where(known, grown, 0)
-    if np.all(known & (bound <= ACCURACY)) or not np.all(np.isfinite(X)):
+    if B is A and horizon is None:
+        size = np.linalg.norm(A, axis=(-2, -1))
+        with np.errstate(invalid="ignore"):
+            grown = growth_by_solving(A, solve) * size**2
+    else:
+        (growth_A, size_A), (growth_B, size_B) = _growth_and_size(A), _growth_and_size(B)
+        with np.errstate(invalid="ignore"):  # ∞ · 0 tells nothing
+            grown = np.sqrt(growth_A) * size_A * np.sqrt(growth_B) * size_B
+    if np.all(2 * ROUNDING * EPSILON * grown <= ACCURACY) or not np.all(np.isfinite(X)):
         return
     rng = np.random.default_rng(0)
     XB, AX = adjoint(multiply(B, adjoint(X))), multiply(A, X)
@@ -251,7 +256,7 @@ def _warn_if_sensitive(
 def _growth_and_size(A: StateMatrix) -> tuple[np.ndarray, np.ndarray]:
     """(...) a bound on Σ_k ‖A^k‖₂², infinite where none is found cheaply, and ‖A‖."""
     if not is_structured(A):
-        return power_sum_bound(A), np.linalg.norm(A, axis=(-2, -1))
+        return growth_bound(A), np.linalg.norm(A, axis=(-2, -1))
     radius = np.max(A.radii, axis=-1)
     inside = radius < 1
     growth = 1 / np.where(inside, (1 - radius) * (1 + radius), 1)

@@ -108,6 +108,17 @@ def solve_in_units(
     return scaled(X * d, exponent) * row
 
 
+def growth_by_solving(A: np.ndarray, solve: SteinSolver) -> np.ndarray | float:
+    """(...) Σ ‖A^k‖_F², or ∫ ‖e^{At}‖_F² dt, the trace of the solution for B = A and Q = I;
+    infinite unless A is stable, which that solution tells by its inertia (Taussky)."""
+    X = solve(np.broadcast_to(np.eye(A.shape[-1]), A.shape))
+    try:
+        np.linalg.cholesky(X)
+    except np.linalg.LinAlgError:
+        return np.inf
+    return np.trace(X, axis1=-2, axis2=-1).real
+
+
 def _units(A: StateMatrix, Q: np.ndarray, continuous: bool) -> np.ndarray:
     """(..., n, 1) units of the rows of Q that suit a dense A; those of a structured A stay."""
     if is_structured(A):

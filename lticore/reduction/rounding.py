@@ -163,6 +163,8 @@ def _change_of_response(sys: LTI, in_A: float, in_B: float = 0.0, in_C: float = 
     b, c = (float(np.abs(X).max(initial=0)) or 1.0 for X in (B, C))
     B, C, in_B, in_C = B / b, C / c, in_B / b, in_C / c
     points = _looked_at(np.linalg.eigvals(A), sys.is_continuous)
+    if not any(map(np.iscomplexobj, (A, B, C))):
+        points = points[points.imag >= 0]
     try:
         resolvents = np.linalg.inv(points[:, None, None] * np.eye(len(A)) - A)
     except np.linalg.LinAlgError:
