@@ -359,7 +359,7 @@ def _warn_if_lyapunov_sensitive(
     """
     if not np.all(np.isfinite(X)):
         return
-    if B is A and horizon is None:
+    if B is A and horizon is None and not is_structured(A):
         with np.errstate(invalid="ignore"):
             grown = 2 * growth_by_solving(A, solve) * np.linalg.norm(A, axis=(-2, -1))
     else:

@@ -209,7 +209,7 @@ def _warn_if_sensitive(
     sums over a horizon are computed again.
     """
     # A cheap bound first: ‖X‖ ≤ Σ ‖A^k‖‖Q‖‖B^k‖ for any right side Q.
-    if B is A and horizon is None:
+    if B is A and horizon is None and not is_structured(A):
         size = np.linalg.norm(A, axis=(-2, -1))
         with np.errstate(invalid="ignore"):
             grown = growth_by_solving(A, solve) * size**2
