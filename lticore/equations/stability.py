@@ -46,6 +46,8 @@ _FAR_ABOVE = 1e5
 _FAR = 2.0
 #: … and poles this close to the circle are likely to be meant on it.
 _NEAR = 1e-3
+#: Norms beyond this are those of vectors that overflow: the matrix is singular to all digits.
+_NUMBERS = 1e150
 #: The share of its distance to the boundary that a pole keeps in units that suit a system.
 _KEPT = 0.5
 Arguments = ParamSpec("Arguments")
@@ -142,7 +144,10 @@ def _smallest_singular_value(T: np.ndarray, start: np.ndarray, level: float) -> 
         x, singular = _trtrs(T, x / np.linalg.norm(x), trans=transposed)
         if singular:
             return 0.0
-        largest = max(largest, float(np.linalg.norm(x)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            largest = max(largest, float(np.nan_to_num(np.linalg.norm(x), nan=np.inf)))
+        if largest > _NUMBERS:
+            return 0.0
         # A random start has a share of about 1/√n in every direction.
         if largest * level * _FAR_ABOVE < 1:
             break

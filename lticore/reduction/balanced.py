@@ -65,7 +65,7 @@ from .orders import (
 from .repair import off_axis, off_circle, repair
 from .result import Reduction, nothing_to_reduce
 from .rounding import in_precision_of, lost_in_poles
-from .split import split_unstable
+from .split import lost_in_split, split_unstable
 
 #: Products Wᴴ V are 1 but for rounding where they are off by less than this.
 _NEARLY = 1e-4
@@ -644,13 +644,24 @@ def _reduce_stable_part(
         nothing = real_part(xp.zeros_like(sys.B[0, 0]))
         nothing_left = Reduction(sys.to_dense(), sys.order, nothing[None][:0], nothing, nothing)
         return Truncation(nothing_left, sys.order, sys.order)
+    lost = lost_in_split(sys, stable, rest)
     if order == rest.order:
         found = _balance(stable, None, lambda sigma: 0)
-        return Truncation(_without(stable, rest, found, match_dc), rest.order, rest.order)
+        alone = _without(stable, rest, found, match_dc)
+        alone = replace(alone, error_bound=alone.error_bound + lost)
+        return Truncation(alone, rest.order, rest.order)
     left = None if order is None else order - rest.order
     part = _reduce(stable, left, energy, error, None, match_dc)
     whole = part.reduction.system + rest
-    joined = replace(part.reduction, system=whole, order=whole.order, left=None, right=None)
+    bound = part.reduction.error_bound
+    joined = replace(
+        part.reduction,
+        system=whole,
+        order=whole.order,
+        error_bound=None if bound is None else bound + lost,
+        left=None,
+        right=None,
+    )
     return Truncation(joined, part.wanted + rest.order, part.clear + rest.order, part.cut)
 
 
