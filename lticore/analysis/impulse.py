@@ -35,7 +35,7 @@ from ..systems.modes import (
     multiply,
     signals_in_modes,
 )
-from ..systems.signals import scaled, unit_signals
+from ..systems.signals import product_of, scaled, unit_signals
 from ..systems.structure import (
     StateMatrix,
     Structure,
@@ -153,14 +153,14 @@ def _impulse_in_modes(sys: LTI[Array], t: Array) -> Array:
     size, turn = xp.exp(-decay * t[:, None]), frequency * t[:, None]
     modes = complex_of(size * xp.cos(turn), size * xp.sin(turn))
     B, C = (as_complex(X)[..., None, :, :] for X in signals_in_modes(A, sys.B, sys.C))
-    return (C * modes[..., None, :]) @ B
+    return product_of(C * modes[..., None, :], B)
 
 
 def _step_in_modes(sys: LTI[Array], t: Array) -> Array:
     xp, A = namespace(sys.B, t), sys.A
     _, held = held_inputs(mode_poles(A)[..., None, :], t[:, None])
     B, C = (as_complex(X)[..., None, :, :] for X in signals_in_modes(A, sys.B, sys.C))
-    y = (C * held[..., None, :]) @ B
+    y = product_of(C * held[..., None, :], B)
     return y if sys.D is None else y + xp.astype(sys.D, y.dtype)[..., None, :, :]
 
 

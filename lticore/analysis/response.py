@@ -33,6 +33,7 @@ from ..systems.lti import LTI
 from ..systems.modes import (
     signals_in_modes,
 )
+from ..systems.signals import product_of
 from ..systems.structure import (
     Structure,
     is_sparse,
@@ -164,7 +165,7 @@ def _sum_of_modes(
     # Modes that are met are left out here, and looked at by themselves.
     resolvent = xp.where(met, 0 * distance, numerator / xp.where(met, 1 + distance, distance))
     modal_B, modal_C = (as_complex(X)[..., None, :, :] for X in signals_in_modes(A, B, C))
-    H = (modal_C * resolvent[..., None, :]) @ modal_B
+    H = product_of(modal_C * resolvent[..., None, :], modal_B)
     if not holds(~met):
         residues = (modal_C * xp.astype(met, H.dtype)[..., None, :]) @ modal_B
         H = xp.where(residues != 0, xp.full_like(H, math.inf), H)

@@ -37,6 +37,7 @@ from ..systems.quadratic import (
     values_of,
 )
 from ..systems.sequences import check_timing
+from ..systems.signals import product_of
 from ..systems.structure import (
     StateMatrix,
     map_parameters,
@@ -159,7 +160,7 @@ def simulate(
     if timing == "delayed" and inputs.shape[-2]:
         first = xp.broadcast_to(xp.astype(start, states.dtype), (*batch, sys.order))
         states = xp.concat([first[..., None, :], states[..., :-1, :]], axis=-2)
-    outputs = states @ xp.matrix_transpose(C)
+    outputs = product_of(states, xp.matrix_transpose(C))
     if return_states or isinstance(sys, QuadraticOutputLTI):
         states = xp.matrix_transpose(from_modes(A, xp.matrix_transpose(states)))
     if isinstance(sys, QuadraticOutputLTI):

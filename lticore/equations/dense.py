@@ -17,7 +17,7 @@ from ..arrays.namespaces import Array, namespace
 from ..errors import NonFiniteError, SingularEquationError, warn_precision
 from ..systems.modes import from_modes, mode_poles, to_modes
 from ..systems.structure import Structure
-from .exponential import samples
+from .short_times import samples
 
 #: Squarings of Smith's iteration: enough for 1 − |λ| = 1e-15.
 _MAX_SQUARINGS = 60

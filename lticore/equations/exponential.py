@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-#: Of the Taylor series of a matrix of norm at most 1: the remainder is 1/21!.
-TERMS = 20
+from ..arrays.linalg import EPSILON, adjoint
+from ..errors import warn_precision
+from .dense import ACCURACY, schur_form
+from .short_times import doublings_of, mean_over_step
+
 #: ‖e^A‖ from which on all modes have decayed.
 _DECAYED = 0.5
-#: Of Gauss' quadrature of e^{At} B Bᴴ e^{Aᴴt} over a step with ‖A‖ at most 1: right to 1e-18.
-_NODES = 8
+#: By how much more than those of a matrix that does not rise squares may lose.
+_HUMP = 2.0**30
+#: Steps of power iteration towards a norm.
+_STEPS = 3
 
 
 def exponential(A: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -18,52 +23,77 @@ def exponential(A: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Sums of products only: entries are right to some eps (1 + ‖A‖) of those of e^{|A|} and
     ∫ e^{|A|t} dt |B|, in any units of the states. Eliminations, as of a Padé approximant, are right
     to the largest entry of a row or column only.
+
+    Where e^{At} rises far before it decays, as that of repeated poles beside large couplings does,
+    squares of what is large lose what is left, in any coordinates but triangular ones, where
+    nothing feeds back: then from a Schur form, as the exponential of a matrix within some eps ‖A‖
+    of A. A PrecisionWarning says where such a change of A changes the results by more than 1e-6.
+
+    Source: Al-Mohy & Higham, SIAM J. Matrix Anal. Appl. 31 (2009), for what triangles keep.
     """
+    with np.errstate(over="ignore", invalid="ignore"):  # what rises far enough is no number
+        power, held, hump = _by_squares(A, B)
+    if not hump >= _HUMP:
+        return power, held
+    power, held = _from_schur_form(A, B)
+    noise = np.random.default_rng(0).standard_normal(A.shape)
+    near = A + EPSILON * np.linalg.norm(A) / len(A) * noise
+    pairs = zip((power, held), _from_schur_form(near, B), strict=True)
+    moved = [np.linalg.norm(x - y) / (np.linalg.norm(x) or 1.0) for x, y in pairs]
+    if not max(moved) <= ACCURACY:
+        warn_precision(
+            f"rounding of the dense A may carry a relative error of {max(moved):.0e} into its "
+            "exponential, which rises far before it decays: poles lie close together beside large "
+            "couplings of their states"
+        )
+    return power, held
+
+
+def _by_squares(A: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """(e^A, ∫_0^1 e^{At} dt B, Π ‖E‖²/‖E²‖ over all squares that were taken): rounding of the first
+    is enlarged by as much."""
     identity = np.eye(len(A), dtype=A.dtype)
     doublings = doublings_of(A)
     A, B = np.ldexp(1.0, -doublings) * A, np.ldexp(1.0, -doublings) * B
-    mean = _mean_over_step(A)
+    mean = mean_over_step(A)
     change, held = A @ mean, mean @ B
+    sizes = [_norm_of(identity + change)]
     # 1 + x would lose digits of a small change x; where all modes have decayed, what is left of
     # them must not be the difference of 1 and −x.
     while doublings and np.linalg.norm(identity + change, 1) > _DECAYED:
         change, held = 2 * change + change @ change, 2 * held + change @ held
         doublings -= 1
+        sizes.append(_norm_of(identity + change))
     both = identity + change
     for _ in range(doublings):
         both, held = both @ both, held + both @ held
-    return both, held
+        sizes.append(_norm_of(both))
+    return both, held, _enlarged(np.array(sizes))
 
 
-def samples(
-    A: np.ndarray, B: np.ndarray, duration: float
-) -> tuple[np.ndarray, np.ndarray, float, int]:
-    """(e^{Ah} − 1, F, h, k) for h = T/2^k, a time in which A does little: with
-    F Fᴴ = ∫_0^h e^{At} B Bᴴ e^{Aᴴt} dt, by quadrature, whose weights are positive.
-
-    Entries are right as those of :func:`exponential` are.
-    """
-    doublings = doublings_of(A * duration)
-    step = float(np.ldexp(duration, -doublings))
-    A, term = step * A, B
-    x, weights = np.polynomial.legendre.leggauss(_NODES)
-    x, scale = (1 + x) / 2, np.sqrt(step * weights / 2)[:, None, None]
-    F = scale * term
-    for k in range(1, TERMS + 1):
-        term = A @ term / k
-        F = F + scale * x[:, None, None] ** k * term
-    return A @ _mean_over_step(A), np.hstack(list(F)), step, doublings
+def _enlarged(sizes: np.ndarray) -> float:
+    """Π s_k²/s_{k+1}, as far as these are numbers."""
+    there = (sizes > 0) & (sizes < np.inf)
+    logs = np.log2(sizes[: int(np.argmin(np.append(there, False)))])
+    return float(np.exp2(min((2 * logs[:-1] - logs[1:]).sum(), 1000.0)))
 
 
-def _mean_over_step(A: np.ndarray) -> np.ndarray:
-    """∫_0^1 e^{At} dt = Σ A^k/(k+1)! of a small A."""
-    identity = np.eye(len(A), dtype=A.dtype)
-    mean = identity
-    for k in range(TERMS, 1, -1):
-        mean = identity + A @ mean / k
-    return mean
+def _norm_of(X: np.ndarray) -> float:
+    """About ‖X‖_2, or a little less."""
+    top = float(np.abs(X).max(initial=0))
+    if not 0 < top < np.inf:
+        return top
+    X, x = X / top, np.random.default_rng(0).standard_normal(len(X)).astype(X.dtype)
+    for _ in range(_STEPS):
+        x = adjoint(X) @ (X @ x)
+        x = x / (np.linalg.norm(x) or 1.0)
+    return top * float(np.linalg.norm(X @ x))
 
 
-def doublings_of(A: np.ndarray) -> int:
-    """How often a step is doubled from one over which ‖A‖ ≤ 1."""
-    return max(0, int(np.frexp(np.abs(A).sum(axis=0).max(initial=0))[1]))
+def _from_schur_form(A: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    T, U = schur_form(A)
+    power, held, _ = _by_squares(T, adjoint(U) @ B)
+    power, held = U @ power @ adjoint(U), U @ held
+    if np.iscomplexobj(A):
+        return power, held
+    return power.real, held if np.iscomplexobj(B) else held.real

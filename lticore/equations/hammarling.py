@@ -20,7 +20,7 @@ from .dense import (
     schur_form,
     sum_by_doubling_gradient,
 )
-from .exponential import samples
+from .short_times import samples
 from .stability import SchurSystem
 
 #: Norms between this and its reciprocal are right as they are computed.

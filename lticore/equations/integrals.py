@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..arrays.linalg import adjoint
-from .exponential import TERMS, doublings_of, exponential
+from .exponential import exponential
+from .short_times import TERMS, doublings_of
 from .two_sided import SteinSolver
 
 

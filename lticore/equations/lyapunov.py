@@ -36,9 +36,9 @@ from .dense import (
     sum_to_convergence,
 )
 from .descriptor import solve_in_standard_form
-from .exponential import TERMS
 from .integrals import integral_by_doubling
 from .modal import solver_by_factors
+from .short_times import TERMS
 from .stability import time_exponent
 from .two_sided import (
     ROUNDING,

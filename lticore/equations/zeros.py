@@ -11,7 +11,7 @@ from ..arrays.linalg import EPSILON, adjoint, eigenvalues
 from ..errors import NonFiniteError
 from ..systems.lti import LTI
 from ..systems.modes import is_real, mode_poles, signals_in_modes
-from ..systems.signals import in_best_units, in_even_states, unit_signals
+from ..systems.signals import in_best_units, in_even_states, scaled, unit_signals
 from ..systems.structure import is_structured
 from .stability import in_unit_time
 
@@ -42,8 +42,8 @@ def poles_zeros_gain(sys: LTI) -> tuple[np.ndarray, np.ndarray, complex]:
     if not (B.any() and C.any()):
         # Nothing but D: its zeros are where it has poles.
         return poles * rate if D else np.zeros(0, complex), poles * rate, D
-    unit = 2.0 ** (float(b) + float(c))
-    D = D / unit
+    unit = np.asarray(b + c)
+    D = complex(scaled(np.asarray(D), -unit))
     excess = _relative_degree(A, B, C, D)
     if excess > n:
         return np.zeros(0, complex), poles * rate, 0.0
@@ -56,7 +56,8 @@ def poles_zeros_gain(sys: LTI) -> tuple[np.ndarray, np.ndarray, complex]:
     # In logarithms: of many zeros at infinity the powers of the rate may be too large for numbers.
     exponent = _log_product(point - poles) - _log_product(point - zeros)
     with np.errstate(over="ignore", invalid="ignore"):
-        gain = value * unit * np.exp(exponent + (n - len(zeros)) * math.log(rate))
+        gain = value * np.exp(exponent + (n - len(zeros)) * math.log(rate))
+        gain = scaled(np.asarray(gain), unit)
     if not np.isfinite(gain):
         raise NonFiniteError(
             f"the gain of {excess} zeros at infinity overflows: scale B or C down, or take another "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from functools import partial
 from io import StringIO
 from typing import Any
@@ -27,7 +27,13 @@ from ..equations.stability import (
 )
 from ..equations.stein import solve_stein
 from ..equations.two_sided import random_rounding
-from ..errors import ArgumentError, ArrayLibraryError, PrecisionWarning, warn_precision
+from ..errors import (
+    ArgumentError,
+    ArrayLibraryError,
+    PrecisionWarning,
+    UnstableSystemError,
+    warn_precision,
+)
 from ..matrices.balance import rescaled
 from ..matrices.factors import hermitian_part, weighted_gram
 from ..systems.algebra import common_dt
@@ -74,8 +80,9 @@ def weighted_gramians(
 
     Conditions: all poles stable; one time for all. Weights have no batch.
 
-    Accuracy: that of formed Gramians, in which weights count by the squares of what their responses
-    are summed from: large terms should not cancel in them.
+    Accuracy: dense A on NumPy as :func:`controllability_gramian` of the system behind its weight.
+    Else that of formed Gramians, in which weights count by the squares of what their responses are
+    summed from: large terms should not cancel in them.
 
     Cost: O(n² (m + p) + n n_w²) for structured A, O(n³ + n_w³) dense.
 
@@ -164,6 +171,12 @@ def _driven_by(sys: LTI, weight: LTI) -> Any:
         A X + X A_wᴴ + B U + B D_w B_wᴴ = 0,    A P + P Aᴴ + X C_wᴴ Bᴴ + h.c. + B D_w D_wᴴ Bᴴ = 0
     """
     A, B = sys.A, sys.B
+    if is_numpy(B) and not is_structured(A):
+        # From a factor of the covariance of both, in which nothing cancels, unless the rounding of
+        # one of them carries poles of the other to the boundary.
+        with suppress(UnstableSystemError):
+            (P,) = double_gramians(sys @ weight, which="P")
+            return P[..., weight.order :, weight.order :]
     C_w, B_w = weight.C, weight.B
     xp = namespace(B)
     D_w = xp.zeros((weight.outputs, weight.inputs)) if weight.D is None else weight.D

@@ -9,7 +9,7 @@ from typing import Any, Generic
 from ..arrays.checks import is_complex
 from ..arrays.linalg import as_complex, complex_of
 from ..arrays.namespaces import Array, holds, namespace
-from ..equations.exponential import TERMS
+from ..equations.short_times import TERMS
 from ..errors import ArgumentError, SingularEquationError
 from ..systems.blocks import PairBlocks
 from ..systems.diagonal import Diagonal

@@ -14,6 +14,7 @@ from ..arrays.namespaces import (
     Array,
     Namespace,
     elementwise,
+    is_finite,
     is_numpy,
     namespace,
     zeros_like_shape,
@@ -154,6 +155,18 @@ def whole_exponent(xp: Namespace, logarithm: Array) -> Array:
     """A size's log2, rounded; far below all others that of zero."""
     some = logarithm > -xp.inf
     return xp.where(some, xp.round(xp.where(some, logarithm, 0.0)), -_NOTHING)
+
+
+def product_of(X: Array, Y: Array) -> Array:
+    """X Y, whose terms may be too large for numbers where their sums are not: what the two modes of
+    a real block bring to an output cancels in part."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = X @ Y
+    if is_finite(found):
+        return found
+    xp = namespace(found)
+    room = xp.clip(size_exponent(X) + size_exponent(Y) - _FAR, 0.0, _FAR)[..., None, None]
+    return scaled(scaled(X, -room) @ Y, room)
 
 
 def scaled(X: Array, *exponents: Array | float) -> Array:

@@ -1,6 +1,7 @@
 """Continuous-time systems over time: held and ramped inputs, states, step responses."""
 
 import itertools
+import math
 
 import mpmath
 import numpy as np
@@ -200,3 +201,43 @@ def test_steps_make_a_batch_of_one_system(kind, hold):
         expected = lti.simulate(sys, u, step=step, hold=hold, return_states=True)
         np.testing.assert_allclose(y[i], expected[0], rtol=0, atol=1e-13 * np.abs(y).max())
         np.testing.assert_allclose(x[i], expected[1], rtol=0, atol=1e-13 * np.abs(x).max())
+
+
+#: Symmetric and orthogonal, of quarters: a Jordan block in these coordinates has exact entries.
+TURN = np.kron([[1, 1], [1, -1]], [[1, 1], [1, -1]]) / 2
+
+
+def jordan_block(coupling):
+    """H(s) = c³/(s + 1)⁴ in coordinates in which A is full."""
+    A = TURN @ (coupling * np.eye(4, k=1) - np.eye(4)) @ TURN
+    return lti.LTI(A, TURN[:, 3:], TURN[:1], dt=0)
+
+
+def test_responses_that_rise_far_before_they_decay():
+    """h = c³ e⁻ᵗ t³/6 beside states of c³: squares of e^{At} lose it, a triangle does not."""
+    c, t = 64.0, 20.0
+    sys = jordan_block(c)
+    exact = c**3 * math.exp(-t) * t**3 / 6
+    # To first order rounding of A is ∫ C e^{A(t−s)} δA e^{As} B ds, and ‖e^{As}‖ ≤ e⁻ˢ Σ (cs)^k/k!.
+    s = np.linspace(0, t, 2001)
+    terms = sum((c * s) ** k / math.factorial(k) for k in range(4))
+    moved = np.finfo(float).eps * np.linalg.norm(sys.A) * t * np.mean(terms * terms[::-1])
+    level = 10 * 4 * math.exp(-t) * moved
+    assert level < 1e-3 * exact
+    assert abs(lti.impulse_response(sys, np.array([t])).item() - exact) <= level
+    # ∫ of it: c³ less what is to come, by parts.
+    left = math.exp(-t) * sum(t**k / math.factorial(k) for k in range(4))
+    assert lti.step_response(sys, np.array([t])).item() == pytest.approx(
+        c**3 * (1 - left), rel=1e-6
+    )
+
+
+def test_responses_that_rounding_of_the_matrix_decides_come_with_a_warning():
+    with pytest.warns(lti.PrecisionWarning, match="rises far before it decays"):
+        lti.impulse_response(jordan_block(1024.0), np.array([40.0]))
+
+
+def test_unstable_responses_rise_without_a_warning():
+    sys = lti.LTI([[1.0, 2.0], [0.0, 1.5]], [[0.0], [1.0]], [[1.0, 0.0]], dt=0)
+    exact = 4 * (math.exp(60) - math.exp(40))
+    assert lti.impulse_response(sys, np.array([40.0])).item() == pytest.approx(exact, rel=1e-13)

@@ -235,3 +235,40 @@ def test_states_that_only_inputs_or_only_outputs_see(kind):
     assert lti.h2_norm(sys) == pytest.approx(math.sqrt(4 / 3), rel=1e-13)
     np.testing.assert_allclose(lti.hankel_singular_values(sys), [4 / 3, 0, 0], atol=1e-13)
     assert lti.minimal_realization(sys).order == 1
+
+
+#: Frequency of a block whose two modes each bring 2^1040 to an output that sees their difference.
+TINY = 2.0**-60
+
+
+@pytest.mark.parametrize(
+    ("name", "response", "exact"),
+    [
+        ("simulate", lambda s: lti.simulate(s, np.ones((3, 1)))[2, 0], 2.0**979),
+        ("frequency_response", lambda s: lti.frequency_response(s, [0.0])[0, 0, 0], 2.0**981),
+        ("impulse_response", lambda s: lti.impulse_response(s, 3)[2, 0, 0], 2.0**979),
+    ],
+)
+def test_outputs_are_numbers_where_those_of_modes_are_not(name, response, exact):
+    sys = lti.LTI(lti.Rotation([0.5], [TINY]), [[0.0], [2.0**940]], [[2.0**100, 0.0]])
+    assert abs(response(sys) - exact) <= 8 * 2.0**988
+
+
+@pytest.mark.parametrize(
+    ("name", "response", "exact"),
+    [
+        ("frequency_response", lambda s: lti.frequency_response(s, [0.0])[0, 0, 0], 2.0**982),
+        ("impulse_response", lambda s: lti.impulse_response(s, [1.0])[0, 0, 0], 2.0**980 / 1.65),
+        ("step_response", lambda s: lti.step_response(s, [1.0])[0, 0, 0], 2.0**980 * 0.36),
+        ("simulate", lambda s: lti.simulate(s, np.ones((2, 1)), step=1.0)[1, 0], 2.0**980 * 0.36),
+    ],
+)
+def test_outputs_are_numbers_in_continuous_time_too(name, response, exact):
+    sys = lti.LTI(lti.Oscillation([0.5], [TINY]), [[0.0], [2.0**940]], [[2.0**100, 0.0]], dt=0)
+    assert abs(response(sys) - exact) <= 8 * 2.0**988
+
+
+def test_gains_beyond_those_of_signals():
+    # B C is no number, and the gain of a system of relative degree two is.
+    sys = lti.LTI(lti.Rotation([0.5], [TINY]).to_dense(), [[0.0], [2.0**940]], [[2.0**100, 0.0]])
+    assert lti.to_zpk(sys)[2] == pytest.approx(2.0**979, rel=1e-13)
