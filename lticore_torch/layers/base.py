@@ -164,8 +164,21 @@ class SSMLayer(StateSpaceLayer):
         :func:`lticore_torch.ops.spectral.spectral_sum` takes them; A in float64."""
 
     @abstractmethod
-    def to_lti(self) -> lticore.LTI:
-        """The layer's (A, B, C, D) as a system over NumPy (CPU) or CuPy (CUDA) arrays, float64."""
+    def to_lti(self, *, continuous: bool = False) -> lticore.LTI:
+        """The layer's (A, B, C, D) as a system over NumPy (CPU) or CuPy (CUDA) arrays, float64.
+
+        With ``continuous=True`` the system in continuous time that the layer samples, with dt = 0
+        and a step of the sequence as the unit of time: of S4D and S5. Sampled by the layer's own
+        rule, which leaves C and D alone, it is the system in discrete time again, of "zoh"
+        ``lticore.discretize(sys, step=1.0)``; with half the step it is the layer for inputs that
+        come twice as often.
+
+        Raises
+        ------
+        ArgumentError
+            With ``continuous=True`` for layers in discrete time, and for real poles of zero or less
+            where inputs are held, which are samples of no real system.
+        """
 
     def judged(self) -> Any:
         return self.to_lti()

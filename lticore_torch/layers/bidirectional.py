@@ -66,14 +66,15 @@ class Bidirectional(nn.Module):
             )
         return self.ahead(u) + self.back(u, reverse=True)
 
-    def to_lti(self) -> tuple[lticore.LTI, lticore.LTI]:
-        """The systems of the two directions, the one that runs ahead first."""
+    def to_lti(self, *, continuous: bool = False) -> tuple[lticore.LTI, lticore.LTI]:
+        """The systems of the two directions, the one that runs ahead first; ``continuous`` as for
+        each of them."""
         for layer in (self.ahead, self.back):
             if not isinstance(layer, SSMLayer):
                 raise ArgumentError(
                     f"{type(layer).__name__} is not time-invariant: it has no to_lti()"
                 )
-        return self.ahead.to_lti(), self.back.to_lti()
+        return self.ahead.to_lti(continuous=continuous), self.back.to_lti(continuous=continuous)
 
     def step(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Refused: the second direction starts at the end of the sequence.

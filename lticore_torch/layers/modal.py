@@ -180,11 +180,23 @@ class ModalSSM(SSMLayer):
     def system_tensors(self) -> tuple[str, tuple[Tensor, ...], Tensor, Tensor]:
         return "rotation", self._rotation(), self._inputs().to(self.B.dtype), self._outputs()
 
-    def to_lti(self) -> lticore.LTI:
+    def to_lti(self, *, continuous: bool = False) -> lticore.LTI:
         D = torch.diag(self.D) if self.D.ndim == 1 else self.D
-        arrays = self._inputs(), self._outputs(), D
-        return lticore.LTI(
-            lticore.Rotation(*map(system_array, self._rotation())), *map(system_array, arrays)
+        arrays: tuple[Tensor, ...]
+        if continuous:
+            arrays, B = self._continuous()
+            A: Any = lticore.Oscillation(*map(system_array, arrays))
+        else:
+            A, B = lticore.Rotation(*map(system_array, self._rotation())), self._inputs()
+        signals = map(system_array, (B, self._outputs(), D))
+        return lticore.LTI(A, *signals, dt=0 if continuous else True)
+
+    def _continuous(self) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        """((decay, frequency, real poles), B) of the system in continuous time whose samples the
+        layer's are, in steps as unit of time."""
+        raise ArgumentError(
+            f"{type(self).__name__} is a system in discrete time: systems in continuous time whose "
+            "samples it is come from lticore.to_continuous(layer.to_lti(), step=1.0)"
         )
 
     def _load(self, systems: Sequence[Any]) -> None:

@@ -76,9 +76,11 @@ class QuadraticSSM(RotationSSM):
     def options(self) -> dict[str, Any]:
         return {"real_poles": len(self.real_atanh), "rank": self.rank}
 
-    def to_lti(self) -> lticore.QuadraticOutputLTI:  # type: ignore[override]
+    def to_lti(  # type: ignore[override]
+        self, *, continuous: bool = False
+    ) -> lticore.QuadraticOutputLTI:
         """(A, B, C, M) in float64, M as factors. D is no part of it."""
-        linear = super().to_lti()
+        linear = super().to_lti(continuous=continuous)
         M = system_array(self.V), system_array(self.s)
         return lticore.QuadraticOutputLTI(linear.A, linear.B, linear.C, M)
 

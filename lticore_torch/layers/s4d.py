@@ -40,7 +40,7 @@ from .channels import channel_sums, of_channels
 from .hippo import hippo_normal
 from .modal import upper_half
 from .parameters import replace_parameters
-from .sampled import continuous, sampled_zoh
+from .sampled import continuous, in_steps, sampled_zoh, unsampled
 from .states import (
     as_complex,
     as_neighbours,
@@ -181,26 +181,41 @@ class S4D(SSMLayer):
     def _padded(self) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
         """:meth:`system_tensors`, all in float64."""
         radius, angle, b = self._pairs()
-        pair, real = self._slots()
-        rotation = (
-            pair.spread(radius),
-            pair.spread(angle),
-            real.spread(signed_poles(self.real_atanh)),
+        poles = signed_poles(self.real_atanh)
+        return self._in_channels(radius, angle, poles, b, torch.ones_like(poles))
+
+    def _padded_continuous(self) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+        """In continuous time, with poles −1 that fill up."""
+        step = of_channels(exponential(self.step_log), self.pair_channel)
+        decay, frequency = in_steps(exponential(self.decay_log), self.frequency, step)
+        poles, b = unsampled("zoh", signed_poles(self.real_atanh))
+        A, B, C = self._in_channels(decay, frequency, poles, step + 0j, b)
+        pair, real = (
+            x.spread(torch.ones_like(y)) for x, y in zip(self._slots(), (decay, poles), strict=True)
         )
+        return (A[0] + (1 - pair), A[1], A[2] - (1 - real)), B, C
+
+    def _in_channels(
+        self, first: Tensor, second: Tensor, poles: Tensor, b: Tensor, b_real: Tensor
+    ) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
+        """(A, B, C) of all channels, zeros where one has fewer modes."""
+        pair, real = self._slots()
+        rotation = pair.spread(first), pair.spread(second), real.spread(poles)
         b_pairs = pair.spread(torch.view_as_real(b)).flatten(1)
         c_pairs = pair.spread(2 * self.C.double()).flatten(1)
-        b_real = real.spread(torch.ones_like(self.real_C, dtype=torch.float64))
+        b_real = real.spread(b_real)
         c_real = real.spread(self.real_C.double())
         B = torch.cat([b_pairs, b_real], dim=1)[..., None]
         C = torch.cat([c_pairs, c_real], dim=1)[:, None]
         return rotation, B, C
 
-    def to_lti(self) -> lticore.LTI:
-        """A batch of ``features`` systems with one input and output: Rotation where all channels
-        have as many real poles, else dense."""
-        A, B, C = self._padded()
+    def to_lti(self, *, continuous: bool = False) -> lticore.LTI:
+        """As in the base class, a batch of ``features`` systems with one input and output: Rotation
+        (Oscillation) where all channels have as many real poles, else dense."""
+        A, B, C = self._padded_continuous() if continuous else self._padded()
+        kind = lticore.Oscillation if continuous else lticore.Rotation
         B, C, D = map(system_array, (B, C, self.D[:, None, None]))
-        sys = lticore.LTI(lticore.Rotation(*map(system_array, A)), B, C, D)
+        sys = lticore.LTI(kind(*map(system_array, A)), B, C, D, dt=0 if continuous else True)
         if sys.order == self.order:
             return sys
         states = to_array(self._stored_states(A[0].shape[1], sys.order))
@@ -212,7 +227,7 @@ class S4D(SSMLayer):
             axis=2,
         )
         B, C = xp.take_along_axis(B, rows, axis=1), xp.take_along_axis(C, columns, axis=2)
-        return lticore.LTI(A, B, C, D)
+        return lticore.LTI(A, B, C, D, dt=sys.dt)
 
     def _stored_states(self, pairs: int, padded: int) -> Tensor:
         """(h, n): where the states of each channel are among the ``padded`` ones."""

@@ -15,7 +15,8 @@ from lticore.errors import ArgumentError
 from .base import exponential, log_range
 from .hippo import hippo_normal
 from .modal import ModalSizes, ModalSSM, modal_sizes
-from .sampled import RULES, continuous
+from .sampled import RULES, continuous, in_steps, unsampled
+from .states import signed_poles
 
 
 class S5(ModalSSM):
@@ -114,6 +115,12 @@ class S5(ModalSSM):
 
     def _scale(self) -> Tensor:
         return self._sampled()[2]
+
+    def _continuous(self) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        decay, step = (exponential(x) for x in (self.decay_log, self.step_log))
+        poles, scale = unsampled(self.sampling, signed_poles(self.real_atanh))
+        both = torch.cat([step.repeat_interleave(2), scale])
+        return (*in_steps(decay, self.frequency, step), poles), both[:, None] * self.B.double()
 
     def _pair_values(self, radius: np.ndarray, angle: np.ndarray) -> dict[str, np.ndarray]:
         # One step for all new pairs: states of the old ones no longer exist.

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lticore.errors import ArgumentError
+
 from .base import SMALLEST_GAP
 
 
@@ -77,3 +79,32 @@ def continuous(
     size = np.maximum(size, np.finfo(float).eps)
     decay = (1 - radius) * (1 + radius) / size
     return 2 * decay / step, 4 * radius * np.sin(angle) / size / step
+
+
+def in_steps(decay: Tensor, frequency: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    """(decay, frequency) with a step as the unit of time: the pole that a rule samples with 1."""
+    return (decay * step).clamp(min=SMALLEST_GAP), frequency.double() * step
+
+
+def unsampled(rule: str, poles: Tensor) -> tuple[Tensor, Tensor]:
+    """(r, s): real poles in continuous time, in steps as unit of time, that a rule samples to the
+    given ones, and what multiplies inputs of the sampled system for those of the continuous one.
+
+        zoh        r = log λ,               s = log λ/(λ − 1)
+        bilinear   r = 2 (λ − 1)/(λ + 1),   s = 2/(λ + 1)
+
+    Raises
+    ------
+    ArgumentError
+        For poles of zero or less, of which no real logarithm is known.
+    """
+    if rule == "bilinear":
+        return 2 * (poles - 1) / (poles + 1), 2 / (poles + 1)
+    if torch.any(poles <= 0):
+        raise ArgumentError(
+            f"the layer has real poles of zero or less, such as {float(poles.min().detach()):.3g}: "
+            "no real system in continuous time has these as samples of held inputs. "
+            'lticore.to_continuous(layer.to_lti(), "bilinear", step=1.0) finds one by another rule'
+        )
+    rates = torch.log(poles)
+    return rates, rates / (poles - 1)
