@@ -37,6 +37,7 @@ def asked_for():
     one, columns = np.ones(1), np.ones((1, 1), complex)
     gpu.diagonal_stein(one, one, one, one, columns)
     gpu.cauchy_factor(one, one, columns, 0.0, 1)
+    gpu.lyapunov_factor(one, one, columns, 0.0, 1)
     for X in (np.eye(2), np.eye(2) + 0j):
         gpu.inner_product(X, X)
         gpu.hermitian_part(X)

@@ -58,6 +58,7 @@ TABLE = {
     ("cauchy_factor", "numpy"): "cpu_cauchy:cauchy_factor",
     ("cauchy_factor", "cupy"): "gpu:cauchy_factor",
     ("lyapunov_factor", "numpy"): "cpu_cauchy:lyapunov_factor",
+    ("lyapunov_factor", "cupy"): "gpu:lyapunov_factor",
     ("triangular_factor", "numpy"): "cpu_schur:triangular_factor",
     ("triangular_stein", "numpy"): "cpu_schur:triangular_stein",
 }

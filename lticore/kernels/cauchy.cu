@@ -1,9 +1,11 @@
 // Elimination with complete pivoting on the generator of a Cauchy-like matrix. The formulas are
-// derived in lticore/cauchy.py.
+// derived in lticore/equations/cauchy.py, and so is what tells the times apart: poles are
+// rho e^{i theta} in discrete time, -delta + i omega where CONTINUOUS, a macro, is 1. Here rho and
+// delta are `size`, theta and omega `phase`.
 //
 // One launch per column. Each block leaves the best pivot among its states, and that pivot's row
 // of the generator, for the next launch: no block waits for another, and nothing for the host.
-// Arrays: radius and phase (batch, n), generator (batch, m, n), overwritten; candidates (batch,
+// Arrays: size and phase (batch, n), generator (batch, m, n), overwritten; candidates (batch,
 // blocks) with their rows, `winners`, (batch, blocks, m). Blocks take states in turn, THREADS (a
 // macro, a power of two) at a time.
 
@@ -47,13 +49,30 @@ __device__ Candidate best_of_block(Candidate mine)
     return shared[0];
 }
 
-// The diagonal entry |b_i|^2 / (1 - |lambda_i|^2) of what remains.
-__device__ Candidate candidate(const double* radius, const Complex* generator, long long i,
+// The diagonal entry |b_i|^2 / d_ii of what remains.
+__device__ Candidate candidate(const double* size, const Complex* generator, long long i,
                                long long n, long long m)
 {
     double energy = 0;
     for (long long c = 0; c < m; ++c) energy += squared(generator[c * n + i]);
-    return {energy / ((1 - radius[i]) * (1 + radius[i])), i};
+    return {energy / (CONTINUOUS ? 2 * size[i] : (1 - size[i]) * (1 + size[i])), i};
+}
+
+// d_ik and lambda_i - lambda_k, in discrete time up to the phase of lambda_k.
+struct Pair { Complex distance, difference; };
+
+__device__ inline Pair to_pivot(double size, double pivot, double turn)
+{
+    if constexpr (CONTINUOUS) {
+        return {{size + pivot, -turn}, {pivot - size, turn}};
+    } else {
+        double sine, cosine;
+        sincos(turn / 2, &sine, &cosine);
+        // 1 - e^{i turn}, without the cancellation for a small turn = theta_i - theta_k
+        const Complex chord = {2 * sine * sine, -2 * sine * cosine};
+        const Complex gap = {(1 - size) + size * (1 - pivot), 0.0}, offset = {size - pivot, 0.0};
+        return {gap + size * pivot * chord, offset - size * chord};
+    }
 }
 
 __device__ void leave(Candidate mine, const Complex* generator, long long n, long long m,
@@ -66,23 +85,23 @@ __device__ void leave(Candidate mine, const Complex* generator, long long n, lon
 }
 
 // The candidates for the first column.
-extern "C" __global__ void nominate(const double* radius, const Complex* generator, long long n,
+extern "C" __global__ void nominate(const double* size, const Complex* generator, long long n,
                                     long long m, long long blocks, Candidate* candidates,
                                     Complex* winners)
 {
     const long long entry = blockIdx.x / blocks, block = blockIdx.x % blocks;
-    radius += entry * n;
+    size += entry * n;
     generator += entry * m * n;
     Candidate best = {-1.0, 0};
     for (long long i = block * THREADS + threadIdx.x; i < n; i += blocks * THREADS)
-        best = better(best, candidate(radius, generator, i, n, m));
+        best = better(best, candidate(size, generator, i, n, m));
     leave(best, generator, n, m, candidates, winners);
 }
 
 // Column `step` of the factor, into column `j` of `columns`, (batch, width, n), and the candidates
 // for the next. The first step sets `stop`, (batch,); `ranks`, (batch,), count the columns used.
 extern "C" __global__ void eliminate(
-    const double* __restrict__ radius, const double* __restrict__ phase, Complex* generator,
+    const double* __restrict__ size, const double* __restrict__ phase, Complex* generator,
     long long n, long long m, long long blocks,
     const Candidate* __restrict__ candidates, const Complex* __restrict__ winners,
     Candidate* next_candidates, Complex* next_winners,
@@ -90,7 +109,7 @@ extern "C" __global__ void eliminate(
     Complex* columns, long long j, long long width)
 {
     const long long entry = blockIdx.x / blocks, block = blockIdx.x % blocks;
-    radius += entry * n;
+    size += entry * n;
     phase += entry * n;
     generator += entry * m * n;
     Complex* column = columns + (entry * width + j) * n;
@@ -118,20 +137,14 @@ extern "C" __global__ void eliminate(
             column[i] = Complex{};
             continue;
         }
-        double sine, cosine;
-        sincos((phase[i] - phase[k]) / 2, &sine, &cosine);
-        // 1 - e^{i delta}, without the cancellation for small delta = theta_i - theta_k
-        const Complex chord = {2 * sine * sine, -2 * sine * cosine};
-        const Complex gap = {(1 - radius[i]) + radius[i] * (1 - radius[k]), 0.0};
-        const Complex distance = gap + radius[i] * radius[k] * chord;  // 1 - lambda_i conj lambda_k
-        const Complex offset = {radius[i] - radius[k], 0.0};
-        const Complex blaschke = (offset - radius[i] * chord) / distance;
+        const Pair pair = to_pivot(size[i], size[k], phase[i] - phase[k]);
+        const Complex blaschke = pair.difference / pair.distance;
 
         Complex along = {0.0, 0.0};
         for (long long c = 0; c < m; ++c)
             along = along + generator[c * n + i] * conjugate(row[c]);
         along = (1 / norm) * along;
-        column[i] = norm / sqrt(pivot.height) * (along / distance);
+        column[i] = norm / sqrt(pivot.height) * (along / pair.distance);
 
         // For one input a product only, which keeps the relative accuracy of every entry.
         const Complex change = (1 / norm) * (along * (Complex{1.0, 0.0} - blaschke));
@@ -139,7 +152,7 @@ extern "C" __global__ void eliminate(
             Complex& b = generator[c * n + i];
             b = i == k ? Complex{} : m == 1 ? b * blaschke : b - change * row[c];
         }
-        best = better(best, candidate(radius, generator, i, n, m));
+        best = better(best, candidate(size, generator, i, n, m));
     }
     leave(best, generator, n, m, next_candidates, next_winners);
 }

@@ -219,11 +219,30 @@ def cauchy_factor(
     radius: cp.ndarray, phase: cp.ndarray, generator: cp.ndarray, rtol: float, max_rank: int
 ) -> cp.ndarray:
     """See :func:`lticore.equations.cauchy.cauchy_factor`; one launch per column."""
+    return _factor_by_columns(radius, phase, generator, rtol, max_rank, False)
+
+
+def lyapunov_factor(
+    decay: cp.ndarray, frequency: cp.ndarray, generator: cp.ndarray, rtol: float, max_rank: int
+) -> cp.ndarray:
+    """The same in continuous time."""
+    return _factor_by_columns(decay, frequency, generator, rtol, max_rank, True)
+
+
+def _factor_by_columns(
+    size: cp.ndarray,
+    phase: cp.ndarray,
+    generator: cp.ndarray,
+    rtol: float,
+    max_rank: int,
+    continuous: bool,
+) -> cp.ndarray:
+    """(size, phase) of the poles are (ρ, θ) or, in continuous time, (δ, ω)."""
     *batch, n, m = generator.shape
     count = math.prod(batch)
     if generator.size == 0 or max_rank == 0:
         return cp.zeros((*batch, n, 0), cp.complex128)
-    radius, phase = (cp.ascontiguousarray(x, dtype=cp.float64) for x in (radius, phase))
+    size, phase = (cp.ascontiguousarray(x, dtype=cp.float64) for x in (size, phase))
     generator = cp.array(generator.swapaxes(-1, -2), dtype=cp.complex128, order="C", copy=True)
     blocks = min(-(-n // _THREADS), _ELIMINATION_BLOCKS)
     grid, block = (count * blocks,), (_THREADS,)
@@ -231,10 +250,9 @@ def cauchy_factor(
     candidates = [cp.empty((count, blocks, 2), cp.float64) for _ in range(2)]
     winners = [cp.empty((count, blocks, m), cp.complex128) for _ in range(2)]
     stop, ranks = cp.empty(count, cp.float64), cp.zeros(count, cp.int64)
-    nominate, eliminate = (
-        _kernel("cauchy.cu", name, f"THREADS={_THREADS}") for name in ("nominate", "eliminate")
-    )
-    nominate(grid, block, (radius, generator, n, m, blocks, candidates[0], winners[0]))
+    macros = f"THREADS={_THREADS}", f"CONTINUOUS={int(continuous)}"
+    nominate, eliminate = (_kernel("cauchy.cu", x, *macros) for x in ("nominate", "eliminate"))
+    nominate(grid, block, (size, generator, n, m, blocks, candidates[0], winners[0]))
     pieces, rank = [], 0
     for first in range(0, max_rank, _COLUMNS):
         width = min(_COLUMNS, max_rank - first)
@@ -242,7 +260,7 @@ def cauchy_factor(
         for j in range(width):
             step = first + j
             here, there = step % 2, (step + 1) % 2
-            state = (radius, phase, generator, n, m, blocks)
+            state = (size, phase, generator, n, m, blocks)
             pivots = (candidates[here], winners[here], candidates[there], winners[there])
             result = (step, float(rtol), stop, ranks, columns, j, width)
             eliminate(grid, block, (*state, *pivots, *result))

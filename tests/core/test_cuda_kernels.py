@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lticore.arrays.linalg import weighted_gram_reference
-from lticore.equations.cauchy import cauchy_factor_reference
+from lticore.equations.cauchy import cauchy_factor_reference, lyapunov_factor_reference
 from lticore.equations.modal import diagonal_stein_reference, rotation_stein_reference
 from lticore.equations.recurrence import (
     linear_recurrence_reference,
@@ -388,47 +388,62 @@ def test_weighted_gram(gpu, n, m, batch, dtype):
             assert_close(gpu.weighted_gram(X, w), weighted_gram_reference(X, w))
 
 
+#: Time → (kernel, its text for all libraries, from radii the sizes of poles that it takes).
+ELIMINATIONS = {
+    "discrete": ("cauchy_factor", cauchy_factor_reference, lambda radius: radius),
+    "continuous": ("lyapunov_factor", lyapunov_factor_reference, lambda radius: 1 - radius),
+}
+
+
+@pytest.mark.parametrize("time", ELIMINATIONS)
 @pytest.mark.parametrize("m", [1, 3])
 @pytest.mark.parametrize(("n", "batch"), [(5, (2, 2)), (90, (2,)), (150, ())])
-def test_cauchy_factor(gpu, monkeypatch, n, batch, m):
+def test_cauchy_factor(gpu, monkeypatch, n, batch, m, time):
     """Several blocks with several turns each, and several blocks of columns."""
     monkeypatch.setattr(gpu, "_THREADS", 16)
     monkeypatch.setattr(gpu, "_ELIMINATION_BLOCKS", 3)
     monkeypatch.setattr(gpu, "_COLUMNS", 8)
+    name, reference, sizes = ELIMINATIONS[time]
     rng = np.random.default_rng(7)
-    radius, phase = 1 - 10.0 ** -rng.uniform(0.1, 4, (*batch, n)), rng.uniform(-3, 3, (*batch, n))
+    size = sizes(1 - 10.0 ** -rng.uniform(0.1, 4, (*batch, n)))
+    phase = rng.uniform(-3, 3, (*batch, n))
     generator = random_array(rng, (*batch, n, m), np.complex128)
     before = generator.copy()
     for rtol, max_rank in ((1e-10, n), (0.0, min(n, 12)), (0.0, 0)):
-        found = gpu.cauchy_factor(radius, phase, generator, rtol, max_rank)
-        expected = cauchy_factor_reference(radius, phase, generator, rtol, max_rank)
+        found = getattr(gpu, name)(size, phase, generator, rtol, max_rank)
+        expected = reference(size, phase, generator, rtol, max_rank)
         # The same pivots and ranks; columns of the same size, up to a phase.
         assert found.shape == expected.shape
         assert_close(np.abs(found), np.abs(expected), digits_lost=1e6)
     assert np.array_equal(generator, before)
 
 
+@pytest.mark.parametrize("time", ELIMINATIONS)
 @pytest.mark.parametrize("m", [1, 2])
-def test_cauchy_factor_of_batches_with_different_ranks(gpu, m):
+def test_cauchy_factor_of_batches_with_different_ranks(gpu, m, time):
     """Unreached states in one entry, equal states in the other: of those the first is chosen."""
+    name, reference, sizes = ELIMINATIONS[time]
     rng = np.random.default_rng(8)
-    radius, phase = rng.uniform(0, 0.9, (2, 6)), rng.uniform(-3, 3, (2, 6))
+    size, phase = sizes(rng.uniform(0, 0.9, (2, 6))), rng.uniform(-3, 3, (2, 6))
     generator = random_array(rng, (2, 6, m), np.complex128)
     generator[0, 2:] = 0
-    for x in (radius, phase, generator):
+    for x in (size, phase, generator):
         x[1, 4] = x[1, 1]
-    found = gpu.cauchy_factor(radius, phase, generator, 1e-12, 6)
-    expected = cauchy_factor_reference(radius, phase, generator, 1e-12, 6)
+    found = getattr(gpu, name)(size, phase, generator, 1e-12, 6)
+    expected = reference(size, phase, generator, 1e-12, 6)
     assert_close(np.abs(found), np.abs(expected), digits_lost=1e4)
     assert np.all(found[0, :, 2:] == 0)
 
 
-def test_cauchy_factor_of_nothing(gpu):
+@pytest.mark.parametrize("time", ELIMINATIONS)
+def test_cauchy_factor_of_nothing(gpu, time):
+    name, _, sizes = ELIMINATIONS[time]
+    factor = getattr(gpu, name)
     for shape in ((0, 5, 1), (2, 0, 1), (2, 5, 0)):
-        radius = np.zeros(shape[:-1])
-        found = gpu.cauchy_factor(radius, radius, np.zeros(shape, complex), 0.0, 3)
+        size = sizes(np.zeros(shape[:-1]))
+        found = factor(size, size, np.zeros(shape, complex), 0.0, 3)
         assert found.shape == (*shape[:-1], 0)
-    zero = gpu.cauchy_factor(np.zeros(5), np.zeros(5), np.zeros((5, 2), complex), 0.0, 3)
+    zero = factor(sizes(np.zeros(5)), np.zeros(5), np.zeros((5, 2), complex), 0.0, 3)
     assert zero.shape == (5, 0)
 
 

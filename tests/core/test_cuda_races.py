@@ -4,7 +4,7 @@ import emulated_cuda
 import numpy as np
 import pytest
 
-from lticore.equations.cauchy import cauchy_factor_reference
+from lticore.equations.cauchy import cauchy_factor_reference, lyapunov_factor_reference
 from lticore.equations.modal import diagonal_stein_reference, rotation_stein_reference
 from lticore.equations.recurrence import (
     recurrence_adjoint_reference,
@@ -43,6 +43,8 @@ def cauchy(gpu):
     generator = rng.standard_normal((2, 50, 2)) + 1j * rng.standard_normal((2, 50, 2))
     arguments = radius, phase, generator, 1e-12, 6
     yield np.abs(gpu.cauchy_factor(*arguments)), np.abs(cauchy_factor_reference(*arguments))
+    arguments = 1 - radius, phase, generator, 1e-12, 6
+    yield np.abs(gpu.lyapunov_factor(*arguments)), np.abs(lyapunov_factor_reference(*arguments))
 
 
 def stein(gpu):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lticore import kernels
-from lticore.equations.cauchy import cauchy_factor_reference
+from lticore.equations.cauchy import cauchy_factor_reference, lyapunov_factor_reference
 from lticore.equations.modal import diagonal_stein_reference, rotation_stein_reference
 from lticore.equations.recurrence import (
     linear_recurrence_reference,
@@ -179,17 +179,17 @@ def test_rotation_stein(run, a, b, batch):
     assert relative_error(found, kernels.find(rotation_stein_reference, Q)(*arguments)) <= 1e-12
 
 
+@pytest.mark.parametrize("reference", [cauchy_factor_reference, lyapunov_factor_reference])
 @pytest.mark.parametrize("m", [1, 3])
 @pytest.mark.parametrize(("n", "batch"), [(2000, ()), (300, (3,)), (100_000, ())])
-def test_cauchy_factor(run, n, batch, m):
+def test_cauchy_factor(run, n, batch, m, reference):
     rng = np.random.default_rng(6)
-    radius, phase = 1 - 10.0 ** -rng.uniform(0.1, 4, (*batch, n)), rng.uniform(-3, 3, (*batch, n))
+    gap, phase = 10.0 ** -rng.uniform(0.1, 4, (*batch, n)), rng.uniform(-3, 3, (*batch, n))
+    size = gap if reference is lyapunov_factor_reference else 1 - gap
     generator = random_array(rng, (*batch, n, m), np.complex128)
     for rtol, limit in ((1e-10, 60), (0.0, 5), (0.0, 0)):
-        found = run(cauchy_factor_reference, radius, phase, generator, rtol, limit)
-        expected = kernels.find(cauchy_factor_reference, radius)(
-            radius, phase, generator, rtol, limit
-        )
+        found = run(reference, size, phase, generator, rtol, limit)
+        expected = kernels.find(reference, size)(size, phase, generator, rtol, limit)
         assert found.shape == expected.shape
         rows = slice(0, 200)
         P, product = (

@@ -219,8 +219,22 @@ def test_public_functions(cupy, kind, batch, name):
     ["gramian_factors", "hankel_singular_values(max_rank)", "hankel_norm", "h2_norm", "simulate"],
 )
 def test_many_states(cupy, name):
-    found = arrays_in(CALLS[name](cupy, many_states(cupy)))
-    expected = arrays_in(CALLS[name](np, many_states(np)))
+    assert_many_states(cupy, name, many_states)
+
+
+@pytest.mark.parametrize("name", ["gramian_factors", "hankel_singular_values(max_rank)", "h2_norm"])
+def test_many_states_in_continuous_time(cupy, name):
+    """Poles log λ, by the kernel of their own."""
+
+    def sampled(xp):
+        sys = many_states(xp)
+        return lti.LTI(lti.Diagonal(xp.log(sys.A.poles)), sys.B, sys.C, dt=0)
+
+    assert_many_states(cupy, name, sampled)
+
+
+def assert_many_states(cupy, name, system):
+    found, expected = (arrays_in(CALLS[name](xp, system(xp))) for xp in (cupy, np))
     for x, y in zip(found, expected, strict=True):
         assert isinstance(x, cupy.ndarray)
         np.testing.assert_allclose(x.get(), y, rtol=1e-7, atol=1e-8 * np.max(np.abs(y)))
