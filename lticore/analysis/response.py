@@ -22,6 +22,7 @@ from ..arrays.linalg import (
     as_complex,
     complex_of,
     one_minus,
+    refined_solution,
 )
 from ..arrays.namespaces import Array, asked_together, holds, is_numpy, namespace
 from ..equations.dense import schur_forms
@@ -238,7 +239,7 @@ def _respond_by_solving(A: Array, B: Array, C: Array, continuous: bool, omega: A
     pencil = z[:, None, None] * xp.eye(A.shape[-1], dtype=z.dtype) - A[..., None, :, :]
     B, C = (as_complex(X)[..., None, :, :] for X in (B, C))
     try:
-        return C @ xp.linalg.solve(pencil, B)
+        return C @ refined_solution(pencil, B)
     except np.linalg.LinAlgError:
         # Rare: one by one, to find out which are singular.
         return _solved_one_by_one(pencil, B, C)
@@ -255,7 +256,7 @@ def _solved_one_by_one(pencil: Array, B: Array, C: Array) -> Array:
         *(xp.reshape(X, (count, *X.shape[-2:])) for X in (pencil, B, C)), strict=True
     ):
         try:
-            parts.append(c @ xp.linalg.solve(one, b))
+            parts.append(c @ refined_solution(one, b))
         except np.linalg.LinAlgError:
             # Nothing passes through inputs that reach no state, or to outputs that see none.
             reached, seen = xp.any(b != 0, axis=-2), xp.any(c != 0, axis=-1)

@@ -28,9 +28,9 @@ def to_zpk(sys: LinearLike) -> tuple[Any, Any, Any]:
     """Zeros, poles and gain of H(s) = k Π(s − z_i)/Π(s − p_j), in discrete time of z for s.
 
     Poles are those of A, of structured A as they stand. Zeros are the finite eigenvalues of
-    Rosenbrock's pencil [[A − s I, B], [C, D]] by QZ in the best units of states and signals;
-    polynomials are never formed. As many zeros are at infinity as Markov parameters D, C B, …
-    vanish.
+    Rosenbrock's pencil [[A − s I, B], [C, D]] by QZ in the best units of states and signals, of up
+    to 50 states refined where the response asks for it; polynomials are never formed. As many
+    zeros are at infinity as Markov parameters D, C B, … vanish.
 
     Parameters
     ----------
@@ -56,6 +56,12 @@ def to_zpk(sys: LinearLike) -> tuple[Any, Any, Any]:
         For batches.
     ArrayLibraryError
         For arrays that are not NumPy's.
+
+    Warns
+    -----
+    PrecisionWarning
+        Where they do not give the response between them to 1e-6, measured at up to 24 points: for
+        poles and zeros many decades apart in a dense A that holds the small ones to 1e-16 ‖A‖ only.
 
     >>> zeros, poles, gain = lti.to_zpk(lti.LTI([[-1.0]], [[1.0]], [[1.0]], [[1.0]], dt=0))
     >>> zeros.real, poles.real, gain

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
 
-from ..arrays.linalg import EPSILON, adjoint, eigenvalues
-from ..errors import NonFiniteError
+from ..arrays.linalg import EPSILON, adjoint, eigenvalues, refined_solution
+from ..errors import NonFiniteError, warn_precision
 from ..systems.lti import LTI
 from ..systems.modes import is_real, mode_poles, signals_in_modes
 from ..systems.signals import in_best_units, in_even_states, scaled, unit_signals
 from ..systems.structure import is_structured
+from .dense import ACCURACY
 from .stability import in_unit_time
 
 #: Markov parameters below this many roundings of their terms are zero.
 _ROUNDINGS = 64
-#: Points that are nearer to a pole than this share of the furthest tell no gain.
-_APART = 1 / 8
+#: Responses that zeros, poles and gain give to this relative error need no better zeros …
+_EXACT = 1e-12
+#: … nor do those of more states get any, in turns of n solutions each.
+_FEW, _TURNS = 50, 50
+#: Points at most at which responses are compared, and directions that they are taken from.
+_POINTS = 24
 
 
 def poles_zeros_gain(sys: LTI) -> tuple[np.ndarray, np.ndarray, complex]:
@@ -27,8 +33,9 @@ def poles_zeros_gain(sys: LTI) -> tuple[np.ndarray, np.ndarray, complex]:
 
     Zeros are the finite eigenvalues of Rosenbrock's pencil [[A − s I, B], [C, D]] by QZ, in the
     best units of states and signals: those of a system whose matrices differ in the last digits.
-    As many count as infinite as Markov parameters D, C B, C A B, … vanish, and one. The gain is
-    that of H at a point of the positive real axis.
+    As many count as infinite as Markov parameters D, C B, C A B, … vanish, and one. Where these do
+    not give the responses between them, they are refined (:func:`refined_zeros`); the gain is that
+    of H where it is known best.
 
     Source: Emami-Naeini & Van Dooren, Automatica 18 (1982), for the pencil.
     """
@@ -46,24 +53,39 @@ def poles_zeros_gain(sys: LTI) -> tuple[np.ndarray, np.ndarray, complex]:
     D = complex(scaled(np.asarray(D), -unit))
     excess = _relative_degree(A, B, C, D)
     if excess > n:
-        return np.zeros(0, complex), poles * rate, 0.0
+        # Of large powers of A terms may hide all there is.
+        H, _, rounding = _responses(A, B, C, D, _points_between(poles))
+        if not np.any(np.abs(H) > _ROUNDINGS * rounding):
+            return np.zeros(0, complex), poles * rate, 0.0
+        excess = n
     zeros = _finite_zeros(A, B, C, D, excess)
     if excess and len(zeros) < n - excess:
         zeros = _finite_zeros(*_without_integrations(A, B, C, D, excess))
-    if is_real(sys.A) and not np.iscomplexobj(sys.B):
-        zeros, poles = conjugate_pairs(zeros), conjugate_pairs(poles)
-    point, value = _best_point(A, B, C, D, poles)
+    real = is_real(sys.A) and not np.iscomplexobj(sys.B)
+    pairs = conjugate_pairs if real else np.asarray
+    poles = pairs(poles)
+    fits = [_with_gain(A, B, C, D, pairs(zeros), poles)]
+    if fits[0].error > _EXACT and n <= _FEW:
+        refined = refined_zeros(A, B, C, D, zeros, poles)
+        fits.append(_with_gain(A, B, C, D, pairs(refined), poles))
+    fit = min(fits, key=lambda x: x.error)
+    if not fit.error <= ACCURACY:
+        warn_precision(
+            f"zeros, poles and gain give responses with a relative error of {fit.error:.0e}, at "
+            f"|s| = {fit.place * rate:.1e} and elsewhere: next to large ones, rounding moves small "
+            "poles of a dense A, and zeros that many outputs of modes add up to. Parts with poles "
+            "of about one size are better taken one by one"
+        )
     # In logarithms: of many zeros at infinity the powers of the rate may be too large for numbers.
-    exponent = _log_product(point - poles) - _log_product(point - zeros)
     with np.errstate(over="ignore", invalid="ignore"):
-        gain = value * np.exp(exponent + (n - len(zeros)) * math.log(rate))
+        gain = np.exp(fit.log_gain + (n - len(zeros)) * math.log(rate))
         gain = scaled(np.asarray(gain), unit)
     if not np.isfinite(gain):
         raise NonFiniteError(
             f"the gain of {excess} zeros at infinity overflows: scale B or C down, or take another "
             "unit of time"
         )
-    return zeros * rate, poles * rate, complex(gain)
+    return fit.zeros * rate, poles * rate, complex(gain)
 
 
 def _without_integrations(
@@ -134,20 +156,91 @@ def _relative_degree(A: np.ndarray, B: np.ndarray, C: np.ndarray, D: complex) ->
     return len(A) + 1
 
 
-def _best_point(
-    A: np.ndarray, B: np.ndarray, C: np.ndarray, D: complex, poles: np.ndarray
-) -> tuple[float, complex]:
-    """(s_0, H(s_0)) on the positive real axis, where H is large and no pole near."""
-    sizes = np.abs(poles[poles != 0])
-    middle = math.exp(np.log(sizes).mean()) if len(sizes) else 1.0
-    points = middle * 2.0 ** np.array([0.0, 1.5, -1.5, 3.0, -3.0]) * (1 + 1 / 7)
-    apart = np.minimum(np.abs(1 - poles / points[:, None]).min(axis=1), 1)
-    points = points[apart >= _APART * apart.max()]
-    pencils = points[:, None, None] * np.eye(len(A)) - A
-    values = D + (C @ np.linalg.solve(pencils, B.astype(complex)))[:, 0, 0]
-    best = int(np.argmax(np.where(np.isfinite(values), np.abs(values), 0)))
-    return float(points[best]), complex(values[best])
+@dataclass(frozen=True)
+class _ZerosAndGain:
+    """Zeros with the gain that goes with them, and the largest relative error of the responses that
+    they give, at |s| = ``place``, of those points where rounding lets one see it."""
+
+    zeros: np.ndarray
+    log_gain: complex
+    error: float
+    place: float
 
 
-def _log_product(x: np.ndarray) -> complex:
-    return complex(np.sum(np.log(x.astype(complex))))
+def _with_gain(
+    A: np.ndarray, B: np.ndarray, C: np.ndarray, D: complex, zeros: np.ndarray, poles: np.ndarray
+) -> _ZerosAndGain:
+    points = _points_between(np.concatenate([poles, zeros]))
+    H, _, rounding = _responses(A, B, C, D, points)
+    with np.errstate(all="ignore"):
+        share = np.nan_to_num(rounding / np.abs(H), nan=np.inf)
+        gains = np.log(H) + _sums_of_logs(points, poles) - _sums_of_logs(points, zeros)
+        best = int(np.argmin(share))
+        off = np.abs(np.expm1(gains - gains[best]))
+    off = np.where(off > _ROUNDINGS * share, off, 0)
+    off[best] = share[best]
+    worst = int(np.argmax(off))
+    return _ZerosAndGain(zeros, complex(gains[best]), float(off[worst]), float(abs(points[worst])))
+
+
+def refined_zeros(
+    A: np.ndarray, B: np.ndarray, C: np.ndarray, D: complex, zeros: np.ndarray, poles: np.ndarray
+) -> np.ndarray:
+    """Zeros of H(s) Π(s − p_j) by the iteration of Ehrlich and Aberth, all at once from some:
+
+        z_i ← z_i − 1/(H'/H + Σ_j 1/(z_i − p_j) − Σ_{j≠i} 1/(z_i − z_j))
+
+    QZ finds them to the largest entries of the pencil, responses that are solved for with a step of
+    refinement tell smaller ones.
+
+    Source: Aberth, Math. Comp. 27 (1973); Bini & Robol (2014), for transfer functions.
+    """
+    # Real ones could not become a pair.
+    aside = np.random.default_rng(0).uniform(-1e-3, 1e-3, len(zeros))
+    z, moving = zeros * np.exp(1j * aside), np.ones(len(zeros), dtype=bool)
+    for _ in range(_TURNS):
+        at = z[moving]
+        H, slope, rounding = _responses(A, B, C, D, at)
+        with np.errstate(all="ignore"):
+            apart = at[:, None] - z
+            apart[np.arange(len(at)), np.flatnonzero(moving)] = np.inf
+            ratio = slope / H + np.sum(1 / (at[:, None] - poles), axis=1)
+            step = 1 / (ratio - np.sum(1 / apart, axis=1))
+            step = np.where(np.isfinite(step) & (np.abs(H) > rounding), step, 0)
+        z[moving] = at - step
+        moving[moving] = np.abs(step) > 4 * EPSILON * np.abs(at)
+        if not moving.any():
+            break
+    return z
+
+
+def _points_between(roots: np.ndarray) -> np.ndarray:
+    """Points of the plane between the sizes of the roots and beyond, as far off all as can be."""
+    sizes = np.sort(np.abs(roots[roots != 0])) if np.any(roots != 0) else np.ones(1)
+    radii = np.concatenate([sizes[:1] / 4, np.sqrt(sizes[1:] * sizes[:-1]), sizes[-1:] * 4])
+    few = np.unique(np.linspace(0, len(radii) - 1, _POINTS).astype(int))
+    points = radii[few, None] * np.exp(1j * (0.1 + np.pi * np.arange(_POINTS) / _POINTS))
+    nearest = np.abs(1 - roots / points[..., None]).min(axis=-1, initial=np.inf)
+    return points[np.arange(len(points)), np.argmax(nearest, axis=1)]
+
+
+def _responses(
+    A: np.ndarray, B: np.ndarray, C: np.ndarray, D: complex, points: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(H, H', size of the rounding of H) at points, one of which at a time; NaN at poles."""
+    found = np.full((3, len(points)), np.nan, dtype=complex)
+    for k, s in enumerate(points):
+        pencil = s * np.eye(len(A)) - A
+        try:
+            x = refined_solution(pencil, B.astype(complex))[:, 0]
+            y = refined_solution(pencil.T, C.T.astype(complex))[:, 0]
+        except np.linalg.LinAlgError:
+            continue
+        size = abs(D) + np.abs(C[0]) @ np.abs(x) + np.abs(y) @ (np.abs(pencil) @ np.abs(x))
+        found[:, k] = D + C[0] @ x, -(y @ x), EPSILON * size
+    return found[0], found[1], found[2].real
+
+
+def _sums_of_logs(points: np.ndarray, roots: np.ndarray) -> np.ndarray:
+    found: np.ndarray = np.log(points[:, None] - roots).sum(axis=1)
+    return found

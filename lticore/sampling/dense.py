@@ -11,7 +11,7 @@ import numpy as np
 import scipy.linalg
 
 from ..arrays.checks import is_complex
-from ..arrays.linalg import adjoint, eigenvalues, log2
+from ..arrays.linalg import adjoint, eigenvalues, log2, refined_solution
 from ..arrays.namespaces import Array, is_numpy, namespace
 from ..equations.dense import ACCURACY
 from ..equations.exponential import exponential
@@ -267,14 +267,12 @@ def untustin(sys: LTI[Array], delta: Array) -> LTI[Array]:
 
 
 def solve(left: Array, right: Array, message: str) -> Array:
-    """left⁻¹ right. Elimination is right to the largest entries of a column; one step of refinement
-    makes it right to each entry of the equations (Skeel, Math. Comp. 35, 1980)."""
+    """left⁻¹ right, right to each entry of the equations."""
     xp = namespace(left, right)
     dtype = xp.result_type(left.dtype, right.dtype)
     left, right = xp.astype(left, dtype), xp.astype(right, dtype)
     try:
-        X = xp.linalg.solve(left, right)
-        return X + xp.linalg.solve(left, right - left @ X)
+        return refined_solution(left, right)
     except np.linalg.LinAlgError:
         raise SingularEquationError(message) from None
 

@@ -366,3 +366,54 @@ def test_a_zero_beside_many_at_infinity_is_found():
     zeros, _, gain = lti.to_zpk(sys)
     np.testing.assert_allclose(zeros, [1.591387234e7], rtol=1e-7)
     assert gain == pytest.approx(-8.2e-21, rel=1e-7)
+
+
+#: Powers of two, some 2^26 apart: a cascade of these has exact entries.
+APART_ZEROS = -(2.0 ** np.array([-10, -1, 1, 3, 8, 13]))
+APART_POLES = -(2.0 ** np.array([-13, -12, -6, -5, 11, 12]))
+
+
+def shuffled_cascade():
+    """A cascade whose rows are in an order in which elimination loses the small ones."""
+    sys = lti.from_zpk(APART_ZEROS, APART_POLES, 4.0, dt=0)
+    order = [3, 0, 5, 1, 4, 2]
+    return lti.LTI(sys.A[np.ix_(order, order)], sys.B[order], sys.C[:, order], sys.D, dt=0)
+
+
+def rounding_of_response(sys, s):
+    """(H', what rounding of each entry does to H at s): eps |C| |M⁻¹| (|A| + |s|) |M⁻¹ B|."""
+    inverse = np.linalg.inv(s * np.eye(sys.order) - sys.A)
+    x, y = np.abs(inverse @ sys.B), np.abs(sys.C @ inverse)
+    size = y @ (np.abs(sys.A) + abs(s) * np.eye(sys.order)) @ x
+    return abs((sys.C @ inverse @ inverse @ sys.B).item()), EPS * size.item()
+
+
+def test_responses_of_states_decades_apart():
+    sys = shuffled_cascade()
+    omega = 2.0 ** np.arange(-16, 16, 2.0)
+    s = 1j * omega[:, None]
+    exact = 4 * np.prod(s - APART_ZEROS, axis=1) / np.prod(s - APART_POLES, axis=1)
+    level = np.array([rounding_of_response(sys, x)[1] for x in s[:, 0]])
+    for frequencies in (slice(None), slice(1)):
+        found = lti.frequency_response(sys, omega[frequencies])[:, 0, 0]
+        assert np.all(np.abs(found - exact[frequencies]) <= 8 * sys.order * level[frequencies])
+
+
+def test_zeros_decades_apart():
+    zeros, poles, gain = lti.to_zpk(shuffled_cascade())
+    np.testing.assert_array_equal(np.sort(poles.real), np.sort(APART_POLES))
+    zeros = zeros[np.argsort(-zeros.real)]
+    for found, exact in zip(zeros, APART_ZEROS, strict=True):
+        slope, rounding = rounding_of_response(shuffled_cascade(), exact)
+        assert rounding < 1e-9 * slope * abs(exact)
+        assert abs(found - exact) <= 8 * 6 * rounding / slope + 8 * EPS * abs(exact)
+    assert gain == pytest.approx(4, rel=1e-12)
+
+
+def test_zeros_that_turned_states_have_lost_come_with_a_warning():
+    sys = lti.from_zpk([], -(10.0 ** np.arange(-6, 6, 2.0)), 1.0, dt=0)
+    Q = np.linalg.qr(np.random.default_rng(0).standard_normal((6, 6)))[0]
+    with pytest.warns(lti.PrecisionWarning, match="relative error"):
+        _, poles, gain = lti.to_zpk((Q @ sys.A @ Q.T, Q @ sys.B, sys.C @ Q.T, sys.D, 0))
+    # C A^k B vanish in the rounding of large powers, the response at rest does not.
+    assert abs(gain / np.prod(-poles)) > 0
