@@ -283,7 +283,7 @@ def _state_sizes(A: StateMatrix[Array], P: Array) -> Array:
 def _square_by_schur(sys: LTI, horizon: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """‖C R‖_F² with P = R Rᴴ."""
     squares, exponents = np.zeros(sys.batch_shape), np.zeros(sys.batch_shape)
-    for index, one in schur_systems(sys, horizon, what=_WHAT):
+    for index, one in schur_systems(sys, horizon, what=_WHAT).entries():
         one, R = factor_in_even_units(sys, index, one, "P", horizon, both=True)
         warn_if_lost(one.A, one.T, one.B, one.C, R, one.horizon, one.continuous)
         squares[index] = np.linalg.norm(one.C @ R) ** 2
@@ -462,7 +462,7 @@ def _schur_entries(
     orthogonal coordinates; in modes of a structured A."""
     if not is_structured(sys.A):
         entries = {}
-        for index, one in schur_systems(sys, horizon, what=_WHAT, time=time):
+        for index, one in schur_systems(sys, horizon, what=_WHAT, time=time).entries():
             one, _ = factor_in_even_units(sys, index, one, "P", horizon, both=True)
             entries[index] = one.A, one.T, one.B, one.C, one.b + one.c + one.time
         return entries

@@ -195,16 +195,18 @@ def _schur_response(
     and near those of several states, which rounding carries further, where solutions grow as at
     one. These frequencies are solved for alone.
     """
-    forms = schur_forms(A)
-    largest = 1 + max((float(np.linalg.norm(T)) for T, _ in forms.values()), default=0)
+    T_of, U_of = schur_forms(A)
+    largest = 1 + np.linalg.norm(T_of, axis=(-2, -1)).max(initial=0)
 
     def respond(omega: np.ndarray) -> np.ndarray:
         z = points_of(omega, continuous)
         H = np.empty((*A.shape[:-2], len(z), C.shape[-2], B.shape[-1]), dtype=np.complex128)
-        met = np.any([_meets(z, T) for T, _ in forms.values()], axis=0)
+        each = list(np.ndindex(A.shape[:-2]))
+        met = np.any([_meets(z, T_of[index]) for index in each], axis=0)
         # In their place something harmless is solved for here.
         shifts = np.repeat(np.where(met, largest, z), B.shape[-1])
-        for index, (T, U) in forms.items():
+        for index in each:
+            T, U = T_of[index], U_of[index]
             inputs = np.tile(B[index], len(z))
             X = solve_shifted(T, adjoint(U) @ inputs, shifts)
             met |= _grown(X, inputs, T).reshape(len(z), B.shape[-1]).any(axis=-1)

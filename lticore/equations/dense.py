@@ -148,8 +148,8 @@ def sum_to_convergence(A: Array, Q: Array, B: Array) -> Array:
     )
 
 
-#: Schur forms of a batch, A[index] = U T Uᴴ.
-SchurForms: TypeAlias = dict[tuple[int, ...], tuple[np.ndarray, np.ndarray]]
+#: (T, U), (..., n, n) each, with A = U T Uᴴ.
+SchurForms: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 
 def schur_solver(A_schur: SchurForms, B_schur: SchurForms, horizon: Any = None) -> RawSolver:
@@ -159,10 +159,7 @@ def schur_solver(A_schur: SchurForms, B_schur: SchurForms, horizon: Any = None) 
     it upper triangular again. With a horizon Y is the sum of so many terms.
     """
     if horizon is None:
-        for index, (T, _) in A_schur.items():
-            _check_pairs(np.diagonal(T), np.diagonal(B_schur[index][0]))
-
-    if horizon is None:
+        _check_pairs(*(np.diagonal(T, axis1=-2, axis2=-1) for T, _ in (A_schur, B_schur)))
         return solver_in_schur_forms(A_schur, B_schur, _solve_triangular_stein)
     return solver_in_schur_forms(A_schur, B_schur, partial(sum_by_doubling, horizon=horizon))
 
@@ -173,14 +170,10 @@ def solver_in_schur_forms(
     """Q ↦ X = U Y Vᴴ for Y = ``solve_triangular(T, Uᴴ Q V, S)``; of the adjoint equation too."""
 
     def solve(Q: Any, adjoint_equation: bool) -> Any:
-        X = np.empty(Q.shape, dtype=np.complex128)
-        # LAPACK refuses matrices without entries.
-        for index in np.ndindex(Q.shape[:-2] if X.size else (0,)):
-            (T, U), (S, V) = A_schur[index], B_schur[index]
-            if adjoint_equation:
-                (T, U), (S, V) = reversed_adjoint(T, U), reversed_adjoint(S, V)
-            X[index] = U @ solve_triangular(T, adjoint(U) @ Q[index] @ V, S) @ adjoint(V)
-        return X
+        (T, U), (S, V) = A_schur, B_schur
+        if adjoint_equation:
+            (T, U), (S, V) = reversed_adjoint(T, U), reversed_adjoint(S, V)
+        return U @ solve_triangular(T, adjoint(U) @ Q @ V, S) @ adjoint(V)
 
     return solve
 
@@ -194,18 +187,13 @@ def mixed_solver(A: Structure, B: Any, names: tuple[str, str] = ("A", "B")) -> R
     """
     B_schur = schur_forms(B)
     poles = mode_poles(A)
-    for index, (S, _) in B_schur.items():
-        _check_pairs(poles[index], np.diagonal(S), names)
+    _check_pairs(poles, np.diagonal(B_schur[0], axis1=-2, axis2=-1), names)
 
     def solve(Q: Any, adjoint_equation: bool) -> Any:
-        F = to_modes(A, Q)
-        Y = np.empty(F.shape, dtype=np.complex128)
-        for index, (S, V) in B_schur.items():
-            poles_here = poles[index]
-            if adjoint_equation:
-                poles_here, (S, V) = poles_here.conj(), reversed_adjoint(S, V)
-            Y[index] = _solve_diagonal_columns(poles_here, F[index] @ V, S) @ adjoint(V)
-        return from_modes(A, Y)
+        here, (S, V) = poles, B_schur
+        if adjoint_equation:
+            here, (S, V) = poles.conj(), reversed_adjoint(S, V)
+        return from_modes(A, _solve_diagonal_columns(here, to_modes(A, Q) @ V, S) @ adjoint(V))
 
     return solve
 
@@ -214,15 +202,27 @@ def _check_pairs(
     poles: np.ndarray, others: np.ndarray, names: tuple[str, str] = ("A", "B")
 ) -> None:
     # How far rounding carries the poles is measured by residuals, once there is a solution.
-    check_solvable(1 - np.outer(poles, others.conj()), 2 * EPSILON, 0.0, names)
+    products = poles[..., :, None] * others.conj()[..., None, :]
+    check_solvable(1 - products, 2 * EPSILON, 0.0, names)
 
 
 def schur_forms(A: np.ndarray) -> SchurForms:
-    return {index: schur_form(A[index]) for index in np.ndindex(A.shape[:-2])}
+    """:func:`schur_form` of a batch."""
+    return _of_each(schur_form, A, np.complex128)
 
 
 def schur_forms_for_powers(A: np.ndarray) -> SchurForms:
-    return {index: schur_form_for_powers(A[index]) for index in np.ndindex(A.shape[:-2])}
+    """:func:`schur_form_for_powers` of a batch."""
+    return _of_each(schur_form_for_powers, A, A.dtype)
+
+
+def _of_each(form: Callable[[np.ndarray], SchurForms], A: np.ndarray, dtype: Any) -> SchurForms:
+    if A.ndim == 2:
+        return form(A)
+    T, U = np.empty((2, *A.shape), dtype)
+    for index in np.ndindex(A.shape[:-2]):
+        T[index], U[index] = form(A[index])
+    return T, U
 
 
 def schur_form(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -303,7 +303,7 @@ def _schur_by_groups(
 
 
 def reversed_adjoint(T: np.ndarray, U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return adjoint(T)[::-1, ::-1], U[:, ::-1]
+    return adjoint(T)[..., ::-1, ::-1], U[..., ::-1]
 
 
 def _solve_triangular_stein(T: np.ndarray, F: np.ndarray, S: np.ndarray) -> np.ndarray:
@@ -313,36 +313,44 @@ def _solve_triangular_stein(T: np.ndarray, F: np.ndarray, S: np.ndarray) -> np.n
     the upper rows through T12 X2 Sᴴ. With S split alike the right columns come first. All work but
     the leaves is in matrix products.
     """
-    n, l = F.shape
+    n, l = F.shape[-2:]
     if max(n, l) <= _LEAF:
-        return kernels.find(triangular_stein_reference, F)(T, F, S)
+        return kernels.find(triangular_equation_reference, F)(T, F, S, False)
+    first, last = slice(max(n, l) // 2), slice(max(n, l) // 2, None)
     if n >= l:
-        h = n // 2
-        lower = _solve_triangular_stein(T[h:, h:], F[h:], S)
-        upper = _solve_triangular_stein(T[:h, :h], F[:h] + T[:h, h:] @ (lower @ S.conj().T), S)
-        return np.vstack([upper, lower])
-    h = l // 2
-    right = _solve_triangular_stein(T, F[:, h:], S[h:, h:])
-    left = _solve_triangular_stein(T, F[:, :h] + T @ (right @ S[:h, h:].conj().T), S[:h, :h])
-    return np.hstack([left, right])
+        lower = _solve_triangular_stein(T[..., last, last], F[..., last, :], S)
+        upper = F[..., first, :] + T[..., first, last] @ (lower @ adjoint(S))
+        upper = _solve_triangular_stein(T[..., first, first], upper, S)
+        return np.concatenate([upper, lower], axis=-2)
+    right = _solve_triangular_stein(T, F[..., last], S[..., last, last])
+    left = F[..., first] + T @ (right @ adjoint(S[..., first, last]))
+    left = _solve_triangular_stein(T, left, S[..., first, first])
+    return np.concatenate([left, right], axis=-1)
 
 
-def triangular_stein_reference(T: np.ndarray, F: np.ndarray, S: np.ndarray) -> np.ndarray:
-    """Column j, last first: (I − conj s_jj T) x_j = f_j + T Σ_{k>j} conj s_jk x_k."""
+def triangular_equation_reference(
+    T: np.ndarray, F: np.ndarray, S: np.ndarray, continuous: bool
+) -> np.ndarray:
+    """T X Sᴴ − X + F = 0, in continuous time T X + X Sᴴ + F = 0. Column j, last first, is
+    (I − conj s_jj T) x_j = f_j + T g or −(conj s_jj I + T) x_j = f_j + g, with
+    g = Σ_{k>j} conj s_jk x_k."""
     n, l = F.shape
-    X = np.empty((n, l), dtype=np.complex128)
+    X, identity = np.empty((n, l), dtype=np.complex128), np.eye(n)
     for j in range(l - 1, -1, -1):
-        right = F[:, j] + T @ (X[:, j + 1 :] @ S[j, j + 1 :].conj())
-        X[:, j] = scipy.linalg.solve_triangular(np.eye(n) - S[j, j].conj() * T, right)
+        known, own = X[:, j + 1 :] @ S[j, j + 1 :].conj(), S[j, j].conj()
+        matrix = -(own * identity + T) if continuous else identity - own * T
+        right = F[:, j] + (known if continuous else T @ known)
+        X[:, j] = scipy.linalg.solve_triangular(matrix, right)
     return X
 
 
 def _solve_diagonal_columns(poles: np.ndarray, F: np.ndarray, S: np.ndarray) -> np.ndarray:
     """Column j, last first: (1 − conj s_jj λ) ∘ x_j = f_j + λ ∘ Σ_{k>j} conj s_jk x_k."""
     X = np.empty(F.shape, dtype=np.complex128)
-    for j in range(F.shape[1] - 1, -1, -1):
-        right = F[:, j] + poles * (X[:, j + 1 :] @ S[j, j + 1 :].conj())
-        X[:, j] = right / (1 - S[j, j].conj() * poles)
+    for j in range(F.shape[-1] - 1, -1, -1):
+        known = X[..., j + 1 :] @ S[..., j, j + 1 :, None].conj()
+        right = F[..., j] + poles * known[..., 0]
+        X[..., j] = right / (1 - S[..., j, j, None].conj() * poles)
     return X
 
 

@@ -7,9 +7,9 @@ from functools import partial
 from typing import Any, overload
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import ArrayLike
 
+from .. import kernels
 from ..arrays.checks import check_duration, like_precision
 from ..arrays.linalg import EPSILON, adjoint, complex_of
 from ..arrays.namespaces import Array, asked_together, holds, is_finite, is_numpy, namespace
@@ -34,6 +34,7 @@ from .dense import (
     smallest_pair,
     solver_in_schur_forms,
     sum_to_convergence,
+    triangular_equation_reference,
 )
 from .descriptor import solve_in_standard_form
 from .integrals import integral_by_doubling
@@ -57,7 +58,6 @@ from .two_sided import (
 _LEAF = 64
 #: Changes tried: one alone may leave the poles that matter where they are.
 _PROBES = 3
-(_trsyl,) = scipy.linalg.get_lapack_funcs(("trsyl",), dtype=np.complex128)
 
 
 @overload
@@ -273,22 +273,30 @@ def _solve_triangular(T: np.ndarray, F: np.ndarray, S: np.ndarray) -> np.ndarray
     """T X + X Sᴴ + F = 0 for upper triangular T and S, by halving the larger side: with
     T = [[T1, T12], [0, T2]] the lower rows X2 come first and enter the upper ones through T12 X2,
     with S split alike the right columns through X S12ᴴ."""
-    n, l = F.shape
+    n, l = F.shape[-2:]
     if max(n, l) <= _LEAF:
-        X, scale, info = _trsyl(T, S, -F, trana="N", tranb="C")
-        if info != 0 or scale != 1:
-            gap = np.abs(np.add.outer(np.diagonal(T), np.diagonal(S).conj()))
-            raise SingularEquationError(_singular(smallest_pair(gap, ("A", "B"))))
-        return X
+        return _solve_leaf(T, F, S)
+    first, last = slice(max(n, l) // 2), slice(max(n, l) // 2, None)
     if n >= l:
-        h = n // 2
-        lower = _solve_triangular(T[h:, h:], F[h:], S)
-        upper = _solve_triangular(T[:h, :h], F[:h] + T[:h, h:] @ lower, S)
-        return np.vstack([upper, lower])
-    h = l // 2
-    right = _solve_triangular(T, F[:, h:], S[h:, h:])
-    left = _solve_triangular(T, F[:, :h] + right @ S[:h, h:].conj().T, S[:h, :h])
-    return np.hstack([left, right])
+        lower = _solve_triangular(T[..., last, last], F[..., last, :], S)
+        upper = F[..., first, :] + T[..., first, last] @ lower
+        upper = _solve_triangular(T[..., first, first], upper, S)
+        return np.concatenate([upper, lower], axis=-2)
+    right = _solve_triangular(T, F[..., last], S[..., last, last])
+    left = F[..., first] + right @ adjoint(S[..., first, last])
+    left = _solve_triangular(T, left, S[..., first, first])
+    return np.concatenate([left, right], axis=-1)
+
+
+def _solve_leaf(T: np.ndarray, F: np.ndarray, S: np.ndarray) -> np.ndarray:
+    poles, others = (np.diagonal(X, axis1=-2, axis2=-1) for X in (T, S))
+    gap = np.abs(poles[..., :, None] + others.conj()[..., None, :])
+    size = np.maximum(*(np.abs(X).max(axis=(-2, -1), keepdims=True) for X in (T, S)))
+    if np.all(gap > EPSILON * size):
+        X = kernels.find(triangular_equation_reference, F)(T, F, S, True)
+        if np.all(np.isfinite(X)):
+            return X
+    raise SingularEquationError(_singular(smallest_pair(gap / size, ("A", "B"))))
 
 
 def _mixed_solver(A: Structure, B: np.ndarray) -> RawSolver:
@@ -297,20 +305,18 @@ def _mixed_solver(A: Structure, B: np.ndarray) -> RawSolver:
     B_schur, poles = schur_forms(B), mode_poles(A)
 
     def solve(Q: Any, adjoint_equation: bool) -> Any:
-        F = to_modes(A, Q)
-        Y = np.empty(F.shape, dtype=np.complex128)
-        for index, (S, V) in B_schur.items():
-            here = poles[index]
-            if adjoint_equation:
-                here, (S, V) = here.conj(), reversed_adjoint(S, V)
-            X = F[index] @ V
-            for j in range(len(S) - 1, -1, -1):
-                sums = here + S[j, j].conj()
-                if np.any(sums == 0):
-                    raise SingularEquationError(_singular(f"{np.argmin(np.abs(sums))} and {j}"))
-                X[:, j] = -(X[:, j] + X[:, j + 1 :] @ S[j, j + 1 :].conj()) / sums
-            Y[index] = X @ adjoint(V)
-        return from_modes(A, Y)
+        here, (S, V) = poles, B_schur
+        if adjoint_equation:
+            here, (S, V) = poles.conj(), reversed_adjoint(S, V)
+        X = to_modes(A, Q) @ V
+        for j in range(X.shape[-1] - 1, -1, -1):
+            sums = here + S[..., j, j, None].conj()
+            if np.any(sums == 0):
+                first = int(np.argmin(np.abs(sums))) % sums.shape[-1]
+                raise SingularEquationError(_singular(f"{first} and {j}"))
+            known = X[..., j + 1 :] @ S[..., j, j + 1 :, None].conj()
+            X[..., j] = -(X[..., j] + known[..., 0]) / sums
+        return from_modes(A, X @ adjoint(V))
 
     return solve
 

@@ -18,12 +18,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import scipy.linalg
 
+from .. import kernels
 from ..arrays.checks import to_double
 from ..arrays.linalg import EPSILON, adjoint, as_complex, eigenvalues, has_eigenvalues
 from ..arrays.namespaces import Array, holds, is_numpy, namespace, to_numpy
@@ -32,7 +33,7 @@ from ..matrices.balance import balance_matrix, radius_exponent, rescaled, state_
 from ..systems.lti import LTI, replaced
 from ..systems.signals import scaled, size_exponent
 from ..systems.structure import StateMatrix, is_structured, structure_of, to_dense
-from .dense import schur_form, schur_form_for_powers
+from .dense import schur_form, schur_forms, schur_forms_for_powers
 
 #: Size of the perturbation by rounding, relative to the Frobenius norm.
 _ROUNDING = 16 * EPSILON
@@ -40,7 +41,7 @@ _ROUNDING = 16 * EPSILON
 _FEW = 16
 #: Only poles this close to the circle are looked at one by one.
 _RING = 0.1
-#: What a singular value must exceed the level by for the first step to tell.
+#: What a singular value must exceed the level by for the first step of inverse iteration to tell.
 _FAR_ABOVE = 1e5
 #: Poles further out than this are rarely those of a discrete-time system …
 _FAR = 2.0
@@ -112,28 +113,45 @@ def _out_of_reach(A: np.ndarray, gaps: np.ndarray) -> np.ndarray:
 
 
 def counted_stable(T: np.ndarray, continuous: bool = False) -> np.ndarray:
-    """(n,) which diagonal entries of an upper triangular T count as stable; in continuous time T
-    has about size one.
+    """(..., n) which diagonal entries of upper triangular T count as stable; in continuous time T
+    have about size one.
 
     Cost: O(n²) for each pole within 0.1 of the boundary. Further inside, the eigenvalues that were
     computed would lie apart from each other by as much before rounding could carry one so far.
     """
-    poles = np.diagonal(T)
-    gaps = _gaps(poles, continuous)
-    stable = gaps > 0
-    level = _ROUNDING * float(np.linalg.norm(T))
+    gaps = _gaps(np.diagonal(T, axis1=-2, axis2=-1), continuous)
+    near = (gaps > 0) & (gaps <= _RING)
+    if not near.any():
+        return gaps > 0
+    levels = _ROUNDING * np.linalg.norm(T, axis=(-2, -1))
+    held = kernels.find(held_poles_reference, T)(T, near, levels, _start(T.shape[-1]), continuous)
+    return (gaps > _RING) | held
+
+
+@cache
+def _start(n: int) -> np.ndarray:
+    """A random vector, which has a share of about 1/√n in every direction."""
     rng = np.random.default_rng(0)
-    start = rng.standard_normal(len(T)) + 1j * rng.standard_normal(len(T))
-    shifted = np.asfortranarray(-T, dtype=np.complex128)
-    for i in np.flatnonzero(stable & (gaps <= _RING)):
+    return rng.standard_normal(n) + 1j * rng.standard_normal(n)
+
+
+def held_poles_reference(
+    T: np.ndarray, near: np.ndarray, levels: np.ndarray, start: np.ndarray, continuous: bool
+) -> np.ndarray:
+    """(..., n) which poles that are ``near`` the boundary no perturbation of the size ``levels``
+    carries there: σ_min(z I − T) is larger at the boundary or half way to it."""
+    held = np.zeros_like(near)
+    for *index, i in np.argwhere(near):
+        entry = tuple(index)
+        poles = np.diagonal(T[entry])
+        shifted = np.asfortranarray(-T[entry], dtype=np.complex128)
         end = 1j * poles[i].imag if continuous else poles[i] / abs(poles[i])
         for z in (end, (end + poles[i]) / 2):
             np.fill_diagonal(shifted, z - poles)
-            if _smallest_singular_value(shifted, start, level) > level:
+            if _smallest_singular_value(shifted, start, levels[entry]) > levels[entry]:
+                held[(*entry, i)] = True
                 break
-        else:
-            stable[i] = False
-    return stable
+    return held
 
 
 def _smallest_singular_value(T: np.ndarray, start: np.ndarray, level: float) -> float:
@@ -148,7 +166,6 @@ def _smallest_singular_value(T: np.ndarray, start: np.ndarray, level: float) -> 
             largest = max(largest, float(np.nan_to_num(np.linalg.norm(x), nan=np.inf)))
         if largest > _NUMBERS:
             return 0.0
-        # A random start has a share of about 1/√n in every direction.
         if largest * level * _FAR_ABOVE < 1:
             break
     return 1 / largest
@@ -156,16 +173,16 @@ def _smallest_singular_value(T: np.ndarray, start: np.ndarray, level: float) -> 
 
 @dataclass(frozen=True, eq=False)
 class SchurSystem:
-    """One system (T, 2^b B, 2^c C) in the states z of x = D U z, T = Uᴴ D⁻¹ A D U upper triangular,
-    the largest entries of B and C having been about 1.
+    """Systems (T, 2^b B, 2^c C), one or a batch, in the states z of x = D U z, T = Uᴴ D⁻¹ A D U
+    upper triangular, the largest entries of B and C having been about 1.
 
-    A : D⁻¹ A D,   units : (n, 1), the diagonal of D
-    asked : (n, 1), the units that suit the system best, or were given: ``units`` are others where
-        rounding in those would carry poles across the boundary
+    A : D⁻¹ A D,   units : (..., n, 1), the diagonal of D
+    asked : (..., n, 1), the units that suit the system best, or were given: ``units`` are others
+        where rounding in those would carry poles across the boundary
 
     In continuous time the system is in a unit of time in which A has about size one, or that of a
     shorter horizon: A stands for A/4^time, B for B/2^time, C for C/2^time, which leave the Gramians
-    as they are, and the horizon for that times 4^time.
+    as they are, and of one system of a batch (``forms[index]``) the horizon for that times 4^time.
     """
 
     T: np.ndarray
@@ -175,11 +192,29 @@ class SchurSystem:
     U: np.ndarray
     units: np.ndarray
     asked: np.ndarray
-    b: int
-    c: int
+    b: Any
+    c: Any
+    time: Any
     continuous: bool
-    time: int
     horizon: Any
+
+    def __getitem__(self, index: tuple[int, ...]) -> SchurSystem:
+        arrays = (getattr(self, name)[index] for name in _OF_EACH)
+        horizon = in_time(self.horizon, int(self.time[index]))
+        return SchurSystem(*arrays, self.continuous, horizon)
+
+    def __setitem__(self, index: tuple[int, ...], one: SchurSystem) -> None:
+        for name in _OF_EACH:
+            getattr(self, name)[index] = getattr(one, name)
+
+    def entries(self) -> Iterator[tuple[tuple[int, ...], SchurSystem]]:
+        """Each system of a batch, in turn."""
+        for index in np.ndindex(self.T.shape[:-2]):
+            yield index, self[index]
+
+
+#: The arrays of systems in Schur form.
+_OF_EACH = ("T", "B", "C", "A", "U", "units", "asked", "b", "c", "time")
 
 
 def schur_systems(
@@ -191,9 +226,9 @@ def schur_systems(
     observed: bool = True,
     units: np.ndarray | None = None,
     time: np.ndarray | None = None,
-) -> Iterator[tuple[tuple[int, ...], SchurSystem]]:
-    """The entries of a dense batch on NumPy, in Schur form in the best units of their states; with
-    a horizon in the real form for powers of A, with 2 × 2 blocks, and stable or not.
+) -> SchurSystem:
+    """A dense batch on NumPy in Schur form in the best units of its states; with a horizon in the
+    real form for powers of A, with 2 × 2 blocks, and stable or not.
 
     reached, observed : whether B and C help to decide the units, and are not left out as zero
     units : (..., n, 1) powers of two, where they are known better
@@ -211,29 +246,36 @@ def schur_systems(
         given = timed.B if reached else None, timed.C if observed else None
         # Over a horizon states have its time beside their own.
         d = state_units(timed.A, *given, sys.is_continuous and horizon is None)[..., None]
-    for index in np.ndindex(sys.batch_shape):
-        entry = timed[index]
-        unit = asked = d[index]
-        A = rescaled(entry.A, unit.T, unit)
-        T, U = schur_form(A) if horizon is None else schur_form_for_powers(A)
-        if horizon is None and not counted_stable(T, sys.is_continuous).all():
+    asked, A = d, rescaled(timed.A, np.swapaxes(d, -1, -2), d)
+    T, U = schur_forms(A) if horizon is None else schur_forms_for_powers(A)
+    if horizon is None:
+        unsure = ~counted_stable(T, sys.is_continuous).all(axis=-1)
+        if unsure.any():
             # Names the mode by its place in the whole batch.
             require_stable(sys, what=what)
-            # Units that B and C ask for can make A so non-normal that rounding moves its poles to
-            # the boundary or beyond; in those that A alone decides it does not.
-            alone = state_units(entry.A, continuous=sys.is_continuous)[:, None]
-            A_alone = rescaled(entry.A, alone.T, alone)
-            T_alone, U_alone = schur_form(A_alone)
-            here, there = (_gaps(np.diagonal(X), sys.is_continuous).min() for X in (T, T_alone))
-            if here < _KEPT * there:
-                unit, A, T, U = alone, A_alone, T_alone, U_alone
-        # What is not asked for may overflow in units that suit the other.
-        B = entry.B / unit if reached else 0 * entry.B
-        C = entry.C * unit.T if observed else 0 * entry.C
-        (B, b), (C, c) = _matrix_of_size_one(B), _matrix_of_size_one(C)
-        k = int(time[index])
-        sizes = unit, asked, b, c, sys.is_continuous, k, in_time(horizon, k)
-        yield index, SchurSystem(T, adjoint(U) @ B, C @ U, A, U, *sizes)
+            d = d.copy()
+            for index in map(tuple, np.argwhere(unsure)):
+                _leave_signals_out(timed.A[index], d[index], A[index], T[index], U[index], sys)
+    # What is not asked for may overflow in units that suit the other.
+    B = timed.B / d if reached else 0 * timed.B
+    C = timed.C * np.swapaxes(d, -1, -2) if observed else 0 * timed.C
+    (B, b), (C, c) = _matrices_of_size_one(B), _matrices_of_size_one(C)
+    k = np.asarray(time, dtype=int)
+    signals = adjoint(U) @ B, C @ U
+    return SchurSystem(T, *signals, A, U, d, asked, b, c, k, sys.is_continuous, horizon)
+
+
+def _leave_signals_out(
+    given: np.ndarray, d: np.ndarray, A: np.ndarray, T: np.ndarray, U: np.ndarray, sys: LTI
+) -> None:
+    """In place, the units d that A alone decides, and its Schur form in them, where those that B
+    and C ask for make A so non-normal that rounding moves its poles to the boundary or beyond."""
+    alone = state_units(given, continuous=sys.is_continuous)[:, None]
+    A_alone = rescaled(given, alone.T, alone)
+    T_alone, U_alone = schur_form(A_alone)
+    here, there = (_gaps(np.diagonal(X), sys.is_continuous).min() for X in (T, T_alone))
+    if here < _KEPT * there:
+        d[:], A[:], T[:], U[:] = alone, A_alone, T_alone, U_alone
 
 
 def in_unit_time(
@@ -271,9 +313,10 @@ def time_exponent(A: StateMatrix) -> np.ndarray:
     return np.rint(np.log2(np.where(fastest > 0, fastest, 1)))
 
 
-def _matrix_of_size_one(X: np.ndarray) -> tuple[np.ndarray, int]:
-    exponent = int(size_exponent(X)) if X.any() else 0
-    return scaled(X, np.float64(-exponent)), exponent
+def _matrices_of_size_one(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(X', e) with X = 2^e X' for each matrix of a batch."""
+    exponent = np.where(X.any(axis=(-2, -1)), size_exponent(X), 0).astype(int)
+    return scaled(X, -exponent[..., None, None].astype(float)), exponent
 
 
 def require_stable(sys: LTI, *, what: str) -> None:

@@ -191,7 +191,7 @@ def _forms_for_powers(A: StateMatrix) -> SchurForms:
         return schur_forms_for_powers(A)
     T = to_dense(A)
     U = np.eye(order_of(A))
-    return {index: (T[index], U) for index in np.ndindex(T.shape[:-2])}
+    return T, U
 
 
 def _warn_if_sensitive(

@@ -505,9 +505,9 @@ def balanced_gramians(sys: LTI, *, what: str = WHAT) -> tuple[Any, Any, SteinSol
     ------
     UnstableSystemError
     """
-    forms = dict(schur_systems(sys, what=what))
+    forms = schur_systems(sys, what=what)
     P, Q = np.empty((2, *sys.A.shape), dtype=np.result_type(sys.A, sys.B))
-    for index, one in forms.items():
+    for index, one in forms.entries():
         factors = factors_in_schur_form(one.T, one.B, one.C, continuous=one.continuous)
         units = np.ldexp(one.units, one.b), np.ldexp(1 / one.units, one.c)
         for X, F, d in zip((P, Q), factors, units, strict=True):
@@ -525,16 +525,14 @@ def balanced_solver(sys: LTI, horizon: float | None = None) -> SteinSolver:
     ------
     UnstableSystemError
     """
-    return _solver_in_schur_forms(sys, dict(schur_systems(sys, horizon, what=WHAT)), horizon)
+    return _solver_in_schur_forms(sys, schur_systems(sys, horizon, what=WHAT), horizon)
 
 
 def _solver_in_schur_forms(
-    sys: LTI, systems: dict[tuple[int, ...], SchurSystem], horizon: float | None = None
+    sys: LTI, systems: SchurSystem, horizon: float | None = None
 ) -> SteinSolver:
-    forms, d = {}, np.ones((*sys.batch_shape, sys.order, 1))
-    time = np.ones((*sys.batch_shape, 1, 1))
-    for index, one in systems.items():
-        forms[index], d[index], time[index] = (one.T, one.U), one.units, 4.0**one.time
+    forms, d = (systems.T, systems.U), systems.units
+    time = 4.0 ** systems.time[..., None, None]
     raw: RawSolver
     if sys.is_continuous:
         raw = triangular_lyapunov_solver(forms, forms)

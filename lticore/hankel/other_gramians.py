@@ -334,7 +334,7 @@ def _dense_in_bands(sys: LTI, bands: list[tuple[float, float]]) -> np.ndarray:
         raise ArrayLibraryError("Gramians of bands of a dense system need NumPy arrays")
     X = np.empty((*sys.batch_shape, sys.order, sys.order), dtype=complex)
     rng, share = np.random.default_rng(0), 0.0
-    for index, one in schur_systems(sys, what=_OF_BANDS, observed=False):
+    for index, one in schur_systems(sys, what=_OF_BANDS, observed=False).entries():
         # Over all frequencies P_ii is larger than over some of them.
         one, _ = factor_in_even_units(sys, index, one, "P", None)
         A, B, rate = one.A, one.U @ one.B, 4.0**one.time

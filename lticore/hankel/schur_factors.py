@@ -78,7 +78,7 @@ def _factors_together(
     sys: LTI, horizon: float | None
 ) -> Iterator[tuple[tuple[int, ...], SchurFactor, SchurFactor]]:
     """R and S of one Schur form, as accurate as their product can be."""
-    for index, one in schur_systems(sys, horizon, what=WHAT):
+    for index, one in schur_systems(sys, horizon, what=WHAT).entries():
         R, S = factors_in_schur_form(one.T, one.B, one.C, one.horizon, one.continuous)
         for _ in range(_CHANGES):
             better = _in_better_units(sys[index], one, _balancing_units(one, R, S), horizon)
@@ -117,7 +117,7 @@ def _factors_of_their_own(
 ) -> Iterator[tuple[tuple[int, ...], SchurFactor, SchurFactor]]:
     """R and S as accurate as each can be, also in states that only one of both sees."""
     sides = (
-        schur_systems(sys, horizon, what=WHAT, reached=reached, observed=not reached)
+        schur_systems(sys, horizon, what=WHAT, reached=reached, observed=not reached).entries()
         for reached in (True, False)
     )
     for (index, one), (_, other) in zip(*sides, strict=True):
@@ -155,7 +155,7 @@ def dense_gramian(sys: LTI, which: str, horizon: float | None) -> np.ndarray:
     X = np.empty((*sys.batch_shape, sys.order, sys.order), np.result_type(sys.A, sys.B))
     real = not np.iscomplexobj(X)
     systems = schur_systems(sys, horizon, what=WHAT, reached=reached, observed=not reached)
-    for index, one in systems:
+    for index, one in systems.entries():
         one, factor = _factor_of_its_own(sys, index, one, which, horizon)
         factor = in_states(one.U, factor, real)
         units = np.ldexp(one.units, one.b) if reached else np.ldexp(1 / one.units, one.c)
@@ -204,8 +204,8 @@ def _in_better_units(
     if d is None:
         return None
     units, time = refined(one.units, d), np.asarray(one.time)
-    ((_, other),) = schur_systems(sys, horizon, what=WHAT, units=units, time=time, **asked)
-    return other if other.units is other.asked else None
+    other = schur_systems(sys, horizon, what=WHAT, units=units, time=time, **asked)[()]
+    return other if np.array_equal(other.units, other.asked) else None
 
 
 def _even_units(one: SchurSystem, F: np.ndarray, reached: bool) -> np.ndarray | None:

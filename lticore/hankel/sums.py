@@ -322,9 +322,7 @@ def _gradient_in_given_units(
 
 def _in_schur_form(sys: LTI) -> tuple[LTI, np.ndarray]:
     """(Σ', U): Σ in the states z of x = U z in which powers of A keep their poles."""
-    T, U = np.empty_like(sys.A), np.empty_like(sys.A)
-    for index, form in schur_forms_for_powers(sys.A).items():
-        T[index], U[index] = form
+    T, U = schur_forms_for_powers(sys.A)
     return LTI(T, adjoint(U) @ sys.B, sys.C @ U, dt=sys.dt), U
 
 

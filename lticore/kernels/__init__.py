@@ -60,7 +60,8 @@ TABLE = {
     ("lyapunov_factor", "numpy"): "cpu_cauchy:lyapunov_factor",
     ("lyapunov_factor", "cupy"): "gpu:lyapunov_factor",
     ("triangular_factor", "numpy"): "cpu_schur:triangular_factor",
-    ("triangular_stein", "numpy"): "cpu_schur:triangular_stein",
+    ("held_poles", "numpy"): "cpu_schur:held_poles",
+    ("triangular_equation", "numpy"): "cpu_schur:triangular_equation",
 }
 
 

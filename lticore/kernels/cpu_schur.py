@@ -17,6 +17,10 @@ from .threads import ENOUGH, threaded
 _FUSED = {"contract"}
 #: Norms between this and its reciprocal are right as they are computed.
 _PLAIN = 1e-140
+#: What a singular value must exceed the level by for the first step of inverse iteration to tell.
+_FAR_ABOVE = 1e5
+#: Norms beyond this are those of vectors that overflow: the matrix is singular to all digits.
+_NUMBERS = 1e150
 
 
 def triangular_factor(
@@ -31,13 +35,28 @@ def triangular_factor(
     return R.reshape(*batch, n, n)
 
 
-def triangular_stein(T: np.ndarray, F: np.ndarray, S: np.ndarray) -> np.ndarray:
-    """See :func:`lticore.equations.dense.triangular_stein_reference`."""
+def triangular_equation(
+    T: np.ndarray, F: np.ndarray, S: np.ndarray, continuous: bool
+) -> np.ndarray:
+    """See :func:`lticore.equations.dense.triangular_equation_reference`."""
     *batch, n, l = F.shape
     X = np.empty((math.prod(batch), l, n), dtype=np.complex128)
     columns = (_real_and_imaginary(np.swapaxes(M, -1, -2)) for M in (T, F))
-    _triangular_steins(*columns, _real_and_imaginary(S), X, many=X.size >= ENOUGH)
+    _triangular_equations(*columns, _real_and_imaginary(S), continuous, X, many=X.size >= ENOUGH)
     return np.swapaxes(X, -1, -2).reshape(*batch, n, l)
+
+
+def held_poles(
+    T: np.ndarray, near: np.ndarray, levels: np.ndarray, start: np.ndarray, continuous: bool
+) -> np.ndarray:
+    """See :func:`lticore.equations.stability.held_poles_reference`."""
+    *batch, n = near.shape
+    columns = np.empty((math.prod(batch), n, n), dtype=np.complex128)
+    columns[:] = np.swapaxes(T, -1, -2).reshape(columns.shape)
+    held = np.zeros((len(columns), n), dtype=np.bool_)
+    given = near.reshape(held.shape), levels.reshape(len(columns)), start
+    _hold_poles(columns, *given, continuous, held, many=columns.size >= ENOUGH)
+    return held.reshape(near.shape)
 
 
 def _real_and_imaginary(X: np.ndarray) -> np.ndarray:
@@ -118,7 +137,7 @@ def _direction(re, im, v):  # type: ignore[no-untyped-def]
 
 
 @threaded(fastmath=_FUSED, error_model="numpy")
-def _triangular_steins(T, F, S, X):  # type: ignore[no-untyped-def]
+def _triangular_equations(T, F, S, continuous, X):  # type: ignore[no-untyped-def]
     """Rows of T, F and X are columns of the matrices."""
     count, _, l, n = F.shape
     for entry in numba.prange(count):
@@ -136,9 +155,63 @@ def _triangular_steins(T, F, S, X):  # type: ignore[no-untyped-def]
             sums[0], sums[1] = F[entry, 0, j], F[entry, 1, j]
             for i in range(n - 1, -1, -1):
                 pole, g = complex(re[i, i], im[i, i]), complex(known[0, i], known[1, i])
-                x = (complex(sums[0, i], sums[1, i]) + pole * g) / (1 - turned * pole)
+                here = complex(sums[0, i], sums[1, i])
+                # u is what T passes on to the states above.
+                if continuous:
+                    u = x = -(here + g) / (turned + pole)
+                else:
+                    x = (here + pole * g) / (1 - turned * pole)
+                    u = g + turned * x
                 X[entry, j, i] = x
-                u = g + turned * x
                 for h in range(i):
                     sums[0, h] += re[i, h] * u.real - im[i, h] * u.imag
                     sums[1, h] += re[i, h] * u.imag + im[i, h] * u.real
+
+
+@threaded(error_model="numpy")
+def _hold_poles(T, near, levels, start, continuous, held):  # type: ignore[no-untyped-def]
+    """Rows of T are columns of the matrices."""
+    count, n, _ = T.shape
+    for entry in numba.prange(count):
+        x = np.empty(n, dtype=np.complex128)
+        for i in range(n):
+            if not near[entry, i]:
+                continue
+            pole = T[entry, i, i]
+            end = complex(0.0, pole.imag) if continuous else pole / abs(pole)
+            x[:] = start
+            held[entry, i] = _stands_apart(T[entry], end, levels[entry], x)
+            if not held[entry, i]:
+                x[:] = start
+                held[entry, i] = _stands_apart(T[entry], (end + pole) / 2, levels[entry], x)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _stands_apart(T, z, level, x):  # type: ignore[no-untyped-def]
+    """Whether σ_min(z − T) > level, by inverse iteration from x."""
+    n, largest = len(x), 0.0
+    for j in range(n):
+        if z == T[j, j]:
+            return False
+    for step in range(4):
+        size = np.linalg.norm(x)
+        for j in range(n):
+            x[j] /= size
+        if step % 2 == 0:
+            for j in range(n - 1, -1, -1):
+                x[j] /= z - T[j, j]
+                for i in range(j):
+                    x[i] += T[j, i] * x[j]
+        else:
+            for j in range(n):
+                total = x[j]
+                for i in range(j):
+                    total += T[j, i].conjugate() * x[i]
+                x[j] = total / (z - T[j, j]).conjugate()
+        size = np.linalg.norm(x)
+        if not size <= _NUMBERS:
+            return False
+        largest = max(largest, size)
+        if largest * level * _FAR_ABOVE < 1:
+            break
+    return largest * level < 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ def state_units(
     # largest and the smallest of two such scalings are one again.
     if 0 in A.shape:
         return np.ones(A.shape[:-1])
-    rough, size, theta = _rough_units(A, continuous)
+    rough, size, thresholds = _rough_units(A, continuous)
     if B is None and C is None:
         return rough
     sources, top = _largest_entries(B, -1, rough, -1) if B is not None else _nothing(rough)
@@ -100,6 +101,7 @@ def state_units(
     even = both & (np.minimum(sources, sinks).min(axis=-1, keepdims=True) >= _EVEN)
     if even.all():
         return np.ldexp(rough, level)
+    theta = thresholds()
     steps = log2(size / theta[..., :, None])
     back = log2(np.swapaxes(size, -1, -2) / theta[..., :, None])
     from_B, from_C = _paths(steps, sources), _paths(back, sinks)
@@ -124,48 +126,64 @@ def state_units(
 
 def _rough_units(
     A: np.ndarray, continuous: bool = False
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(d, |D⁻¹ A D|, θ) for powers of two d, (..., n), in which no entry of A is much larger than
-    θ, (..., n), of its row: those that make rows and columns about equally large, of each group of
-    states that feed each other for itself, and then the groups beside each other. In continuous
-    time without the diagonal."""
-    units, inside = np.ones(A.shape[:-1]), np.ones(A.shape, dtype=bool)
-    for index in np.ndindex(A.shape[:-2]):
-        one = A[index]
-        if not one.all():
-            _, group = scipy.sparse.csgraph.connected_components(one != 0, connection="strong")
-            inside[index] = group[:, None] == group
-            one = np.where(inside[index], one, 0)
-        units[index] = _units_of_even_rows(one)
-    damping = np.abs(np.diagonal(A, axis1=-2, axis2=-1).real)
-    if continuous:
-        A = np.where(np.eye(A.shape[-1], dtype=bool), 0, A)
-    size = _size_in_units(A, units)
-    own = np.where(inside, size, 0)
-    theta = _above_sums(own, inside, damping) if continuous else _above_radius(own)
+) -> tuple[np.ndarray, np.ndarray, Callable[[], np.ndarray]]:
+    """(d, |D⁻¹ A D|, θ when asked for) for powers of two d, (..., n), in which no entry of A is
+    much larger than θ, (..., n), of its row: those that make rows and columns about equally large,
+    of each group of states that feed each other for itself, and then the groups beside each other.
+    In continuous time without the diagonal."""
+    inside = np.ones(A.shape, dtype=bool)
+    for index in map(tuple, np.argwhere(~A.all(axis=(-2, -1)))):
+        _, group = scipy.sparse.csgraph.connected_components(A[index] != 0, connection="strong")
+        inside[index] = group[:, None] == group
+    units = _units_of_even_rows(A if inside.all() else np.where(inside, A, 0))
+    coupling = np.where(np.eye(A.shape[-1], dtype=bool), 0, A) if continuous else A
+    size = _size_in_units(coupling, units)
+    thresholds = partial(_thresholds, A, size, inside, continuous)
     if not inside.all():
-        between = _paths(log2(size / theta[..., :, None]), np.zeros(A.shape[:-1]))
+        between = _paths(log2(size / thresholds()[..., :, None]), np.zeros(A.shape[:-1]))
         units = np.ldexp(units, np.rint(np.minimum(between, _FAR)).astype(int))
-        size = _size_in_units(A, units)
-    return units, size, theta
+        size = _size_in_units(coupling, units)
+    return units, size, thresholds
+
+
+def _thresholds(
+    A: np.ndarray, size: np.ndarray, inside: np.ndarray, continuous: bool
+) -> np.ndarray:
+    """(..., n) the θ of :func:`state_units`, by the ``size`` of A inside its groups."""
+    own = np.where(inside, size, 0)
+    if not continuous:
+        return _above_radius(own)
+    return _above_sums(own, inside, np.abs(np.diagonal(A, axis1=-2, axis2=-1).real))
 
 
 def _units_of_even_rows(A: np.ndarray) -> np.ndarray:
     """Powers of two in which rows and columns are about equally large: where pairs of entries, or
     cycles of them, are as well, A may become clearly smaller, and else nothing is changed."""
-    gebal = _gebal(np.dtype(A.dtype))
-    units = gebal(A, scale=1, permute=0)[3]
+    units = _balancing_units(A)
     # Sizes that are no numbers are not smaller.
     with np.errstate(over="ignore"):
-        size = np.linalg.norm(rescaled(A, units, units[:, None]))
+        size = _norm_in_units(A, units)
         for other in (_units_of_even_pairs(A), _units_of_even_cycles(A)):
             if np.all(other == 1):
                 continue
-            even = refined(other, gebal(_size_in_units(A, other), scale=1, permute=0)[3])
-            found = np.linalg.norm(rescaled(A, even, even[:, None]))
-            if found < _CLEARLY * size:
-                units, size = even, found
+            even = refined(other, _balancing_units(_size_in_units(A, other)))
+            found = _norm_in_units(A, even)
+            better = found < _CLEARLY * size
+            units, size = np.where(better[..., None], even, units), np.where(better, found, size)
     return units
+
+
+def _balancing_units(A: np.ndarray) -> np.ndarray:
+    """(..., n) powers of two by xGEBAL."""
+    (gebal,) = _gebal(np.dtype(A.dtype))
+    units = np.empty(A.shape[:-1])
+    for index in np.ndindex(A.shape[:-2]):
+        units[index] = gebal(A[index], scale=1, permute=0)[3]
+    return units
+
+
+def _norm_in_units(A: np.ndarray, d: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(rescaled(A, d[..., None, :], d[..., :, None]), axis=(-2, -1))
 
 
 def _units_of_even_pairs(A: np.ndarray) -> np.ndarray:
@@ -177,19 +195,23 @@ def _units_of_even_pairs(A: np.ndarray) -> np.ndarray:
 
     Cost: a linear system of order n, where there is anything to even out.
     """
-    size = np.abs(A)
-    both = (size > 0) & (size.T > 0)
-    np.fill_diagonal(both, False)
-    logs = log2(np.where(both, size, 1))
-    uneven = (logs - logs.T) / 2
+    n, size = A.shape[-1], np.abs(A)
+    both = (size > 0) & (np.swapaxes(size, -1, -2) > 0) & ~np.eye(n, dtype=bool)
+    logs = np.log2(np.where(both, size, 1))
+    uneven = (logs - np.swapaxes(logs, -1, -2)) / 2
     if np.abs(uneven).max(initial=0) < 1:
-        return np.ones(len(A))
+        return np.ones(A.shape[:-1])
     # x_i − x_j = uneven_ij: normal equations with the Laplacian of the pairs, made regular by a
     # mean of zero over each connected set of states.
-    _, group = scipy.sparse.csgraph.connected_components(both, directed=False)
-    laplacian = np.diag(both.sum(axis=1)) - both.astype(float) + (group[:, None] == group)
-    exponents = np.rint(np.linalg.solve(laplacian, uneven.sum(axis=1)))
-    return np.ldexp(1.0, np.clip(exponents, -_FAR, _FAR).astype(int))
+    pairs, linked = both.sum(axis=-1), np.ones(A.shape)
+    for index in map(tuple, np.argwhere(pairs.max(axis=-1) < n - 1)):
+        _, group = scipy.sparse.csgraph.connected_components(both[index], directed=False)
+        linked[index] = group[:, None] == group
+    laplacian = pairs[..., None] * np.eye(n) - both + linked
+    exponents = np.linalg.solve(laplacian, uneven.sum(axis=-1)[..., None])[..., 0]
+    wanted = np.abs(uneven).max(axis=(-2, -1))[..., None] >= 1
+    exponents = np.where(wanted, np.clip(np.rint(exponents), -_FAR, _FAR), 0)
+    return np.ldexp(1.0, exponents.astype(int))
 
 
 def _units_of_even_cycles(A: np.ndarray) -> np.ndarray:
@@ -205,10 +227,17 @@ def _units_of_even_cycles(A: np.ndarray) -> np.ndarray:
     Source: Karp, Discrete Mathematics 23 (1978), for the mean; Schneider & Schneider, Mathematics
     of Operations Research 16 (1991), for the units.
     """
-    n, size = len(A), np.abs(A)
+    size, units = np.abs(A), np.ones(A.shape[:-1])
     roots = np.sqrt(size)
-    if n == 0 or np.any(roots * roots.T >= _GAIN * size.max()):
-        return np.ones(n)
+    least = _GAIN * size.max(axis=(-2, -1), keepdims=True, initial=0)
+    uneven = np.all(roots * np.swapaxes(roots, -1, -2) < least, axis=(-2, -1))
+    for index in map(tuple, np.argwhere(uneven)):
+        units[index] = _units_of_one_cycle(size[index])
+    return units
+
+
+def _units_of_one_cycle(size: np.ndarray) -> np.ndarray:
+    n = len(size)
     # Of rows without entries, which are in no cycle, the one of the state itself.
     np.fill_diagonal(size, np.where(size.any(axis=1), np.diagonal(size), np.finfo(float).tiny))
     to, of = np.nonzero(size)
@@ -241,8 +270,7 @@ def _size_in_units(A: np.ndarray, d: np.ndarray) -> np.ndarray:
 
 @cache
 def _gebal(dtype: Any) -> Any:
-    (gebal,) = scipy.linalg.get_lapack_funcs(("gebal",), dtype=dtype)
-    return gebal
+    return scipy.linalg.get_lapack_funcs(("gebal",), dtype=dtype)
 
 
 def _largest_entries(

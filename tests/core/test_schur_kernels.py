@@ -5,9 +5,10 @@ import pytest
 import scipy.linalg
 from oracles import EPS, adjoint
 
-from lticore.equations.dense import complex_form, triangular_stein_reference
+from lticore.equations.dense import complex_form, triangular_equation_reference
 from lticore.equations.hammarling import triangular_factor_reference
-from lticore.kernels.cpu_schur import triangular_factor, triangular_stein
+from lticore.equations.stability import held_poles_reference
+from lticore.kernels.cpu_schur import held_poles, triangular_equation, triangular_factor
 
 BATCHES = [(), (1,), (3,), (2, 2), (0,)]
 SIZES = [(1, 1), (2, 5), (7, 2), (33, 3), (70, 1)]
@@ -57,18 +58,22 @@ def test_directions_of_rows_whose_squares_are_no_numbers(size):
     assert np.linalg.norm(R[0]) ** 2 == pytest.approx(5 / 0.75, rel=1e-14)
 
 
+@pytest.mark.parametrize("continuous", [False, True])
 @pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize(("n", "l"), [*SIZES, (5, 5)])
-def test_triangular_stein(n, l, batch):
+def test_triangular_equation(n, l, batch, continuous):
     rng = np.random.default_rng(n)
-    T, S = (random_triangle(rng, batch, k, False) for k in (n, l))
+    T, S = (random_triangle(rng, batch, k, continuous) for k in (n, l))
     F = rng.standard_normal((*batch, n, l)) + 1j * rng.standard_normal((*batch, n, l))
-    found = triangular_stein(T, F, S)
+    found = triangular_equation(T, F, S, continuous)
     assert found.shape == (*batch, n, l)
     for index in np.ndindex(batch):
-        X = triangular_stein_reference(T[index], F[index], S[index])
+        X = triangular_equation_reference(T[index], F[index], S[index], continuous)
         assert np.abs(found[index] - X).max() <= 100 * max(n, l) * EPS * np.abs(X).max()
-        residual = T[index] @ X @ adjoint(S[index]) - X + F[index]
+        if continuous:
+            residual = T[index] @ X + X @ adjoint(S[index]) + F[index]
+        else:
+            residual = T[index] @ X @ adjoint(S[index]) - X + F[index]
         assert np.abs(residual).max() <= 100 * max(n, l) * EPS * np.abs(X).max()
 
 
@@ -87,3 +92,23 @@ def test_complex_form_of_a_block_keeps_the_digits_of_its_poles():
     block = np.array([[0.25, -(2.0**40)], [2.0**-44, 0.25]])
     T, _ = complex_form(block, np.eye(2))
     assert np.array_equal(np.diagonal(T), [0.25 + 0.25j, 0.25 - 0.25j])
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+@pytest.mark.parametrize("batch", BATCHES)
+def test_held_poles(batch, continuous):
+    """Integrators that rounding has put inside are not held, poles by themselves are."""
+    rng, n = np.random.default_rng(0), 6
+    T = random_triangle(rng, batch, n, continuous)
+    edge = 0.0 if continuous else 1.0
+    for state, gap in ((1, 1e-3), (2, 1e-15), (4, 1e-8), (5, 1e-8)):
+        T[..., state, state] = edge - gap
+    T[..., 4, 5] = 1.0
+    near = np.zeros((*batch, n), dtype=bool)
+    near[..., [1, 2, 4, 5]] = True
+    levels = 16 * EPS * np.linalg.norm(T, axis=(-2, -1))
+    start = rng.standard_normal(n) + 1j * rng.standard_normal(n)
+    found = held_poles(T, near, levels, start, continuous)
+    expected = held_poles_reference(T, near, levels, start, continuous)
+    assert np.array_equal(found, expected)
+    assert np.array_equal(found, np.broadcast_to(np.arange(n) == 1, found.shape))
