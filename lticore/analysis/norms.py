@@ -22,7 +22,7 @@ from ..arrays.linalg import (
 from ..arrays.namespaces import Array, asked_together, holds, is_finite, is_numpy, namespace
 from ..equations.cauchy import cauchy_factor
 from ..equations.dense import factor_by_doubling, factor_over_time
-from ..equations.hammarling import factor_in_schur_form, warn_if_lost, warn_if_moved
+from ..equations.hammarling import factor_in_schur_form, trace_at_stake, warn_if_lost, warn_if_moved
 from ..equations.low_rank import LowRankFactors, following_factor, low_rank_factors
 from ..equations.lyapunov import solve_lyapunov
 from ..equations.stability import (
@@ -47,7 +47,7 @@ from ..hankel.gramians import (
     low_rank_pays,
     refuse_horizon,
 )
-from ..hankel.schur_factors import factor_in_even_units
+from ..hankel.schur_factors import factors_in_even_units
 from ..hankel.values import hankel_singular_values
 from ..matrices.factors import leading_svd
 from ..systems.algebra import common_dt, feedthrough
@@ -282,13 +282,14 @@ def _state_sizes(A: StateMatrix[Array], P: Array) -> Array:
 
 def _square_by_schur(sys: LTI, horizon: float | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """‖C R‖_F² with P = R Rᴴ."""
-    squares, exponents = np.zeros(sys.batch_shape), np.zeros(sys.batch_shape)
-    for index, one in schur_systems(sys, horizon, what=_WHAT).entries():
-        one, R = factor_in_even_units(sys, index, one, "P", horizon, both=True)
-        warn_if_lost(one.A, one.T, one.B, one.C, R, one.horizon, one.continuous)
-        squares[index] = np.linalg.norm(one.C @ R) ** 2
-        exponents[index] = one.b + one.c + one.time
-    return squares, squares, exponents
+    forms = schur_systems(sys, horizon, what=_WHAT)
+    R = factors_in_even_units(sys, forms, "P", horizon, both=True)
+    at_stake = trace_at_stake(forms.A, forms.B, forms.C, R, forms.continuous)
+    for index in map(tuple, np.argwhere(at_stake)):
+        one = forms[index]
+        warn_if_lost(one.A, one.T, one.B, one.C, R[index], one.horizon, one.continuous)
+    squares = np.linalg.norm(forms.C @ R, axis=(-2, -1)) ** 2
+    return squares, squares, (forms.b + forms.c + forms.time).astype(float)
 
 
 def _square_by_doubling(sys: LTI[Any], horizon: Any) -> np.ndarray:
@@ -461,9 +462,9 @@ def _schur_entries(
     """(A, T, B, C, e) of the systems 2^e Σ of a batch, T triangular and A the same in other
     orthogonal coordinates; in modes of a structured A."""
     if not is_structured(sys.A):
-        entries = {}
-        for index, one in schur_systems(sys, horizon, what=_WHAT, time=time).entries():
-            one, _ = factor_in_even_units(sys, index, one, "P", horizon, both=True)
+        entries, forms = {}, schur_systems(sys, horizon, what=_WHAT, time=time)
+        factors_in_even_units(sys, forms, "P", horizon, both=True)
+        for index, one in forms.entries():
             entries[index] = one.A, one.T, one.B, one.C, one.b + one.c + one.time
         return entries
     timed, time = in_unit_time(sys, time)

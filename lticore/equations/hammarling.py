@@ -79,8 +79,8 @@ def adjoint_factor(
 ) -> np.ndarray:
     """S alone, lower triangular over the infinite horizon."""
     # Tᴴ is lower triangular; with the states in reverse order it is upper triangular again.
-    flipped = adjoint(T)[::-1, ::-1], adjoint(C)[::-1]
-    return factor_in_schur_form(*flipped, horizon, continuous)[::-1, ::-1]
+    flipped = adjoint(T)[..., ::-1, ::-1], adjoint(C)[..., ::-1, :]
+    return factor_in_schur_form(*flipped, horizon, continuous)[..., ::-1, ::-1]
 
 
 def in_states(U: np.ndarray, factor: np.ndarray, real: bool) -> np.ndarray:
@@ -89,7 +89,7 @@ def in_states(U: np.ndarray, factor: np.ndarray, real: bool) -> np.ndarray:
     For real P = X Xᴴ = Re X Re Xᵀ + Im X Im Xᵀ.
     """
     X = U @ factor
-    return np.hstack([X.real, X.imag]) if real and np.iscomplexobj(X) else X
+    return np.concatenate([X.real, X.imag], axis=-1) if real and np.iscomplexobj(X) else X
 
 
 def warn_if_lost(
@@ -109,18 +109,13 @@ def warn_if_lost(
     over a horizon 2 Q T P is their gradient in T, and in continuous time Q P takes its place. S is
     computed only where a bound on it by the powers of A does not do.
     """
-    r, t, b, c, y = (np.linalg.norm(X) for X in (R, T, B, C, C @ R))
-    if y == 0 or len(T) == 1:
+    if not trace_at_stake(A, B, C, R, continuous):
         return
+    r, t, b, c, y = (np.linalg.norm(X) for X in (R, T, B, C, C @ R))
     if y <= _NOISE * c * r:
         _warn_of_noise(A, T, continuous)
         return
     with np.errstate(over="ignore", invalid="ignore"):
-        grown = growth_bound(A, continuous) * (c / y) ** 2
-        through = r**2 * t if continuous else (r * t) ** 2
-        bound = grown * (through + b**2) + (r * c / y) ** 2
-        if EPSILON * bound <= ACCURACY:
-            return
         S = adjoint_factor(T, C, horizon, continuous)
         s = np.linalg.norm(S)
         R, S = R / r, S / s
@@ -132,6 +127,21 @@ def warn_if_lost(
         share += (r / y) ** 2 * c * np.linalg.norm((C @ R) @ adjoint(R))
     if not EPSILON * share <= ACCURACY:
         _warn_of_rounding(float(EPSILON * share), T, continuous)
+
+
+def trace_at_stake(
+    A: np.ndarray, B: np.ndarray, C: np.ndarray, R: np.ndarray, continuous: bool
+) -> np.ndarray:
+    """(...) whether rounding may change tr C P Cᴴ, P = R Rᴴ, by more than 1e-6 of itself, for all
+    that a bound on the powers of A tells."""
+    r, t, b, c, y = (np.linalg.norm(X, axis=(-2, -1)) for X in (R, A, B, C, C @ R))
+    some = (y > 0) & (A.shape[-1] > 1)
+    size = np.where(some, y, 1)
+    through = r**2 * t if continuous else (r * t) ** 2
+    with np.errstate(over="ignore", invalid="ignore"):
+        grown = growth_bound(A, continuous) * (c / size) ** 2 * (through + b**2)
+        clear = EPSILON * (grown + (r * c / size) ** 2) <= ACCURACY
+    return some & ~(clear & (y > _NOISE * c * r))
 
 
 def _joint(S: np.ndarray, X: np.ndarray, R: np.ndarray) -> np.floating[Any]:
@@ -161,18 +171,14 @@ def warn_if_values_lost(sys: SchurSystem, R: np.ndarray, S: np.ndarray) -> None:
     Tᴴ W T − W + S Sᴴ = 0 and T V Tᴴ − V + R Rᴴ = 0, for δT and sums over a horizon as above.
     """
     T, B, C, horizon, continuous = sys.T, sys.B, sys.C, sys.horizon, sys.continuous
-    r, s, t, both = (np.linalg.norm(X) for X in (R, S, T, adjoint(S) @ R))
-    if both == 0 or len(T) == 1:
+    if not values_at_stake(sys, R, S):
         return
+    r, s, t, both = (np.linalg.norm(X) for X in (R, S, T, adjoint(S) @ R))
     if both <= _NOISE * r * s:
         _warn_of_noise(sys.A, T, continuous)
         return
     with np.errstate(over="ignore", invalid="ignore"):
-        # σ_1² ≥ ‖Sᴴ R‖_F²/n.
         weight = EPSILON / 2 * (r * s / both) ** 2 * t
-        size = 1.0 if continuous else t
-        if 2 * len(T) * weight * size * growth_bound(sys.A, continuous) <= ACCURACY:
-            return
         R, S = R / r, S / s
         if horizon is None:
             V = factor_in_schur_form(T, R, None, continuous)
@@ -185,6 +191,21 @@ def warn_if_values_lost(sys: SchurSystem, R: np.ndarray, S: np.ndarray) -> None:
         share *= weight * (both / (r * s) / np.linalg.norm(adjoint(S) @ R, 2)) ** 2
     if not share <= ACCURACY:
         _warn_of_rounding(float(share), T, continuous)
+
+
+def values_at_stake(sys: SchurSystem, R: np.ndarray, S: np.ndarray) -> np.ndarray:
+    """(...) whether rounding may change singular values of Sᴴ R by more than 1e-6 of the largest,
+    for all that a bound on the powers of A tells."""
+    n = sys.T.shape[-1]
+    matrices = R, S, sys.T, adjoint(S) @ R
+    r, s, t, both = (np.linalg.norm(X, axis=(-2, -1)) for X in matrices)
+    some = (both > 0) & (n > 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        # σ_1² ≥ ‖Sᴴ R‖_F²/n.
+        weight = EPSILON * n * (r * s / np.where(some, both, 1)) ** 2 * t
+        size = 1.0 if sys.continuous else t
+        clear = weight * size * growth_bound(sys.A, sys.continuous) <= ACCURACY
+    return some & ~(clear & (both > _NOISE * r * s))
 
 
 def warn_if_moved(
@@ -265,7 +286,7 @@ def solve_stein_factor(T: np.ndarray, B: np.ndarray) -> np.ndarray:
     # B1 B1ᴴ + y yᴴ − r rᴴ, is B1 B1ᴴ with its part w along v replaced by z = β y − τ w: the
     # vectors (r, z) are (y, w) turned by a unitary matrix. R1 solves the same problem for T1 and
     # B1 + (z − w) vᴴ, and nothing is squared or subtracted.
-    gap = 1 - np.abs(np.diagonal(T))
+    gap = 1 - np.abs(np.diagonal(T, axis1=-2, axis2=-1))
     if np.any(gap <= 0):
         raise UnstableSystemError(
             f"the Schur form of A has an eigenvalue of modulus {1 - gap.min():.17g}: an infinite-"
@@ -288,7 +309,7 @@ def solve_lyapunov_factor(T: np.ndarray, B: np.ndarray) -> np.ndarray:
     # Then T1 r + ρ t = −conj τ r − β w, so that what is left of r and t in the equation for R1,
     # (T1 r + ρ t) rᴴ + r (T1 r + ρ t)ᴴ = β² r rᴴ − β (w rᴴ + r wᴴ), is z zᴴ − w wᴴ for
     # z = β r − w.
-    gap = -np.diagonal(T).real
+    gap = -np.diagonal(T, axis1=-2, axis2=-1).real
     if np.any(gap <= 0):
         raise UnstableSystemError(
             f"the Schur form of A has an eigenvalue with real part {-gap.min():.17g}: an infinite-"

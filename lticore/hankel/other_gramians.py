@@ -44,7 +44,7 @@ from ..systems.on_host import computed_on_host
 from ..systems.signals import scaled, unit_signals
 from ..systems.structure import Structure, adjoint_of, is_structured
 from .gramians import double_gramians, driven_units
-from .schur_factors import factor_in_even_units, require_finite_gramian
+from .schur_factors import factors_in_even_units, require_finite_gramian
 
 _WHAT = "a weighted Gramian"
 _OF_BANDS = "a Gramian of bands"
@@ -334,9 +334,10 @@ def _dense_in_bands(sys: LTI, bands: list[tuple[float, float]]) -> np.ndarray:
         raise ArrayLibraryError("Gramians of bands of a dense system need NumPy arrays")
     X = np.empty((*sys.batch_shape, sys.order, sys.order), dtype=complex)
     rng, share = np.random.default_rng(0), 0.0
-    for index, one in schur_systems(sys, what=_OF_BANDS, observed=False).entries():
-        # Over all frequencies P_ii is larger than over some of them.
-        one, _ = factor_in_even_units(sys, index, one, "P", None)
+    forms = schur_systems(sys, what=_OF_BANDS, observed=False)
+    # Over all frequencies P_ii is larger than over some of them.
+    factors_in_even_units(sys, forms, "P", None)
+    for index, one in forms.entries():
         A, B, rate = one.A, one.U @ one.B, 4.0**one.time
         scaled_bands = [(low / rate, high / rate) for low, high in bands]
         found = _gramian_of_bands(A, B, scaled_bands, sys.is_continuous)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import TypeAlias
 
 import numpy as np
@@ -16,6 +15,8 @@ from ..equations.hammarling import (
     factors_in_schur_form,
     in_states,
     leading_columns,
+    trace_at_stake,
+    values_at_stake,
     warn_if_lost,
     warn_if_values_lost,
 )
@@ -41,126 +42,146 @@ WHAT = "an infinite-horizon Gramian"
 def dense_factors(
     sys: LTI, rtol: float, max_rank: int | None, horizon: float | None, each: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """:func:`scaled_factors` of dense NumPy systems from Schur forms, one at a time."""
-    batch, n = sys.batch_shape, sys.order
-    width = n if max_rank is None else min(max_rank, n)
-    R, S = np.zeros((2, *batch, n, width), dtype=np.result_type(sys.A, sys.B))
-    t = np.ones((*batch, n, 1))
-    widest = [0, 0]
+    """:func:`scaled_factors` of dense NumPy systems from Schur forms."""
+    real = not np.iscomplexobj(sys.A) and not np.iscomplexobj(sys.B)
     find = _factors_of_their_own if each else _factors_together
-    for index, *pair in find(sys, horizon):
-        real = not np.iscomplexobj(R)
-        factors = [_without_noise(in_states(one.U, F, real), one.U, F) for one, F in pair]
-        # Powers of two that take the rows of both to the units of the states given.
-        d, e = (np.log2(one.units) for one, _ in pair)
-        exponents = d + pair[0][0].b, pair[1][0].c - e
-        sizes = [log2(norms_of_rows(F)) + x[:, 0] for F, x in zip(factors, exponents, strict=True)]
-        if each:
-            joint = np.log2(
-                state_units(sys.A[index], sys.B[index], sys.C[index], sys.is_continuous)
-            )
-            sizes = _without_weaker(sizes[0] - joint, sizes[1] + joint)
-            sizes = [sizes[0] + joint, sizes[1] - joint]
-        t[index] = scale_from_logs(2 * sizes[0], 2 * sizes[1])[:, None]
-        turned = exponents[0] + np.log2(t[index]), exponents[1] - np.log2(t[index])
-        for k, target in enumerate((R, S)):
-            columns = leading_columns(scaled(factors[k], turned[k]), rtol, width)
-            target[index][:, : columns.shape[-1]] = columns
-            widest[k] = max(widest[k], columns.shape[-1])
-    return R[..., : widest[0]], S[..., : widest[1]], t
+    pairs = find(sys, horizon)
+    R, S = (_without_noise(in_states(one.U, F, real), one.U, F) for one, F in pairs)
+    (one, _), (other, _) = pairs
+    # Powers of two that take the rows of both to the units of the states given.
+    to_R = np.log2(one.units) + one.b[..., None, None]
+    to_S = other.c[..., None, None] - np.log2(other.units)
+    r, s = (log2(norms_of_rows(F)) + x[..., 0] for F, x in ((R, to_R), (S, to_S)))
+    if each:
+        joint = np.log2(state_units(sys.A, sys.B, sys.C, sys.is_continuous))
+        r, s = _without_weaker(r - joint, s + joint)
+        r, s = r + joint, s - joint
+    t = scale_from_logs(2 * r, 2 * s)[..., None]
+    width = sys.order if max_rank is None else min(max_rank, sys.order)
+    R = _leading(scaled(R, to_R + np.log2(t)), rtol, width)
+    S = _leading(scaled(S, to_S - np.log2(t)), rtol, width)
+    return R, S, t
 
 
-#: A system in Schur form and one of its factors.
+def _leading(X: np.ndarray, rtol: float, width: int) -> np.ndarray:
+    """:func:`leading_columns` of a batch, with zeros beyond the rank of each."""
+    if X.ndim == 2:
+        return leading_columns(X, rtol, width)
+    found, widest = np.zeros((*X.shape[:-1], width), X.dtype), 0
+    for index in np.ndindex(X.shape[:-2]):
+        columns = leading_columns(X[index], rtol, width)
+        found[index][:, : columns.shape[-1]] = columns
+        widest = max(widest, columns.shape[-1])
+    return found[..., :widest]
+
+
+#: Systems in Schur form and one of their factors, square with zeros where it is narrower.
 SchurFactor: TypeAlias = tuple[SchurSystem, np.ndarray]
 
 
-def _factors_together(
-    sys: LTI, horizon: float | None
-) -> Iterator[tuple[tuple[int, ...], SchurFactor, SchurFactor]]:
+def _factors_together(sys: LTI, horizon: float | None) -> tuple[SchurFactor, SchurFactor]:
     """R and S of one Schur form, as accurate as their product can be."""
-    for index, one in schur_systems(sys, horizon, what=WHAT).entries():
+    forms = schur_systems(sys, horizon, what=WHAT)
+    if horizon is None:
+        R, S = factors_in_schur_form(forms.T, forms.B, forms.C, None, forms.continuous)
+        _, closer = _balancing_units(forms, R, S)
+        at_stake = closer | values_at_stake(forms, R, S)
+    else:
+        R, S = np.zeros((2, *forms.T.shape), forms.T.dtype)
+        closer = at_stake = np.ones(sys.batch_shape, dtype=bool)
+    for index in map(tuple, np.argwhere(at_stake)):
+        one, pair = forms[index], (R[index], S[index])
+        if closer[index]:
+            one, *pair = _balanced_factors(sys[index], one, horizon)
+            forms[index], R[index], S[index] = one, *(_square(F) for F in pair)
+        warn_if_values_lost(one, *pair)
+    return (forms, R), (forms, S)
+
+
+def _square(F: np.ndarray) -> np.ndarray:
+    """F with zero columns at its end."""
+    square = np.zeros((len(F), len(F)), F.dtype)
+    square[:, : F.shape[-1]] = F
+    return square
+
+
+def _balanced_factors(
+    sys: LTI, one: SchurSystem, horizon: float | None
+) -> tuple[SchurSystem, np.ndarray, np.ndarray]:
+    R, S = factors_in_schur_form(one.T, one.B, one.C, one.horizon, one.continuous)
+    for _ in range(_CHANGES):
+        d, closer = _balancing_units(one, R, S)
+        better = _in_better_units(sys, one, d, horizon) if closer else None
+        if better is None:
+            break
+        one = better
         R, S = factors_in_schur_form(one.T, one.B, one.C, one.horizon, one.continuous)
-        for _ in range(_CHANGES):
-            better = _in_better_units(sys[index], one, _balancing_units(one, R, S), horizon)
-            if better is None:
-                break
-            one = better
-            R, S = factors_in_schur_form(one.T, one.B, one.C, one.horizon, one.continuous)
-        warn_if_values_lost(one, R, S)
-        yield index, (one, R), (one, S)
+    return one, R, S
 
 
-def _balancing_units(one: SchurSystem, R: np.ndarray, S: np.ndarray) -> np.ndarray | None:
-    """Units (n, 1) of the states in which R and S have equally large rows, where rounding spoils
-    Sᴴ R far less in them, by some eps ‖A‖‖R‖‖S‖; None elsewhere.
+def _balancing_units(
+    one: SchurSystem, R: np.ndarray, S: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Units (..., n, 1) of the states in which R and S have equally large rows, and whether
+    rounding spoils Sᴴ R far less in them, by some eps ‖A‖‖R‖‖S‖.
 
     Units decided by |A| let B and C decide too little where feeds of the states cancel: ρ(|A|) is
     then that of cycles which A does not have, as in companion forms.
     """
     if 0 in R.shape or 0 in S.shape:
-        return None
-    r, s = (_above_noise(norms_of_rows(one.U @ F))[:, None] for F in (R, S))
+        return one.units, np.zeros(one.units.shape[:-2], dtype=bool)
+    r, s = (_above_noise(norms_of_rows(one.U @ F))[..., None] for F in (R, S))
     d = 2.0 ** np.rint(np.log2(r / s) / 2)
-    before = np.linalg.norm(one.A) * np.linalg.norm(r) * np.linalg.norm(s)
-    after = np.linalg.norm(rescaled(one.A, d.T, d)) * np.linalg.norm(r / d) * np.linalg.norm(s * d)
-    return d if after < _WORTH * before else None
+    A, axes = rescaled(one.A, np.swapaxes(d, -1, -2), d), (-2, -1)
+    before, after = (
+        math.prod(np.linalg.norm(X, axis=axes) for X in matrices)
+        for matrices in ((one.A, r, s), (A, r / d, s * d))
+    )
+    return d, after < _WORTH * before
 
 
 def _above_noise(rows: np.ndarray) -> np.ndarray:
     """Norms of rows, and where there is only rounding the least that is not."""
-    top = rows.max(initial=0)
-    return np.maximum(rows, len(rows) * EPSILON * top if top > 0 else 1.0)
+    top = rows.max(axis=-1, keepdims=True, initial=0)
+    return np.maximum(rows, np.where(top > 0, rows.shape[-1] * EPSILON * top, 1.0))
 
 
-def _factors_of_their_own(
-    sys: LTI, horizon: float | None
-) -> Iterator[tuple[tuple[int, ...], SchurFactor, SchurFactor]]:
+def _factors_of_their_own(sys: LTI, horizon: float | None) -> tuple[SchurFactor, SchurFactor]:
     """R and S as accurate as each can be, also in states that only one of both sees."""
-    sides = (
-        schur_systems(sys, horizon, what=WHAT, reached=reached, observed=not reached).entries()
-        for reached in (True, False)
-    )
-    for (index, one), (_, other) in zip(*sides, strict=True):
-        yield (
-            index,
-            _factor_of_its_own(sys, index, one, "P", horizon),
-            _factor_of_its_own(sys, index, other, "Q", horizon),
-        )
+    return _factor_of_its_own(sys, "P", horizon), _factor_of_its_own(sys, "Q", horizon)
 
 
-def _factor_of_its_own(
-    sys: LTI, index: tuple[int, ...], one: SchurSystem, which: str, horizon: float | None
-) -> tuple[SchurSystem, np.ndarray]:
-    """:func:`factor_in_even_units`, with a warning where rounding spoils the trace of the Gramian
-    in the best units of the states."""
-    best = one.asked
-    one, F = factor_in_even_units(sys, index, one, which, horizon)
-    if 0 in F.shape:
-        return one, F
-    if which == "P":
-        weights = one.units / best * one.U
-        warn_if_lost(one.A, one.T, one.B, weights, F, one.horizon, one.continuous)
+def _factor_of_its_own(sys: LTI, which: str, horizon: float | None) -> SchurFactor:
+    """:func:`factors_in_even_units`, with a warning where rounding spoils the trace of a Gramian in
+    the best units of the states."""
+    reached = which == "P"
+    forms = schur_systems(sys, horizon, what=WHAT, reached=reached, observed=not reached)
+    best = forms.asked.copy()
+    F = factors_in_even_units(sys, forms, which, horizon)
+    if reached:
+        A, T, signals, factor = forms.A, forms.T, forms.B, F
+        weights = forms.units / best * forms.U
     else:
-        A, T = (adjoint(X)[::-1, ::-1] for X in (one.A, one.T))
-        weights = (best / one.units * one.U)[:, ::-1]
-        outputs = adjoint(one.C)[::-1]
-        warn_if_lost(A, T, outputs, weights, F[::-1, ::-1], one.horizon, one.continuous)
-    return one, F
+        A, T = (adjoint(X)[..., ::-1, ::-1] for X in (forms.A, forms.T))
+        signals, factor = adjoint(forms.C)[..., ::-1, :], F[..., ::-1, ::-1]
+        weights = (best / forms.units * forms.U)[..., ::-1]
+    at_stake = trace_at_stake(A, signals, weights, factor, forms.continuous)
+    for index in map(tuple, np.argwhere(at_stake)):
+        parts = (X[index] for X in (A, T, signals, weights, factor))
+        warn_if_lost(*parts, forms[index].horizon, forms.continuous)
+    return forms, F
 
 
 def dense_gramian(sys: LTI, which: str, horizon: float | None) -> np.ndarray:
     """P or Q from its factor: positive semidefinite, and as accurate in each entry X_ij, relative
     to √(X_ii X_jj), as in the best units of the states."""
-    reached = which == "P"
-    X = np.empty((*sys.batch_shape, sys.order, sys.order), np.result_type(sys.A, sys.B))
-    real = not np.iscomplexobj(X)
-    systems = schur_systems(sys, horizon, what=WHAT, reached=reached, observed=not reached)
-    for index, one in systems.entries():
-        one, factor = _factor_of_its_own(sys, index, one, which, horizon)
-        factor = in_states(one.U, factor, real)
-        units = np.ldexp(one.units, one.b) if reached else np.ldexp(1 / one.units, one.c)
-        X[index] = weighted_gram(factor * units)
-    return require_finite_gramian(X, which)
+    real = not np.iscomplexobj(sys.A) and not np.iscomplexobj(sys.B)
+    forms, F = _factor_of_its_own(sys, which, horizon)
+    if which == "P":
+        units = np.ldexp(forms.units, forms.b[..., None, None])
+    else:
+        units = np.ldexp(1 / forms.units, forms.c[..., None, None])
+    return require_finite_gramian(weighted_gram(in_states(forms.U, F, real) * units), which)
 
 
 def require_finite_gramian(X: Array, which: str) -> Array:
@@ -172,59 +193,77 @@ def require_finite_gramian(X: Array, which: str) -> Array:
     return X
 
 
-def factor_in_even_units(
-    sys: LTI,
-    index: tuple[int, ...],
-    one: SchurSystem,
-    which: str,
-    horizon: float | None,
-    *,
-    both: bool = False,
-) -> tuple[SchurSystem, np.ndarray]:
-    """R or S of one system of a batch, and the Schur form that it belongs to, in units of the
-    states in which the factor has even rows where those are better than the given ones; with
-    ``both`` that form keeps B and C."""
+def factors_in_even_units(
+    sys: LTI, forms: SchurSystem, which: str, horizon: float | None, *, both: bool = False
+) -> np.ndarray:
+    """R or S of a batch, in units of the states in which the factors have even rows where those are
+    better than the given ones: ``forms`` are in these then, with B and C where ``both`` are asked
+    for."""
     reached = which == "P"
+    if horizon is None:
+        F = _factor(forms, which)
+        _, better = _even_units(forms, F, reached)
+    else:
+        F, better = np.zeros_like(forms.T), np.ones(sys.batch_shape, dtype=bool)
+    for index in map(tuple, np.argwhere(better)):
+        forms[index], factor = _factor_in_even_units(
+            sys[index],
+            forms[index],
+            which,
+            horizon,
+            reached=both or reached,
+            observed=both or not reached,
+        )
+        F[index] = _square(factor)
+    return F
+
+
+def _factor_in_even_units(
+    sys: LTI, one: SchurSystem, which: str, horizon: float | None, **asked: bool
+) -> tuple[SchurSystem, np.ndarray]:
     F = _factor(one, which)
-    asked = {"reached": both or reached, "observed": both or not reached}
     for _ in range(_CHANGES):
-        better = _in_better_units(sys[index], one, _even_units(one, F, reached), horizon, **asked)
-        if better is None:
+        d, better = _even_units(one, F, which == "P")
+        other = _in_better_units(sys, one, d, horizon, **asked) if better else None
+        if other is None:
             break
-        one = better
+        one = other
         F = _factor(one, which)
     return one, F
 
 
 def _in_better_units(
-    sys: LTI, one: SchurSystem, d: np.ndarray | None, horizon: float | None, **asked: bool
+    sys: LTI, one: SchurSystem, d: np.ndarray, horizon: float | None, **asked: bool
 ) -> SchurSystem | None:
-    """The Schur form of ``sys`` in the units d of the states of ``one``; None without these, and
-    where rounding would carry poles across the boundary in them."""
-    if d is None:
-        return None
+    """The Schur form of ``sys`` in the units d of the states of ``one``; None where rounding would
+    carry poles across the boundary in them."""
     units, time = refined(one.units, d), np.asarray(one.time)
     other = schur_systems(sys, horizon, what=WHAT, units=units, time=time, **asked)[()]
     return other if np.array_equal(other.units, other.asked) else None
 
 
-def _even_units(one: SchurSystem, F: np.ndarray, reached: bool) -> np.ndarray | None:
-    """Units (n, 1) of the states in which the factor has even rows r, where A is clearly smaller in
-    them, or hardly larger and the weakest states gain, r_i² changing by some eps ‖A‖‖r‖ r_i; None
-    elsewhere.
+def _even_units(one: SchurSystem, F: np.ndarray, reached: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Units (..., n, 1) of the states in which the factor has even rows r, and whether A is clearly
+    smaller in them, or hardly larger and the weakest states gain, r_i² changing by some
+    eps ‖A‖‖r‖ r_i.
 
     Units decided by |A| take too much from states whose feeds cancel, as in companion forms.
     """
     if 0 in F.shape:
-        return None
+        return one.units, np.zeros(one.units.shape[:-2], dtype=bool)
     rows = norms_of_rows(one.U @ F)
-    seen = rows > len(rows) * EPSILON * rows.max(initial=0)
-    exponents = np.where(seen, np.rint(np.log2(np.where(seen, rows, 1))), 0.0)[:, None]
+    n, top = rows.shape[-1], rows.max(axis=-1, keepdims=True, initial=0)
+    seen = rows > n * EPSILON * top
+    exponents = np.where(seen, np.rint(np.log2(np.where(seen, rows, 1))), 0.0)[..., None]
     d = 2.0 ** (exponents if reached else -exponents)
-    before, after = (float(np.linalg.norm(X)) for X in (one.A, rescaled(one.A, d.T, d)))
-    weakest = rows[seen].min(initial=np.inf) / np.linalg.norm(rows) * len(rows) ** 0.5
-    gains = after < _LARGER * before and after * weakest < _WORTH * before
-    return d if gains or after < _SMALLER * before else None
+    A = rescaled(one.A, np.swapaxes(d, -1, -2), d)
+    before, after = (np.linalg.norm(X, axis=(-2, -1)) for X in (one.A, A))
+    whole = np.linalg.norm(rows, axis=-1)
+    least = np.where(seen, rows, np.inf).min(axis=-1, initial=np.inf)
+    weakest = least / np.where(whole > 0, whole, 1) * n**0.5
+    with np.errstate(invalid="ignore"):
+        gains = (after < _LARGER * before) & (after * weakest < _WORTH * before)
+    return d, gains | (after < _SMALLER * before)
 
 
 def _factor(sys: SchurSystem, which: str) -> np.ndarray:
@@ -239,16 +278,17 @@ def _without_noise(X: np.ndarray, U: np.ndarray, F: np.ndarray) -> np.ndarray:
     Only rows of F that U mixes round together: none in a triangular A, where rows as small as one
     likes are right.
     """
-    noise = len(X) * EPSILON * norms_of_rows(np.where(U != 0, norms_of_rows(F), 0))
-    return np.where((norms_of_rows(X) > noise)[:, None], X, 0)
+    mixed = np.where(U != 0, norms_of_rows(F)[..., None, :], 0)
+    noise = X.shape[-2] * EPSILON * norms_of_rows(mixed)
+    return np.where((norms_of_rows(X) > noise)[..., None], X, 0)
 
 
-def _without_weaker(p: np.ndarray, q: np.ndarray) -> list[np.ndarray]:
+def _without_weaker(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """log2 of the rows of both factors in common units; −∞ in the one of both that counts less in
     states that count in no product of both: the other is to be kept."""
-    both = p + q
-    weak = np.isfinite(both) & (both < both.max() + math.log2(len(p) * EPSILON))
+    both, n = p + q, p.shape[-1]
+    weak = np.isfinite(both) & (both < both.max(axis=-1, keepdims=True) + math.log2(n * EPSILON))
     if not weak.any():
-        return [p, q]
-    first = weak & (p - p.max() < q - q.max())
-    return [np.where(first, -np.inf, p), np.where(weak & ~first, -np.inf, q)]
+        return p, q
+    first = weak & (p - p.max(axis=-1, keepdims=True) < q - q.max(axis=-1, keepdims=True))
+    return np.where(first, -np.inf, p), np.where(weak & ~first, -np.inf, q)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -138,11 +139,18 @@ def product_singular_values(S: np.ndarray, R: np.ndarray) -> np.ndarray:
 
 
 def graded_factor(X: np.ndarray) -> np.ndarray:
-    """F (n, n) with F Fᴴ = X Xᴴ and columns of falling size, by Xᴴ Π = Q T, F = Π Tᴴ."""
-    T, order = scipy.linalg.qr(adjoint(X), mode="r", pivoting=True, check_finite=False)
-    F = np.empty_like(adjoint(T))
-    F[order] = adjoint(T)
+    """F, at most square, with F Fᴴ = X Xᴴ and columns of falling size, by Xᴴ Π = Q T, F = Π Tᴴ."""
+    n, k = X.shape
+    (geqp3,) = _pivoted_qr(np.dtype(X.dtype))
+    packed, order, _, _, _ = geqp3(adjoint(X), lwork=2 * n + (n + 1) * _PANEL)
+    F = np.zeros((n, min(n, k)), X.dtype)
+    F[order - 1] = np.tril(adjoint(packed[: min(n, k)]))
     return F
+
+
+@cache
+def _pivoted_qr(dtype: Any) -> Any:
+    return scipy.linalg.get_lapack_funcs(("geqp3",), dtype=dtype)
 
 
 def real_rank_factor(X: Any, *, rtol: float, max_rank: int | None = None) -> Any:
