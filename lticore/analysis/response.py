@@ -25,7 +25,7 @@ from ..arrays.linalg import (
     refined_solution,
 )
 from ..arrays.namespaces import Array, asked_together, holds, is_numpy, namespace
-from ..equations.dense import schur_forms
+from ..equations.dense import schur_form
 from ..equations.shifted import solve_shifted
 from ..errors import ShapeError, SingularEquationError
 from ..matrices.balance import balance_dense, radius_exponent
@@ -195,7 +195,7 @@ def _schur_response(
     and near those of several states, which rounding carries further, where solutions grow as at
     one. These frequencies are solved for alone.
     """
-    T_of, U_of = schur_forms(A)
+    T_of, U_of = schur_form(A)
     largest = 1 + np.linalg.norm(T_of, axis=(-2, -1)).max(initial=0)
 
     def respond(omega: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,6 +23,8 @@ from .short_times import samples
 _MAX_SQUARINGS = 60
 #: Squarings that a cheap bound on the powers of a matrix may take.
 _SQUARINGS = 10
+#: Up to this order Schur forms take the workspace of the largest of these.
+_SMALL = 32
 #: Below this size the triangular recursion solves column by column.
 _LEAF = 64
 
@@ -185,7 +187,7 @@ def mixed_solver(A: Structure, B: Any, names: tuple[str, str] = ("A", "B")) -> R
 
     Cost: O(n l²) after the Schur form of B; nothing of size n × n appears.
     """
-    B_schur = schur_forms(B)
+    B_schur = schur_form(B)
     poles = mode_poles(A)
     _check_pairs(poles, np.diagonal(B_schur[0], axis1=-2, axis2=-1), names)
 
@@ -206,80 +208,58 @@ def _check_pairs(
     check_solvable(1 - products, 2 * EPSILON, 0.0, names)
 
 
-def schur_forms(A: np.ndarray) -> SchurForms:
-    """:func:`schur_form` of a batch."""
-    return _of_each(schur_form, A, np.complex128)
-
-
-def schur_forms_for_powers(A: np.ndarray) -> SchurForms:
-    """:func:`schur_form_for_powers` of a batch."""
-    return _of_each(schur_form_for_powers, A, A.dtype)
-
-
-def _of_each(form: Callable[[np.ndarray], SchurForms], A: np.ndarray, dtype: Any) -> SchurForms:
-    if A.ndim == 2:
-        return form(A)
-    T, U = np.empty((2, *A.shape), dtype)
-    for index in np.ndindex(A.shape[:-2]):
-        T[index], U[index] = form(A[index])
-    return T, U
-
-
-def schur_form(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Upper triangular T and unitary U, both complex, with A = U T Uᴴ.
+def schur_form(A: np.ndarray) -> SchurForms:
+    """Upper triangular T and unitary U, (..., n, n) and complex, with A = U T Uᴴ.
 
     A real matrix takes the real form first, which halves the time. Groups of states that feed each
     other keep their own poles (:func:`_schur_by_groups`).
     """
-    return _schur_by_groups(A, _complex_schur_form)
+    T, U = schur_form_for_powers(A)
+    return (T, U) if np.iscomplexobj(A) else complex_form(T, U)
 
 
-def _complex_schur_form(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if np.iscomplexobj(A):
-        return scipy.linalg.schur(A, output="complex")
-    return complex_form(*scipy.linalg.schur(A, output="real"))
-
-
-def complex_form(T: np.ndarray, U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The complex Schur form of a real one, whose 2 × 2 blocks are [[a, b], [c, a]] with bc < 0 and
-    the eigenvalues a ± μ, μ = i √(−bc), as LAPACK leaves them.
-
-    A block has the Schur vectors (μ, c)/r and (−c, −μ)/r, r = |(μ, c)|.
-    """
-    first = np.flatnonzero(np.diagonal(T, -1))
-    T, U = T.astype(np.complex128), U.astype(np.complex128)
-    if not len(first):
-        return T, U
-    second = first + 1
-    centre, c = T[first, first].real, T[second, first].real
-    mu = np.sqrt(-T[first, second].real * c)
-    r = np.hypot(mu, c)
-    x, y = 1j * mu / r, c / r
-    for X in (T, U):
-        left, right = X[:, first], X[:, second]
-        X[:, first], X[:, second] = left * x + right * y, -left * y - right * x
-    upper, lower = T[first], T[second]
-    T[first] = y[:, None] * lower - x[:, None] * upper
-    T[second] = x[:, None] * lower - y[:, None] * upper
-    T[second, first] = 0
-    T[first, first], T[second, second] = centre + 1j * mu, centre - 1j * mu
-    return T, U
-
-
-def schur_form_for_powers(A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """T and unitary U with A = U T Uᴴ, real for real A: T has 2 × 2 blocks for complex poles then.
+def schur_form_for_powers(A: np.ndarray) -> SchurForms:
+    """T and unitary U, (..., n, n), with A = U T Uᴴ, real for real A: T has 2 × 2 blocks for
+    complex poles then.
 
     Squares of A round by eps ‖A‖² in all entries, which moves the poles of a non-normal A² far. In
     those of T zeros stay zeros, and the diagonal blocks, which are [[a, b], [c, a]] with bc < 0,
     keep their digits: a² + bc is Re λ² rounded by eps |λ|².
     """
-    output = "complex" if np.iscomplexobj(A) else "real"
-    return _schur_by_groups(A, partial(scipy.linalg.schur, output=output))
+    A = np.asarray_chkfinite(A)
+    if A.ndim == 2:
+        return _schur_by_groups(A)
+    T, U = np.empty_like(A), np.empty_like(A)
+    for index in np.ndindex(A.shape[:-2]):
+        T[index], U[index] = _schur_by_groups(A[index])
+    return T, U
 
 
-def _schur_by_groups(
-    A: np.ndarray, form: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-) -> tuple[np.ndarray, np.ndarray]:
+def complex_form(T: np.ndarray, U: np.ndarray) -> SchurForms:
+    """The complex Schur form of a real one, whose 2 × 2 blocks are [[a, b], [c, a]] with bc < 0 and
+    the eigenvalues a ± μ, μ = i √(−bc), as LAPACK leaves them.
+
+    A block has the Schur vectors (μ, c)/r and (−c, −μ)/r, r = |(μ, c)|.
+    """
+    shape = T.shape
+    T, U = (X.astype(np.complex128).reshape(-1, *shape[-2:]) for X in (T, U))
+    entry, first = np.nonzero(np.diagonal(T, -1, axis1=-2, axis2=-1))
+    second = first + 1
+    centre, c = T[entry, first, first].real, T[entry, second, first].real
+    mu = np.sqrt(-T[entry, first, second].real * c)
+    r = np.hypot(mu, c)
+    x, y = (1j * mu / r)[:, None], (c / r)[:, None]
+    for X in (T, U):
+        left, right = X[entry, :, first], X[entry, :, second]
+        X[entry, :, first], X[entry, :, second] = left * x + right * y, -left * y - right * x
+    upper, lower = T[entry, first], T[entry, second]
+    T[entry, first], T[entry, second] = y * lower - x * upper, x * lower - y * upper
+    T[entry, second, first] = 0
+    T[entry, first, first], T[entry, second, second] = centre + 1j * mu, centre - 1j * mu
+    return T.reshape(shape), U.reshape(shape)
+
+
+def _schur_by_groups(A: np.ndarray) -> SchurForms:
     """The form of A by those of its groups of states, in whose order A is block triangular.
 
     Of systems in series rounding does not mix the poles, which moves those of the whole by much
@@ -287,8 +267,8 @@ def _schur_by_groups(
     """
     groups = groups_in_order(A)
     if groups is None:
-        return form(A)
-    forms = [form(block) for _, block in diagonal_blocks(A, groups)]
+        return _schur_of_group(A)
+    forms = [_schur_of_group(block) for _, block in diagonal_blocks(A, groups)]
     order = np.concatenate(groups)
     V = scipy.linalg.block_diag(*(U for _, U in forms))
     T = adjoint(V) @ A[np.ix_(order, order)] @ V
@@ -300,6 +280,27 @@ def _schur_by_groups(
     U = np.empty_like(V)
     U[order] = V
     return T, U
+
+
+def _schur_of_group(A: np.ndarray) -> SchurForms:
+    """By xGEES, as :func:`scipy.linalg.schur` does, which looks at small matrices for longer."""
+    if len(A) > _SMALL:
+        T, U, *_ = scipy.linalg.schur(A, check_finite=False)
+        return T, U
+    (gees,) = _gees(np.dtype(A.dtype))
+    T, *_, U, _, info = gees(_unsorted, A, lwork=max(1, _SMALL * len(A)))
+    if info != 0:
+        raise np.linalg.LinAlgError(f"the QR iteration of a Schur form failed (info = {info})")
+    return T, U
+
+
+@cache
+def _gees(dtype: Any) -> Any:
+    return scipy.linalg.get_lapack_funcs(("gees",), dtype=dtype)
+
+
+def _unsorted(*pole: Any) -> None:
+    """No order of poles is asked for."""
 
 
 def reversed_adjoint(T: np.ndarray, U: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

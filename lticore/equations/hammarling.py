@@ -262,13 +262,15 @@ def _warn_of_rounding(share: float, T: np.ndarray, continuous: bool) -> None:
 
 
 def leading_columns(X: np.ndarray, rtol: float, max_rank: int) -> np.ndarray:
-    """F (n, r) with F Fᴴ ≈ X Xᴴ: the Cholesky factor of X Xᴴ by elimination with complete pivoting,
-    without its pivots below ``rtol`` times the largest, from a pivoted QR factorisation of Xᴴ."""
+    """F (..., n, r) with F Fᴴ ≈ X Xᴴ: the Cholesky factor of X Xᴴ by elimination with complete
+    pivoting, without its pivots below ``rtol`` times the largest, from a pivoted QR factorisation
+    of Xᴴ; in a batch r is the largest rank, and zeros fill up the others."""
     F = graded_factor(X)
     # The largest entry of each column is its pivot's root.
-    heights = np.abs(F).max(axis=0)
-    kept = (heights > math.sqrt(rtol) * heights[0]) & (heights > 0)
-    return F[:, : min(int(np.count_nonzero(kept)), max_rank)]
+    heights = np.abs(F).max(axis=-2, keepdims=True, initial=0)
+    kept = (heights > math.sqrt(rtol) * heights[..., :1]) & (heights > 0)
+    rank = min(int(kept.sum(axis=-1).max(initial=0)), max_rank)
+    return np.where(kept, F, 0)[..., :rank]
 
 
 def solve_stein_factor(T: np.ndarray, B: np.ndarray) -> np.ndarray:

@@ -16,7 +16,14 @@ def integral_by_doubling(
     A: np.ndarray, Q: np.ndarray, B: np.ndarray, duration: float
 ) -> np.ndarray:
     """∫_0^T e^{At} Q e^{Bᴴt} dt by a Taylor series over a short time, which is doubled: nothing is
-    subtracted."""
+    subtracted. One batch entry at a time."""
+    X: Any = np.empty(Q.shape, dtype=np.result_type(A, Q, B))
+    for index in np.ndindex(Q.shape[:-2]):
+        X[index] = _integral(A[index], Q[index], B[index], duration)
+    return X
+
+
+def _integral(A: np.ndarray, Q: np.ndarray, B: np.ndarray, duration: float) -> np.ndarray:
     doublings = max(doublings_of(X * duration) for X in (A, B))
     step = np.ldexp(duration, -doublings)
     A, B = A * step, B * step

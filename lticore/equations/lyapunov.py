@@ -30,7 +30,7 @@ from .dense import (
     SchurForms,
     growth_bound,
     reversed_adjoint,
-    schur_forms,
+    schur_form,
     smallest_pair,
     solver_in_schur_forms,
     sum_to_convergence,
@@ -260,8 +260,8 @@ def _singular(pair: str) -> str:
 
 def _triangular_solver(A: np.ndarray, B: np.ndarray, solve_triangular: Any) -> RawSolver:
     """A = U T Uᴴ, B = V S Vᴴ with triangular T, S; then T Y + Y Sᴴ + Uᴴ Q V = 0, X = U Y Vᴴ."""
-    A_schur = schur_forms(A)
-    return solver_in_schur_forms(A_schur, A_schur if B is A else schur_forms(B), solve_triangular)
+    A_schur = schur_form(A)
+    return solver_in_schur_forms(A_schur, A_schur if B is A else schur_form(B), solve_triangular)
 
 
 def triangular_lyapunov_solver(A_schur: SchurForms, B_schur: SchurForms) -> RawSolver:
@@ -302,7 +302,7 @@ def _solve_leaf(T: np.ndarray, F: np.ndarray, S: np.ndarray) -> np.ndarray:
 def _mixed_solver(A: Structure, B: np.ndarray) -> RawSolver:
     """Structured A, dense B = V S Vᴴ: column j of the modes, last first, is
     (λ + conj s_jj) ∘ x_j = −(f_j + Σ_{k>j} conj s_jk x_k)."""
-    B_schur, poles = schur_forms(B), mode_poles(A)
+    B_schur, poles = schur_form(B), mode_poles(A)
 
     def solve(Q: Any, adjoint_equation: bool) -> Any:
         here, (S, V) = poles, B_schur

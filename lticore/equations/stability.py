@@ -33,7 +33,7 @@ from ..matrices.balance import balance_matrix, radius_exponent, rescaled, state_
 from ..systems.lti import LTI, replaced
 from ..systems.signals import scaled, size_exponent
 from ..systems.structure import StateMatrix, is_structured, structure_of, to_dense
-from .dense import schur_form, schur_forms, schur_forms_for_powers
+from .dense import schur_form, schur_form_for_powers
 
 #: Size of the perturbation by rounding, relative to the Frobenius norm.
 _ROUNDING = 16 * EPSILON
@@ -247,7 +247,7 @@ def schur_systems(
         # Over a horizon states have its time beside their own.
         d = state_units(timed.A, *given, sys.is_continuous and horizon is None)[..., None]
     asked, A = d, rescaled(timed.A, np.swapaxes(d, -1, -2), d)
-    T, U = schur_forms(A) if horizon is None else schur_forms_for_powers(A)
+    T, U = schur_form(A) if horizon is None else schur_form_for_powers(A)
     if horizon is None:
         unsure = ~counted_stable(T, sys.is_continuous).all(axis=-1)
         if unsure.any():

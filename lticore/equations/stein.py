@@ -30,8 +30,8 @@ from .dense import (
     SchurForms,
     growth_bound,
     mixed_solver,
-    schur_forms,
-    schur_forms_for_powers,
+    schur_form,
+    schur_form_for_powers,
     schur_solver,
     smallest_pair,
     sum_by_doubling,
@@ -180,15 +180,15 @@ def stein_solver(
     elif is_structured(B):
         solve = swapped(mixed_solver(B, A, names=("B", "A")))
     else:
-        A_schur = schur_forms(A)
-        solve = schur_solver(A_schur, A_schur if B is A else schur_forms(B))
+        A_schur = schur_form(A)
+        solve = schur_solver(A_schur, A_schur if B is A else schur_form(B))
     return keeping_real(solve, is_real(A) and is_real(B))
 
 
 def _forms_for_powers(A: StateMatrix) -> SchurForms:
     """Of a structured A its blocks, in the states given."""
     if not is_structured(A):
-        return schur_forms_for_powers(A)
+        return schur_form_for_powers(A)
     T = to_dense(A)
     U = np.eye(order_of(A))
     return T, U

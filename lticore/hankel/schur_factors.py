@@ -58,21 +58,9 @@ def dense_factors(
         r, s = r + joint, s - joint
     t = scale_from_logs(2 * r, 2 * s)[..., None]
     width = sys.order if max_rank is None else min(max_rank, sys.order)
-    R = _leading(scaled(R, to_R + np.log2(t)), rtol, width)
-    S = _leading(scaled(S, to_S - np.log2(t)), rtol, width)
+    R = leading_columns(scaled(R, to_R + np.log2(t)), rtol, width)
+    S = leading_columns(scaled(S, to_S - np.log2(t)), rtol, width)
     return R, S, t
-
-
-def _leading(X: np.ndarray, rtol: float, width: int) -> np.ndarray:
-    """:func:`leading_columns` of a batch, with zeros beyond the rank of each."""
-    if X.ndim == 2:
-        return leading_columns(X, rtol, width)
-    found, widest = np.zeros((*X.shape[:-1], width), X.dtype), 0
-    for index in np.ndindex(X.shape[:-2]):
-        columns = leading_columns(X[index], rtol, width)
-        found[index][:, : columns.shape[-1]] = columns
-        widest = max(widest, columns.shape[-1])
-    return found[..., :widest]
 
 
 #: Systems in Schur form and one of their factors, square with zeros where it is narrower.

@@ -26,7 +26,7 @@ from ..arrays.namespaces import (
     is_finite,
     namespace,
 )
-from ..equations.dense import schur_forms_for_powers
+from ..equations.dense import schur_form_for_powers
 from ..equations.integrals import integral_solver
 from ..equations.stability import HORIZON, in_unit_time, offering, require_stable
 from ..equations.stein import doubling_solver
@@ -322,7 +322,7 @@ def _gradient_in_given_units(
 
 def _in_schur_form(sys: LTI) -> tuple[LTI, np.ndarray]:
     """(Σ', U): Σ in the states z of x = U z in which powers of A keep their poles."""
-    T, U = schur_forms_for_powers(sys.A)
+    T, U = schur_form_for_powers(sys.A)
     return LTI(T, adjoint(U) @ sys.B, sys.C @ U, dt=sys.dt), U
 
 

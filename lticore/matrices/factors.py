@@ -139,12 +139,14 @@ def product_singular_values(S: np.ndarray, R: np.ndarray) -> np.ndarray:
 
 
 def graded_factor(X: np.ndarray) -> np.ndarray:
-    """F, at most square, with F Fᴴ = X Xᴴ and columns of falling size, by Xᴴ Π = Q T, F = Π Tᴴ."""
-    n, k = X.shape
+    """F, (..., n, n) or narrower as X is, with F Fᴴ = X Xᴴ and columns of falling size, by
+    Xᴴ Π = Q T, F = Π Tᴴ."""
+    n, k = X.shape[-2:]
     (geqp3,) = _pivoted_qr(np.dtype(X.dtype))
-    packed, order, _, _, _ = geqp3(adjoint(X), lwork=2 * n + (n + 1) * _PANEL)
-    F = np.zeros((n, min(n, k)), X.dtype)
-    F[order - 1] = np.tril(adjoint(packed[: min(n, k)]))
+    F = np.zeros((*X.shape[:-1], min(n, k)), X.dtype)
+    for index in np.ndindex(X.shape[:-2]):
+        packed, order, _, _, _ = geqp3(X[index].conj().T, lwork=2 * n + (n + 1) * _PANEL)
+        F[index][order - 1] = np.tril(packed[: F.shape[-1]].conj().T)
     return F
 
 
