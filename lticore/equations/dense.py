@@ -161,7 +161,8 @@ def schur_solver(A_schur: SchurForms, B_schur: SchurForms, horizon: Any = None) 
     it upper triangular again. With a horizon Y is the sum of so many terms.
     """
     if horizon is None:
-        _check_pairs(*(np.diagonal(T, axis1=-2, axis2=-1) for T, _ in (A_schur, B_schur)))
+        poles, others = (np.diagonal(T, axis1=-2, axis2=-1) for T, _ in (A_schur, B_schur))
+        _check_pairs(poles, others)
         return solver_in_schur_forms(A_schur, B_schur, _solve_triangular_stein)
     return solver_in_schur_forms(A_schur, B_schur, partial(sum_by_doubling, horizon=horizon))
 
@@ -284,7 +285,7 @@ def _schur_by_groups(A: np.ndarray) -> SchurForms:
 
 def _schur_of_group(A: np.ndarray) -> SchurForms:
     """By xGEES, as :func:`scipy.linalg.schur` does, which looks at small matrices for longer."""
-    if len(A) > _SMALL:
+    if not 0 < len(A) <= _SMALL:
         T, U, *_ = scipy.linalg.schur(A, check_finite=False)
         return T, U
     (gees,) = _gees(np.dtype(A.dtype))

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -199,9 +199,9 @@ class SchurSystem:
     horizon: Any
 
     def __getitem__(self, index: tuple[int, ...]) -> SchurSystem:
-        arrays = (getattr(self, name)[index] for name in _OF_EACH)
+        arrays = {name: getattr(self, name)[index] for name in _OF_EACH}
         horizon = in_time(self.horizon, int(self.time[index]))
-        return SchurSystem(*arrays, self.continuous, horizon)
+        return replace(self, **arrays, horizon=horizon)
 
     def __setitem__(self, index: tuple[int, ...], one: SchurSystem) -> None:
         for name in _OF_EACH:

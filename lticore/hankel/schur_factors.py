@@ -78,15 +78,14 @@ def _factors_together(sys: LTI, horizon: float | None) -> tuple[SchurFactor, Sch
         R, S = np.zeros((2, *forms.T.shape), forms.T.dtype)
         closer = at_stake = np.ones(sys.batch_shape, dtype=bool)
     for index in map(tuple, np.argwhere(at_stake)):
-        one, pair = forms[index], (R[index], S[index])
         if closer[index]:
-            one, *pair = _balanced_factors(sys[index], one, horizon)
-            forms[index], R[index], S[index] = one, *(_square(F) for F in pair)
-        warn_if_values_lost(one, *pair)
+            forms[index], *pair = _balanced_factors(sys[index], forms[index], horizon)
+            R[index], S[index] = map(_filled_up, pair)
+        warn_if_values_lost(forms[index], R[index], S[index])
     return (forms, R), (forms, S)
 
 
-def _square(F: np.ndarray) -> np.ndarray:
+def _filled_up(F: np.ndarray) -> np.ndarray:
     """F with zero columns at its end."""
     square = np.zeros((len(F), len(F)), F.dtype)
     square[:, : F.shape[-1]] = F
@@ -155,8 +154,8 @@ def _factor_of_its_own(sys: LTI, which: str, horizon: float | None) -> SchurFact
         weights = (best / forms.units * forms.U)[..., ::-1]
     at_stake = trace_at_stake(A, signals, weights, factor, forms.continuous)
     for index in map(tuple, np.argwhere(at_stake)):
-        parts = (X[index] for X in (A, T, signals, weights, factor))
-        warn_if_lost(*parts, forms[index].horizon, forms.continuous)
+        rest = weights[index], factor[index], forms[index].horizon, forms.continuous
+        warn_if_lost(A[index], T[index], signals[index], *rest)
     return forms, F
 
 
@@ -202,7 +201,7 @@ def factors_in_even_units(
             reached=both or reached,
             observed=both or not reached,
         )
-        F[index] = _square(factor)
+        F[index] = _filled_up(factor)
     return F
 
 

@@ -194,7 +194,7 @@ def _stands_apart(T, z, level, x):  # type: ignore[no-untyped-def]
         if z == T[j, j]:
             return False
     for step in range(4):
-        size = np.linalg.norm(x)
+        size = float(np.linalg.norm(x))
         for j in range(n):
             x[j] /= size
         if step % 2 == 0:
@@ -208,7 +208,7 @@ def _stands_apart(T, z, level, x):  # type: ignore[no-untyped-def]
                 for i in range(j):
                     total += T[j, i].conjugate() * x[i]
                 x[j] = total / (z - T[j, j]).conjugate()
-        size = np.linalg.norm(x)
+        size = float(np.linalg.norm(x))
         if not size <= _NUMBERS:
             return False
         largest = max(largest, size)

@@ -159,21 +159,21 @@ def _thresholds(
 def _units_of_even_rows(A: np.ndarray) -> np.ndarray:
     """Powers of two in which rows and columns are about equally large: where pairs of entries, or
     cycles of them, are as well, A may become clearly smaller, and else nothing is changed."""
-    units = _balancing_units(A)
+    units = _units_by_lapack(A)
     # Sizes that are no numbers are not smaller.
     with np.errstate(over="ignore"):
         size = _norm_in_units(A, units)
         for other in (_units_of_even_pairs(A), _units_of_even_cycles(A)):
             if np.all(other == 1):
                 continue
-            even = refined(other, _balancing_units(_size_in_units(A, other)))
+            even = refined(other, _units_by_lapack(_size_in_units(A, other)))
             found = _norm_in_units(A, even)
             better = found < _CLEARLY * size
             units, size = np.where(better[..., None], even, units), np.where(better, found, size)
     return units
 
 
-def _balancing_units(A: np.ndarray) -> np.ndarray:
+def _units_by_lapack(A: np.ndarray) -> np.ndarray:
     """(..., n) powers of two by xGEBAL."""
     (gebal,) = _gebal(np.dtype(A.dtype))
     units = np.empty(A.shape[:-1])
