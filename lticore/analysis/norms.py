@@ -6,7 +6,6 @@ import operator
 from typing import Any, TypeAlias
 
 import numpy as np
-import scipy.linalg
 
 from ..arrays.checks import check_horizon, is_single, like_precision, to_double
 from ..arrays.linalg import (
@@ -22,7 +21,13 @@ from ..arrays.linalg import (
 from ..arrays.namespaces import Array, asked_together, holds, is_finite, is_numpy, namespace
 from ..equations.cauchy import cauchy_factor
 from ..equations.dense import factor_by_doubling, factor_over_time
-from ..equations.hammarling import factor_in_schur_form, trace_at_stake, warn_if_lost, warn_if_moved
+from ..equations.hammarling import (
+    factor_in_schur_form,
+    move_at_stake,
+    trace_at_stake,
+    warn_if_lost,
+    warn_if_moved,
+)
 from ..equations.low_rank import LowRankFactors, following_factor, low_rank_factors
 from ..equations.lyapunov import solve_lyapunov
 from ..equations.stability import (
@@ -431,49 +436,57 @@ def _squared_difference_by_schur(
     time, continuous = None, sys.is_continuous
     if continuous:
         time = np.maximum(*(unit_of_time(x, horizon) for x in systems))
-    entries = [_schur_entries(x, horizon, time) for x in systems]
-    first, second = (np.broadcast_to(x, batch) for x in (first, second))
-    squares, exponents = np.zeros(batch), np.zeros(batch)
-    for index, (A, T, B, C, own) in entries[0].items():
-        A_reduced, T_reduced, B_reduced, C_reduced, other = entries[1][index]
-        sizes = first[index] + own, second[index] + other
-        exponents[index] = max(sizes)
-        C, C_reduced = (
-            scaled(X, size - exponents[index])
-            for X, size in zip((C, C_reduced), sizes, strict=True)
-        )
-        T = scipy.linalg.block_diag(T, T_reduced)
-        B, C = np.concatenate([B, B_reduced]), np.concatenate([C, -C_reduced], axis=-1)
-        own_horizon = horizon if time is None else in_time(horizon, int(time[index]))
-        R = factor_in_schur_form(T, B, own_horizon, continuous)
-        squares[index] = np.linalg.norm(C @ R) ** 2
-        split = len(T) - len(T_reduced)
-        parts = slice(split), slice(split, None)
-        size = sum(float(np.linalg.norm(C[:, x] @ R[x])) for x in parts)
-        if size > 0:
-            for one, x in zip((A, A_reduced), parts, strict=True):
-                warn_if_moved(one, T[x, x], B[x], C[:, x], R[x], size, own_horizon, continuous)
-    return squares, exponents
+    (A, T, B, C, own), (A_reduced, T_reduced, B_reduced, C_reduced, other) = (
+        _schur_parts(x, horizon, time) for x in systems
+    )
+    sizes = first + own, second + other
+    exponents = np.maximum(*sizes)
+    C = scaled(C, (sizes[0] - exponents)[..., None, None])
+    C_reduced = scaled(C_reduced, (sizes[1] - exponents)[..., None, None])
+    T = _side_by_side(T, T_reduced)
+    B, C = np.concatenate([B, B_reduced], axis=-2), np.concatenate([C, -C_reduced], axis=-1)
+    horizons: Any = np.full(batch, horizon, dtype=object)
+    if horizon is None:
+        R = factor_in_schur_form(T, B, None, continuous)
+    else:
+        R = np.zeros_like(T, dtype=np.result_type(T, B))
+        for index in np.ndindex(batch):
+            horizons[index] = horizon if time is None else in_time(horizon, int(time[index]))
+            factor = factor_in_schur_form(T[index], B[index], horizons[index], continuous)
+            R[index][:, : factor.shape[-1]] = factor
+    split = A.shape[-1]
+    parts = slice(split), slice(split, None)
+    size: Any = sum(np.linalg.norm(C[..., x] @ R[..., x, :], axis=(-2, -1)) for x in parts)
+    for one, x in zip((A, A_reduced), parts, strict=True):
+        own_T, own_B, own_C, own_R = T[..., x, x], B[..., x, :], C[..., x], R[..., x, :]
+        at_stake = move_at_stake(one, own_C, own_R, size, continuous)
+        for index in map(tuple, np.argwhere(at_stake)):
+            matrices: Any = [X[index] for X in (one, own_T, own_B, own_C, own_R)]
+            warn_if_moved(*matrices, size[index], horizons[index], continuous)
+    return np.linalg.norm(C @ R, axis=(-2, -1)) ** 2, exponents
 
 
-def _schur_entries(
+def _side_by_side(T: np.ndarray, S: np.ndarray) -> np.ndarray:
+    """The block diagonal matrices of two batches."""
+    n, r = T.shape[-1], S.shape[-1]
+    joint = np.zeros((*T.shape[:-2], n + r, n + r), np.result_type(T, S))
+    joint[..., :n, :n], joint[..., n:, n:] = T, S
+    return joint
+
+
+def _schur_parts(
     sys: LTI, horizon: float | None, time: np.ndarray | None
-) -> dict[tuple[int, ...], tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int]]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(A, T, B, C, e) of the systems 2^e Σ of a batch, T triangular and A the same in other
     orthogonal coordinates; in modes of a structured A."""
     if not is_structured(sys.A):
-        entries, forms = {}, schur_systems(sys, horizon, what=_WHAT, time=time)
+        forms = schur_systems(sys, horizon, what=_WHAT, time=time)
         factors_in_even_units(sys, forms, "P", horizon, both=True)
-        for index, one in forms.entries():
-            entries[index] = one.A, one.T, one.B, one.C, one.b + one.c + one.time
-        return entries
+        return forms.A, forms.T, forms.B, forms.C, forms.b + forms.c + forms.time
     timed, time = in_unit_time(sys, time)
     poles, (_, _, B, C) = mode_poles(timed.A), _modal_parts(timed, horizon)
-    T = [np.diag(poles[i]) for i in np.ndindex(sys.batch_shape)]
-    return {
-        i: (A, A, B[i], C[i], int(time[i]))
-        for i, A in zip(np.ndindex(sys.batch_shape), T, strict=True)
-    }
+    T = poles[..., None] * np.eye(sys.order)
+    return T, T, B, C, np.asarray(time)
 
 
 def _checked_square(square: Array, terms: Array, order: int) -> Array:

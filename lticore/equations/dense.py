@@ -243,7 +243,8 @@ def complex_form(T: np.ndarray, U: np.ndarray) -> SchurForms:
     A block has the Schur vectors (μ, c)/r and (−c, −μ)/r, r = |(μ, c)|.
     """
     shape = T.shape
-    T, U = (X.astype(np.complex128).reshape(-1, *shape[-2:]) for X in (T, U))
+    count = math.prod(shape[:-2])
+    T, U = (X.astype(np.complex128).reshape(count, *shape[-2:]) for X in (T, U))
     entry, first = np.nonzero(np.diagonal(T, -1, axis1=-2, axis2=-1))
     second = first + 1
     centre, c = T[entry, first, first].real, T[entry, second, first].real

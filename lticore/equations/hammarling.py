@@ -224,17 +224,28 @@ def warn_if_moved(
     To first order by the system x⁺ = T x + B u, d⁺ = T d + δT x, y = C d, for random entries of
     δT of the size eps ‖T‖_F: the norm itself may not change where poles turn, differences do.
     """
-    t, c, r = (np.linalg.norm(X) for X in (T, C, R))
+    if not move_at_stake(A, C, R, size, continuous):
+        return
+    t = np.linalg.norm(T)
     with np.errstate(over="ignore", invalid="ignore"):
-        # R Rᴴ adds up the squares of all x.
-        if EPSILON * c * growth_bound(A, continuous, 1) * t * r <= ACCURACY * size:
-            return
         moved = t * np.random.default_rng(0).standard_normal(T.shape)
         whole = np.block([[T, moved], [np.zeros_like(T), T]])
         both = factor_in_schur_form(whole, np.concatenate([0 * B, B]), horizon, continuous)
         share = EPSILON * np.linalg.norm(C @ both[: len(T)]) / size
     if not share <= ACCURACY:
         _warn_of_rounding(float(share), T, continuous)
+
+
+def move_at_stake(
+    A: np.ndarray, C: np.ndarray, R: np.ndarray, size: Any, continuous: bool
+) -> np.ndarray:
+    """(...) whether rounding may move a system so far, for all that a bound on the powers of A
+    tells."""
+    t, c, r = (np.linalg.norm(X, axis=(-2, -1)) for X in (A, C, R))
+    with np.errstate(over="ignore", invalid="ignore"):
+        # R Rᴴ adds up the squares of all x.
+        moved = EPSILON * c * growth_bound(A, continuous, 1) * t * r
+    return (size > 0) & ~(moved <= ACCURACY * size)
 
 
 def _warn_of_noise(A: np.ndarray, T: np.ndarray, continuous: bool) -> None:
