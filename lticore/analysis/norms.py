@@ -443,7 +443,7 @@ def _squared_difference_by_schur(
     exponents = np.maximum(*sizes)
     C = scaled(C, (sizes[0] - exponents)[..., None, None])
     C_reduced = scaled(C_reduced, (sizes[1] - exponents)[..., None, None])
-    T = _side_by_side(T, T_reduced)
+    T = _block_diagonal(T, T_reduced)
     B, C = np.concatenate([B, B_reduced], axis=-2), np.concatenate([C, -C_reduced], axis=-1)
     horizons: Any = np.full(batch, horizon, dtype=object)
     if horizon is None:
@@ -461,12 +461,12 @@ def _squared_difference_by_schur(
         own_T, own_B, own_C, own_R = T[..., x, x], B[..., x, :], C[..., x], R[..., x, :]
         at_stake = move_at_stake(one, own_C, own_R, size, continuous)
         for index in map(tuple, np.argwhere(at_stake)):
-            matrices: Any = [X[index] for X in (one, own_T, own_B, own_C, own_R)]
-            warn_if_moved(*matrices, size[index], horizons[index], continuous)
+            rest = own_R[index], size[index], horizons[index], continuous
+            warn_if_moved(one[index], own_T[index], own_B[index], own_C[index], *rest)
     return np.linalg.norm(C @ R, axis=(-2, -1)) ** 2, exponents
 
 
-def _side_by_side(T: np.ndarray, S: np.ndarray) -> np.ndarray:
+def _block_diagonal(T: np.ndarray, S: np.ndarray) -> np.ndarray:
     """The block diagonal matrices of two batches."""
     n, r = T.shape[-1], S.shape[-1]
     joint = np.zeros((*T.shape[:-2], n + r, n + r), np.result_type(T, S))
