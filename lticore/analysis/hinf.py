@@ -13,7 +13,7 @@ from ..arrays.checks import is_complex, is_single, like_precision
 from ..arrays.linalg import EPSILON, adjoint
 from ..arrays.namespaces import Array, is_numpy
 from ..equations.dense import ACCURACY
-from ..equations.stability import NOTHING, in_unit_time, offering, require_stable
+from ..equations.stability import GAINS, in_unit_time, offering, require_stable
 from ..errors import (
     ArgumentError,
     ArrayLibraryError,
@@ -117,7 +117,7 @@ def hinf_norm(
     return gains, like_precision(frequencies, is_single(sys.B))
 
 
-@offering(NOTHING)
+@offering(GAINS)
 def peak_gains(
     sys: LTI, rtol: float = 1e-8, parts: tuple[LTI, LTI] | None = None
 ) -> tuple[Any, Any]:

@@ -391,3 +391,5 @@ class offering:
 NOTHING = ""
 HORIZON = "A finite `horizon` exists for any system"
 KEEP = '`unstable="keep"` keeps the unstable part of a system and reduces the rest'
+KEEP_BALANCED = f"In balanced_truncation {KEEP}"
+GAINS = "frequency_response has the gains of any system at given frequencies"

@@ -15,7 +15,7 @@ from ..arrays.linalg import adjoint
 from ..arrays.namespaces import Array, is_numpy, namespace, to_numpy
 from ..convert.diagonal import MAX_CONDITION, condition_of, diagonalize, row_norms
 from ..convert.rotation import to_rotation
-from ..equations.stability import require_stable
+from ..equations.stability import KEEP_BALANCED, offering, require_stable
 from ..errors import ArgumentError, NonFiniteError, ShapeError, warn_precision
 from ..matrices.balance import state_units
 from ..systems.blocks import PairBlocks
@@ -60,6 +60,7 @@ class Modes:
 
 
 @computed_on_host
+@offering(KEEP_BALANCED)
 def modal_truncation(
     sys: LinearLike[Array], order: int, *, score: Score = "hinf"
 ) -> Reduction[LTI[Array], Array]:

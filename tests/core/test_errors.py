@@ -134,11 +134,12 @@ def test_unstable_systems_are_offered_what_the_function_has(name, dense):
         name = "balanced"
         offered = (True, False)
     else:
-        offered = (name not in WITHOUT_HORIZON, name == "balanced")
+        offered = (name not in WITHOUT_HORIZON, name in ("balanced", "modal_truncation"))
     with pytest.raises(lti.UnstableSystemError, match=r"modulus 1\.25") as caught:
         functions[name](sys)
     message = str(caught.value)
     assert ("`horizon`" in message, 'unstable="keep"' in message) == offered
+    assert ("frequency_response" in message) == (name == "hinf_norm")
 
 
 @pytest.mark.parametrize(
