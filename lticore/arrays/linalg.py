@@ -140,6 +140,9 @@ def directions_by(
 
 def log2(x: Array) -> Array:
     """log2 of sizes, −∞ of nothing."""
+    if is_numpy(x):
+        with np.errstate(divide="ignore"):
+            return np.log2(x)
     xp = namespace(x)
     return xp.where(x > 0, xp.log2(xp.where(x > 0, x, xp.ones_like(x))), -xp.inf * xp.ones_like(x))
 

@@ -291,7 +291,7 @@ def _solve_triangular(T: np.ndarray, F: np.ndarray, S: np.ndarray) -> np.ndarray
 def _solve_leaf(T: np.ndarray, F: np.ndarray, S: np.ndarray) -> np.ndarray:
     poles, others = (np.diagonal(X, axis1=-2, axis2=-1) for X in (T, S))
     gap = np.abs(poles[..., :, None] + others.conj()[..., None, :])
-    size = np.maximum(*(np.abs(X).max(axis=(-2, -1), keepdims=True) for X in (T, S)))
+    size = np.maximum(*(np.abs(X).max(axis=(-2, -1), keepdims=True, initial=0) for X in (T, S)))
     if np.all(gap > EPSILON * size):
         X = kernels.find(triangular_equation_reference, F)(T, F, S, True)
         if np.all(np.isfinite(X)):

@@ -54,6 +54,7 @@ TABLE = {
     ("balancing_exponents", "cupy"): "gpu:balancing_exponents",
     ("inner_product", "cupy"): "gpu:inner_product",
     ("weighted_gram", "cupy"): "gpu:weighted_gram",
+    ("scaled", "numpy"): "cpu_units:scaled",
     ("scaled", "cupy"): "gpu:scaled",
     ("cauchy_factor", "numpy"): "cpu_cauchy:cauchy_factor",
     ("cauchy_factor", "cupy"): "gpu:cauchy_factor",

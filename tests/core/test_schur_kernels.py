@@ -9,6 +9,8 @@ from lticore.equations.dense import complex_form, triangular_equation_reference
 from lticore.equations.hammarling import triangular_factor_reference
 from lticore.equations.stability import held_poles_reference
 from lticore.kernels.cpu_schur import held_poles, triangular_equation, triangular_factor
+from lticore.kernels.cpu_units import scaled
+from lticore.systems.signals import scaled_reference
 
 BATCHES = [(), (1,), (3,), (2, 2), (0,)]
 SIZES = [(1, 1), (2, 5), (7, 2), (33, 3), (70, 1)]
@@ -112,3 +114,13 @@ def test_held_poles(batch, continuous):
     expected = held_poles_reference(T, near, levels, start, continuous)
     assert np.array_equal(found, expected)
     assert np.array_equal(found, np.broadcast_to(np.arange(n) == 1, found.shape))
+
+
+def test_powers_of_two_times_arrays():
+    """Exact, also where 2^exponent itself is no number."""
+    X = np.array([[1.5 * 2.0**-1000, 3 * 2.0**-1000], [2.0**900, 0.0]])
+    exponents = np.array([[1500.0], [-1500.0]]), np.array([100.0, -100.0])
+    expected = scaled_reference(X, *exponents)
+    assert np.array_equal(scaled(X, *exponents), expected)
+    assert np.array_equal(scaled(X + 1j * X, *exponents), expected + 1j * expected)
+    assert np.array_equal(scaled(X, np.asarray(-5000.0)), 0 * X)
