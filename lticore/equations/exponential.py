@@ -35,10 +35,11 @@ def exponential(A: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         power, held, hump = _by_squares(A, B)
     if not hump >= _HUMP:
         return power, held
-    power, held = _from_schur_form(A, B)
     noise = np.random.default_rng(0).standard_normal(A.shape)
     near = A + EPSILON * np.linalg.norm(A) / len(A) * noise
-    pairs = zip((power, held), _from_schur_form(near, B), strict=True)
+    with np.errstate(over="ignore", invalid="ignore"):
+        (power, held), again = (_from_schur_form(X, B) for X in (A, near))
+    pairs = zip((power, held), again, strict=True)
     moved = [np.linalg.norm(x - y) / (np.linalg.norm(x) or 1.0) for x, y in pairs]
     if not max(moved) <= ACCURACY:
         warn_precision(

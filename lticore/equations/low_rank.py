@@ -26,6 +26,7 @@ from typing import Literal, Protocol
 import numpy as np
 import scipy.linalg
 
+from ..arrays.linalg import EPSILON
 from ..errors import SingularEquationError, UnstableSystemError
 from ..matrices.sparse_factors import SparseSolver
 from ..systems.lti import LTI
@@ -62,7 +63,8 @@ class LowRankFactors:
 
 def low_rank_factors(sys: LTI, rtol: float, which: str = "PQ") -> LowRankFactors:
     """Factors of the Gramians of a sparse system, until a sweep over the shifts adds less than
-    ``rtol`` to the trace of each: the later ones add less than that, as sweeps fall geometrically.
+    ``rtol`` to the trace of each, and of both less than √rtol to Sᴴ R, which may be far smaller
+    than they are: the later ones add less than that, as sweeps fall geometrically.
 
     Cost: some ten factorisations of A + p I, and for each sweep as many solutions with both
     Gramians' right-hand sides; O(n r (m + p)) more, and O(n r) memory.
@@ -102,7 +104,7 @@ def _iterate(sys: LTI, pencil: _SparsePencil, sides: list[_Side], rtol: float) -
         for side in sides:
             side.end_of_sweep()
         after = max(side.remainder for side in sides)
-        if after == 0 or all(side.added <= rtol for side in sides):
+        if after == 0 or (all(side.added <= rtol for side in sides) and _met(sides, rtol)):
             return used
         if after > _SLOW * before:
             if renewals == _RENEWALS or after > _GROWN:
@@ -112,6 +114,16 @@ def _iterate(sys: LTI, pencil: _SparsePencil, sides: list[_Side], rtol: float) -
             shifts = _shifts(sys, ritz, pencil.real)
             pencil.solvers.clear()
     raise _unstable(sys, ritz)
+
+
+def _met(sides: list[_Side], rtol: float) -> bool:
+    """Whether of both factors what is to come is nothing beside Sᴴ R, or its rounding."""
+    if len(sides) < 2:
+        return True
+    R, S = (side.factor for side in sides)
+    known = math.sqrt(rtol) * float(np.linalg.norm(S.conj().T @ R))
+    rounding = EPSILON * float(np.linalg.norm(R) * np.linalg.norm(S))
+    return _rest(R, S, *sides) <= max(known, rounding)
 
 
 def _shifts(sys: LTI, ritz: np.ndarray, real: bool) -> list[complex]:

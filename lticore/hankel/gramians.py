@@ -240,8 +240,8 @@ def sparse_factors(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """:func:`scaled_factors` of a sparse A, in the states given."""
     refuse_horizon(horizon)
-    rtol = DEFAULT_RTOL if rtol is None else rtol
-    found = low_rank_factors(sys, max(rtol, DEFAULT_RTOL))
+    found = low_rank_factors(sys, max(rtol or 0.0, DEFAULT_RTOL))
+    rtol = EPSILON**2 if rtol is None else rtol
     R, S = (rank_revealing(X, rtol, max_rank) for X in (found.R, found.S))
     return R, S, np.ones((sys.order, 1))
 

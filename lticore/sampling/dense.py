@@ -18,7 +18,7 @@ from ..equations.exponential import exponential
 from ..errors import ArgumentError, ArrayLibraryError, SingularEquationError, warn_precision
 from ..matrices.balance import rescaled, state_units
 from ..systems.lti import LTI, spread
-from ..systems.signals import in_even_states, scaled, unit_signals
+from ..systems.signals import in_even_states, scaled, size_exponent, unit_signals
 from .modes import AT_MINUS_ONE, AT_POLE, raise_no_logarithm
 
 #: Imaginary parts of a logarithm of a real matrix, relative to its size, that are rounding.
@@ -111,9 +111,11 @@ def _moments(A: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
     step holds φ_2(A) B. What has decayed keeps its digits in e^A alone only, beside v, which stays.
     """
     n, m = B.shape
-    chain = np.block([[A, B], [np.zeros((m, n + m))]])
+    # Large inputs would look like states that rise far.
+    size = size_exponent(B)
+    chain = np.block([[A, scaled(B, -size)], [np.zeros((m, n + m))]])
     _, after = exponential(chain, np.eye(n + m, dtype=A.dtype)[:, n:])
-    return *exponential(A, B), after[:n]
+    return *exponential(A, B), scaled(after[:n], size)
 
 
 def _struck(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarray, ...]:

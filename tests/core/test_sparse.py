@@ -515,3 +515,19 @@ def test_mass_matrices_that_are_none():
             lti.from_descriptor(E, A, B, C, dt=0)
     with pytest.raises(lti.ArgumentError, match="adjoint"):
         _ = lti.Sparse(one, one).H
+
+
+def test_values_far_below_the_gramians():
+    """Rows of B and columns of C of 2^-20, alternately: σ are those of (A, 2^-20 B, C), with even
+    rows, of ‖R‖‖S‖ 2^20 times as small."""
+    rng = np.random.default_rng(0)
+    n, small = 12, 2.0**-20
+    poles = np.linspace(0.1, 0.8, n)
+    B, C = rng.uniform(1, 2, (n, 1)), rng.uniform(1, 2, (1, n))
+    uneven = np.where(np.arange(n) % 2, small, 1.0)
+    A = scipy.sparse.diags_array(poles).tocsc()
+    sparse = lti.LTI(lti.Sparse(A), B * uneven[:, None], C * (small / uneven))
+    found = lti.hankel_singular_values(sparse)
+    exact = small * lti.hankel_singular_values(lti.LTI(lti.Diagonal(poles), B, C))
+    np.testing.assert_allclose(found[0], exact[0], rtol=1e-12)
+    np.testing.assert_allclose(found, exact, rtol=0, atol=1e-9 * exact[0])

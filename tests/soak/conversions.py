@@ -6,21 +6,34 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import scipy.sparse
 from flint import acb, acb_mat, arb
 
 import lticore as lti
 
 from . import draws
-from .checks import check, compare_samples, modal_order, modal_sizes, sampled
+from .checks import (
+    check,
+    check_direction,
+    compare_samples,
+    drawn_horizon,
+    modal_order,
+    modal_sizes,
+    sampled,
+)
 from .draws import Given
 from .exact import (
     ZERO,
     absolute,
     adjoint,
     array,
+    balanced_sizes,
+    balancing_scale,
     frobenius,
+    hankel_values,
     identity,
     largest,
+    logarithm,
     matrix,
     number,
     solve_stein,
@@ -55,7 +68,8 @@ def sampled_by(s, step, method):
     if method == "zoh":
         return sampled(s, step, "zoh")
     if method not in ("foh", "impulse"):
-        return sampled(s, method, "bilinear")  # the step that keeps a frequency
+        # "bilinear", or the step that keeps a frequency.
+        return sampled(s, step if method == "bilinear" else method, "bilinear")
     E, once, twice = phi(s, step)
     _, B, C = s.moderate
     delta = acb(arb(step))
@@ -459,3 +473,94 @@ def _roots_of(coefficients):
     for i in range(n):
         companion[i, n - 1] = (-coefficients[i] / coefficients[n]).mid()
     return [x.mid() for x in companion.eig(algorithm="approx")]
+
+
+@check
+def to_continuous(case):
+    """The inverse of sampling."""
+    recipe, sys = case.draw.recipe, case.sys
+    method = str(case.rng.choice(["zoh", "foh", "bilinear"]))
+    step = float(case.rng.choice([1e-6, 0.3, 2.0]))
+    # Poles at 0 and on the negative real axis have no logarithm, next to them a large one.
+    clear = recipe.spectrum in ("plain", "marginal", "repeated", "clustered")
+    if case.continuous or case.single or not clear or recipe.structure == "shift register":
+        return
+    found = case.call(lti.to_continuous, sys, method, step=step)
+    compare_samples(case, found, sys, lambda s: _restored(s, step, method), 0.0, method)
+
+
+def _restored(s, step, method):
+    A, B, C = s.moderate
+    eye, n, delta = identity(s.order), s.order, acb(arb(step))
+    if method == "bilinear":
+        M = (A + eye).inv().mid()
+        return in_units(
+            s, M * (A - eye) * (2 / delta), M * B * (2 / delta), C * M * 2, s.D - C * M * B
+        )
+    if n == 0:
+        return in_units(s, A, B, C, s.D)
+    log = logarithm(A)
+    _, once, twice = phi(replace(s, A=log, unit=(0,) * n), 1.0)
+    mean = once.inv().mid()
+    if method == "zoh":
+        return in_units(s, log * (1 / delta), mean * B * (1 / delta), C, s.D)
+    held = (mean * mean * B).mid()
+    return in_units(s, log * (1 / delta), held * (1 / delta), C, s.D - C * twice * held)
+
+
+@check
+def sparse_systems(case):
+    """A as a matrix of SciPy: by factors of low rank, in the states given."""
+    recipe, sys = case.draw.recipe, case.sys
+    plain = recipe.units in ("none", "signals") and recipe.spectrum not in ("edge", "outside")
+    if case.single or recipe.batch or not plain or sys.order == 0:
+        return
+    dense = sys.to_dense()
+    D = None if case.continuous else sys.D
+    sparse = lti.LTI(lti.Sparse(scipy.sparse.csc_array(dense.A)), sys.B, sys.C, D, dt=sys.dt)
+    given = Given.of(lti.LTI(dense.A, sys.B, sys.C, D, dt=sys.dt))
+    omega = float(case.rng.uniform(0.1, 3)) * 2.0 ** (recipe.speed or 0)
+    z = acb(0, arb(omega)) if case.continuous else acb(0, arb(omega)).exp()
+    H = case.call(lti.frequency_response, sparse, np.array([omega]))[0]
+    value, own = measured(given, lambda s: s.transfer(z), case.effort)
+    case.close(H, value, own + norm_of(value) * (10 * case.effort * EPS), "H")
+    sigma = case.call(lti.hankel_singular_values, sparse)
+    if not given.exact.stable:
+        raise Wrong(f"accepted poles {float(given.exact.gap):.3g} from the boundary")
+    # Sweeps end where one adds less than eps to the trace of a Gramian; poles are not balanced.
+    values, own = measured(given, lambda s: s.hankel_values, case.effort)
+    size = (given.exact.P.trace().real * given.exact.Q.trace().real).sqrt()
+    case.close(sigma, values, [x + size * (1e3 * case.effort * EPS) for x in own], "σ")
+    norm = case.call(lti.h2_norm, sparse)
+    value, own = measured(given, lambda s: s.squared_h2.sqrt().mid(), case.effort)
+    P = given.exact.P.trace().real.sqrt()
+    direct = frobenius(given.exact.C) * P + frobenius(given.exact.D)
+    case.close(norm, value, own + direct * (1e3 * case.effort * EPS), "h2 norm")
+
+
+@check
+def hankel_sum_over_a_horizon_and_gradient(case):
+    """In both times: ⟨g, dx⟩ along a random direction."""
+    if case.sys.order > 5 or case.draw.recipe.units not in ("none", "signals") or case.single:
+        return
+    horizon = drawn_horizon(case, [2, 5])
+    found, gradient = case.call(lti.hankel_sum_and_gradient, case.sys, horizon=horizon)
+    for index, entry in zip(case.indices, case.entries, strict=True):
+
+        def values(s):
+            P, Q = s.gramians_over(horizon)
+            return hankel_values(P, Q, balancing_scale(P, Q, s.unit, s.blocks))
+
+        value, own = measured(entry, lambda s: sum(values(s), ZERO), case.effort)
+        P, Q = entry.exact.gramians_over(horizon)
+        scale = balancing_scale(P, Q, entry.exact.unit, entry.blocks)
+        size, sigma = balanced_sizes(P, Q, scale) * 3, values(entry.exact)
+        # Of formed Gramians, as those of the sum over all time.
+        lost = [size**2 / x if x > size * 1e-8 else size * 1e8 for x in sigma]
+        level = sum(lost, ZERO) * (1e-15 * case.effort)
+        case.close(found[index], value, own + level, "sum over a horizon")
+        if any(x < size * 1e-3 for x in sigma) or not sigma:
+            continue
+        check_direction(
+            case, entry, index, gradient, "a sum over a horizon", lambda s: sum(values(s), ZERO)
+        )
