@@ -172,7 +172,7 @@ def batch_rows(options: Options, dt: float) -> list[dict]:
                 "lticore": ours,
                 "SLICOT": lambda call=theirs: [call(slicot) for slicot in each],
             }
-            rows.append(row(task, sys, calls, 3, BAR_BATCH))
+            rows.append(row(task, sys, calls, options.rounds, BAR_BATCH))
     return rows
 
 
