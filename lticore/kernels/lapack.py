@@ -25,6 +25,9 @@ _SMALL = 128
 _LEVEL = 1e-3
 #: The same where the values alone count: their squares then have eight digits left.
 _LEVEL_OF_VALUES = 1e-4
+#: Up to this order one SVD of factors of low rank costs less than the eigendecompositions that
+#: take its place.
+_ONE_SVD = 64
 #: Pivots within this share of the largest leave a factor without pivoting its digits.
 _WELL_CONDITIONED = 1e-8
 
@@ -44,9 +47,7 @@ def pivoted_cholesky(X: np.ndarray, rtol: float, max_rank: int) -> np.ndarray:
         lower, pivots, rank, _ = pstrf(matrix.T.conj(), tol=rtol * largest, lower=1)
         rank = min(rank, max_rank)
         # PSTRF leaves X above the diagonal, and the untouched remainder behind `rank` columns.
-        for column in range(1, rank):
-            lower[:column, column] = 0
-        factor[pivots - 1, :rank] = lower[:, :rank]
+        factor[pivots - 1, :rank] = np.tril(lower[:, :rank])
         widest = max(widest, rank)
     return factors[..., :widest].reshape(*X.shape[:-1], widest)
 
@@ -78,6 +79,8 @@ def _balancing_directions(
     # With P = R Rᴴ, Rᴴ Q R = V Σ² Vᴴ and S U = Q R V Σ⁻¹: one factor, one eigendecomposition. But
     # squares are good for values within a few digits of the largest only.
     R, multiply = _factor_and_products(P)
+    if R.shape[1] < len(P) <= _ONE_SVD:
+        return _directions_by_svd(R, pivoted_cholesky(Q, EPSILON, len(Q)))
     QR = multiply(Q.T.conj(), side=1)
     squares, V = _eigh_descending(multiply(QR, trans_a=2))
     take = np.count_nonzero(squares > _LEVEL**2 * squares[:1])
@@ -94,6 +97,12 @@ def _balancing_directions(
     rest = R @ V[:, take:]
     rest = _deflated(S.conj().T @ rest, rest, U, sigma, RV)
     return _with_smaller(S, *rest, [SU], [sigma], [RV])
+
+
+def _directions_by_svd(R: np.ndarray, S: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    U, sigma, Vh = np.linalg.svd(S.conj().T @ R, full_matrices=False)
+    clear = sigma > EPSILON * len(R) * sigma.max(initial=0)
+    return S @ U[:, clear], sigma[clear], R @ Vh[clear].conj().T
 
 
 def _factor_and_products(P: np.ndarray) -> tuple[np.ndarray, Callable[..., np.ndarray]]:
@@ -165,7 +174,11 @@ def weighted_gram(X: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
         return weighted_gram_reference(X, weights)
     if weights is not None:
         X = X * np.sqrt(weights)[..., None, :]
-    result = np.empty((math.prod(batch), n, n), X.dtype)
+    count = math.prod(batch)
+    if count > 1 and k * 8 <= n <= _ONE_SVD:
+        X = X.reshape(count, n, k)
+        return fill_upper_triangle(X @ X.conj().swapaxes(-1, -2)).reshape(*batch, n, n)
+    result = np.empty((count, n, n), X.dtype)
     for one, out in zip(X.reshape(len(result), n, k), result, strict=True):
         # BLAS reads rows as columns: X is Xᵀ to it, and its upper triangle our lower one.
         if np.iscomplexobj(X):
