@@ -243,7 +243,7 @@ def _peak_of_unit(
 ) -> tuple[float, float, bool]:
     """(ω, largest gain, whether rounding lets one see that there is no larger one) by responses,
     which are sums of ``terms``, of poles with the phases ``turns``."""
-    poles = mode_poles(sys.A)
+    poles, real = mode_poles(sys.A), is_real(sys.A) and not is_complex(sys.B)
     alpha = _middle(poles)
     if sys.is_continuous:
         circular, phases = _cayley_of(sys.to_dense(), alpha), 2 * np.arctan2(poles.imag, alpha)
@@ -254,7 +254,11 @@ def _peak_of_unit(
         return alpha * np.tan(phase / 2) if sys.is_continuous else phase
 
     def gain_at(omega: np.ndarray) -> np.ndarray:
-        return _largest_singular_values(respond(omega))
+        if not real:
+            return _largest_singular_values(respond(omega))
+        # Gains of real systems are even.
+        positive, where = np.unique(np.abs(omega), return_inverse=True)
+        return _largest_singular_values(respond(positive))[where]
 
     def gain(phase: np.ndarray) -> np.ndarray:
         return gain_at(frequency(phase))
