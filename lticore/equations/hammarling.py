@@ -135,7 +135,7 @@ def trace_at_stake(
     """(...) whether rounding may change tr C P Cᴴ, P = R Rᴴ, by more than 1e-6 of itself, for all
     that a bound on the powers of A tells."""
     r, t, b, c, y = (np.linalg.norm(X, axis=(-2, -1)) for X in (R, A, B, C, C @ R))
-    some = (y > 0) & (A.shape[-1] > 1)
+    some = (y != 0) & (A.shape[-1] > 1)
     size = np.where(some, y, 1)
     through = r**2 * t if continuous else (r * t) ** 2
     with np.errstate(over="ignore", invalid="ignore"):
@@ -199,7 +199,7 @@ def values_at_stake(sys: SchurSystem, R: np.ndarray, S: np.ndarray) -> np.ndarra
     n = sys.T.shape[-1]
     matrices = R, S, sys.T, adjoint(S) @ R
     r, s, t, both = (np.linalg.norm(X, axis=(-2, -1)) for X in matrices)
-    some = (both > 0) & (n > 1)
+    some = (both != 0) & (n > 1)
     with np.errstate(over="ignore", invalid="ignore"):
         # σ_1² ≥ ‖Sᴴ R‖_F²/n.
         weight = EPSILON * n * (r * s / np.where(some, both, 1)) ** 2 * t

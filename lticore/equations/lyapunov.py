@@ -113,7 +113,7 @@ def solve_lyapunov(
     beside a dense one counts as dense.
 
     Cost: O(n l) when both are structured; O(n l² + l³) for a structured A and a dense B, likewise
-    the other way; O(n³ + l³) when both are dense, one batch entry at a time. Dense arrays of other
+    the other way; O(n³ + l³) when both are dense. Dense arrays of other
     libraries become a Stein equation of stable matrices (Cayley) and are squared. A horizon takes
     log2(‖A‖ T) more steps of products.
 

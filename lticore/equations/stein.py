@@ -110,7 +110,7 @@ def solve_stein(A: Any, Q: Any, B: Any = None, *, horizon: int | None = None, E:
 
     Cost: O(n l) when both are structured; O(n l² + l³) for a structured A and a dense B, likewise
     the other way; O(n³ + l³) when both are dense: complex Schur forms and a recursive triangular
-    solve, one batch entry at a time. Libraries without Schur forms square instead (Smith), about
+    solve. Libraries without Schur forms square instead (Smith), about
     log2(36/(1 − |λ|)) steps of matrix products, for stable matrices only. With a horizon, dense
     matrices take at most 2 log2 T steps of products on any library, on NumPy in Schur form.
 
