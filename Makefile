@@ -13,7 +13,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 ONE_THREAD = OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-kernels test-oldest test-gpu gpu-check gpu-registers gpu-wheels soak mutants long-runs long-runs-status lint format bench bench-dense bench-peers bench-sparse bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-warnings bench-streaming bench-imports bench-conversion bench-gpu clean
+.PHONY: help setup demo test test-slow test-kernels test-oldest test-gpu gpu-check gpu-registers gpu-wheels soak mutants long-runs long-runs-status lint format docs docs-serve bench bench-dense bench-peers bench-sparse bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-warnings bench-streaming bench-imports bench-conversion bench-gpu clean
 
 help:  ## List all targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -88,6 +88,15 @@ format: setup  ## Apply the formatter
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+DOCS = $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	--constraint constraints/cpu.txt --editable '.[docs]' && $(ONE_THREAD) OMP_NUM_THREADS=1 $(BIN)/mkdocs
+
+docs: setup  ## Build the documentation, its tutorials run, into site
+	$(DOCS) build
+
+docs-serve: setup  ## Build the documentation and show it at 127.0.0.1:8000, anew when a page changes
+	$(DOCS) serve
+
 bench: setup  ## Run the benchmarks and print the ratios
 	$(ONE_THREAD) $(BIN)/python -m pytest benchmarks --benchmark-only -o python_files="bench_*.py" \
 		--benchmark-group-by=group --benchmark-columns=median,iqr,rounds
@@ -141,4 +150,4 @@ bench-gpu:  ## Time the CUDA kernels and functions on a device, into benchmarks/
 	$(GPU_PYTHON) benchmarks/gpu.py
 
 clean:  ## Remove the virtual environment and caches
-	rm -rf $(VENV) $(OLDEST_VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(OLDEST_VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

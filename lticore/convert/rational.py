@@ -63,8 +63,9 @@ def to_zpk(sys: LinearLike) -> tuple[Any, Any, Any]:
         Where they do not give the response between them to 1e-6, measured at up to 24 points: for
         poles and zeros many decades apart in a dense A that holds the small ones to 1e-16 ‖A‖ only.
 
-    >>> zeros, poles, gain = lti.to_zpk(lti.LTI([[-1.0]], [[1.0]], [[1.0]], [[1.0]], dt=0))
-    >>> zeros.real, poles.real, gain
+    >>> sys = lti.LTI([[-1.0]], [[1.0]], [[1.0]], [[1.0]], dt=0)  # (s + 2)/(s + 1)
+    >>> zeros, poles, gain = lti.to_zpk(sys)
+    >>> zeros.real.round(12), poles.real, round(gain, 12)
     (array([-2.]), array([-1.]), 1.0)
     """
     one = one_system(sys)
@@ -193,8 +194,8 @@ def from_sections(sos: ArrayLike, *, dt: bool | float = True) -> LTI[np.ndarray]
         For sections that are not proper.
     ShapeError, NonFiniteError, DtypeError
 
-    >>> lti.from_sections([[0.0, 1.0, 0.0, 1.0, -0.5, 0.0]]).order
-    2
+    >>> lti.from_sections([[0.0, 1.0, 0.0, 1.0, -0.5, 0.0]])  # 1/(z − 0.5)
+    LTI(dense, order 1, 1 inputs, 1 outputs, float64)
     """
     rows = check_array("the sections", sos, ndim=2)
     if rows.ndim != 2 or rows.shape[1] != 6 or not len(rows):
@@ -213,7 +214,7 @@ def from_transfer_function(
     numerator: Any, denominator: Any, *, dt: bool | float = True
 ) -> LTI[np.ndarray]:
     """The system of a quotient of polynomials, coefficients from the highest power down; of nested
-    lists, numerator[i][j] over denominator[i][j] from input j to output i.
+    lists, ``numerator[i][j]`` over ``denominator[i][j]`` from input j to output i.
 
     In companion form, whose entries are the coefficients; poles are as well conditioned as they are
     in these. Of several outputs those with one denominator share their states, others have states
@@ -225,8 +226,9 @@ def from_transfer_function(
         For quotients that are not proper, and denominators of zero.
     ShapeError, NonFiniteError, DtypeError
 
-    >>> lti.from_transfer_function([1.0], [1.0, 3.0, 2.0], dt=0).poles.real.round(12)
-    array([-1., -2.])
+    >>> sys = lti.from_transfer_function([1.0], [1.0, 3.0, 2.0], dt=0)
+    >>> np.sort(sys.poles.real).round(12)
+    array([-2., -1.])
     """
     if not _both_nested("numerator and denominator", numerator, denominator):
         numerator, denominator = [[numerator]], [[denominator]]
