@@ -1,13 +1,19 @@
-"""The reference names what is public, once."""
+"""The pages: what they name is there, what they quote is said, and what they show runs."""
 
+import ast
 import re
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 import lticore
 import lticore_torch
+from tests.shown import check_blocks
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [x for x in sorted(DOCS.rglob("*.md")) if "```python" in x.read_text()]
 
 
 def test_every_public_name_has_one_place_in_the_reference():
@@ -16,3 +22,41 @@ def test_every_public_name_has_one_place_in_the_reference():
     named = Counter(re.findall(r"^::: (\S+)$", "\n".join(pages), flags=re.MULTILINE))
     public = [f"{x.__name__}.{name}" for x in (lticore, lticore_torch) for name in x.__all__]
     assert named == Counter(public)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(DOCS).as_posix())
+def test_code_of_a_page_runs_and_prints_what_is_shown(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check_blocks(page.read_text(), page.name)
+
+
+def texts_of_the_library():
+    """Every text in the source, joined over lines, with … for the values in it."""
+    for package in ("lticore", "lticore_torch"):
+        for path in (ROOT / package).rglob("*.py"):
+            yield from map(text_of, ast.walk(ast.parse(path.read_text())))
+
+
+def text_of(node):
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=parts):
+            return "".join(map(text_of, parts))
+        case ast.BinOp(op=ast.Add(), left=first, right=second):
+            return text_of(first) + text_of(second)
+    return "…"
+
+
+def test_quoted_messages_are_said():
+    quoted = re.findall(r"^- `([^`]+)`", (DOCS / "errors.md").read_text(), flags=re.MULTILINE)
+    texts = sorted(set(texts_of_the_library()))
+    assert [message for message in quoted if not is_said(message, texts)] == []
+    assert len(quoted) >= 30
+
+
+def is_said(message, texts):
+    """Whether one of the texts holds the message, whatever stands for its dots."""
+    parts = message.split("…")
+    pattern = re.compile(".*".join(map(re.escape, parts)))
+    return any(pattern.search(x) for x in texts if all(part in x for part in parts))

@@ -1,7 +1,5 @@
 """The snippets of the README run and print what the README says they print."""
 
-import contextlib
-import io
 import json
 import re
 from pathlib import Path
@@ -9,34 +7,19 @@ from pathlib import Path
 import pytest
 
 from experiments.demo_report import LABELS
+from tests.shown import BLOCK, check_blocks
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-SNIPPETS = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, flags=re.DOTALL)
-NUMBER = re.compile(r"-?\d[\d,]*\.?\d*(?:e[+-]?\d+)?")
-
-
-def masked(text):
-    """``text`` with every number replaced, and the blanks that align them folded."""
-    return re.sub(r" +", " ", NUMBER.sub("#", text))
+SNIPPETS = [match[0] for match in BLOCK.finditer(README) if match[2]]
 
 
 def test_every_snippet_has_its_output():
     assert len(SNIPPETS) == README.count("```python") == 2
 
 
-@pytest.mark.parametrize(("code", "output"), SNIPPETS, ids=["lticore", "lticore_torch"])
-def test_snippet_prints_what_is_shown(code, output):
-    if "torch" in code:
-        pytest.importorskip("torch")
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(code, "README.md", "exec"), {})
-    assert masked(printed.getvalue()) == masked(output)
-    if "torch" in code:
-        # Training amplifies the rounding of each processor; the text around the numbers stays.
-        return
-    for seen, shown in zip(NUMBER.findall(printed.getvalue()), NUMBER.findall(output), strict=True):
-        assert float(seen.replace(",", "")) == pytest.approx(float(shown.replace(",", "")), rel=0.1)
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=["lticore", "lticore_torch"])
+def test_snippet_prints_what_is_shown(snippet):
+    check_blocks(snippet, "README.md")
 
 
 def test_numbers_of_the_table_are_those_of_the_demo_run():
