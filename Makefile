@@ -13,7 +13,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 ONE_THREAD = OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-kernels test-oldest test-gpu gpu-check gpu-registers gpu-wheels soak mutants long-runs long-runs-status lint format docs docs-serve bench bench-dense bench-peers bench-sparse bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-warnings bench-streaming bench-imports bench-conversion bench-gpu clean
+.PHONY: help setup demo test coverage test-slow test-kernels test-oldest test-gpu gpu-check gpu-registers gpu-wheels soak mutants long-runs long-runs-status lint format docs docs-serve bench bench-dense bench-peers bench-sparse bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-warnings bench-streaming bench-imports bench-conversion bench-table bench-all bench-gpu clean
 
 help:  ## List all targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ PYTEST = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest --nump
 
 test: setup  ## Run the tests
 	$(PYTEST) -m "not slow"
+
+coverage: setup  ## Run the tests and see which lines and branches they reach
+	$(PYTEST) -m "not slow" --cov --cov-report=term:skip-covered
 
 test-slow: setup  ## Run the tests that take long
 	$(PYTEST) -m slow
@@ -145,6 +148,11 @@ bench-imports: setup  ## Time imports beside those of NumPy, SciPy and torch, in
 
 bench-conversion: setup  ## Time layers of other packages beside what convert makes of them, into benchmarks/results
 	$(ONE_THREAD) OMP_NUM_THREADS=1 $(BIN)/python benchmarks/conversion.py
+
+bench-table: setup  ## One table of the results in benchmarks/results, and what got slower
+	$(BIN)/python benchmarks/table.py
+
+bench-all: bench-peers bench-sparse bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-warnings bench-streaming bench-imports bench-conversion bench-table  ## Run all benchmarks (hours), and make the table
 
 bench-gpu:  ## Time the CUDA kernels and functions on a device, into benchmarks/results
 	$(GPU_PYTHON) benchmarks/gpu.py
