@@ -97,8 +97,8 @@ DOCS = $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 docs: setup  ## Build the documentation, its tutorials run, into site
 	$(DOCS) build
 
-docs-serve: setup  ## Build the documentation and show it at 127.0.0.1:8000, anew when a page changes
-	$(DOCS) serve
+docs-serve: setup  ## Build the documentation and show it at 127.0.0.1:8000; tutorials run when they change
+	export CACHED_TUTORIALS=true; $(DOCS) serve
 
 bench: setup  ## Run the benchmarks and print the ratios
 	$(ONE_THREAD) $(BIN)/python -m pytest benchmarks --benchmark-only -o python_files="bench_*.py" \
