@@ -36,7 +36,11 @@ _FORMAT = "lticore-1"
 
 
 class ModelFileError(LticoreError, ValueError):
-    """A file that holds no model, or not the one its header describes."""
+    """A file that holds no model, or not the one its header describes; a model that no header can.
+
+    Files are damaged, or of other programs. Models of other modules, or with adapters or quantised
+    layers in them, are saved by their ``state_dict()``.
+    """
 
 
 def save(model: nn.Module, path: str | Path) -> None:
@@ -52,6 +56,11 @@ def save(model: nn.Module, path: str | Path) -> None:
         For other modules, and classifiers in which some were replaced, by adapters or quantised
         ones: save their ``state_dict()``, which layers of this library load whatever order they
         were compressed to. Hooks are not saved.
+
+    >>> layer = lt.LRU(4, 8)
+    >>> lt.save(layer, "layer.safetensors")
+    >>> torch.equal(lt.load("layer.safetensors").B, layer.B)
+    True
     """
     described = json.dumps(_description(model))
     tensors = {name: x.detach().cpu().contiguous() for name, x in model.state_dict().items()}
@@ -67,6 +76,10 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Any:
     FileNotFoundError
     ModelFileError
         For corrupt files, files of something else, and tensors that do not fit the configuration.
+
+    >>> lt.save(lt.LRU(4, 8), "layer.safetensors")
+    >>> lt.load("layer.safetensors")
+    LRU(features=4, order=8, real_poles=0)
     """
     path = Path(path)
     if not path.exists():
@@ -112,6 +125,9 @@ def export_arrays(layer: SSMLayer) -> dict[str, np.ndarray]:
     ------
     ArgumentError
         For other layers; of a bidirectional one, export both directions.
+
+    >>> {name: array.shape for name, array in lt.export_arrays(lt.LRU(4, 8)).items()}
+    {'A': (8, 8), 'B': (8, 4), 'C': (4, 8), 'D': (4, 4)}
     """
     if not isinstance(layer, SSMLayer):
         raise ArgumentError(f"{type(layer).__name__} is not one time-invariant system")

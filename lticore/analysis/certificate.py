@@ -3,6 +3,12 @@
 Numbers in, numbers out: the constants of each layer are computed from its arrays, and this module
 knows neither layers nor frameworks. Norms of signals are ‖v‖ = (Σ_k ‖v_k‖₂²)^{1/2} over the
 L time steps and all channels.
+
+
+>>> sys = lti.LTI([[0.6]], [[1.0]], [[1.0]])
+>>> print(lti.certificate.system_lipschitz(sys, timing="delayed").round(6))
+2.5
+
 """
 
 from __future__ import annotations

@@ -107,6 +107,13 @@ def hinf_norm(
         dense A, in the best units of the states, changes that response by more than 1e-6 of itself.
 
     Source: Bruinsma & Steinbuch, Systems & Control Letters 14 (1990); Boyd & Balakrishnan (1990).
+
+
+    >>> sys = lti.LTI([[-0.6]], [[1.0]], [[1.0]])  # largest at z = −1: 1/|−1 + 0.6|
+    >>> norm, frequency = lti.hinf_norm(sys, return_frequency=True)
+    >>> print(norm.round(4), abs(frequency).round(4))
+    2.5 3.1416
+
     """
     if not 1e-12 <= rtol < 1:
         raise ArgumentError(f"rtol must lie in [1e-12, 1), but is {rtol!r}")

@@ -76,6 +76,11 @@ def impulse_response(sys: LinearLike[Array], steps: int | Array) -> Array:
         For steps < 1, and times before 0.
     ArrayLibraryError
         For dense continuous-time systems that are not NumPy arrays.
+
+
+    >>> lti.impulse_response(lti.LTI([[0.5]], [[1.0]], [[1.0]], 3.0), 4).ravel()
+    array([3.  , 1.  , 0.5 , 0.25])
+
     """
     sys = as_linear(sys, continuous=True)
     if sys.is_continuous:

@@ -92,6 +92,11 @@ def hankel_norm(sys: LinearLike[Array]) -> Array:
     Cost and errors as for :func:`lticore.hankel_singular_values`.
 
     CuPy: computed on the host, see docs/cupy.md.
+
+
+    >>> print(lti.hankel_norm(lti.LTI([[0.6]], [[1.0]], [[1.0]])).round(4))  # 1/(1 − 0.36)
+    1.5625
+
     """
     return pad_values(hankel_singular_values(sys), 1)[..., 0]
 
@@ -130,6 +135,11 @@ def h2_norm(sys: SystemLike[Array], *, horizon: float | None = None) -> Array:
     PrecisionWarning
         Where the rounding of a dense A, in the best units of the states, can change the square by
         more than 1e-6 of itself.
+
+
+    >>> print(lti.h2_norm(lti.LTI([[0.6]], [[1.0]], [[1.0]])).round(4))  # √(1 + 0.36 + 0.36² + …)
+    1.25
+
     """
     sys = as_system(sys, continuous=True, sparse=True)
     horizon = check_horizon(horizon, sys.is_continuous)
@@ -182,6 +192,12 @@ def h2_error(
     PrecisionWarning
         Where the rounding of dense matrices, in the best units of their states, moves a system by
         more than 1e-6 · (‖Σ‖ + ‖Σ̂‖).
+
+
+    >>> sys, delay = lti.LTI([[0.6]], [[1.0]], [[1.0]]), lti.LTI([[0.0]], [[1.0]], [[1.0]])
+    >>> print(lti.h2_error(sys, delay).round(4))  # √(0.36 + 0.36² + …)
+    0.75
+
     """
     sys = as_system(sys, continuous=True, sparse=True)
     reduced = as_system(reduced, "reduced", continuous=True)
@@ -224,6 +240,13 @@ def output_shift(sys: SystemLike[Array], reduced: SystemLike[Array]) -> Array:
     Raises
     ------
     UnstableSystemError
+
+
+    >>> sys = lti.QuadraticOutputLTI([[0.6]], [[0.8]], [[0.0]], [[[1.0]]])  # y = x² of mean 1
+    >>> reduced = lti.QuadraticOutputLTI([[0.0]], [[0.5]], [[0.0]], [[[1.0]]])  # of mean 0.25
+    >>> lti.output_shift(sys, reduced).round(4)
+    array([0.75])
+
     """
     sys, reduced = as_system(sys, continuous=True), as_system(reduced, "reduced", continuous=True)
     _check_same_signals(sys, reduced)

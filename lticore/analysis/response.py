@@ -81,6 +81,12 @@ def frequency_response(sys: LinearLike[Array], frequencies: Array) -> Array:
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError
+
+
+    >>> sys = lti.LTI([[0.5]], [[1.0]], [[1.0]])  # 1/(z − 0.5) at z = 1 and z = −1
+    >>> abs(lti.frequency_response(sys, np.array([0.0, np.pi]))).ravel().round(4)
+    array([2.    , 0.6667])
+
     """
     sys = as_linear(sys, continuous=True, sparse=True)
     omega = check_real("frequencies", check_array("frequencies", frequencies, ndim=1))

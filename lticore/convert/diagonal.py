@@ -55,6 +55,14 @@ def eigenvector_condition(sys: SystemLike[Array]) -> Array:
         For dense systems that are not NumPy arrays.
 
     Source: Bauer & Fike, Numer. Math. 2 (1960); Demmel, Numer. Math. 41 (1983).
+
+
+    >>> double = ([[0.5, 1.0], [0.0, 0.5]], [[0.0], [1.0]], [[1.0, 0.0]])  # 1/(z − 0.5)²
+    >>> bool(lti.eigenvector_condition(double) > 1e6)
+    True
+    >>> print(lti.eigenvector_condition(lti.LTI(lti.Diagonal([0.5]), [[1.0]], [[1.0]])))
+    1.0
+
     """
     sys = as_system(sys, continuous=True)
     if is_structured(sys.A):
@@ -134,6 +142,12 @@ def diagonalize(
         For dense systems that are not NumPy arrays.
     ArgumentError
         When A is defective to working precision, κ(V) ≥ 1/2.2e-16, or max_condition < 1.
+
+
+    >>> A, B, C = [[0.0, -0.25], [1.0, 0.0]], [[1.0], [0.0]], [[0.0, 1.0]]  # 1/(z² + 0.25)
+    >>> abs(lti.diagonalize((A, B, C)).A.poles.imag)
+    array([0.5, 0.5])
+
     """
     sys = as_linear(sys, continuous=True)
     single, full = is_single(sys.B), in_double(sys)

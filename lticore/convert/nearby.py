@@ -48,6 +48,13 @@ class NearbySystem(Generic[Array]):
     perturbation : (...) ‖A' − A‖₂/‖A‖₂
     response_change : (...) max ‖H' − H‖₂ / max ‖H‖₂ over the phases of the poles and 2n + 1
         frequencies between
+
+
+    >>> double = ([[0.5, 1.0], [0.0, 0.5]], [[0.0], [1.0]], [[1.0, 0.0]])  # 1/(z − 0.5)²
+    >>> nearby = lti.well_conditioned(double)
+    >>> bool(0 < nearby.perturbation < 1e-9)
+    True
+
     """
 
     system: LTI
@@ -102,6 +109,15 @@ def well_conditioned(
 
     Source: Davies, SIAM J. Matrix Anal. 29 (2007); Banks, Kulkarni, Mukherjee & Srivastava, Comm.
     Pure Appl. Math. 74 (2021).
+
+
+    >>> double = ([[0.5, 1.0], [0.0, 0.5]], [[0.0], [1.0]], [[1.0, 0.0]])  # 1/(z − 0.5)²
+    >>> nearby = lti.well_conditioned(double)
+    >>> bool(nearby.response_change < 1e-9)
+    True
+    >>> lti.to_rotation(nearby.system)
+    LTI(Rotation, order 2, 1 inputs, 1 outputs, float64)
+
     """
     sys = as_linear(sys, continuous=True)
     check_max_condition(max_condition)

@@ -40,6 +40,13 @@ def from_lru(
     ShapeError, DtypeError, NonFiniteError, ArrayLibraryError
 
     Source: Orvieto et al., Resurrecting Recurrent Neural Networks for Long Sequences (2023), §3.
+
+
+    >>> one = np.array([[1.0 + 0j]])
+    >>> sys = lti.from_lru(np.array([0.3 + 0.4j]), one, one)  # y_k = Re λ^k for an impulse
+    >>> lti.simulate(sys, np.array([[1.0], [0.0], [0.0]]), timing="current").ravel().round(4)
+    array([ 1.  ,  0.3 , -0.07])
+
     """
     poles, B, C = _checked_arrays(poles, B, C)
     if gamma is not None:
@@ -85,6 +92,13 @@ def from_s5(
     ShapeError, DtypeError, NonFiniteError, ArrayLibraryError
 
     Source: Smith, Warrington & Linderman, S5 (2023), eq. (6) and Appendix A.
+
+
+    >>> one = np.array([[1.0 + 0j]])
+    >>> sys = lti.from_s5(np.array([-1.0 + 0j]), one, one, step=np.log(2))  # λ̄ = b̄ = 1/2
+    >>> lti.simulate(sys, np.array([[1.0], [0.0], [0.0]]), timing="current").ravel().round(4)
+    array([1.  , 0.5 , 0.25])
+
     """
     poles, B, C = _checked_arrays(poles, B, C)
     if step is not None:
@@ -125,6 +139,14 @@ def from_s4d(
     As for :func:`from_s5`.
 
     Source: Gu, Gupta, Goel & Ré, S4D (2022).
+
+
+    >>> poles, C = np.array([-1.0 + 0j]), np.array([[1.0 + 0j], [3.0 + 0j]])
+    >>> sys = lti.from_s4d(poles, C, step=np.log(2))  # two channels of one pair
+    >>> sys.batch_shape, lti.impulse_response(sys, 4)[:, 1:].reshape(2, 3).round(4)
+    ((2,), array([[1.  , 0.5 , 0.25],
+           [3.  , 1.5 , 0.75]]))
+
     """
     C = as_complex(to_double(check_array("C", C, ndim=2)))
     xp = namespace(C)

@@ -87,6 +87,13 @@ def to_rotation(
         With ``canonical``, where the first input does not reach a block; and as `diagonalize`.
 
     Source: Schwerdtner et al., HSVR, Proposition 1 and Appendix A.1.
+
+
+    >>> A, B, C = [[0.0, -0.25], [1.0, 0.0]], [[1.0], [0.0]], [[0.0, 1.0]]  # 1/(z² + 0.25)
+    >>> A = lti.to_rotation((A, B, C)).A
+    >>> A.radius.round(4), A.angle.round(4)  # poles ± 0.5i
+    (array([0.5]), array([1.5708]))
+
     """
     sys = as_linear(sys, continuous=True)
     single, full = is_single(sys.B), in_double(sys)

@@ -31,6 +31,12 @@ def from_statespace(obj: LinearLike[Array]) -> LTI[Array]:
     ------
     ArgumentError
         For time that is left open, what has no state space, and unknown types.
+
+
+    >>> from scipy import signal
+    >>> lti.from_statespace(signal.dlti([1.0], [1.0, -0.5], dt=0.1))
+    LTI(dense, order 1, 1 inputs, 1 outputs, float64, dt 0.1)
+
     """
     return as_linear(obj, "obj", continuous=True, sparse=True)
 
@@ -61,6 +67,12 @@ def to_statespace(
         For an unknown library.
     DtypeError
         For a complex system and "control".
+
+
+    >>> sys = lti.LTI(lti.Diagonal([0.5]), [[1.0]], [[1.0]])
+    >>> lti.to_statespace(sys, "tuple", dt=0.1)
+    (array([[0.5]]), array([[1.]]), array([[1.]]), array([[0.]]), 0.1)
+
     """
     sys = as_linear(sys, continuous=True)
     if sys.batch_shape:

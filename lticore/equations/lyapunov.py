@@ -132,6 +132,12 @@ def solve_lyapunov(
         itself: measured by a change of that size.
 
     Source: Bartels & Stewart, Comm. ACM 15 (1972).
+
+
+    >>> lti.solve_lyapunov(lti.Diagonal([-1.0, -2.0]), np.ones((2, 2))).round(4)  # −1/(λ_i + λ_j)
+    array([[0.5   , 0.3333],
+           [0.3333, 0.25  ]])
+
     """
     horizon = check_duration(horizon)
     if E is not None:

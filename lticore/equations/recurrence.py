@@ -58,6 +58,13 @@ def linear_recurrence(
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, ArrayLibraryError
+
+
+    >>> lti.linear_recurrence(np.array([0.5]), np.ones((4, 1))).ravel()
+    array([1.   , 1.5  , 1.75 , 1.875])
+    >>> lti.linear_recurrence(np.array([0.5]), np.ones((4, 1)), reverse=True).ravel()
+    array([1.875, 1.75 , 1.5  , 1.   ])
+
     """
     poles = check_array("poles", poles, ndim=1)
     inputs = check_array("inputs", inputs, ndim=2)
@@ -88,6 +95,11 @@ def time_varying_recurrence(
     one step: v_k = conj λ_{k+1} v_{k+1} + g_k.
 
     CuPy: one launch, as there.
+
+
+    >>> lti.time_varying_recurrence(np.array([[0.0], [0.5], [2.0]]), np.ones((3, 1))).ravel()
+    array([1. , 1.5, 4. ])
+
     """
     poles = check_array("poles", poles, ndim=2)
     inputs = check_array("inputs", inputs, ndim=2)

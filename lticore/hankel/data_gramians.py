@@ -79,6 +79,12 @@ def data_gramians(
 
     Source: Otto, Padovan & Rowley, Model reduction by balanced truncation of state and gradient
     covariance (2023); Lall, Marsden & Glavaški, Int. J. Robust Nonlinear Control 12 (2002).
+
+
+    >>> sys, ones = lti.LTI([[0.5]], [[1.0]], [[1.0]]), np.ones((3, 1))
+    >>> lti.data_gramians(sys, [(ones, ones)])  # of x = 0, 1, 1.5 and λ = 1.75, 1.5, 1
+    (array([[3.25]]), array([[6.3125]]))
+
     """
     sys = as_system(sys)
     check_timing(timing)

@@ -13,7 +13,15 @@ from ..errors import ArgumentError
 
 @dataclass(frozen=True)
 class SpectralFunction:
-    """A pair (φ, φ') acting on all Hankel singular values (..., n) at once, descending."""
+    """A pair (φ, φ') acting on all Hankel singular values (..., n) at once, descending.
+
+
+    >>> squares = lti.SpectralFunction("squares", lambda s: s**2, lambda s: 2 * s)
+    >>> sys = lti.LTI([[0.6]], [[1.6]], [[0.8]])  # σ = 1.28/(1 − 0.36) = 2
+    >>> print(lti.hankel_sum(sys, squares).round(4))
+    4.0
+
+    """
 
     name: str
     value: Callable[[Any], Any]
@@ -37,6 +45,11 @@ def schatten(p: float) -> SpectralFunction:
 
     For p < 1 the derivative is infinite at 0; values at or below the relative cut of
     :func:`lticore.hankel_sum_and_gradient` contribute no gradient.
+
+
+    >>> lti.schatten(0.5).value(np.array([9.0, 4.0, 0.0]))
+    array([3., 2., 0.])
+
     """
     if not p > 0:
         raise ArgumentError(f"schatten(p) needs p > 0, but p is {p!r}")
@@ -55,6 +68,11 @@ def tail(r: int) -> SpectralFunction:
     """Σ_{i>r} σ_i, half the error bound of balanced truncation to order r.
 
     Where σ_r = σ_{r+1} the derivative is that of the sorted choice, one of many subgradients.
+
+
+    >>> lti.tail(1).value(np.array([9.0, 4.0, 1.0]))
+    array([0., 4., 1.])
+
     """
     r = check_integer("r", r, minimum=0)
 

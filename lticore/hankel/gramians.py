@@ -115,6 +115,14 @@ def controllability_gramian(sys: SystemLike[Array], *, horizon: float | None = N
     -----
     PrecisionWarning
         As for :func:`gramian_factors`.
+
+
+    >>> lti.controllability_gramian(lti.LTI([[0.6]], [[1.0]], [[3.0]])).round(4)  # 1/(1 − 0.36)
+    array([[1.5625]])
+    >>> integrator = lti.LTI([[1.0]], [[1.0]], [[1.0]])
+    >>> lti.controllability_gramian(integrator, horizon=10)
+    array([[10.]])
+
     """
     sys = as_system(sys, continuous=True)
     return like_precision(_gramian_of_any_size(linear_part(sys), horizon, "P"), is_single(sys.B))
@@ -131,6 +139,11 @@ def observability_gramian(sys: SystemLike[Array], *, horizon: float | None = Non
     Shapes, conditions, accuracy, cost, errors as for :func:`controllability_gramian`.
 
     CuPy: on the device; the host waits once, for dense A more often (docs/cupy.md).
+
+
+    >>> lti.observability_gramian(lti.LTI([[0.6]], [[1.0]], [[3.0]])).round(4)  # 9/(1 − 0.36)
+    array([[14.0625]])
+
     """
     sys = as_system(sys, continuous=True)
     return like_precision(_gramian_of_any_size(sys, horizon, "Q"), is_single(sys.B))
@@ -185,6 +198,14 @@ def gramian_factors(
         in these units by more than 1e-6 of itself.
 
     Source: Hammarling, Systems & Control Letters 17 (1991), for dense A.
+
+
+    >>> sys = lti.LTI(lti.Diagonal([0.6, 0.8]), [[1.0], [0.0]], [[1.0, 1.0]])  # one is unreached
+    >>> R, S = lti.gramian_factors(sys)
+    >>> R.shape, S.shape, (R @ R.T).round(4)
+    ((2, 1), (2, 2), array([[1.5625, 0.    ],
+           [0.    , 0.    ]]))
+
     """
     sys = as_linear(sys, continuous=True, sparse=True)
     rtol, max_rank = _check_truncation(rtol, max_rank)

@@ -93,6 +93,14 @@ def weighted_gramians(
     UnstableSystemError, ArgumentError, NonFiniteError
 
     Source: Enns, CDC 1984.
+
+
+    >>> delay = lti.LTI([[0.0]], [[1.0]], [[1.0]])
+    >>> weight = lti.LTI([[0.0]], [[1.0]], [[1.0]], 1.0)  # 1 + 1/z: outputs of variance 2
+    >>> P, Q = lti.weighted_gramians(delay, input_weight=weight)
+    >>> P.round(12), Q.round(12)
+    (array([[2.]]), array([[1.]]))
+
     """
     sys = as_linear(sys, continuous=True)
     full = in_double(sys)
@@ -240,6 +248,13 @@ def band_gramians(
         Gramian by more than 1e-6 of itself: measured by a change of that size, of other logarithms.
 
     Source: Gawronski & Juang, Int. J. Systems Sci. 21 (1990).
+
+
+    >>> delay = lti.LTI(lti.Diagonal([0.0]), [[1.0]], [[1.0]])
+    >>> P, Q = lti.band_gramians(delay, [(0.0, np.pi / 4)])  # a quarter of all frequencies
+    >>> P.round(12), Q.round(12)
+    (array([[0.25]]), array([[0.25]]))
+
     """
     sys = as_linear(sys, continuous=True)
     full = in_double(sys)

@@ -79,6 +79,13 @@ def hankel_sum(
     Cost and errors as for :func:`hankel_singular_values`.
 
     CuPy: its values on the host; see docs/cupy.md.
+
+
+    >>> A, B, C = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8]), np.diag([1.8, 0.8])
+    >>> sys = lti.LTI(A, B, C)  # σ = 3, 1
+    >>> print(lti.hankel_sum(sys).round(4), lti.hankel_sum(sys, lti.tail(1)).round(4))
+    4.0 1.0
+
     """
     sys, phi = as_linear(sys, continuous=True), as_spectral_function(function)
     sigma = to_double(hankel_singular_values(in_double(sys), horizon=horizon))
@@ -95,6 +102,16 @@ class LTIGradient(Generic[Array]):
     discrepancy : (...) relative error of f that was met: the largest deviation from Euler's
         identities Re⟨g_B, B⟩ = Re⟨g_C, C⟩ = Σ φ'(σ_i) σ_i, plus what the rounding of formed
         Gramians does to σ_1, plus what an iteration has left out
+
+
+    >>> A = lti.Rotation([0.5], [1.0], real_poles=[0.2])
+    >>> sys = lti.LTI(A, np.ones((3, 1)), np.ones((1, 3)))
+    >>> value, gradient = lti.hankel_sum_and_gradient(sys)
+    >>> [g.shape for g in gradient.A], gradient.B.shape  # radius, angle, real_poles
+    ([(1,), (1,), (1,)], (3, 1))
+    >>> print(((gradient.B * sys.B).sum() / value).round(6))  # Euler's identity
+    1.0
+
     """
 
     A: tuple[Array, ...]
@@ -164,6 +181,13 @@ def hankel_sum_and_gradient(
         When the discrepancy exceeds 1e-6, with what rounding of a dense A costs by this gradient.
 
     Source: derivations above the code; the sum for φ = σ is eq. (11) of Schwerdtner et al., HSVR.
+
+
+    >>> sys = lti.LTI(lti.Diagonal([0.6]), [[0.8]], [[0.8]])  # σ = b c/(1 − λ²)
+    >>> value, gradient = lti.hankel_sum_and_gradient(sys)
+    >>> gradient.A[0].round(4), gradient.B.round(4)
+    (array([1.875]), array([[1.25]]))
+
     """
     sys, phi = as_linear(sys, continuous=True), as_spectral_function(function)
     rtol = None if rtol is None else check_rtol(rtol)

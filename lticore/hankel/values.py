@@ -99,6 +99,12 @@ def hankel_singular_values(
     Source: Tombs & Postlethwaite, Int. J. Control 46 (1987), the square-root method; Drmač &
     Veselić, SIAM J. Matrix Anal. Appl. 29 (2008), the Jacobi method; Hammarling, Systems &
     Control Letters 17 (1991).
+
+
+    >>> A, B, C = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8]), np.diag([1.8, 0.8])
+    >>> lti.hankel_singular_values(lti.LTI(A, B, C)).round(4)  # P = diag(1, 1), Q = diag(9, 1)
+    array([3., 1.])
+
     """
     sys = as_linear(sys, continuous=True, sparse=True)
     if accuracy not in ("standard", "relative"):

@@ -178,6 +178,13 @@ def balanced_truncation(
     Franklin, IEEE TAC 32 (1987), and Enns (1984); singular perturbation: Liu & Anderson, Int. J.
     Control 50 (1989); finite horizons: Gawronski & Juang (1990); quadratic outputs: Benner, Goyal &
     Pontes Duff, IEEE TAC 67 (2022).
+
+
+    >>> A, B, C = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8]), np.diag([1.8, 0.8])
+    >>> reduced = lti.balanced_truncation(lti.LTI(A, B, C), error=2.5)  # σ = 3, 1
+    >>> print(reduced.order, reduced.error_bound.round(4), reduced.system.A.round(4))
+    1 2.0 [[0.8]]
+
     """
     sys = as_system(sys, continuous=True, sparse=True)
     with offering(_remedies(sys)):

@@ -63,6 +63,13 @@ def complex_balanced_truncation(
     ArgumentError, ShapeError, UnstableSystemError
 
     Source: Chahine et al., CompreSSM, as its authors' code does it.
+
+
+    >>> sys = lti.LTI(lti.Rotation([0.9, 0.5], [0.3, 2.0]), np.ones((4, 1)), np.ones((1, 4)))
+    >>> reduced = lti.complex_balanced_truncation(sys, 2)
+    >>> reduced.system, reduced.singular_values.shape
+    (LTI(Rotation, order 2, 1 inputs, 1 outputs, float64), (2,))
+
     """
     sys = as_linear(sys, continuous=True)
     full = in_double(sys)

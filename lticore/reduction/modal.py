@@ -107,6 +107,14 @@ def modal_truncation(
 
     Source: Forgione, Mejari & Piga, CDC 2024; Gwak et al., LAST, for the h∞ score; Bavely &
     Stewart, SIAM J. Numer. Anal. 16 (1979), for clusters.
+
+
+    >>> sys = lti.LTI(lti.Diagonal([0.9, 0.5]), np.ones((2, 1)), [[1.0, 4.0]])  # hinf scores 10, 8
+    >>> lti.modal_truncation(sys, 1).system.poles.real
+    array([0.9])
+    >>> lti.modal_truncation(sys, 1, score="magnitude").system.poles.real
+    array([0.5])
+
     """
     sys = as_linear(sys, continuous=True)
     reduction = keep_modes(sys, order, score)
@@ -196,6 +204,13 @@ def allocate_modal_orders(
     ArgumentError, UnstableSystemError
 
     Source: Gwak, Moon, Ko & Park, Layer-Adaptive STate pruning (LAST), NeurIPS 2024.
+
+
+    >>> B, C = np.ones((2, 1)), np.ones((1, 2))
+    >>> systems = [lti.LTI(lti.Diagonal(poles), B, C) for poles in ([0.1, 0.2], [0.9, 0.95])]
+    >>> lti.allocate_modal_orders(systems, budget=3, rule="global")
+    [1, 2]
+
     """
     if rule not in ("last", "global", "uniform"):
         raise ArgumentError(f"rule={rule!r} is not 'last', 'global' or 'uniform'")

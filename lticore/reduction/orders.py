@@ -88,6 +88,11 @@ def allocate_orders(
         than the number of layers.
 
     Source: Schwerdtner et al., HSVR, Algorithm 1 (its stopping rule and index are mended here).
+
+
+    >>> lti.allocate_orders([np.array([8.0, 1.0, 1.0]), np.array([4.0, 4.0, 2.0])], energy=0.75)
+    [1, 2]
+
     """
     layers = [_check_values(i, values) for i, values in enumerate(singular_values)]
     if not layers:
@@ -139,6 +144,12 @@ def allocate_orders_by_error(
     Raises
     ------
     ArgumentError, ShapeError
+
+
+    >>> errors = [np.array([9.0, 1.0, 0.0]), np.array([3.0, 2.0, 1.0])]
+    >>> lti.allocate_orders_by_error(errors, budget=3)
+    [2, 1]
+
     """
     layers = [_check_errors(i, values) for i, values in enumerate(errors)]
     budget = check_budget([len(values) for values in layers], budget, ratio)

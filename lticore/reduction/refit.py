@@ -48,6 +48,14 @@ class Refit(Generic[Array]):
         data excite; what lies outside stays as it was
     ridge : (...) the μ that was chosen, 0 without ``held_out``
     samples : number of time steps seen, per system of a batch
+
+
+    >>> reduced = lti.LTI([[0.5]], [[1.0]], [[1.0]])
+    >>> inputs, outputs = np.array([[1.0], [0.0], [0.0]]), np.array([[0.0], [2.0], [1.0]])
+    >>> refit = lti.refit_outputs(reduced, [(inputs, outputs)])  # half of the outputs is missing
+    >>> print(refit.residual_before.round(4), refit.residual_after.round(4), refit.samples)
+    0.5 0.0 3
+
     """
 
     system: LTI
@@ -131,6 +139,13 @@ def refit_outputs(
 
     Source: Golub & Van Loan, Matrix Computations, §5.3, §6.1.4 and §6.5; Demmel, Grigori, Hoemmen &
     Langou, SIAM J. Sci. Comput. 34 (2012), for the factor of stacked blocks.
+
+
+    >>> reduced = lti.LTI([[0.5]], [[1.0]], [[1.0]])
+    >>> inputs, outputs = np.array([[1.0], [0.0], [0.0]]), np.array([[0.0], [2.0], [1.0]])
+    >>> lti.refit_outputs(reduced, [(inputs, outputs)]).system.C.round(12)
+    array([[2.]])
+
     """
     if not 0 <= rtol < 1:
         raise ArgumentError(f"rtol must lie in [0, 1), but is {rtol!r}")

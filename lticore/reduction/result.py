@@ -24,6 +24,13 @@ class Convergence:
         of B̂ relatively: 0 at a stationary point, the same in all units
     converged : whether the iteration stopped by itself
     starts : relative squared errors that the runs from all starts reached
+
+
+    >>> sys = lti.LTI(lti.Diagonal([0.8, -0.5]), np.ones((2, 1)), np.ones((1, 2)))
+    >>> convergence = lti.h2_reduction(sys, 1, starts=3).convergence
+    >>> convergence.converged, len(convergence.starts)  # and one from balanced truncation
+    (True, 4)
+
     """
 
     steps: int
@@ -49,6 +56,15 @@ class Reduction(Generic[Kind, Array]):
         not a projection
     history : relative squared h2 error of each accepted iterate, the start first
     convergence : of iterative methods
+
+
+    >>> A, B, C = np.diag([0.8, 0.6]), np.diag([0.6, 0.8]), np.diag([1.8, 0.8])
+    >>> reduced = lti.balanced_truncation(lti.LTI(A, B, C), 1)
+    >>> reduced.order, reduced.singular_values.round(4)
+    (1, array([3., 1.]))
+    >>> (reduced.left.T @ A @ reduced.right).round(4), reduced.system.A.round(4)
+    (array([[0.8]]), array([[0.8]]))
+
     """
 
     system: Kind

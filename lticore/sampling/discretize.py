@@ -137,6 +137,13 @@ def discretize(
 
     Source: Franklin, Powell & Workman, Digital Control of Dynamic Systems; Moler & Van Loan, SIAM
     Review 45 (2003), for the exponential.
+
+
+    >>> sys = lti.LTI([[-1.0]], [[1.0]], [[1.0]], dt=0)
+    >>> sampled = lti.discretize(sys, step=np.log(2))
+    >>> sampled.A.round(12), sampled.B.round(12)  # e^{−Δ}, 1 − e^{−Δ}
+    (array([[0.5]]), array([[0.5]]))
+
     """
     if method not in (*SAMPLE, "matched"):
         raise ArgumentError(f"method={method!r} is not one of {sorted((*SAMPLE, 'matched'))}")

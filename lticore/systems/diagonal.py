@@ -26,6 +26,12 @@ class Diagonal(Generic[Array]):
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError
+
+
+    >>> lti.Diagonal([0.9, 0.5j]).to_dense()
+    array([[0.9+0.j , 0. +0.j ],
+           [0. +0.j , 0. +0.5j]])
+
     """
 
     poles: Array

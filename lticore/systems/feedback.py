@@ -48,6 +48,12 @@ def feedback(
     ShapeError, ArgumentError
     SingularEquationError
         When I − sign · D_K D is singular: the loop has no solution.
+
+
+    >>> integrator = lti.LTI([[1.0]], [[0.5]], [[1.0]])
+    >>> lti.feedback(integrator).A
+    array([[0.5]])
+
     """
     sys = as_linear(sys, continuous=True)
     if sign not in (-1, 1):

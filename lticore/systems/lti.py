@@ -117,6 +117,12 @@ class LTI(Operators[Array, Matrix], StateSpace[Array, Matrix]):
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, ArrayLibraryError, ArgumentError
+
+
+    >>> delay = lti.LTI([[0.0]], [[1.0]], [[1.0]])  # 1/z
+    >>> lti.impulse_response(delay @ delay + 3 * delay, 4).ravel()
+    array([0., 3., 1., 0.])
+
     """
 
     A: Matrix

@@ -32,6 +32,13 @@ class Oscillation(PairBlocks[Array]):
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError
+
+
+    >>> lti.Oscillation([0.1], [2.0], real_poles=[-1.0]).to_dense()
+    array([[-0.1,  2. ,  0. ],
+           [-2. , -0.1,  0. ],
+           [ 0. ,  0. , -1. ]])
+
     """
 
     decay: Array

@@ -50,6 +50,12 @@ class QuadraticOutputLTI(StateSpace[Array, Matrix]):
     Raises
     ------
     ShapeError, DtypeError, NonFiniteError, ArrayLibraryError
+
+
+    >>> sys = lti.QuadraticOutputLTI([[0.5]], [[1.0]], [[0.0]], [[[2.0]]])  # y = 2 x²
+    >>> lti.simulate(sys, np.array([[1.0], [0.0], [0.0], [0.0]])).ravel()
+    array([0.   , 2.   , 0.5  , 0.125])
+
     """
 
     A: Matrix

@@ -36,6 +36,13 @@ class Rotation(PairBlocks[Array]):
     ShapeError, DtypeError, NonFiniteError
 
     Source: Schwerdtner, Berman & Peherstorfer, Hankel singular value regularization, eq. (6)-(7).
+
+
+    >>> lti.Rotation([0.5], [np.pi / 3], real_poles=[-0.8]).to_dense().round(4)
+    array([[ 0.25 ,  0.433,  0.   ],
+           [-0.433,  0.25 ,  0.   ],
+           [ 0.   ,  0.   , -0.8  ]])
+
     """
 
     radius: Array

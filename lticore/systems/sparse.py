@@ -39,10 +39,13 @@ class Sparse:
     SingularEquationError
         For a singular ``mass``.
 
-    >>> A = scipy.sparse.diags_array([1.0, -2.0, 1.0], offsets=[-1, 0, 1], shape=(1000, 1000))
+
+    >>> from scipy.sparse import diags_array
+    >>> A = diags_array([1.0, -2.0, 1.0], offsets=[-1, 0, 1], shape=(1000, 1000))
     >>> sys = lti.LTI(lti.Sparse(A), np.eye(1000, 1), np.eye(1, 1000), dt=0)
     >>> lti.balanced_truncation(sys, order=6).order
     6
+
     """
 
     matrix: scipy.sparse.csc_array

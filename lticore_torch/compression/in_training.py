@@ -57,6 +57,14 @@ class ReductionEvent:
     seconds : time it took
     rolled_back : whether an earlier reduction was undone instead; orders are then the old ones
     score : value of ``validate`` at this step
+
+    >>> A, B, C = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8]), np.diag([1.8, 0.8])
+    >>> layer = lt.RotationSSM(2, 2)
+    >>> layer.load_lti(lti.LTI(A, B, C))  # σ = 3, 1
+    >>> optimizer = torch.optim.Adam(layer.parameters())
+    >>> event = lt.InTrainingCompressor(layer, optimizer, tolerance=0.3, steps=[1]).step()
+    >>> event.orders_before, event.orders, round(event.energies[""], 4)
+    ({'': 2}, {'': 1}, 0.75)
     """
 
     step: int
@@ -71,10 +79,19 @@ class ReductionEvent:
 class InTrainingCompressor:
     """Shrinks the state-space layers of a model while it is trained.
 
-    compressor = InTrainingCompressor(model, optimizer, tolerance=0.02, steps=[500, 1000, 1500])
-    …
-    optimizer.step()
-    event = compressor.step()        # None, or what was reduced
+    >>> A, B, C = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8]), np.diag([1.8, 0.8])
+    >>> model = torch.nn.Sequential(lt.RotationSSM(2, 2))
+    >>> model[0].load_lti(lti.LTI(A, B, C))  # σ = 3, 1
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+    >>> compressor = lt.InTrainingCompressor(model, optimizer, tolerance=0.3, steps=[2])
+    >>> for step in range(3):
+    ...     model(torch.ones(1, 9, 2)).mean().backward()
+    ...     optimizer.step()
+    ...     event = compressor.step()  # None, or what was reduced
+    ...     print(event.orders if event else model[0].order)
+    2
+    {'0': 1}
+    1
 
     At the given steps every time-invariant layer is balanced, and states that together hold a share
     τ of the Hankel energy Σσ are cut; with ``criterion="data"`` by the Gramians of what the layers

@@ -39,8 +39,14 @@ def convert(
 ) -> tuple[Any, ConversionReport]:
     """A copy of the model whose layers of other packages are layers of this one.
 
-        converted, report = convert(model)        # print(report), dict(report)
-        small, _ = compress(converted, ratio=0.8)
+    >>> from LRU_pytorch import LRU
+    >>> model = torch.nn.Sequential(LRU(4, 4, 8), torch.nn.Linear(4, 2))  # of 8 complex states
+    >>> converted, report = lt.convert(model)
+    >>> dict(report), converted[0].order  # print(report) shows more
+    ({'0': 'LRU'}, 16)
+    >>> small, _ = lt.compress(converted, ratio=0.75)
+    >>> small[0].order
+    4
 
     Classes are known by their qualified names, and their packages are not imported: S5 of
     s5-pytorch, LRU of LRU-pytorch and of minimal-LRU's form, S4D of state-spaces

@@ -26,7 +26,11 @@ SEQUENCES, STEPS = 2, 40
 
 
 class ConversionError(LticoreError, ValueError):
-    """A layer of another package that no layer of this one can stand for."""
+    """A layer of another package that no layer of this one can stand for.
+
+    The message says which, why, and which others could be converted: leave it as it is by
+    ``exclude``, or say how it is converted by :func:`register_conversion`.
+    """
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,17 @@ def register_conversion(
 ) -> None:
     """Let :func:`convert` know one more class of layers.
 
-        def from_mine(layer, unstable):
-            ours = LRU(layer.width, 2 * layer.states, outputs=layer.width)
-            ours.load_lti(lticore.LTI(A, B, C, D), unstable=unstable)
-            return ours
-
-        register_conversion("mypackage.layers.Mine", from_mine)
+    >>> class Smoother(torch.nn.Module):  # y_k = (y_{k−1} + u_k)/2
+    ...     def forward(self, u):
+    ...         return lt.linear_recurrence(torch.tensor([0.5]), u / 2)
+    >>> def from_smoother(layer, unstable):
+    ...     ours = lt.RotationSSM(1, 1)
+    ...     ours.load_lti(lti.LTI([[0.5]], [[0.5]], [[1.0]]), unstable=unstable)
+    ...     return ours
+    >>> lt.register_conversion(Smoother, from_smoother)  # or "mypackage.layers.Smoother"
+    >>> converted, report = lt.convert(torch.nn.Sequential(Smoother()))
+    >>> dict(report)
+    {'0': 'RotationSSM'}
 
     examples/own_conversion.py has a whole one: the memory of a Legendre memory unit.
 

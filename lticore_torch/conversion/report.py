@@ -15,6 +15,11 @@ class ConvertedLayer:
     kind : class of the state-space layer that took its place
     difference : max |y − ŷ| / max |y| of the outputs on a random input; None where not checked
     notes : what changed with the conversion, of unstable poles that were reflected
+
+    >>> from LRU_pytorch import LRU
+    >>> converted, report = lt.convert(LRU(4, 4, 8))
+    >>> report.layers[0].original, report.layers[0].kind, report.layers[0].difference < 1e-4
+    ('LRU_pytorch.LRU.LRU', 'LRU', True)
     """
 
     name: str
@@ -31,6 +36,12 @@ class ConversionReport(Mapping[str, str]):
     layers : one entry per layer
     places : every module name of a converted layer → the kind of what is there now
     remaining : layers that could be converted and were excluded, by module name, and their classes
+
+    >>> from LRU_pytorch import LRU
+    >>> model = torch.nn.Sequential(LRU(4, 4, 8), LRU(4, 4, 8))
+    >>> converted, report = lt.convert(model, exclude=["1"])
+    >>> dict(report), dict(report.remaining)
+    ({'0': 'LRU'}, {'1': 'LRU_pytorch.LRU.LRU'})
     """
 
     layers: tuple[ConvertedLayer, ...]

@@ -57,11 +57,10 @@ def export_program(
     ShapeError
         For examples that have no axis of time, or a single step of it.
 
-    Example
-    -------
-    >>> import torch, lticore_torch
-    >>> layer, u = lticore_torch.RotationSSM(4, 8), torch.randn(2, 50, 4)
-    >>> program = lticore_torch.export_program(layer, u)
+    >>> layer, u = lt.RotationSSM(4, 8), torch.randn(2, 9, 4)
+    >>> program = lt.export_program(layer, u, max_length=16)
+    >>> torch.allclose(program.module()(u), layer(u), atol=1e-4)
+    True
     """
     if step:
         return _step_program(model, *examples)
@@ -86,11 +85,8 @@ def export_onnx(
     As :func:`export_program`; ModuleNotFoundError without the packages onnx and onnxscript
     (``pip install 'lticore[onnx]'``).
 
-    Example
-    -------
-    >>> import torch, lticore_torch
-    >>> layer, u = lticore_torch.RotationSSM(4, 8), torch.randn(2, 50, 4)
-    >>> lticore_torch.export_onnx(layer, "layer.onnx", u)  # doctest: +SKIP
+    >>> layer, u = lt.RotationSSM(4, 8), torch.randn(2, 50, 4)
+    >>> lt.export_onnx(layer, "layer.onnx", u)  # doctest: +SKIP
     """
     try:
         import onnxscript  # noqa: F401

@@ -29,9 +29,12 @@ Signal = TypeVar("Signal", Tensor, np.ndarray)
 class Stream:
     """A trained model that answers one time step after the other, in constant memory.
 
-        stream = Stream(model)
-        stream.run(prefix)             # (batch, L, inputs) → answers to all steps, in parallel
-        y = stream.step(u)             # (batch, inputs) → the answer to the next step
+    >>> model, u = lt.LRU(4, 8), torch.ones(2, 50, 4)
+    >>> stream = lt.Stream(model)
+    >>> prefix = stream.run(u[:, :49])  # (batch, L, inputs) → answers to all steps, in parallel
+    >>> y = stream.step(u[:, 49])  # (batch, inputs) → the answer to the next step
+    >>> torch.allclose(y, model(u)[:, 49], atol=1e-4)
+    True
 
     The answers are those of the model in evaluation mode on the whole sequence, up to the rounding
     of its dtype: poles, inputs and outputs of layers are made once from the parameters, and all is

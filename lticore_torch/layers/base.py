@@ -143,6 +143,12 @@ class SSMLayer(StateSpaceLayer):
         y_1, state = layer(u[:, :k], return_state=True);  y_2 = layer(u[:, k:], state=state)
 
     is layer(u), gradients too; ``state.detach()`` truncates back-propagation at the chunk.
+
+    >>> layer, u = lt.LRU(4, 8, dtype=torch.float64), torch.ones(2, 50, 4, dtype=torch.float64)
+    >>> y, state = layer(u[:, :30], return_state=True)
+    >>> rest = layer(u[:, 30:], state=state)
+    >>> torch.allclose(torch.cat((y, rest), dim=1), layer(u))
+    True
     """
 
     #: What :meth:`load_lti` takes.
@@ -298,7 +304,12 @@ def channels(sys: Any) -> list[Any]:
 
 def ssm_layers(model: nn.Module) -> dict[str, SSMLayer]:
     """The linear time-invariant layers inside ``model`` (or ``model`` itself), by module name, in
-    order."""
+    order.
+
+    >>> model = torch.nn.Sequential(lt.LRU(4, 8), torch.nn.GELU(), lt.S5(4, 8))
+    >>> {name: type(layer).__name__ for name, layer in lt.ssm_layers(model).items()}
+    {'0': 'LRU', '2': 'S5'}
+    """
     return {name: module for name, module in model.named_modules() if isinstance(module, SSMLayer)}
 
 

@@ -46,6 +46,10 @@ class LRU(ModalSSM):
 
     Source: Orvieto et al., Resurrecting Recurrent Neural Networks for Long Sequences (2023), §3 and
     Appendix A.
+
+    >>> layer = lt.LRU(4, 8, min_radius=0.9, max_radius=0.99)
+    >>> bool(0.9 < layer.to_lti().spectral_radius < 0.99), layer(torch.zeros(2, 50, 4)).shape
+    (True, torch.Size([2, 50, 4]))
     """
 
     PAIR_PARAMETERS: ClassVar[dict[str, str | None]] = {

@@ -43,7 +43,10 @@ def parameter_groups(
 
     Source: Orvieto et al., LRU, Appendix; Smith et al., S5, Appendix; Gu, Goel & Ré, S4.
 
-    >>> optimizer = torch.optim.AdamW(parameter_groups(model, lr=4e-3, weight_decay=0.05))
+    >>> groups = lt.parameter_groups(lt.LRU(4, 8), lr=4e-3, weight_decay=0.05)
+    >>> [(group["lr"], group["weight_decay"]) for group in groups]
+    [(0.001, 0.0), (0.004, 0.05), (0.004, 0.0)]
+    >>> optimizer = torch.optim.AdamW(groups)
     """
     for name, value in (("lr", lr), ("pole_rate", pole_rate)):
         if not 0 < value < float("inf"):

@@ -43,6 +43,10 @@ class QuadraticSSM(RotationSSM):
 
     Source: Sakamoto & Sato, A Deep State-Space Model Compression Method using Upper Bound on Output
     Error (2025); Benner, Goyal & Pontes Duff, IEEE TAC 67 (2022).
+
+    >>> layer = lt.QuadraticSSM(4, 8)
+    >>> layer.to_lti()
+    QuadraticOutputLTI(LTI(Rotation, order 8, 4 inputs, 4 outputs, float64), rank 2 forms)
     """
 
     SYSTEMS = (lticore.LTI, lticore.QuadraticOutputLTI)

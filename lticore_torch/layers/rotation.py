@@ -49,6 +49,10 @@ class RotationSSM(ModalSSM):
     a = 2·N(0, 1), B ~ N(0, 1/n), C ~ N(0, 2/(p n)), real poles uniform in (−1, 1)·0.9.
 
     Source: Schwerdtner et al., HSVR, eq. (6)-(7), Proposition 1 and Appendix B.
+
+    >>> layer = lt.RotationSSM(4, 8)
+    >>> layer(torch.zeros(2, 50, 4)).shape, layer.to_lti()
+    (torch.Size([2, 50, 4]), LTI(Rotation, order 8, 4 inputs, 4 outputs, float64))
     """
 
     PAIR_PARAMETERS: ClassVar[dict[str, str | None]] = {

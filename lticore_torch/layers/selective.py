@@ -81,6 +81,10 @@ class SelectiveSSM(StateSpaceLayer):
 
     Source: Gu & Dao, Mamba: Linear-Time Sequence Modeling with Selective State Spaces (2024), §3;
     there with ``channel_poles``.
+
+    >>> layer = lt.SelectiveSSM(8, 4)
+    >>> layer(torch.zeros(2, 50, 8)).shape, layer.mean_lti(torch.ones(2, 50, 8)).batch_shape
+    (torch.Size([2, 50, 8]), (8,))
     """
 
     real_log: nn.Parameter

@@ -45,6 +45,10 @@ class SequenceClassifierConfig:
     bidirectional : each block reads the sequence from both ends
     documents : sequences per example: 2 for pairs of documents
     layer_options : keyword arguments of the layers
+
+    >>> config = lt.SequenceClassifierConfig(1, 10, features=8, order=16, depth=2, layer="s5")
+    >>> list(lt.ssm_layers(lt.SequenceClassifier(config)).values())
+    [S5(features=8, order=16, real_poles=0), S5(features=8, order=16, real_poles=0)]
     """
 
     inputs: int
@@ -96,6 +100,10 @@ class SequenceBlock(nn.Module):
     ssm : a state-space layer
     norm, gate, dropout, dropout_mask : as in :class:`SequenceClassifierConfig`
     device, dtype : of norm and gate
+
+    >>> block = lt.SequenceBlock(lt.LRU(8, 16), norm="layer", gate="glu")
+    >>> block(torch.zeros(2, 50, 8)).shape
+    torch.Size([2, 50, 8])
     """
 
     def __init__(
@@ -200,6 +208,11 @@ class SequenceClassifier(nn.Module):
     ------
     ShapeError
         For sequences or lengths of other shapes, and sequences of no steps, which have no mean.
+
+    >>> config = lt.SequenceClassifierConfig(1, 10, features=8, order=16, depth=2)
+    >>> model = lt.SequenceClassifier(config)
+    >>> model(torch.zeros(3, 50, 1), torch.tensor([50, 20, 30])).shape  # with the lengths of each
+    torch.Size([3, 10])
     """
 
     def __init__(

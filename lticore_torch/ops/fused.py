@@ -27,6 +27,10 @@ def half_glu(z: Tensor, weight: Tensor, bias: Tensor, mask: Tensor | None = None
 
     Differentiability: reverse mode any number of times, vmap, compile(fullgraph); forward mode
     raises.
+
+    >>> z = torch.tensor([0.0, 1.0])
+    >>> lt.half_glu(z, torch.zeros(2, 2), torch.zeros(2))  # gelu(z)/2
+    tensor([0.0000, 0.4207])
     """
     if torch.is_autocast_enabled(z.device.type):  # which casts single operations
         a = _activated(z, mask)

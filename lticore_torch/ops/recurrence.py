@@ -63,6 +63,12 @@ def linear_recurrence(
     DtypeError
         For integers and other dtypes without a kernel, and for complex poles or initial states with
         real inputs.
+
+    >>> pole = torch.tensor([0.5], requires_grad=True)
+    >>> x = lt.linear_recurrence(pole, torch.tensor([[1.0], [0.0], [0.0]]))  # 1, λ, λ²
+    >>> x.sum().backward()
+    >>> pole.grad  # 1 + 2 λ
+    tensor([2.])
     """
     return _run(poles.unsqueeze(-2), inputs, initial, reverse)
 
@@ -79,6 +85,9 @@ def time_varying_recurrence(
     poles : (..., L, n) real or complex tensor
 
     All else as for :func:`linear_recurrence`.
+
+    >>> lt.time_varying_recurrence(torch.tensor([[0.0], [0.5], [2.0]]), torch.ones(3, 1)).ravel()
+    tensor([1.0000, 1.5000, 4.0000])
     """
     if poles.shape[-2] != inputs.shape[-2]:
         raise ShapeError(

@@ -55,6 +55,12 @@ def spectral_sum(
     compile(fullgraph).
 
     Raises: as :func:`lticore.hankel_sum_and_gradient`.
+
+    >>> pole = torch.tensor([0.6], dtype=torch.float64, requires_grad=True)
+    >>> one = torch.ones(1, 1, dtype=torch.float64)
+    >>> lt.spectral_sum("diagonal", (pole,), 0.8 * one, 0.8 * one).backward()
+    >>> pole.grad  # of 0.64/(1 − λ²)
+    tensor([1.8750], dtype=torch.float64)
     """
     if structure not in _STRUCTURES:
         raise ArgumentError(f"structure={structure!r} is not one of {sorted(_STRUCTURES)}")

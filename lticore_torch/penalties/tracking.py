@@ -34,6 +34,14 @@ class HankelRecord:
         layer's first record (or its last change of order)
     weyl_bound : ‖δH‖₂, the most that any value may have changed since the last record; None for the
         first record of a layer or of a new order
+
+    >>> A, B, layer = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8]), lt.RotationSSM(2, 2)
+    >>> tracker = lt.HankelTracker(layer)
+    >>> for step, gain in enumerate([3.0, 0.5]):  # of the first state
+    ...     layer.load_lti(lti.LTI(A, B, np.diag([0.6 * gain, 0.8])))
+    ...     record = tracker.record(step)[""]
+    >>> np.round(record.singular_values, 4), np.round(record.trajectory, 4)
+    (array([1. , 0.5]), array([0.5, 1. ]))
     """
 
     step: int
@@ -61,7 +69,13 @@ class HankelTracker:
     trajectories may cross. A layer whose order changed starts anew; of layers with one system per
     channel the sums over channels are recorded, followed by their rank.
 
-    tracker = HankelTracker(model);  tracker.record(step);  tracker.history["blocks.0.ssm"]
+    >>> A, B, C = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8]), np.diag([1.8, 0.8])
+    >>> model = torch.nn.Sequential(lt.RotationSSM(2, 2))
+    >>> model[0].load_lti(lti.LTI(A, B, C))  # σ = 3, 1
+    >>> tracker = lt.HankelTracker(model)
+    >>> records = tracker.record(0)  # by module name, and kept in tracker.history
+    >>> np.round(records["0"].singular_values, 4)
+    array([3., 1.])
 
     Cost of a record: O(n³) per system.
 

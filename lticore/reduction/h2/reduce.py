@@ -134,6 +134,14 @@ def h2_reduction(
 
     Source: Sakamoto & Sato, arXiv:2510.14542 (problem, "armijo"); Xu & Zeng, IEEE TAC 56 (2011)
     ("tsia"); Golub & Pereyra (1973) for the projection.
+
+
+    >>> sys = lti.LTI(lti.Diagonal([0.8, 0.5]), np.ones((2, 1)), [[1.0, -2.0]])
+    >>> print(lti.balanced_truncation(sys, 1).h2_error.round(3))
+    1.198
+    >>> print(lti.h2_reduction(sys, 1).h2_error.round(3))
+    0.645
+
     """
     sys = as_system(sys, continuous=True)
     order = _check_arguments(sys, order, method, starts, horizon, seed)

@@ -1,0 +1,53 @@
+"""Every public name has an example in its docstring, which runs and prints what it says."""
+
+import doctest
+import inspect
+
+import numpy as np
+import pytest
+
+import lticore
+from lticore import LticoreError, PrecisionWarning
+
+torch = pytest.importorskip("torch")
+import lticore_torch  # noqa: E402
+
+#: Beside errors and warnings: a module whose functions draw.
+WITHOUT_EXAMPLE = {"lticore.plot"}
+#: What examples need beside our own packages.
+REQUIRED = {"LRU_pytorch": ("convert", "ConversionReport", "ConvertedLayer")}
+#: The names that all examples begin with.
+NAMES = {"np": np, "lti": lticore, "torch": torch, "lt": lticore_torch}
+
+PUBLIC = {
+    f"{package.__name__}.{name}": getattr(package, name)
+    for package in (lticore, lticore_torch)
+    for name in package.__all__
+}
+FINDER = doctest.DocTestFinder(exclude_empty=True)
+EXAMPLES = {
+    test.name: test
+    for name, public in PUBLIC.items()
+    for test in FINDER.find(public, name, globs=NAMES)
+    if test.examples
+}
+
+
+def is_error(public):
+    return inspect.isclass(public) and issubclass(public, LticoreError | PrecisionWarning)
+
+
+def test_every_public_name_has_an_example():
+    expected = {name for name, public in PUBLIC.items() if not is_error(public)}
+    assert expected - WITHOUT_EXAMPLE == expected & EXAMPLES.keys()
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example_prints_what_it_says(name, tmp_path, monkeypatch):
+    for package, names in REQUIRED.items():
+        if name.rpartition(".")[2] in names:
+            pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    printed = []
+    assert runner.run(EXAMPLES[name], out=printed.append).failed == 0, "".join(printed)
