@@ -7,6 +7,8 @@ say "not run".
 from __future__ import annotations
 
 import base64
+import io
+import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,9 +24,19 @@ from lticore_torch.files import write_atomically
 from lticore_torch.penalties.tracking import plot_hankel_records
 
 from .config import ReductionConfig
-from .demo_report import STYLE, decay_figure, png
+from .demo_report import STYLE, decay_figure
 from .papers import PAPERS
-from .papers.tables import Preset, Table, markdown, our_text, table_runs
+from .papers.tables import (
+    Cell,
+    Preset,
+    Table,
+    TestAccuracy,
+    Truncated,
+    deviation,
+    markdown,
+    our_text,
+    table_runs,
+)
 from .results import Result, all_results, commit_results, committed_results
 from .runs import runs_root
 
@@ -32,9 +44,11 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 #: Colours that can be told apart without colour vision.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A8A8A")
 #: Penalties whose magnitudes are compared.
 _PENALTIES = {"hankel": "Hankel penalty", "l1": "ℓ1 penalty"}
+#: Quantities that are accuracies in per cent.
+_ACCURACIES = (TestAccuracy, Truncated)
 _MARKDOWN = Path(__file__).parent / "RESULTS.md"
 
 
@@ -110,28 +124,62 @@ def _page(tables: dict[str, list[Table]], results: Sequence[Result], preset: str
         preset=preset,
         papers=[(PAPERS[name].TITLE, made) for name, made in tables.items()],
         our_text=our_text,
+        ahead=_ahead,
+        tint=_tint,
+        anchor=lambda table: table.name.lower().replace(" ", "-").replace(",", ""),
         figures=[
-            (title, base64.b64encode(picture).decode()) for title, picture in figures(results)
+            (task, [(title, base64.b64encode(picture).decode()) for title, picture in pictures])
+            for task, pictures in figures(results)
         ],
         results=results,
     )
 
 
+def _ahead(cell: Cell, ours: str) -> float | None:
+    """Points of accuracy by which ours is above the published; None of what is no such pair."""
+    numbers = [re.match(r"-?\d+\.?\d*", text) for text in (cell.published, ours)]
+    if not isinstance(cell.quantity, _ACCURACIES) or cell.statistic is deviation:
+        return None
+    if cell.ours is not None or None in numbers:
+        return None
+    published, reached = (float(number[0]) for number in numbers if number is not None)
+    return reached - published
+
+
+def _tint(points: float | None) -> str:
+    """Blue above the published number, orange below: as strong as 30 points at most."""
+    if points is None:
+        return ""
+    colour = "0, 114, 178" if points > 0 else "213, 94, 0"
+    return f"background: rgba({colour}, {min(abs(points) / 30, 1) * 0.45:.2f})"
+
+
 # ---- figures -----------------------------------------------------------------------------------
 
 
-def figures(results: Sequence[Result]) -> list[tuple[str, bytes]]:
-    """(title, PNG) of every figure that the results can fill."""
+def figures(results: Sequence[Result]) -> list[tuple[str, list[tuple[str, bytes]]]]:
+    """(task, [(title, WebP), …]) of every figure that the results can fill; the tasks of most runs
+    come first."""
     by_task: dict[str, list[Result]] = defaultdict(list)
     for result in results:
         quadratic = ", quadratic outputs" if result.config.model.layer == "quadratic" else ""
         by_task[result.summary["data"]["name"] + quadratic].append(result)
     drawn = []
-    for task, members in sorted(by_task.items()):
+    for task, members in sorted(by_task.items(), key=lambda item: (-len(item[1]), item[0])):
+        pictures = []
         for title, draw in _FIGURES:
             with plt.rc_context(STYLE):
-                drawn += [(f"{task}: {title}", png(figure)) for figure in draw(members)]
-    return drawn
+                pictures += [(title, _webp(figure)) for figure in draw(members)]
+        drawn.append((task, pictures))
+    return [(task, pictures) for task, pictures in drawn if pictures]
+
+
+def _webp(figure: Any) -> bytes:
+    """The picture of a figure, which is closed; a third of a PNG's size."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="webp", dpi=100, pil_kwargs={"quality": 70, "method": 6})
+    plt.close(figure)
+    return buffer.getvalue()
 
 
 def _kind(result: Result) -> str:
@@ -352,8 +400,8 @@ def _inference(results: Sequence[Result]) -> list[Any]:
 
 
 _FIGURES: tuple[tuple[str, Callable[[Sequence[Result]], list[Any]]], ...] = (
-    ("decay of the Hankel singular values", _hankel_decay),
     ("accuracy against truncation", _truncation),
+    ("decay of the Hankel singular values", _hankel_decay),
     ("reduction in training against small from scratch", _in_training),
     ("accuracy against training time", _over_time),
     ("Hankel singular values in training", _trajectories),

@@ -8,8 +8,18 @@ import pytest
 
 from experiments.papers import PAPERS, compressm, hsvr
 from experiments.papers.run import PaperConfig, run_paper
-from experiments.papers.tables import NOT_RUN, Preset, markdown, our_text, table_runs
-from experiments.report import ReportConfig, report
+from experiments.papers.tables import (
+    NOT_RUN,
+    Cell,
+    Preset,
+    StepTime,
+    Truncated,
+    deviation,
+    markdown,
+    our_text,
+    table_runs,
+)
+from experiments.report import ReportConfig, _ahead, _tint, report
 from experiments.results import commit_results, find_result
 from experiments.runs import run_folder
 from lticore.errors import ArgumentError
@@ -139,9 +149,33 @@ def test_report_is_self_contained_and_comes_from_committed_results_too(
     for run in table_runs(table):
         assert f"[{run.slug}](results/hsvr.jsonl)" in (tmp_path / "two.md").read_text()
     page = (tmp_path / "two.html").read_text()
-    assert page.count("data:image/png;base64,") >= 2
+    assert page.count("data:image/webp;base64,") >= 2
+    assert page.index("data:image/webp") < page.index("<table>")
+    for target in re.findall(r'href="#([^"]+)"', page):
+        assert f'id="{target}"' in page
     assert not re.search(r"""(src|href)=["']?(https?:|/|\.)""", page)
     assert "not run" in page
+
+
+def test_accuracies_are_coloured_by_their_difference():
+    cell = Cell("84.4 ± 0.2", quantity=Truncated("balanced", 0.8))
+    assert _ahead(cell, "81.4 (2 of 3)") == pytest.approx(-3)
+    assert _tint(-3) == "background: rgba(213, 94, 0, 0.05)"
+    assert _tint(40) == "background: rgba(0, 114, 178, 0.45)"
+    for other in (
+        Cell("–"),
+        Cell("1.59×", quantity=StepTime("blocked")),
+        Cell("1.2", statistic=deviation),
+    ):
+        assert _ahead(other, "81.4") is None
+    assert _ahead(cell, NOT_RUN) is None
+    assert _tint(None) == ""
+
+
+@pytest.mark.slow
+def test_the_report_of_all_results_is_a_megabyte_at_most(tmp_path):
+    report(ReportConfig("small", tmp_path / "all.html", tmp_path / "all.md"))
+    assert (tmp_path / "all.html").stat().st_size < 1e6
 
 
 def test_failed_runs_are_listed(quiet, monkeypatch, capsys):
