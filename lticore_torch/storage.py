@@ -126,7 +126,8 @@ def export_arrays(layer: SSMLayer) -> dict[str, np.ndarray]:
     ArgumentError
         For other layers; of a bidirectional one, export both directions.
 
-    >>> {name: array.shape for name, array in lt.export_arrays(lt.LRU(4, 8)).items()}
+    >>> arrays = lt.export_arrays(lt.LRU(4, 8))
+    >>> {name: array.shape for name, array in arrays.items()}
     {'A': (8, 8), 'B': (8, 4), 'C': (4, 8), 'D': (4, 4)}
     """
     if not isinstance(layer, SSMLayer):

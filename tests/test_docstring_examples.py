@@ -10,12 +10,19 @@ import lticore
 from lticore import LticoreError, PrecisionWarning
 
 torch = pytest.importorskip("torch")
-import lticore_torch  # noqa: E402
+lticore_torch = pytest.importorskip("lticore_torch")
 
 #: Beside errors and warnings: a module whose functions draw.
 WITHOUT_EXAMPLE = {"lticore.plot"}
 #: What examples need beside our own packages.
-REQUIRED = {"LRU_pytorch": ("convert", "ConversionReport", "ConvertedLayer")}
+REQUIRED = {
+    "lticore_torch.convert": "LRU_pytorch",
+    "lticore_torch.ConversionReport": "LRU_pytorch",
+    "lticore_torch.ConvertedLayer": "LRU_pytorch",
+    "lticore_torch.export_onnx": "onnxscript",
+}
+#: Those that trace a model.
+SLOW = {"lticore_torch.export_program", "lticore_torch.export_onnx"}
 #: The names that all examples begin with.
 NAMES = {"np": np, "lti": lticore, "torch": torch, "lt": lticore_torch}
 
@@ -42,11 +49,12 @@ def test_every_public_name_has_an_example():
     assert expected - WITHOUT_EXAMPLE == expected & EXAMPLES.keys()
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(x, marks=pytest.mark.slow if x in SLOW else ()) for x in EXAMPLES]
+)
 def test_example_prints_what_it_says(name, tmp_path, monkeypatch):
-    for package, names in REQUIRED.items():
-        if name.rpartition(".")[2] in names:
-            pytest.importorskip(package)
+    if name in REQUIRED:
+        pytest.importorskip(REQUIRED[name])
     monkeypatch.chdir(tmp_path)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     printed = []

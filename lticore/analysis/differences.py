@@ -32,7 +32,8 @@ def hinf_error(sys: LinearLike[Array], reduced: LinearLike[Array]) -> Array:
         When sampling times differ.
 
 
-    >>> sys, delay = lti.LTI([[0.6]], [[1.0]], [[1.0]]), lti.LTI([[0.0]], [[1.0]], [[1.0]])
+    >>> sys = lti.LTI([[0.6]], [[1.0]], [[1.0]])
+    >>> delay = lti.LTI([[0.0]], [[1.0]], [[1.0]])
     >>> print(lti.hinf_error(sys, delay).round(4))  # at z = 1: 1/0.4 − 1
     1.5
 
@@ -65,9 +66,10 @@ def hankel_error(sys: LinearLike[Array], reduced: LinearLike[Array]) -> Array:
     Source: Glover, Int. J. Control 39 (1984), Theorem 6.1.
 
 
-    >>> A, B, C = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8]), np.diag([1.8, 0.8])
-    >>> sys = lti.LTI(A, B, C)  # σ = 3, 1
-    >>> print(lti.hankel_error(sys, lti.balanced_truncation(sys, 1).system).round(4))
+    >>> A, B = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8])
+    >>> sys = lti.LTI(A, B, np.diag([3, 1]) @ B)  # σ = 3, 1
+    >>> reduced = lti.balanced_truncation(sys, 1).system
+    >>> print(lti.hankel_error(sys, reduced).round(4))
     1.0
 
     """

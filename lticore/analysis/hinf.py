@@ -109,7 +109,7 @@ def hinf_norm(
     Source: Bruinsma & Steinbuch, Systems & Control Letters 14 (1990); Boyd & Balakrishnan (1990).
 
 
-    >>> sys = lti.LTI([[-0.6]], [[1.0]], [[1.0]])  # largest at z = −1: 1/|−1 + 0.6|
+    >>> sys = lti.LTI([[-0.6]], [[1.0]], [[1.0]])  # at z = −1: 1/|−1 + 0.6|
     >>> norm, frequency = lti.hinf_norm(sys, return_frequency=True)
     >>> print(norm.round(4), abs(frequency).round(4))
     2.5 3.1416

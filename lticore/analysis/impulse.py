@@ -129,7 +129,8 @@ def step_response(sys: LinearLike[Array], steps: int | Array) -> Array:
 
     CuPy: on the device; the host waits once.
 
-    >>> lti.step_response(lti.LTI([[-1.0]], [[1.0]], [[1.0]], dt=0), [0.5, 1.0]).ravel().round(4)
+    >>> sys = lti.LTI([[-1.0]], [[1.0]], [[1.0]], dt=0)
+    >>> lti.step_response(sys, [0.5, 1.0]).ravel().round(4)  # 1 − e^{−t}
     array([0.3935, 0.6321])
     """
     sys = as_linear(sys, continuous=True)

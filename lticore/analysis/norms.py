@@ -94,7 +94,8 @@ def hankel_norm(sys: LinearLike[Array]) -> Array:
     CuPy: computed on the host, see docs/cupy.md.
 
 
-    >>> print(lti.hankel_norm(lti.LTI([[0.6]], [[1.0]], [[1.0]])).round(4))  # 1/(1 − 0.36)
+    >>> sys = lti.LTI([[0.6]], [[1.0]], [[1.0]])
+    >>> print(lti.hankel_norm(sys).round(4))  # 1/(1 − 0.36)
     1.5625
 
     """
@@ -137,7 +138,8 @@ def h2_norm(sys: SystemLike[Array], *, horizon: float | None = None) -> Array:
         more than 1e-6 of itself.
 
 
-    >>> print(lti.h2_norm(lti.LTI([[0.6]], [[1.0]], [[1.0]])).round(4))  # √(1 + 0.36 + 0.36² + …)
+    >>> sys = lti.LTI([[0.6]], [[1.0]], [[1.0]])
+    >>> print(lti.h2_norm(sys).round(4))  # √(1 + 0.36 + 0.36² + …)
     1.25
 
     """
@@ -194,7 +196,8 @@ def h2_error(
         more than 1e-6 · (‖Σ‖ + ‖Σ̂‖).
 
 
-    >>> sys, delay = lti.LTI([[0.6]], [[1.0]], [[1.0]]), lti.LTI([[0.0]], [[1.0]], [[1.0]])
+    >>> sys = lti.LTI([[0.6]], [[1.0]], [[1.0]])
+    >>> delay = lti.LTI([[0.0]], [[1.0]], [[1.0]])
     >>> print(lti.h2_error(sys, delay).round(4))  # √(0.36 + 0.36² + …)
     0.75
 
@@ -242,9 +245,9 @@ def output_shift(sys: SystemLike[Array], reduced: SystemLike[Array]) -> Array:
     UnstableSystemError
 
 
-    >>> sys = lti.QuadraticOutputLTI([[0.6]], [[0.8]], [[0.0]], [[[1.0]]])  # y = x² of mean 1
-    >>> reduced = lti.QuadraticOutputLTI([[0.0]], [[0.5]], [[0.0]], [[[1.0]]])  # of mean 0.25
-    >>> lti.output_shift(sys, reduced).round(4)
+    >>> sys = lti.QuadraticOutputLTI([[0.6]], [[0.8]], [[0.0]], [[[1.0]]])
+    >>> reduced = lti.QuadraticOutputLTI([[0.0]], [[0.5]], [[0.0]], [[[1.0]]])
+    >>> lti.output_shift(sys, reduced).round(4)  # means of x²: 1 and 0.25
     array([0.75])
 
     """

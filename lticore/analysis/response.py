@@ -83,8 +83,9 @@ def frequency_response(sys: LinearLike[Array], frequencies: Array) -> Array:
     ShapeError, DtypeError, NonFiniteError
 
 
-    >>> sys = lti.LTI([[0.5]], [[1.0]], [[1.0]])  # 1/(z − 0.5) at z = 1 and z = −1
-    >>> abs(lti.frequency_response(sys, np.array([0.0, np.pi]))).ravel().round(4)
+    >>> sys = lti.LTI([[0.5]], [[1.0]], [[1.0]])  # 1/(z − 0.5)
+    >>> H = lti.frequency_response(sys, np.array([0.0, np.pi]))  # at z = ±1
+    >>> abs(H).ravel().round(4)
     array([2.    , 0.6667])
 
     """

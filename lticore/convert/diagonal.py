@@ -57,10 +57,10 @@ def eigenvector_condition(sys: SystemLike[Array]) -> Array:
     Source: Bauer & Fike, Numer. Math. 2 (1960); Demmel, Numer. Math. 41 (1983).
 
 
-    >>> double = ([[0.5, 1.0], [0.0, 0.5]], [[0.0], [1.0]], [[1.0, 0.0]])  # 1/(z − 0.5)²
+    >>> double = lti.from_zpk([], [0.5, 0.5])  # 1/(z − 0.5)²
     >>> bool(lti.eigenvector_condition(double) > 1e6)
     True
-    >>> print(lti.eigenvector_condition(lti.LTI(lti.Diagonal([0.5]), [[1.0]], [[1.0]])))
+    >>> print(lti.eigenvector_condition(lti.from_zpk([], [0.5])))
     1.0
 
     """
@@ -144,8 +144,8 @@ def diagonalize(
         When A is defective to working precision, κ(V) ≥ 1/2.2e-16, or max_condition < 1.
 
 
-    >>> A, B, C = [[0.0, -0.25], [1.0, 0.0]], [[1.0], [0.0]], [[0.0, 1.0]]  # 1/(z² + 0.25)
-    >>> abs(lti.diagonalize((A, B, C)).A.poles.imag)
+    >>> sys = lti.from_zpk([], [0.5j, -0.5j])
+    >>> abs(lti.diagonalize(sys).A.poles.imag).round(12)
     array([0.5, 0.5])
 
     """

@@ -50,7 +50,7 @@ class NearbySystem(Generic[Array]):
         frequencies between
 
 
-    >>> double = ([[0.5, 1.0], [0.0, 0.5]], [[0.0], [1.0]], [[1.0, 0.0]])  # 1/(z − 0.5)²
+    >>> double = lti.from_zpk([], [0.5, 0.5])  # 1/(z − 0.5)²
     >>> nearby = lti.well_conditioned(double)
     >>> bool(0 < nearby.perturbation < 1e-9)
     True
@@ -111,7 +111,7 @@ def well_conditioned(
     Pure Appl. Math. 74 (2021).
 
 
-    >>> double = ([[0.5, 1.0], [0.0, 0.5]], [[0.0], [1.0]], [[1.0, 0.0]])  # 1/(z − 0.5)²
+    >>> double = lti.from_zpk([], [0.5, 0.5])  # 1/(z − 0.5)²
     >>> nearby = lti.well_conditioned(double)
     >>> bool(nearby.response_change < 1e-9)
     True

@@ -43,8 +43,9 @@ def from_lru(
 
 
     >>> one = np.array([[1.0 + 0j]])
-    >>> sys = lti.from_lru(np.array([0.3 + 0.4j]), one, one)  # y_k = Re λ^k for an impulse
-    >>> lti.simulate(sys, np.array([[1.0], [0.0], [0.0]]), timing="current").ravel().round(4)
+    >>> sys = lti.from_lru(np.array([0.3 + 0.4j]), one, one)
+    >>> y = lti.simulate(sys, np.eye(3, 1), timing="current")  # Re λ^k
+    >>> y.ravel().round(4)
     array([ 1.  ,  0.3 , -0.07])
 
     """
@@ -95,8 +96,9 @@ def from_s5(
 
 
     >>> one = np.array([[1.0 + 0j]])
-    >>> sys = lti.from_s5(np.array([-1.0 + 0j]), one, one, step=np.log(2))  # λ̄ = b̄ = 1/2
-    >>> lti.simulate(sys, np.array([[1.0], [0.0], [0.0]]), timing="current").ravel().round(4)
+    >>> sys = lti.from_s5(np.array([-1.0 + 0j]), one, one, step=np.log(2))
+    >>> y = lti.simulate(sys, np.eye(3, 1), timing="current")  # λ̄ = b̄ = 1/2
+    >>> y.ravel().round(4)
     array([1.  , 0.5 , 0.25])
 
     """
@@ -143,9 +145,9 @@ def from_s4d(
 
     >>> poles, C = np.array([-1.0 + 0j]), np.array([[1.0 + 0j], [3.0 + 0j]])
     >>> sys = lti.from_s4d(poles, C, step=np.log(2))  # two channels of one pair
-    >>> sys.batch_shape, lti.impulse_response(sys, 4)[:, 1:].reshape(2, 3).round(4)
-    ((2,), array([[1.  , 0.5 , 0.25],
-           [3.  , 1.5 , 0.75]]))
+    >>> lti.impulse_response(sys, 4)[:, 1:].reshape(2, 3).round(4)
+    array([[1.  , 0.5 , 0.25],
+           [3.  , 1.5 , 0.75]])
 
     """
     C = as_complex(to_double(check_array("C", C, ndim=2)))

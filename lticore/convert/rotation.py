@@ -89,9 +89,9 @@ def to_rotation(
     Source: Schwerdtner et al., HSVR, Proposition 1 and Appendix A.1.
 
 
-    >>> A, B, C = [[0.0, -0.25], [1.0, 0.0]], [[1.0], [0.0]], [[0.0, 1.0]]  # 1/(z² + 0.25)
-    >>> A = lti.to_rotation((A, B, C)).A
-    >>> A.radius.round(4), A.angle.round(4)  # poles ± 0.5i
+    >>> sys = lti.from_zpk([], [0.5j, -0.5j])
+    >>> A = lti.to_rotation(sys).A
+    >>> A.radius.round(4), A.angle.round(4)
     (array([0.5]), array([1.5708]))
 
     """

@@ -134,7 +134,8 @@ def solve_lyapunov(
     Source: Bartels & Stewart, Comm. ACM 15 (1972).
 
 
-    >>> lti.solve_lyapunov(lti.Diagonal([-1.0, -2.0]), np.ones((2, 2))).round(4)  # −1/(λ_i + λ_j)
+    >>> A = lti.Diagonal([-1.0, -2.0])
+    >>> lti.solve_lyapunov(A, np.ones((2, 2))).round(4)  # −1/(λ_i + λ_j)
     array([[0.5   , 0.3333],
            [0.3333, 0.25  ]])
 

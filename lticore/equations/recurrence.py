@@ -60,9 +60,10 @@ def linear_recurrence(
     ShapeError, DtypeError, NonFiniteError, ArrayLibraryError
 
 
-    >>> lti.linear_recurrence(np.array([0.5]), np.ones((4, 1))).ravel()
+    >>> pole, u = np.array([0.5]), np.ones((4, 1))
+    >>> lti.linear_recurrence(pole, u).ravel()
     array([1.   , 1.5  , 1.75 , 1.875])
-    >>> lti.linear_recurrence(np.array([0.5]), np.ones((4, 1)), reverse=True).ravel()
+    >>> lti.linear_recurrence(pole, u, reverse=True).ravel()
     array([1.875, 1.75 , 1.5  , 1.   ])
 
     """
@@ -97,7 +98,8 @@ def time_varying_recurrence(
     CuPy: one launch, as there.
 
 
-    >>> lti.time_varying_recurrence(np.array([[0.0], [0.5], [2.0]]), np.ones((3, 1))).ravel()
+    >>> poles = np.array([[0.0], [0.5], [2.0]])
+    >>> lti.time_varying_recurrence(poles, np.ones((3, 1))).ravel()
     array([1. , 1.5, 4. ])
 
     """

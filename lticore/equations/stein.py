@@ -133,7 +133,8 @@ def solve_stein(A: Any, Q: Any, B: Any = None, *, horizon: int | None = None, E:
     (1968) for the squaring.
 
 
-    >>> lti.solve_stein(lti.Diagonal([0.6, 0.8]), np.ones((2, 2))).round(4)  # 1/(1 − λ_i λ_j)
+    >>> A = lti.Diagonal([0.6, 0.8])
+    >>> lti.solve_stein(A, np.ones((2, 2))).round(4)  # 1/(1 − λ_i λ_j)
     array([[1.5625, 1.9231],
            [1.9231, 2.7778]])
     >>> lti.solve_stein(np.eye(1), np.eye(1), horizon=10)

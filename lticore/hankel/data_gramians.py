@@ -82,7 +82,7 @@ def data_gramians(
 
 
     >>> sys, ones = lti.LTI([[0.5]], [[1.0]], [[1.0]]), np.ones((3, 1))
-    >>> lti.data_gramians(sys, [(ones, ones)])  # of x = 0, 1, 1.5 and λ = 1.75, 1.5, 1
+    >>> lti.data_gramians(sys, [(ones, ones)])  # x: 0, 1, 1.5;  λ: 1.75, 1.5, 1
     (array([[3.25]]), array([[6.3125]]))
 
     """

@@ -16,9 +16,9 @@ class SpectralFunction:
     """A pair (φ, φ') acting on all Hankel singular values (..., n) at once, descending.
 
 
-    >>> squares = lti.SpectralFunction("squares", lambda s: s**2, lambda s: 2 * s)
+    >>> square = lti.SpectralFunction("square", lambda s: s**2, lambda s: 2 * s)
     >>> sys = lti.LTI([[0.6]], [[1.6]], [[0.8]])  # σ = 1.28/(1 − 0.36) = 2
-    >>> print(lti.hankel_sum(sys, squares).round(4))
+    >>> print(lti.hankel_sum(sys, square).round(4))
     4.0
 
     """

@@ -117,7 +117,8 @@ def controllability_gramian(sys: SystemLike[Array], *, horizon: float | None = N
         As for :func:`gramian_factors`.
 
 
-    >>> lti.controllability_gramian(lti.LTI([[0.6]], [[1.0]], [[3.0]])).round(4)  # 1/(1 − 0.36)
+    >>> sys = lti.LTI([[0.6]], [[1.0]], [[3.0]])
+    >>> lti.controllability_gramian(sys).round(4)  # 1/(1 − 0.36)
     array([[1.5625]])
     >>> integrator = lti.LTI([[1.0]], [[1.0]], [[1.0]])
     >>> lti.controllability_gramian(integrator, horizon=10)
@@ -141,7 +142,8 @@ def observability_gramian(sys: SystemLike[Array], *, horizon: float | None = Non
     CuPy: on the device; the host waits once, for dense A more often (docs/cupy.md).
 
 
-    >>> lti.observability_gramian(lti.LTI([[0.6]], [[1.0]], [[3.0]])).round(4)  # 9/(1 − 0.36)
+    >>> sys = lti.LTI([[0.6]], [[1.0]], [[3.0]])
+    >>> lti.observability_gramian(sys).round(4)  # 9/(1 − 0.36)
     array([[14.0625]])
 
     """
@@ -200,8 +202,8 @@ def gramian_factors(
     Source: Hammarling, Systems & Control Letters 17 (1991), for dense A.
 
 
-    >>> sys = lti.LTI(lti.Diagonal([0.6, 0.8]), [[1.0], [0.0]], [[1.0, 1.0]])  # one is unreached
-    >>> R, S = lti.gramian_factors(sys)
+    >>> sys = lti.LTI(lti.Diagonal([0.6, 0.8]), [[1.0], [0.0]], [[1.0, 1.0]])
+    >>> R, S = lti.gramian_factors(sys)  # the second state is not reached
     >>> R.shape, S.shape, (R @ R.T).round(4)
     ((2, 1), (2, 2), array([[1.5625, 0.    ],
            [0.    , 0.    ]]))

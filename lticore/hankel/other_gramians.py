@@ -96,7 +96,7 @@ def weighted_gramians(
 
 
     >>> delay = lti.LTI([[0.0]], [[1.0]], [[1.0]])
-    >>> weight = lti.LTI([[0.0]], [[1.0]], [[1.0]], 1.0)  # 1 + 1/z: outputs of variance 2
+    >>> weight = lti.LTI([[0.0]], [[1.0]], [[1.0]], 1.0)  # 1 + 1/z
     >>> P, Q = lti.weighted_gramians(delay, input_weight=weight)
     >>> P.round(12), Q.round(12)
     (array([[2.]]), array([[1.]]))
@@ -251,7 +251,7 @@ def band_gramians(
 
 
     >>> delay = lti.LTI(lti.Diagonal([0.0]), [[1.0]], [[1.0]])
-    >>> P, Q = lti.band_gramians(delay, [(0.0, np.pi / 4)])  # a quarter of all frequencies
+    >>> P, Q = lti.band_gramians(delay, [(0.0, np.pi / 4)])  # a quarter of all
     >>> P.round(12), Q.round(12)
     (array([[0.25]]), array([[0.25]]))
 

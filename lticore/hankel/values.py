@@ -101,8 +101,9 @@ def hankel_singular_values(
     Control Letters 17 (1991).
 
 
-    >>> A, B, C = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8]), np.diag([1.8, 0.8])
-    >>> lti.hankel_singular_values(lti.LTI(A, B, C)).round(4)  # P = diag(1, 1), Q = diag(9, 1)
+    >>> A, B = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8])
+    >>> sys = lti.LTI(A, B, np.diag([3, 1]) @ B)  # P = I, Q = diag(9, 1)
+    >>> lti.hankel_singular_values(sys).round(4)
     array([3., 1.])
 
     """

@@ -65,7 +65,8 @@ def complex_balanced_truncation(
     Source: Chahine et al., CompreSSM, as its authors' code does it.
 
 
-    >>> sys = lti.LTI(lti.Rotation([0.9, 0.5], [0.3, 2.0]), np.ones((4, 1)), np.ones((1, 4)))
+    >>> A = lti.Rotation([0.9, 0.5], [0.3, 2.0])
+    >>> sys = lti.LTI(A, np.ones((4, 1)), np.ones((1, 4)))
     >>> reduced = lti.complex_balanced_truncation(sys, 2)
     >>> reduced.system, reduced.singular_values.shape
     (LTI(Rotation, order 2, 1 inputs, 1 outputs, float64), (2,))

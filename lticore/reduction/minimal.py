@@ -93,7 +93,7 @@ def minimal_realization(
 
     Source: Rosenbrock, State-Space and Multivariable Theory (1970); Van Dooren, IEEE TAC 26 (1981).
 
-    >>> A, B, C = np.diag([2.0, 0.5]), np.array([[1.0], [1.0]]), np.array([[3.0, 0.0]])
+    >>> A, B, C = np.diag([2.0, 0.5]), np.ones((2, 1)), np.array([[3.0, 0.0]])
     >>> lti.minimal_realization((A, B, C)).system.A
     array([[2.]])
     """

@@ -109,8 +109,8 @@ def modal_truncation(
     Stewart, SIAM J. Numer. Anal. 16 (1979), for clusters.
 
 
-    >>> sys = lti.LTI(lti.Diagonal([0.9, 0.5]), np.ones((2, 1)), [[1.0, 4.0]])  # hinf scores 10, 8
-    >>> lti.modal_truncation(sys, 1).system.poles.real
+    >>> sys = lti.LTI(lti.Diagonal([0.9, 0.5]), np.ones((2, 1)), [[1.0, 4.0]])
+    >>> lti.modal_truncation(sys, 1).system.poles.real  # scores 10 and 8
     array([0.9])
     >>> lti.modal_truncation(sys, 1, score="magnitude").system.poles.real
     array([0.5])
@@ -207,7 +207,8 @@ def allocate_modal_orders(
 
 
     >>> B, C = np.ones((2, 1)), np.ones((1, 2))
-    >>> systems = [lti.LTI(lti.Diagonal(poles), B, C) for poles in ([0.1, 0.2], [0.9, 0.95])]
+    >>> fast, slow = lti.Diagonal([0.1, 0.2]), lti.Diagonal([0.9, 0.95])
+    >>> systems = [lti.LTI(A, B, C) for A in (fast, slow)]
     >>> lti.allocate_modal_orders(systems, budget=3, rule="global")
     [1, 2]
 

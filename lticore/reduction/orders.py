@@ -90,7 +90,8 @@ def allocate_orders(
     Source: Schwerdtner et al., HSVR, Algorithm 1 (its stopping rule and index are mended here).
 
 
-    >>> lti.allocate_orders([np.array([8.0, 1.0, 1.0]), np.array([4.0, 4.0, 2.0])], energy=0.75)
+    >>> values = [np.array([8.0, 1.0, 1.0]), np.array([4.0, 4.0, 2.0])]
+    >>> lti.allocate_orders(values, energy=0.75)
     [1, 2]
 
     """

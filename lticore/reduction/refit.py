@@ -51,10 +51,10 @@ class Refit(Generic[Array]):
 
 
     >>> reduced = lti.LTI([[0.5]], [[1.0]], [[1.0]])
-    >>> inputs, outputs = np.array([[1.0], [0.0], [0.0]]), np.array([[0.0], [2.0], [1.0]])
-    >>> refit = lti.refit_outputs(reduced, [(inputs, outputs)])  # half of the outputs is missing
-    >>> print(refit.residual_before.round(4), refit.residual_after.round(4), refit.samples)
-    0.5 0.0 3
+    >>> inputs, outputs = np.eye(3, 1), np.array([[0.0], [2.0], [1.0]])
+    >>> refit = lti.refit_outputs(reduced, [(inputs, outputs)])
+    >>> print(refit.residual_before.round(4), refit.residual_after.round(4))
+    0.5 0.0
 
     """
 
@@ -142,7 +142,7 @@ def refit_outputs(
 
 
     >>> reduced = lti.LTI([[0.5]], [[1.0]], [[1.0]])
-    >>> inputs, outputs = np.array([[1.0], [0.0], [0.0]]), np.array([[0.0], [2.0], [1.0]])
+    >>> inputs, outputs = np.eye(3, 1), np.array([[0.0], [2.0], [1.0]])
     >>> lti.refit_outputs(reduced, [(inputs, outputs)]).system.C.round(12)
     array([[2.]])
 

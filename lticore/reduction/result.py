@@ -26,9 +26,9 @@ class Convergence:
     starts : relative squared errors that the runs from all starts reached
 
 
-    >>> sys = lti.LTI(lti.Diagonal([0.8, -0.5]), np.ones((2, 1)), np.ones((1, 2)))
+    >>> sys = lti.LTI(lti.Diagonal([0.8, 0.5]), np.ones((2, 1)), [[1.0, -2.0]])
     >>> convergence = lti.h2_reduction(sys, 1, starts=3).convergence
-    >>> convergence.converged, len(convergence.starts)  # and one from balanced truncation
+    >>> convergence.converged, len(convergence.starts)  # 3 and the balanced
     (True, 4)
 
     """
@@ -58,8 +58,8 @@ class Reduction(Generic[Kind, Array]):
     convergence : of iterative methods
 
 
-    >>> A, B, C = np.diag([0.8, 0.6]), np.diag([0.6, 0.8]), np.diag([1.8, 0.8])
-    >>> reduced = lti.balanced_truncation(lti.LTI(A, B, C), 1)
+    >>> A, B = np.diag([0.8, 0.6]), np.diag([0.6, 0.8])
+    >>> reduced = lti.balanced_truncation(lti.LTI(A, B, np.diag([3, 1]) @ B), 1)
     >>> reduced.order, reduced.singular_values.round(4)
     (1, array([3., 1.]))
     >>> (reduced.left.T @ A @ reduced.right).round(4), reduced.system.A.round(4)

@@ -52,8 +52,8 @@ class QuadraticOutputLTI(StateSpace[Array, Matrix]):
     ShapeError, DtypeError, NonFiniteError, ArrayLibraryError
 
 
-    >>> sys = lti.QuadraticOutputLTI([[0.5]], [[1.0]], [[0.0]], [[[2.0]]])  # y = 2 x²
-    >>> lti.simulate(sys, np.array([[1.0], [0.0], [0.0], [0.0]])).ravel()
+    >>> sys = lti.QuadraticOutputLTI([[0.5]], [[1.0]], [[0.0]], [[[2.0]]])
+    >>> lti.simulate(sys, np.eye(4, 1)).ravel()  # y = 2 x²
     array([0.   , 2.   , 0.5  , 0.125])
 
     """

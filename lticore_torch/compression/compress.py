@@ -127,9 +127,9 @@ def compress(
     Source: Schwerdtner et al., HSVR, §2.4 and Appendix C.1; Otto, Padovan & Rowley (2023) for
     "data", whose second Gramian is then, for cross-entropy, the Fisher metric seen from the layer.
 
-    >>> A, B, C = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8]), np.diag([1.8, 0.8])
+    >>> A, B = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8])
     >>> layer = lt.RotationSSM(2, 2)
-    >>> layer.load_lti(lti.LTI(A, B, C))  # σ = 3, 1
+    >>> layer.load_lti(lti.LTI(A, B, np.diag([3, 1]) @ B))  # σ = 3, 1
     >>> small, report = lt.compress(layer, error=2.5)
     >>> small.order, round(report.layers[0].error_bound, 4)
     (1, 2.0)

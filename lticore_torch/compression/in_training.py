@@ -58,11 +58,14 @@ class ReductionEvent:
     rolled_back : whether an earlier reduction was undone instead; orders are then the old ones
     score : value of ``validate`` at this step
 
-    >>> A, B, C = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8]), np.diag([1.8, 0.8])
+    >>> A, B = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8])
     >>> layer = lt.RotationSSM(2, 2)
-    >>> layer.load_lti(lti.LTI(A, B, C))  # σ = 3, 1
+    >>> layer.load_lti(lti.LTI(A, B, np.diag([3, 1]) @ B))  # σ = 3, 1
     >>> optimizer = torch.optim.Adam(layer.parameters())
-    >>> event = lt.InTrainingCompressor(layer, optimizer, tolerance=0.3, steps=[1]).step()
+    >>> compressor = lt.InTrainingCompressor(
+    ...     layer, optimizer, tolerance=0.3, steps=[1]
+    ... )
+    >>> event = compressor.step()
     >>> event.orders_before, event.orders, round(event.energies[""], 4)
     ({'': 2}, {'': 1}, 0.75)
     """
@@ -79,11 +82,13 @@ class ReductionEvent:
 class InTrainingCompressor:
     """Shrinks the state-space layers of a model while it is trained.
 
-    >>> A, B, C = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8]), np.diag([1.8, 0.8])
+    >>> A, B = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8])
     >>> model = torch.nn.Sequential(lt.RotationSSM(2, 2))
-    >>> model[0].load_lti(lti.LTI(A, B, C))  # σ = 3, 1
+    >>> model[0].load_lti(lti.LTI(A, B, np.diag([3, 1]) @ B))  # σ = 3, 1
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
-    >>> compressor = lt.InTrainingCompressor(model, optimizer, tolerance=0.3, steps=[2])
+    >>> compressor = lt.InTrainingCompressor(
+    ...     model, optimizer, tolerance=0.3, steps=[2]
+    ... )
     >>> for step in range(3):
     ...     model(torch.ones(1, 9, 2)).mean().backward()
     ...     optimizer.step()

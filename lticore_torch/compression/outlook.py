@@ -36,9 +36,9 @@ class LayerOutlook:
     order_unseen : by method "data", states without which the loss of all layers' cuts together
         changes by less than 0.1 in √(2 KL), or by 1 % of the output or the user's loss
 
-    >>> A, B, C = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8]), np.diag([1.8, 0.8])
+    >>> A, B = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8])
     >>> layer = lt.RotationSSM(2, 2)
-    >>> layer.load_lti(lti.LTI(A, B, C))  # σ = 3, 1
+    >>> layer.load_lti(lti.LTI(A, B, np.diag([3, 1]) @ B))  # σ = 3, 1
     >>> outlook = lt.analyze(layer).layers[0]
     >>> outlook.kind, outlook.order, np.round(outlook.singular_values, 4)
     ('RotationSSM', 2, array([3., 1.]))

@@ -300,7 +300,7 @@ def analyze(
            RotationSSM      64       5      10
     balanced: 1,096 parameters, 2.3k flops/step in layers
     with 99.9 %: 178 parameters (−84%), 0.4k flops/step (−84%)
-    >>> small, report = plan.compress(ratio=0.8)  # as often as one likes: costs what a cut costs
+    >>> small, report = plan.compress(ratio=0.8)  # as often as you like
 
     Parameters
     ----------

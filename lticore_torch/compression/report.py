@@ -31,9 +31,9 @@ class LayerReport:
     size : h∞ norm of the original layer from below, its largest response at frequencies of the
         slowest poles and evenly spread ones; None for quadratic outputs and selective layers
 
-    >>> A, B, C = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8]), np.diag([1.8, 0.8])
+    >>> A, B = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8])
     >>> layer = lt.RotationSSM(2, 2)
-    >>> layer.load_lti(lti.LTI(A, B, C))  # σ = 3, 1
+    >>> layer.load_lti(lti.LTI(A, B, np.diag([3, 1]) @ B))  # σ = 3, 1
     >>> report = lt.compress(layer, orders=[1])[1].layers[0]
     >>> report.order_before, report.order, round(report.error_bound, 4)
     (2, 1, 2.0)
@@ -75,9 +75,9 @@ class CompressionReport:
         refitting and fine-tuning: right where changes are small
     score_before, score : what ``evaluate`` said of the original and of this model
 
-    >>> A, B, C = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8]), np.diag([1.8, 0.8])
+    >>> A, B = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8])
     >>> layer = lt.RotationSSM(2, 2)
-    >>> layer.load_lti(lti.LTI(A, B, C))  # σ = 3, 1
+    >>> layer.load_lti(lti.LTI(A, B, np.diag([3, 1]) @ B))  # σ = 3, 1
     >>> small, report = lt.compress(layer, orders=[1])
     >>> report.method, report.parameters_before, report.parameters_after
     ('balanced', 12, 7)

@@ -40,9 +40,9 @@ def convert(
     """A copy of the model whose layers of other packages are layers of this one.
 
     >>> from LRU_pytorch import LRU
-    >>> model = torch.nn.Sequential(LRU(4, 4, 8), torch.nn.Linear(4, 2))  # of 8 complex states
+    >>> model = torch.nn.Sequential(LRU(4, 4, 8), torch.nn.Linear(4, 2))
     >>> converted, report = lt.convert(model)
-    >>> dict(report), converted[0].order  # print(report) shows more
+    >>> dict(report), converted[0].order  # 8 complex states are 16 real ones
     ({'0': 'LRU'}, 16)
     >>> small, _ = lt.compress(converted, ratio=0.75)
     >>> small[0].order

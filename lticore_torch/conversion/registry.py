@@ -53,7 +53,7 @@ def register_conversion(
     ...     ours = lt.RotationSSM(1, 1)
     ...     ours.load_lti(lti.LTI([[0.5]], [[0.5]], [[1.0]]), unstable=unstable)
     ...     return ours
-    >>> lt.register_conversion(Smoother, from_smoother)  # or "mypackage.layers.Smoother"
+    >>> lt.register_conversion(Smoother, from_smoother)
     >>> converted, report = lt.convert(torch.nn.Sequential(Smoother()))
     >>> dict(report)
     {'0': 'RotationSSM'}

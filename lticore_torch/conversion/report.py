@@ -17,8 +17,8 @@ class ConvertedLayer:
     notes : what changed with the conversion, of unstable poles that were reflected
 
     >>> from LRU_pytorch import LRU
-    >>> converted, report = lt.convert(LRU(4, 4, 8))
-    >>> report.layers[0].original, report.layers[0].kind, report.layers[0].difference < 1e-4
+    >>> layer = lt.convert(LRU(4, 4, 8))[1].layers[0]
+    >>> layer.original, layer.kind, layer.difference < 1e-4
     ('LRU_pytorch.LRU.LRU', 'LRU', True)
     """
 

@@ -31,8 +31,8 @@ class Stream:
 
     >>> model, u = lt.LRU(4, 8), torch.ones(2, 50, 4)
     >>> stream = lt.Stream(model)
-    >>> prefix = stream.run(u[:, :49])  # (batch, L, inputs) → answers to all steps, in parallel
-    >>> y = stream.step(u[:, 49])  # (batch, inputs) → the answer to the next step
+    >>> prefix = stream.run(u[:, :49])  # (batch, L, inputs): all steps at once
+    >>> y = stream.step(u[:, 49])  # (batch, inputs): the next step
     >>> torch.allclose(y, model(u)[:, 49], atol=1e-4)
     True
 

@@ -144,7 +144,7 @@ class SSMLayer(StateSpaceLayer):
 
     is layer(u), gradients too; ``state.detach()`` truncates back-propagation at the chunk.
 
-    >>> layer, u = lt.LRU(4, 8, dtype=torch.float64), torch.ones(2, 50, 4, dtype=torch.float64)
+    >>> layer, u = lt.LRU(4, 8).double(), torch.ones(2, 50, 4).double()
     >>> y, state = layer(u[:, :30], return_state=True)
     >>> rest = layer(u[:, 30:], state=state)
     >>> torch.allclose(torch.cat((y, rest), dim=1), layer(u))
@@ -307,8 +307,8 @@ def ssm_layers(model: nn.Module) -> dict[str, SSMLayer]:
     order.
 
     >>> model = torch.nn.Sequential(lt.LRU(4, 8), torch.nn.GELU(), lt.S5(4, 8))
-    >>> {name: type(layer).__name__ for name, layer in lt.ssm_layers(model).items()}
-    {'0': 'LRU', '2': 'S5'}
+    >>> list(lt.ssm_layers(model))
+    ['0', '2']
     """
     return {name: module for name, module in model.named_modules() if isinstance(module, SSMLayer)}
 

@@ -27,7 +27,8 @@ class Bidirectional(nn.Module):
 
     Shapes: forward (..., L, features) → (..., L, outputs).
 
-    >>> layer, u = lt.Bidirectional(lt.LRU(1, 4), lt.LRU(1, 4)), torch.zeros(5, 1)
+    >>> layer = lt.Bidirectional(lt.LRU(1, 4), lt.LRU(1, 4))
+    >>> u = torch.zeros(5, 1)
     >>> u[2] = 1.0
     >>> bool((layer(u) != 0).all())  # what comes at one step reaches all
     True

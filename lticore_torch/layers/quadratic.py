@@ -45,8 +45,11 @@ class QuadraticSSM(RotationSSM):
     Error (2025); Benner, Goyal & Pontes Duff, IEEE TAC 67 (2022).
 
     >>> layer = lt.QuadraticSSM(4, 8)
-    >>> layer.to_lti()
-    QuadraticOutputLTI(LTI(Rotation, order 8, 4 inputs, 4 outputs, float64), rank 2 forms)
+    >>> layer(torch.zeros(2, 50, 4)).shape
+    torch.Size([2, 50, 4])
+    >>> V, s = layer.to_lti().M
+    >>> V.shape, s.shape
+    ((4, 8, 2), (4, 2))
     """
 
     SYSTEMS = (lticore.LTI, lticore.QuadraticOutputLTI)

@@ -51,8 +51,10 @@ class RotationSSM(ModalSSM):
     Source: Schwerdtner et al., HSVR, eq. (6)-(7), Proposition 1 and Appendix B.
 
     >>> layer = lt.RotationSSM(4, 8)
-    >>> layer(torch.zeros(2, 50, 4)).shape, layer.to_lti()
-    (torch.Size([2, 50, 4]), LTI(Rotation, order 8, 4 inputs, 4 outputs, float64))
+    >>> layer(torch.zeros(2, 50, 4)).shape
+    torch.Size([2, 50, 4])
+    >>> layer.to_lti()
+    LTI(Rotation, order 8, 4 inputs, 4 outputs, float64)
     """
 
     PAIR_PARAMETERS: ClassVar[dict[str, str | None]] = {

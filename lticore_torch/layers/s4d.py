@@ -84,8 +84,10 @@ class S4D(SSMLayer):
     Models (S4D, 2022), Appendix C.
 
     >>> layer = lt.S4D(4, 16)
-    >>> layer(torch.zeros(2, 50, 4)).shape, layer.to_lti().batch_shape  # a system for each channel
-    (torch.Size([2, 50, 4]), (4,))
+    >>> layer(torch.zeros(2, 50, 4)).shape
+    torch.Size([2, 50, 4])
+    >>> layer.to_lti().batch_shape  # a system for each channel
+    (4,)
     """
 
     step_log: nn.Parameter

@@ -51,8 +51,10 @@ class S5(ModalSSM):
     (S5), §3 and Appendix B.
 
     >>> layer = lt.S5(4, 16, blocks=2, outputs=6)
-    >>> layer(torch.zeros(2, 50, 4)).shape, layer.to_lti()
-    (torch.Size([2, 50, 6]), LTI(Rotation, order 16, 4 inputs, 6 outputs, float64))
+    >>> layer(torch.zeros(2, 50, 4)).shape
+    torch.Size([2, 50, 6])
+    >>> layer.to_lti()
+    LTI(Rotation, order 16, 4 inputs, 6 outputs, float64)
     """
 
     PAIR_PARAMETERS: ClassVar[dict[str, str | None]] = {

@@ -83,8 +83,10 @@ class SelectiveSSM(StateSpaceLayer):
     there with ``channel_poles``.
 
     >>> layer = lt.SelectiveSSM(8, 4)
-    >>> layer(torch.zeros(2, 50, 8)).shape, layer.mean_lti(torch.ones(2, 50, 8)).batch_shape
-    (torch.Size([2, 50, 8]), (8,))
+    >>> layer(torch.zeros(2, 50, 8)).shape
+    torch.Size([2, 50, 8])
+    >>> layer.mean_lti(torch.ones(2, 50, 8)).batch_shape  # one for each channel
+    (8,)
     """
 
     real_log: nn.Parameter

@@ -46,9 +46,11 @@ class SequenceClassifierConfig:
     documents : sequences per example: 2 for pairs of documents
     layer_options : keyword arguments of the layers
 
-    >>> config = lt.SequenceClassifierConfig(1, 10, features=8, order=16, depth=2, layer="s5")
-    >>> list(lt.ssm_layers(lt.SequenceClassifier(config)).values())
-    [S5(features=8, order=16, real_poles=0), S5(features=8, order=16, real_poles=0)]
+    >>> config = lt.SequenceClassifierConfig(
+    ...     inputs=1, classes=10, features=8, order=16, depth=2, layer="s5"
+    ... )
+    >>> lt.SequenceClassifier(config).blocks[1].ssm
+    S5(features=8, order=16, real_poles=0)
     """
 
     inputs: int
@@ -209,9 +211,11 @@ class SequenceClassifier(nn.Module):
     ShapeError
         For sequences or lengths of other shapes, and sequences of no steps, which have no mean.
 
-    >>> config = lt.SequenceClassifierConfig(1, 10, features=8, order=16, depth=2)
+    >>> config = lt.SequenceClassifierConfig(
+    ...     inputs=1, classes=10, features=8, order=16, depth=2
+    ... )
     >>> model = lt.SequenceClassifier(config)
-    >>> model(torch.zeros(3, 50, 1), torch.tensor([50, 20, 30])).shape  # with the lengths of each
+    >>> model(torch.zeros(3, 50, 1), lengths=torch.tensor([50, 20, 30])).shape
     torch.Size([3, 10])
     """
 

@@ -65,7 +65,7 @@ def linear_recurrence(
         real inputs.
 
     >>> pole = torch.tensor([0.5], requires_grad=True)
-    >>> x = lt.linear_recurrence(pole, torch.tensor([[1.0], [0.0], [0.0]]))  # 1, λ, λ²
+    >>> x = lt.linear_recurrence(pole, torch.eye(3, 1))  # 1, λ, λ²
     >>> x.sum().backward()
     >>> pole.grad  # 1 + 2 λ
     tensor([2.])
@@ -86,7 +86,8 @@ def time_varying_recurrence(
 
     All else as for :func:`linear_recurrence`.
 
-    >>> lt.time_varying_recurrence(torch.tensor([[0.0], [0.5], [2.0]]), torch.ones(3, 1)).ravel()
+    >>> poles = torch.tensor([[0.0], [0.5], [2.0]])
+    >>> lt.time_varying_recurrence(poles, torch.ones(3, 1)).ravel()
     tensor([1.0000, 1.5000, 4.0000])
     """
     if poles.shape[-2] != inputs.shape[-2]:

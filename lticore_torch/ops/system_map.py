@@ -72,9 +72,10 @@ def state_space_map(
     ShapeError, DtypeError
 
     >>> poles, real_poles = torch.tensor([0.5 + 0.5j]), torch.tensor([0.5])
-    >>> B, C = torch.tensor([[1.0], [0.0], [1.0]]), torch.tensor([[1.0, 0.0, 2.0]])
-    >>> u = torch.tensor([[1.0], [0.0], [0.0]])
-    >>> lt.state_space_map(poles, real_poles, B, C, u).ravel()  # Re λ^k + 2 · 0.5^k
+    >>> B = torch.tensor([[1.0], [0.0], [1.0]])
+    >>> C = torch.tensor([[1.0, 0.0, 2.0]])
+    >>> y = lt.state_space_map(poles, real_poles, B, C, torch.eye(3, 1))
+    >>> y.ravel()  # Re λ^k + 2 · 0.5^k
     tensor([3.0000, 1.5000, 0.5000])
     """
     n = 2 * poles.shape[-1] + real_poles.shape[-1]

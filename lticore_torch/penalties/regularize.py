@@ -38,9 +38,9 @@ def hankel_sum(module: nn.Module, function: SpectralLike = "nuclear") -> Tensor:
 
     Source: Schwerdtner et al., HSVR, eq. (11).
 
-    >>> A, B, C = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8]), np.diag([1.8, 0.8])
+    >>> A, B = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8])
     >>> layer = lt.RotationSSM(2, 2)
-    >>> layer.load_lti(lti.LTI(A, B, C))  # σ = 3, 1
+    >>> layer.load_lti(lti.LTI(A, B, np.diag([3, 1]) @ B))  # σ = 3, 1
     >>> print(f"{lt.hankel_sum(layer).item():.4f}")
     4.0000
     """
@@ -52,9 +52,9 @@ def hankel_mean(module: nn.Module) -> Tensor:
 
     As :func:`hankel_sum`. Source: Forgione, Mejari & Piga, CDC 2024, the Hankel nuclear norm.
 
-    >>> A, B, C = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8]), np.diag([1.8, 0.8])
+    >>> A, B = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8])
     >>> layer = lt.RotationSSM(2, 2)
-    >>> layer.load_lti(lti.LTI(A, B, C))  # σ = 3, 1
+    >>> layer.load_lti(lti.LTI(A, B, np.diag([3, 1]) @ B))  # σ = 3, 1
     >>> print(f"{lt.hankel_mean(layer).item():.4f}")
     2.0000
     """
@@ -67,7 +67,8 @@ def modal_mean(module: nn.Module) -> Tensor:
     Cost: O(n). Source: Forgione, Mejari & Piga, CDC 2024, the modal ℓ1 norm.
 
     >>> layer = lt.RotationSSM(1, 2)
-    >>> layer.load_lti(lti.LTI(lti.Diagonal([0.8, 0.6]), np.ones((2, 1)), np.ones((1, 2))))
+    >>> A = lti.Diagonal([0.8, 0.6])
+    >>> layer.load_lti(lti.LTI(A, np.ones((2, 1)), np.ones((1, 2))))
     >>> print(f"{lt.modal_mean(layer).item():.4f}")
     0.7000
     """
@@ -85,7 +86,8 @@ def magnitude_sum(module: nn.Module) -> Tensor:
     Cost: O(n). Source: Schwerdtner et al., HSVR, Tables 6-8, the ℓ1 norm compared with there.
 
     >>> layer = lt.RotationSSM(1, 2)
-    >>> layer.load_lti(lti.LTI(lti.Rotation([0.8], [0.3]), np.ones((2, 1)), np.ones((1, 2))))
+    >>> A = lti.Rotation([0.8], [0.3])
+    >>> layer.load_lti(lti.LTI(A, np.ones((2, 1)), np.ones((1, 2))))
     >>> print(f"{lt.magnitude_sum(layer).item():.4f}")  # one block
     0.8000
     """
@@ -168,9 +170,9 @@ class HankelRegularizer(Regularizer):
         pair (φ, φ')
     every : int ≥ 1
 
-    >>> A, B, C = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8]), np.diag([1.8, 0.8])
+    >>> A, B = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8])
     >>> layer = lt.RotationSSM(2, 2)
-    >>> layer.load_lti(lti.LTI(A, B, C))  # σ = 3, 1
+    >>> layer.load_lti(lti.LTI(A, B, np.diag([3, 1]) @ B))  # σ = 3, 1
     >>> penalty = lt.HankelRegularizer(0.5)
     >>> print(f"{penalty(layer).item():.4f}")
     2.0000

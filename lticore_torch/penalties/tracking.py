@@ -35,7 +35,8 @@ class HankelRecord:
     weyl_bound : ‖δH‖₂, the most that any value may have changed since the last record; None for the
         first record of a layer or of a new order
 
-    >>> A, B, layer = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8]), lt.RotationSSM(2, 2)
+    >>> A, B = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8])
+    >>> layer = lt.RotationSSM(2, 2)
     >>> tracker = lt.HankelTracker(layer)
     >>> for step, gain in enumerate([3.0, 0.5]):  # of the first state
     ...     layer.load_lti(lti.LTI(A, B, np.diag([0.6 * gain, 0.8])))
@@ -69,11 +70,11 @@ class HankelTracker:
     trajectories may cross. A layer whose order changed starts anew; of layers with one system per
     channel the sums over channels are recorded, followed by their rank.
 
-    >>> A, B, C = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8]), np.diag([1.8, 0.8])
+    >>> A, B = lti.Diagonal([0.8, 0.6]), np.diag([0.6, 0.8])
     >>> model = torch.nn.Sequential(lt.RotationSSM(2, 2))
-    >>> model[0].load_lti(lti.LTI(A, B, C))  # σ = 3, 1
+    >>> model[0].load_lti(lti.LTI(A, B, np.diag([3, 1]) @ B))  # σ = 3, 1
     >>> tracker = lt.HankelTracker(model)
-    >>> records = tracker.record(0)  # by module name, and kept in tracker.history
+    >>> records = tracker.record(0)  # by module name; kept in tracker.history
     >>> np.round(records["0"].singular_values, 4)
     array([3., 1.])
 
