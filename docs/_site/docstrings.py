@@ -18,6 +18,8 @@ _ROLE = re.compile(r":(?:func|class|meth|mod|attr|data):`~?([^`]+)`")
 _PAGE = re.compile(r"\bdocs/([\w-]+)\.md\b")
 _HEADING = re.compile(r"-{3,}$")
 _NAMES = re.compile(r"([*\w][\w, *]*?) : (.*)$")
+#: Characters in a line of a docstring.
+_ROOM = 90
 _ERRORS = re.compile(r"([A-Z]\w+(?:, [A-Z]\w+)*)()$")
 
 
@@ -44,7 +46,8 @@ def _markdown(lines: list[str]) -> Iterator[str]:
             names = ", ".join(f"`{name}`" for name in found[1].split(", "))
             yield ""
             yield f"- {names}: {found[2]}" if found[2] else f"- {names}"
-            yield ""
+            if not _goes_on(line, after):
+                yield ""
         elif line.startswith(">>> ") and not in_example:
             in_example = True
             yield "```pycon"
@@ -55,6 +58,13 @@ def _markdown(lines: list[str]) -> Iterator[str]:
             yield line
     if in_example:
         yield "```"
+
+
+def _goes_on(line: str, after: str) -> bool:
+    """Whether what stands behind a name runs into the next line: this one has no room for more."""
+    word = after.split()[0] if after else ""
+    is_full = len(f"{line} {word}") > _ROOM
+    return is_full and (line.endswith(",") or not word[:1].isupper())
 
 
 def _link(target: str, obj: griffe.Object) -> str:
