@@ -1,10 +1,12 @@
 """Pictures of systems and of what reduction does to them. Matplotlib is imported when called.
 
-reduced = lti.balanced_truncation(sys, order=8)
-lti.plot.hankel_values(reduced)         # σ_i, and the bound 2 Σ_{i>r} σ_i over r
-lti.plot.sigma(sys, reduced)            # over frequency: full, reduced, error and its bound
-lti.plot.poles(sys, reduced)
-lti.plot.step(sys, reduced)
+>>> A = lti.Rotation([0.9, 0.8], [0.3, 2.0])
+>>> sys = lti.LTI(A, np.ones((4, 1)), np.ones((1, 4)))
+>>> reduced = lti.balanced_truncation(sys, 2)
+>>> ax = lti.plot.hankel_values(reduced)  # σ_i, and the bound 2 Σ_{i>r} σ_i over r
+>>> ax = lti.plot.sigma(sys, reduced)  # over frequency: both, the error, its bound
+>>> ax = lti.plot.poles(sys, reduced)
+>>> ax = lti.plot.step(sys, reduced)
 
 Each function takes any number of single systems, or reductions, draws into the axes ``ax`` or into
 new ones, and returns them. All systems of a picture have the same dt: it is in steps and rad/sample

@@ -4,11 +4,11 @@ Numbers in, numbers out: the constants of each layer are computed from its array
 knows neither layers nor frameworks. Norms of signals are ‖v‖ = (Σ_k ‖v_k‖₂²)^{1/2} over the
 L time steps and all channels.
 
-
->>> sys = lti.LTI([[0.6]], [[1.0]], [[1.0]])
->>> print(lti.certificate.system_lipschitz(sys, timing="delayed").round(6))
-2.5
-
+>>> layer = lti.certificate.LayerConstants(
+...     nonlinearity=1.0, system=2.5, normalization=1.0, error=0.1
+... )
+>>> lti.certificate.deep_error_bound([layer, layer])  # 0.1, then 0.1 + (0.1 + 2.5 · 0.1)
+array([0.1 , 0.45])
 """
 
 from __future__ import annotations
@@ -190,6 +190,11 @@ def layer_error(
         When not exactly one of the three is given, or ``length`` is missing or not used.
 
     Source: as `deep_error_bound`; Enns (1984) for 2 Σ σ_i.
+
+    >>> lti.certificate.layer_error(3.0, hinf_error=0.5)
+    1.5
+    >>> lti.certificate.layer_error(3.0, h2_error=0.5, length=16)  # √16 · 0.5 · 3
+    6.0
     """
     check_one_given(hinf_error=hinf_error, discarded_values=discarded_values, h2_error=h2_error)
     if (h2_error is None) != (length is None):
@@ -231,6 +236,10 @@ def system_lipschitz(sys: LinearLike[Array], *, timing: Literal["delayed", "curr
     (...) float64 array, rounded up by the tolerance of `hinf_norm`.
 
     Conditions, cost and errors: as :func:`lticore.hinf_norm`.
+
+    >>> sys = lti.LTI([[0.6]], [[1.0]], [[1.0]], 1.0)  # 1/0.4 + 1 at z = 1
+    >>> print(lti.certificate.system_lipschitz(sys, timing="current").round(6))
+    3.5
     """
     check_timing(timing)
     full = in_double(as_linear(sys))
@@ -258,6 +267,10 @@ def logit_error_bound(decoder: Array, error: float | Array, length: int) -> floa
     Raises
     ------
     ArgumentError, ShapeError, DtypeError, NonFiniteError
+
+    >>> decoder = np.array([[3.0, 0.0], [0.0, 2.0]])  # ‖W‖₂ = 3
+    >>> round(lti.certificate.logit_error_bound(decoder, 0.4, length=16), 12)
+    0.3
     """
     steps = check_integer("length", length, minimum=1)
     return _spectral_norm("decoder", decoder) * _constant("error", error) / math.sqrt(steps)
@@ -287,6 +300,9 @@ def gated_unit_lipschitz(
     activation : Lip(act)
 
     Source: Smith et al., S5 (2023), for the half unit; Dauphin et al. (2017) for the full one.
+
+    >>> round(lti.certificate.gated_unit_lipschitz(np.eye(2), 4.0, activation=1.0), 12)
+    2.0
     """
     weight = 1.0 if value is None else _spectral_norm("value", value)
     size = _constant("size", size)
@@ -318,6 +334,9 @@ def layer_norm_lipschitz(scale: Array, epsilon: float, *, variance: float | Arra
         For ε ≤ 0, or negative variances.
     ShapeError
         For no channel.
+
+    >>> lti.certificate.layer_norm_lipschitz(np.array([1.0, -3.0]), 0.25)
+    6.0
     """
     gamma = _per_channel("scale", scale)
     smallest = _smallest("variance", variance)
@@ -341,6 +360,9 @@ def batch_norm_lipschitz(scale: Array, variance: Array, epsilon: float) -> float
         For ε ≤ 0, or negative variances.
     ShapeError
         For no channel, or arrays of different lengths.
+
+    >>> lti.certificate.batch_norm_lipschitz(np.array([1.0, -3.0]), np.array([1.0, 2.0]), 0.25)
+    2.0
     """
     gamma, nu = _per_channel("scale", scale), _per_channel("variance", variance)
     if gamma.shape != nu.shape:

@@ -46,6 +46,11 @@ def schatten(p: float) -> SpectralFunction:
     For p < 1 the derivative is infinite at 0; values at or below the relative cut of
     :func:`lticore.hankel_sum_and_gradient` contribute no gradient.
 
+    Raises
+    ------
+    ArgumentError
+        For p ≤ 0.
+
 
     >>> lti.schatten(0.5).value(np.array([9.0, 4.0, 0.0]))
     array([3., 2., 0.])
@@ -68,6 +73,11 @@ def tail(r: int) -> SpectralFunction:
     """Σ_{i>r} σ_i, half the error bound of balanced truncation to order r.
 
     Where σ_r = σ_{r+1} the derivative is that of the sorted choice, one of many subgradients.
+
+    Raises
+    ------
+    ArgumentError
+        For r that is no integer ≥ 0.
 
 
     >>> lti.tail(1).value(np.array([9.0, 4.0, 1.0]))

@@ -75,6 +75,11 @@ def hankel_sum(
     ----------
     function : "nuclear" (φ = σ, the HSVR regulariser), "log" (log(1 + σ)), `schatten(p)`,
         `tail(r)`, or a pair (φ, φ') of functions of the (..., n) array of descending values.
+    horizon : int ≥ 1, in continuous time a duration, optional
+
+    Returns
+    -------
+    (...) real array in the precision of the system.
 
     Cost and errors as for :func:`hankel_singular_values`.
 

@@ -50,8 +50,8 @@ class Reduction(Generic[Kind, Array]):
     singular_values : (..., n) Hankel singular values of the full system, descending; None where the
         method does not compute them
     error_bound : (...) bound on the h∞ norm of the error; None where none exists
-    h2_error : (...) h2 norm of the error, computed (accurate to about 1e-8 of the full norm); over
-        the horizon where one was given, None for unstable systems without one
+    h2_error : (...) h2 norm of the error, computed as by :func:`lticore.h2_error`; over the horizon
+        where one was given, None for unstable systems without one
     left, right : (..., n, r) projections W, V with Wᴴ V = I, A_r = Wᴴ A V; None where the method is
         not a projection
     history : relative squared h2 error of each accepted iterate, the start first

@@ -85,10 +85,6 @@ class CompressionPlan(Generic[Model]):
     ) -> tuple[Model, CompressionReport]:
         """A smaller copy of the model, as :func:`compress` says; the layers are not judged again.
 
-            plan = analyze(model, calibration=batches)
-            for ratio in (0.5, 0.8, 0.9):
-                small, report = plan.compress(ratio=ratio)
-
         Raises
         ------
         ArgumentError

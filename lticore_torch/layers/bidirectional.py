@@ -27,6 +27,11 @@ class Bidirectional(nn.Module):
 
     Shapes: forward (..., L, features) → (..., L, outputs).
 
+    Raises
+    ------
+    ArgumentError
+        For layers of different widths.
+
     >>> layer = lt.Bidirectional(lt.LRU(1, 4), lt.LRU(1, 4))
     >>> u = torch.zeros(5, 1)
     >>> u[2] = 1.0

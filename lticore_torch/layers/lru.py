@@ -44,6 +44,15 @@ class LRU(ModalSSM):
     Initialisation: γ = √(1 − |λ|²); real and imaginary parts of b ~ N(0, 1/(2h)) and of c ~
     N(0, 2/n); D ~ N(0, 1).
 
+    Shapes: forward (..., L, features) → (..., L, outputs).
+
+    Cost: O(L n (h + p)) for each sequence.
+
+    Raises
+    ------
+    ArgumentError
+        For sizes that do not fit each other, and rings that are not inside the unit circle.
+
     Source: Orvieto et al., Resurrecting Recurrent Neural Networks for Long Sequences (2023), §3 and
     Appendix A.
 

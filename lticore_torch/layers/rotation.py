@@ -48,6 +48,15 @@ class RotationSSM(ModalSSM):
     Initialisation (as in the authors' code, but for D and ``radius_mean``): r as above,
     a = 2·N(0, 1), B ~ N(0, 1/n), C ~ N(0, 2/(p n)), real poles uniform in (−1, 1)·0.9.
 
+    Shapes: forward (..., L, features) → (..., L, outputs).
+
+    Cost: O(L n (h + p)) for each sequence.
+
+    Raises
+    ------
+    ArgumentError
+        For sizes that do not fit each other.
+
     Source: Schwerdtner et al., HSVR, eq. (6)-(7), Proposition 1 and Appendix B.
 
     >>> layer = lt.RotationSSM(4, 8)

@@ -75,10 +75,17 @@ class S4D(SSMLayer):
     min_step, max_step : float
         Steps are log-uniform between them at initialisation.
 
+    Shapes: forward (..., L, features) → (..., L, features).
+
     Initialisation: both parts of c ~ N(0, ½), D ~ N(0, 1).
 
     Cost: the impulse responses O(L h n), once for a batch, and a convolution by FFT of
     O(h L log L) for each sequence.
+
+    Raises
+    ------
+    ArgumentError
+        For sizes that do not fit each other, and unknown starts.
 
     Source: Gu, Gupta, Goel & Ré, On the Parameterization and Initialization of Diagonal State Space
     Models (S4D, 2022), Appendix C.

@@ -47,6 +47,15 @@ class S5(ModalSSM):
     Initialisation as published: λ and eigenvectors V of HiPPO-N blocks; b = V⁻¹ B, B ~ N(0, 1/n);
     c = C V, both parts of C ~ N(0, 1/n); D ~ N(0, 1).
 
+    Shapes: forward (..., L, features) → (..., L, outputs).
+
+    Cost: O(L n (h + p)) for each sequence.
+
+    Raises
+    ------
+    ArgumentError
+        For sizes that do not fit each other.
+
     Source: Smith, Warrington & Linderman, Simplified State Space Layers for Sequence Modeling
     (S5), §3 and Appendix B.
 

@@ -95,6 +95,7 @@ class SequenceBlock(nn.Module):
     All but the layer acts on each step by itself, so ``state`` and ``return_state`` are those of
     the layer (:class:`lticore_torch.layers.SSMLayer`), and in evaluation mode a sequence may come
     in chunks. In training mode batch normalisation and dropout are those of each chunk.
+
     Source: Schwerdtner et al., HSVR, Appendix B; Smith et al., S5; Orvieto et al., LRU.
 
     Parameters

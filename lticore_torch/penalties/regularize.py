@@ -64,7 +64,8 @@ def hankel_mean(module: nn.Module) -> Tensor:
 def modal_mean(module: nn.Module) -> Tensor:
     """Σ over all state-space layers of the mean of |λ| over their n states.
 
-    Cost: O(n). Source: Forgione, Mejari & Piga, CDC 2024, the modal ℓ1 norm.
+    Errors as for :func:`hankel_sum`. Cost: O(n). Source: Forgione, Mejari & Piga, CDC 2024, the
+    modal ℓ1 norm.
 
     >>> layer = lt.RotationSSM(1, 2)
     >>> A = lti.Diagonal([0.8, 0.6])
@@ -83,7 +84,8 @@ def magnitude_sum(module: nn.Module) -> Tensor:
     """Σ over all state-space layers of the ℓ1 norm of their block magnitudes: ρ of each rotation
     block, |λ| of each other pole.
 
-    Cost: O(n). Source: Schwerdtner et al., HSVR, Tables 6-8, the ℓ1 norm compared with there.
+    Errors as for :func:`hankel_sum`. Cost: O(n). Source: Schwerdtner et al., HSVR, Tables 6-8, the
+    ℓ1 norm compared with there.
 
     >>> layer = lt.RotationSSM(1, 2)
     >>> A = lti.Rotation([0.8], [0.3])

@@ -80,6 +80,11 @@ class HankelTracker:
 
     Cost of a record: O(n³) per system.
 
+    Raises
+    ------
+    ArgumentError
+        When the model has no time-invariant state-space layer.
+
     Source: Chahine et al., CompreSSM, §3.2, Lemma 3.1 and Figure 2.
     """
 
