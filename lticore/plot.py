@@ -3,8 +3,8 @@
 >>> A = lti.Rotation([0.9, 0.8], [0.3, 2.0])
 >>> sys = lti.LTI(A, np.ones((4, 1)), np.ones((1, 4)))
 >>> reduced = lti.balanced_truncation(sys, 2)
->>> ax = lti.plot.hankel_values(reduced)  # σ_i, and the bound 2 Σ_{i>r} σ_i over r
->>> ax = lti.plot.sigma(sys, reduced)  # over frequency: both, the error, its bound
+>>> ax = lti.plot.hankel_values(reduced)  # and the bounds over r
+>>> ax = lti.plot.sigma(sys, reduced)  # both, error and bound
 >>> ax = lti.plot.poles(sys, reduced)
 >>> ax = lti.plot.step(sys, reduced)
 
