@@ -19,7 +19,7 @@ def masked(text):
 def check_blocks(page, name):
     """Run the blocks of code of a page, top to bottom in one namespace, and compare what they print
     with the text behind them: words always, numbers where no training amplifies rounding."""
-    namespace, exact = {"__name__": name}, "torch" not in page
+    namespace, exact = {"__name__": "__main__"}, "torch" not in page
     for code, shown in BLOCK.findall(page):
         if "torch" in code:
             pytest.importorskip("torch")
