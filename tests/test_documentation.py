@@ -13,6 +13,7 @@ from tests.shown import check_blocks
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+LINK = re.compile(r"\]\(([^()#]*)#(lticore[\w.]+)\)")
 PAGES = [x for x in sorted(DOCS.rglob("*.md")) if "```python" in x.read_text()]
 
 
@@ -28,6 +29,16 @@ def test_every_public_name_has_one_place_in_the_reference():
 def test_code_of_a_page_runs_and_prints_what_is_shown(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     check_blocks(page.read_text(), page.name)
+
+
+def test_pages_link_to_names_of_the_reference_where_they_are():
+    found = []
+    for page in DOCS.rglob("*.md"):
+        for target, name in LINK.findall(page.read_text()):
+            there = page.parent / target if target else page
+            if f"::: {name}\n" not in there.read_text() + "\n":
+                found.append(f"{page.name}: {target}#{name}")
+    assert found == []
 
 
 def texts_of_the_library():
