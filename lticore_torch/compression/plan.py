@@ -32,7 +32,7 @@ from .outlook import (
     resized,
     unseen_change,
 )
-from .report import CompressionReport, plot_decay, short
+from .report import CompressionReport, percent_change, plot_decay, short
 from .search import smallest_within
 from .sensitivity import first_order_change, gramians_on_data
 
@@ -211,8 +211,8 @@ class CompressionPlan(Generic[Model]):
             what = "with 99.9 %" if self.unseen is None else "without visible change of the loss"
             left, fewer = self._predicted(orders)
             lines.append(
-                f"{what}: {left:,} parameters (−{1 - left / parameters:.0%}), {short(fewer)} "
-                f"flops/step (−{1 - fewer / flops:.0%})"
+                f"{what}: {left:,} parameters ({percent_change(parameters, left)}), "
+                f"{short(fewer)} flops/step ({percent_change(flops, fewer)})"
             )
         return "\n".join(lines)
 

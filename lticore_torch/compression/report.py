@@ -123,10 +123,9 @@ class CompressionReport:
             + ("" if x.relative_bound is None else f"  {x.relative_bound:>7.1%}")
             for x in self.layers
         ]
-        share = 1 - self.parameters_after / self.parameters_before
         lines.append(
             f"{self.method}: {self.parameters_before:,} → {self.parameters_after:,} parameters "
-            f"(−{share:.0%})"
+            f"({percent_change(self.parameters_before, self.parameters_after)})"
         )
         if self.output_change is not None:
             bound = "" if self.output_bound is None else f", certified {self.output_bound:.1e}"
@@ -183,6 +182,11 @@ def plot_decay(
             axis.legend(fontsize="small")
         axis.set(title=title, xlabel="state i", ylabel="σᵢ / σ₁")
     return figure
+
+
+def percent_change(before: int, after: int) -> str:
+    """A change as text, −20% or +3%."""
+    return f"{after / before - 1:+.0%}".replace("-", "−")
 
 
 def short(count: int) -> str:

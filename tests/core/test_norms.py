@@ -321,3 +321,12 @@ def test_complex_systems_next_to_the_smallest_number_beside_large_ones():
         warnings.simplefilter("error")
         assert lti.h2_error(small, large) == pytest.approx(12**0.5, rel=1e-14)
         assert lti.h2_error(large, small) == pytest.approx(12**0.5, rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    "A", [lti.Diagonal([0.5, 0.2]), [[0.5, 0.1], [0.0, 0.2]]], ids=["diagonal", "dense"]
+)
+def test_norms_of_one_system_are_scalars_as_numpy_has_them(A):
+    sys = lti.LTI(A, [[1.0], [1.0]], [[1.0, 1.0]])
+    for norm in (lti.h2_norm, lti.hinf_norm, lti.hankel_norm, lti.hankel_sum):
+        assert type(norm(sys)) is np.float64

@@ -17,6 +17,7 @@ from lticore_torch import (
     compress,
     ssm_layers,
 )
+from lticore_torch.compression.report import percent_change
 
 STATES = 48
 X = torch.randn(12, 20, 1, generator=torch.Generator().manual_seed(0))
@@ -286,3 +287,8 @@ def test_bad_input(model, how, options, message):
 def test_a_model_without_layers_is_refused():
     with pytest.raises(lti.ArgumentError, match="no state-space layer, only Linear"):
         analyze(nn.Linear(2, 2))
+
+
+def test_changes_have_their_sign():
+    assert percent_change(200, 160) == "−20%"
+    assert percent_change(200, 206) == "+3%"
