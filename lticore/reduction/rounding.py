@@ -181,7 +181,8 @@ def _change_of_response(sys: LTI, in_A: Any, in_B: Any = 0.0, in_C: Any = 0.0) -
     change = np.where(left > 0, moved / np.where(left > 0, left, 1), np.inf)
     change = np.where(moved > 0, change, 0) + observed * in_B
     met = np.isinf(growth).any(axis=-1)
-    return np.where(met, np.inf, b * c * np.max(np.where(met[..., None], 0, change), axis=-1))
+    largest = np.max(np.where(met[..., None], 0, change), axis=-1)
+    return np.where(met, np.inf, b * (c * largest))  # b c may be no number
 
 
 def _resolvents(points: np.ndarray, A: np.ndarray) -> np.ndarray:
