@@ -22,7 +22,11 @@ import lticore as lti
 
 k = np.arange(8192)
 kernel = (1.0 + k) ** -0.7 * np.exp(-k / 1000)
-for frequency, decay, size in [(0.05, 300, 0.05), (0.21, 150, 0.1), (0.6, 60, 0.1)]:
+for frequency, decay, size in [
+    (0.05, 300, 0.05),
+    (0.21, 150, 0.1),
+    (0.6, 60, 0.1),
+]:
     kernel += size * np.exp(-k / decay) * np.sin(frequency * k)
 print(len(kernel), "values, the last", f"{kernel[-1]:.1e}")
 
@@ -49,9 +53,13 @@ print(f"‖h − ĥ‖ / ‖h‖ = {reduction.h2_error / size:.1e}")
 # %%
 response = lti.impulse_response(system, len(kernel))[:, 0, 0]
 figure, ax = plt.subplots(layout="constrained")
-ax.loglog(k[1:], np.abs(kernel[1:]), color="0.7", linewidth=3, label="kernel, |h|")
+ax.loglog(
+    k[1:], np.abs(kernel[1:]), color="0.7", linewidth=3, label="kernel, |h|"
+)
 ax.loglog(k[1:], np.abs(response[1:]), linewidth=1, label="16 states, |ĥ|")
-ax.loglog(k[1:], np.abs(kernel - response)[1:], linewidth=0.7, label="error, |h − ĥ|")
+ax.loglog(
+    k[1:], np.abs(kernel - response)[1:], linewidth=0.7, label="error, |h − ĥ|"
+)
 ax.set(xlabel="sample k", ylabel="impulse response", ylim=(1e-9, 2))
 ax.grid(alpha=0.3)
 _ = ax.legend(loc="lower left")
@@ -64,7 +72,8 @@ _ = ax.legend(loc="lower left")
 # %%
 orders = [2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24]
 errors = [
-    lti.from_impulse_response(kernel[:, None, None], order=order).h2_error / size
+    lti.from_impulse_response(kernel[:, None, None], order=order).h2_error
+    / size
     for order in orders
 ]
 figure, ax = plt.subplots(layout="constrained")
@@ -80,8 +89,12 @@ ax.grid(alpha=0.3)
 
 # %%
 for name, criterion in [("energy", 0.999), ("error", 1e-2)]:
-    found = lti.from_impulse_response(kernel[:, None, None], **{name: criterion})
-    print(f"{name}={criterion}: {found.order} states, error {found.h2_error / size:.1e}")
+    found = lti.from_impulse_response(
+        kernel[:, None, None], **{name: criterion}
+    )
+    print(
+        f"{name}={criterion}: {found.order} states, error {found.h2_error / size:.1e}"
+    )
 
 # %% [markdown]
 # ## Stream
@@ -98,7 +111,9 @@ state, streamed = np.zeros(system.order), []
 for u in signal[:10_000]:
     streamed.append(C @ state + D * u)
     state = A @ state + B * u
-difference = np.linalg.norm(streamed - exact[:10_000]) / np.linalg.norm(exact[:10_000])
+difference = np.linalg.norm(streamed - exact[:10_000]) / np.linalg.norm(
+    exact[:10_000]
+)
 print(f"differs from the convolution by {difference:.1e}")
 
 # %% [markdown]
@@ -110,10 +125,14 @@ print(f"differs from the convolution by {difference:.1e}")
 # %%
 state, blocks = np.zeros(system.order), []
 for block in signal.reshape(-1, 1000):
-    y, states = lti.simulate(system, block[:, None], initial=state, return_states=True)
+    y, states = lti.simulate(
+        system, block[:, None], initial=state, return_states=True
+    )
     state = A @ states[-1] + B * block[-1]
     blocks.append(y[:, 0])
-difference = np.linalg.norm(np.concatenate(blocks) - exact) / np.linalg.norm(exact)
+difference = np.linalg.norm(np.concatenate(blocks) - exact) / np.linalg.norm(
+    exact
+)
 print(f"{len(blocks)} blocks differ from the convolution by {difference:.1e}")
 
 # %% [markdown]
@@ -149,7 +168,9 @@ def milliseconds(run) -> float:
 
 
 print(f"FFT        {milliseconds(lambda: oaconvolve(signal, kernel)):6.1f} ms")
-print(f"recurrence {milliseconds(lambda: lti.simulate(modes, signal[:, None])):6.1f} ms")
+print(
+    f"recurrence {milliseconds(lambda: lti.simulate(modes, signal[:, None])):6.1f} ms"
+)
 
 # %% [markdown]
 # ## Where to go from here

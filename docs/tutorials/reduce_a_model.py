@@ -13,18 +13,24 @@
 # writes one.
 
 # %%
+import tempfile
+from pathlib import Path
+
 import control
 import numpy as np
 import scipy.io
 
 import lticore as lti
 
+folder = Path(tempfile.mkdtemp())
 elements, length, width, height = 20, 1.0, 0.03, 0.003
 elasticity, density = 210e9, 7850.0
 h = length / elements
 bending, mass = elasticity * width * height**3 / 12, density * width * height
 k = np.array([[12, 6, -12, 6], [6, 4, -6, 2], [-12, -6, 12, -6], [6, 2, -6, 4]])
-m = np.array([[156, 22, 54, -13], [22, 4, 13, -3], [54, 13, 156, -22], [-13, -3, -22, 4]])
+m = np.array(
+    [[156, 22, 54, -13], [22, 4, 13, -3], [54, 13, 156, -22], [-13, -3, -22, 4]]
+)
 units = np.diag([1, h, 1, h])  # of deflections and rotations
 K, M = np.zeros((2, 2 * elements + 2, 2 * elements + 2))
 for node in range(0, 2 * elements, 2):
@@ -35,17 +41,22 @@ damping = 1.0 * M + 1e-5 * K
 
 n = len(K)
 tip = np.eye(n)[:, [n - 2]]
-A = np.block([[np.zeros((n, n)), np.eye(n)], [-np.linalg.solve(M, np.hstack([K, damping]))]])
+A = np.block(
+    [
+        [np.zeros((n, n)), np.eye(n)],
+        [-np.linalg.solve(M, np.hstack([K, damping]))],
+    ]
+)
 B = np.vstack([np.zeros((n, 1)), np.linalg.solve(M, tip)])
 C = 1e3 * np.hstack([tip.T, np.zeros((1, n))])
-scipy.io.savemat("ruler.mat", {"A": A, "B": B, "C": C})
+scipy.io.savemat(folder / "ruler.mat", {"A": A, "B": B, "C": C})
 
 # %% [markdown]
 # Read it, and say that it is in continuous time: `dt=0`, as in python-control. `dt=True`, the
 # default, would be a recurrence without a unit of time, and `dt=0.001` one of 1 ms.
 
 # %%
-file = scipy.io.loadmat("ruler.mat")
+file = scipy.io.loadmat(folder / "ruler.mat")
 sys = lti.LTI(file["A"], file["B"], file["C"], dt=0)
 print(sys.order, "states,", sys.inputs, "input,", sys.outputs, "output")
 print("stable:", bool(np.all(sys.poles.real < 0)))
@@ -90,9 +101,13 @@ norm = float(lti.hinf_norm(sys))
 reduction = lti.balanced_truncation(sys, error=0.01 * norm)
 small = reduction.system
 print(reduction.order, "states instead of", sys.order)
-print(f"bound of the error  {reduction.error_bound:.2f} mm/N, {reduction.error_bound / norm:.2%}")
+print(
+    f"bound of the error  {reduction.error_bound:.2f} mm/N, {reduction.error_bound / norm:.2%}"
+)
 print(f"measured h∞ error   {lti.hinf_error(sys, small):.2f} mm/N")
-print(f"h2 error            {reduction.h2_error / lti.h2_norm(sys):.2%} of the h2 norm")
+print(
+    f"h2 error            {reduction.h2_error / lti.h2_norm(sys):.2%} of the h2 norm"
+)
 
 # %% [markdown]
 # The bound needs no simulation and holds for every input: the energy of the deflection's error is
@@ -121,7 +136,11 @@ _ = ax.set(xlim=(-6, 0.5), ylim=(-900, 900))
 
 # %%
 matched = lti.balanced_truncation(sys, error=0.01 * norm, match_dc=True)
-for name, one in [("full", sys), ("reduced", small), ("matched", matched.system)]:
+for name, one in [
+    ("full", sys),
+    ("reduced", small),
+    ("matched", matched.system),
+]:
     static = lti.frequency_response(one, np.array([0.0]))[0, 0, 0].real
     print(f"{name:<8}  {static:.6f} mm/N at rest")
 print(f"measured h∞ error {lti.hinf_error(sys, matched.system):.2f} mm/N")
@@ -139,7 +158,9 @@ _ = ax.set_ylabel("deflection in mm after 1 N")
 step = 1e-3
 sampled = lti.discretize(matched.system, step=step, method="zoh")
 handed_back = lti.to_statespace(sampled, "control")
-print(type(handed_back).__name__, "of", handed_back.nstates, "states, dt =", sampled.dt)
+print(
+    type(handed_back).__name__, handed_back.nstates, "states, dt =", sampled.dt
+)
 
 # %% [markdown]
 # There it is a model like any other. As a check, two seconds of a random force, through the full
@@ -151,7 +172,9 @@ times = step * np.arange(2001)
 force = np.random.default_rng(0).normal(size=len(times))
 deflection = control.forced_response(full, times, force).outputs
 approximate = control.forced_response(handed_back, times, force).outputs
-difference = np.linalg.norm(deflection - approximate) / np.linalg.norm(deflection)
+difference = np.linalg.norm(deflection - approximate) / np.linalg.norm(
+    deflection
+)
 print(f"the outputs differ by {difference:.3%}")
 
 # %% [markdown]

@@ -27,7 +27,9 @@ from lticore_torch import (
 
 torch.set_num_threads(1)
 images, targets = load_digits(return_X_y=True)
-shuffled = torch.randperm(len(targets), generator=torch.Generator().manual_seed(0))
+shuffled = torch.randperm(
+    len(targets), generator=torch.Generator().manual_seed(0)
+)
 inputs = torch.tensor(images, dtype=torch.float32)[shuffled, :, None] / 16
 labels = torch.tensor(targets)[shuffled]
 train_x, test_x = inputs.split([1347, 450])
@@ -52,12 +54,20 @@ STEPS = 400
 def train(order: int, reduce_at: tuple[int, ...] = ()):
     torch.manual_seed(0)
     model = SequenceClassifier(
-        SequenceClassifierConfig(1, 10, features=16, order=order, depth=2, layer="lru")
+        SequenceClassifierConfig(
+            1, 10, features=16, order=order, depth=2, layer="lru"
+        )
     )
-    optimizer = torch.optim.AdamW(parameter_groups(model, lr=2e-2, weight_decay=0.05))
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, lr=2e-2, weight_decay=0.05)
+    )
     rates = [group["lr"] for group in optimizer.param_groups]
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=STEPS)
-    compressor = InTrainingCompressor(model, optimizer, tolerance=0.1, steps=reduce_at)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, rates, total_steps=STEPS
+    )
+    compressor = InTrainingCompressor(
+        model, optimizer, tolerance=0.1, steps=reduce_at
+    )
     tracker, seconds = HankelTracker(model), []
     for step in range(1, STEPS + 1):
         chosen = torch.randint(len(train_y), (50,))
@@ -87,7 +97,9 @@ def accuracy(model: torch.nn.Module) -> float:
 # has lost. The last reduction is best before the learning rate falls.
 
 # %%
-reduced, reduced_seconds, tracker = train(256, reduce_at=(40, 70, 100, 130, 160))
+reduced, reduced_seconds, tracker = train(
+    256, reduce_at=(40, 70, 100, 130, 160)
+)
 
 # %% [markdown]
 # ## What it saved
@@ -105,19 +117,28 @@ for name, states, model, seconds in [
     ("reduced in training", kept, reduced, reduced_seconds),
     ("small from the start", [sum(kept) // 2] * 2, scratch, scratch_seconds),
 ]:
-    print(f"{name:<22} {states!s:<12} {accuracy(model):5.1f} %        {sum(seconds):5.1f}")
+    print(
+        f"{name:<22} {states!s:<12} {accuracy(model):5.1f} %        {sum(seconds):5.1f}"
+    )
 
 # %% [markdown]
 # The reductions are in these times. They cost most at the first, of the largest layers. Smoothed
 # over 20 steps, beside the states of the first layer:
 
 # %%
-figure, (above, below) = plt.subplots(2, sharex=True, layout="constrained", figsize=(6.4, 5.6))
+figure, (above, below) = plt.subplots(
+    2, sharex=True, layout="constrained", figsize=(6.4, 5.6)
+)
 records = tracker.history["blocks.0.ssm"]
 states = [len(record.singular_values) for record in records]
-above.step([0, *(record.step for record in records)], [256, *states], where="post")
+above.step(
+    [0, *(record.step for record in records)], [256, *states], where="post"
+)
 above.set(ylabel="states of layer 1", ylim=(0, None))
-for name, seconds in [("full", full_seconds), ("reduced in training", reduced_seconds)]:
+for name, seconds in [
+    ("full", full_seconds),
+    ("reduced in training", reduced_seconds),
+]:
     smooth = torch.tensor(seconds).unfold(0, 20, 1).median(dim=1).values
     below.plot(range(20, STEPS + 1), 1e3 * smooth, label=name)
 below.set(xlabel="training step", ylabel="time per step in ms", ylim=(0, None))
@@ -131,13 +152,29 @@ for ax in (above, below):
 #
 # ## What the states did
 #
-# `tracker.plot` draws a layer since its last change of order. The first picture follows each state
-# by its balanced direction, with the most that any value can have changed since the last record
-# (Weyl's bound, the second picture) as a margin. The third is the share of the sum that the
+# The values that the tracker wrote down, of the first layer. Each reduction takes the lowest of
+# them; what is kept goes on where it was.
+
+# %%
+figure, ax = plt.subplots(layout="constrained")
+for record in records:
+    sigma = record.singular_values
+    ax.semilogy(
+        [record.step] * len(sigma), sigma, "_", color="C0", markersize=4
+    )
+ax.set(xlabel="training step", ylabel="Hankel singular values of layer 1")
+ax.grid(alpha=0.3)
+
+# %% [markdown]
+# `tracker.plot` looks closer at a layer since its last change of order. Its first picture follows
+# each state by its balanced direction, with the most that any value can have changed since the last
+# record (Weyl's bound, the second picture) as a margin. The third is the share of the sum that the
 # smallest quarter, half and three quarters of the states hold: what a further cut would take.
 
 # %%
-tracker.plot("blocks.0.ssm")
+figure = tracker.plot("blocks.0.ssm")
+figure.set_size_inches(9, 3)
+figure
 
 # %% [markdown]
 # ## Where to go from here

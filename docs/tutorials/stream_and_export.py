@@ -13,8 +13,9 @@
 # and cut to a fifth of its states, as in [the tutorial on that](train_to_compress.py).
 
 # %%
-import os
+import tempfile
 import time
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,8 +29,11 @@ from torch.nn.functional import cross_entropy
 import lticore_torch as lt
 
 torch.set_num_threads(1)
+folder = Path(tempfile.mkdtemp())
 images, targets = load_digits(return_X_y=True)
-shuffled = torch.randperm(len(targets), generator=torch.Generator().manual_seed(0))
+shuffled = torch.randperm(
+    len(targets), generator=torch.Generator().manual_seed(0)
+)
 inputs = torch.tensor(images, dtype=torch.float32)[shuffled, :, None] / 16
 labels = torch.tensor(targets)[shuffled]
 train_x, test_x = inputs.split([1347, 450])
@@ -37,14 +41,22 @@ train_y, test_y = labels.split([1347, 450])
 
 STEPS = 300
 torch.manual_seed(0)
-config = lt.SequenceClassifierConfig(inputs=1, classes=10, features=16, order=64, depth=2)
-model, penalty = lt.SequenceClassifier(config), lt.HankelRegularizer(weight=3e-3)
-optimizer = torch.optim.AdamW(lt.parameter_groups(model, lr=2e-2, weight_decay=0.05))
+config = lt.SequenceClassifierConfig(
+    inputs=1, classes=10, features=16, order=64, depth=2
+)
+model = lt.SequenceClassifier(config)
+penalty = lt.HankelRegularizer(weight=3e-3)
+optimizer = torch.optim.AdamW(
+    lt.parameter_groups(model, lr=2e-2, weight_decay=0.05)
+)
 rates = [group["lr"] for group in optimizer.param_groups]
-schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rates, total_steps=STEPS)
+schedule = torch.optim.lr_scheduler.OneCycleLR(
+    optimizer, rates, total_steps=STEPS
+)
 for _ in range(STEPS):
     chosen = torch.randint(len(train_y), (50,))
-    loss = cross_entropy(model(train_x[chosen]), train_y[chosen]) + penalty(model)
+    answers = model(train_x[chosen])
+    loss = cross_entropy(answers, train_y[chosen]) + penalty(model)
     optimizer.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -59,7 +71,9 @@ def accuracy(model: torch.nn.Module) -> float:
     return 100 * (model(test_x).argmax(-1) == test_y).float().mean().item()
 
 
-print(f"test accuracy {accuracy(model):.1f} %, compressed {accuracy(small):.1f} %")
+print(
+    f"test accuracy {accuracy(model):.1f} %, compressed {accuracy(small):.1f} %"
+)
 
 # %% [markdown]
 # ## Stream
@@ -72,18 +86,24 @@ print(f"test accuracy {accuracy(model):.1f} %, compressed {accuracy(small):.1f} 
 # %%
 stream = lt.Stream(small)
 image, label = test_x[0], int(test_y[0])
-logits = torch.stack([stream.step(pixel) for pixel in image])  # one pixel at a time
+logits = torch.stack([stream.step(pixel) for pixel in image])
 likelihood = logits.softmax(dim=-1)
 
 figure, (left, right) = plt.subplots(
     1, 2, figsize=(6.4, 2.8), width_ratios=[1, 2], layout="constrained"
 )
-left.imshow(image.reshape(8, 8), cmap="gray_r")
+left.imshow(image.reshape(8, 8).numpy(), cmap="gray_r")
 left.set(xticks=[], yticks=[], title=f"a {label}")
 for digit in range(10):
-    own = {"color": "C3", "linewidth": 2} if digit == label else {"color": "0.7", "linewidth": 1}
+    own = (
+        {"color": "C3", "linewidth": 2}
+        if digit == label
+        else {"color": "0.7", "linewidth": 1}
+    )
     right.plot(range(1, 65), likelihood[:, digit], **own)
-right.set(xlabel="pixels seen", ylabel=f"likelihood, of {label} in red", ylim=(0, 1))
+right.set(
+    xlabel="pixels seen", ylabel=f"likelihood, of {label} in red", ylim=(0, 1)
+)
 right.grid(alpha=0.3)
 
 # %% [markdown]
@@ -114,7 +134,9 @@ start = time.perf_counter()
 for _ in range(20):
     for pixel in image:
         stream.step(pixel)
-print(f"{(time.perf_counter() - start) / (20 * len(image)) * 1e6:.0f} µs a step")
+print(
+    f"{(time.perf_counter() - start) / (20 * len(image)) * 1e6:.0f} µs a step"
+)
 
 # %% [markdown]
 # ## Save and load
@@ -123,9 +145,11 @@ print(f"{(time.perf_counter() - start) / (20 * len(image)) * 1e6:.0f} µs a step
 # out of it, and a byte that has changed is found.
 
 # %%
-lt.save(small, "digits.safetensors")
-loaded = lt.load("digits.safetensors")
-print(f"{os.path.getsize('digits.safetensors') / 1024:.1f} KB, ", end="")
+lt.save(small, folder / "digits.safetensors")
+loaded = lt.load(folder / "digits.safetensors")
+print(
+    "size of the file:", (folder / "digits.safetensors").stat().st_size, "bytes"
+)
 print("the same answers:", torch.equal(loaded(test_x), small(test_x)))
 
 # %% [markdown]
@@ -137,8 +161,8 @@ print("the same answers:", torch.equal(loaded(test_x), small(test_x)))
 
 # %%
 program = lt.export_program(small, test_x[:2])
-torch.export.save(program, "digits.pt2")
-elsewhere = torch.export.load("digits.pt2").module()
+torch.export.save(program, folder / "digits.pt2")
+elsewhere = torch.export.load(folder / "digits.pt2").module()
 with torch.no_grad():
     print(f"differs by {(elsewhere(test_x) - small(test_x)).abs().max():.1e}")
 
@@ -148,8 +172,8 @@ with torch.no_grad():
 # The same as an ONNX file, for whole sequences:
 
 # %%
-lt.export_onnx(small, "digits.onnx", test_x[:2])
-session = onnxruntime.InferenceSession("digits.onnx")
+lt.export_onnx(small, folder / "digits.onnx", test_x[:2])
+session = onnxruntime.InferenceSession(folder / "digits.onnx")
 (answers,) = session.run(["y"], {"u": test_x.numpy()})
 with torch.no_grad():
     print(f"differs by {np.abs(answers - small(test_x).numpy()).max():.1e}")
@@ -160,14 +184,19 @@ with torch.no_grad():
 # whole sequence here too.
 
 # %%
-lt.export_onnx(small, "step.onnx", test_x[:2], step=True)
-session = onnxruntime.InferenceSession("step.onnx")
+lt.export_onnx(small, folder / "step.onnx", test_x[:2], step=True)
+session = onnxruntime.InferenceSession(folder / "step.onnx")
 print("inputs: ", [x.name for x in session.get_inputs()])
-states = {name: np.zeros((1, *x.shape), np.float32) for name, x in stream.state.items()}
+states = {
+    name: np.zeros((1, *x.shape), np.float32)
+    for name, x in stream.state.items()
+}
 for pixel in image.numpy():
     answer, *following = session.run(None, {"u": pixel[None], **states})
     states = dict(zip(states, following, strict=True))
-print(f"after 64 steps differs by {np.abs(answer[0] - whole.numpy()).max():.1e}")
+print(
+    f"after 64 steps differs by {np.abs(answer[0] - whole.numpy()).max():.1e}"
+)
 
 # %% [markdown]
 # ## NumPy
@@ -182,25 +211,49 @@ print(f"after 64 steps differs by {np.abs(answer[0] - whole.numpy()).max():.1e}"
 def logits_of(p: dict[str, np.ndarray], u: np.ndarray) -> np.ndarray:
     v, depth = u @ p["encoder.weight"].T + p["encoder.bias"], 0
     while (block := f"blocks.{depth}.") + "ssm.B" in p:
-        b = {name.removeprefix(block): x for name, x in p.items() if name.startswith(block)}
+        b = {
+            name.removeprefix(block): x
+            for name, x in p.items()
+            if name.startswith(block)
+        }
         scale = b["norm.weight"] / np.sqrt(b["norm.running_var"] + 1e-5)
         z = (v - b["norm.running_mean"]) * scale + b["norm.bias"]
-        pole = expit(b["ssm.radius_logit"]) * np.exp(-1j * np.pi * expit(b["ssm.angle_logit"]))
+        pole = expit(b["ssm.radius_logit"]) * np.exp(
+            -1j * np.pi * expit(b["ssm.angle_logit"])
+        )
         real, n = np.tanh(b["ssm.real_atanh"]), 2 * len(pole)
-        x, drive, y = np.zeros((len(u), len(b["ssm.B"]))), z @ b["ssm.B"].T, np.empty_like(z)
-        for k in range(z.shape[1]):  # neighbours are real and imaginary part of one state
+        x, drive, y = (
+            np.zeros((len(u), len(b["ssm.B"]))),
+            z @ b["ssm.B"].T,
+            np.empty_like(z),
+        )
+        for k in range(
+            z.shape[1]
+        ):  # neighbours are real and imaginary part of one state
             turned = pole * (x[:, 0:n:2] + 1j * x[:, 1:n:2])
-            x[:, 0:n:2], x[:, 1:n:2], x[:, n:] = turned.real, turned.imag, real * x[:, n:]
+            x[:, 0:n:2], x[:, 1:n:2], x[:, n:] = (
+                turned.real,
+                turned.imag,
+                real * x[:, n:],
+            )
             x += drive[:, k]
             y[:, k] = x @ b["ssm.C"].T + b["ssm.D"] * z[:, k]
         a = y * (1 + erf(y / np.sqrt(2))) / 2
-        v, depth = v + a * expit(a @ b["gate.weight"].T + b["gate.bias"]), depth + 1
+        v, depth = (
+            v + a * expit(a @ b["gate.weight"].T + b["gate.bias"]),
+            depth + 1,
+        )
     return v.mean(axis=1) @ p["decoder.weight"].T + p["decoder.bias"]
 
 
-parameters = {name: x.astype(np.float64) for name, x in load_file("digits.safetensors").items()}
+parameters = {
+    name: x.astype(np.float64)
+    for name, x in load_file(folder / "digits.safetensors").items()
+}
 found = logits_of(parameters, test_x.numpy())
-print(f"test accuracy {100 * (found.argmax(axis=1) == test_y.numpy()).mean():.1f} %")
+print(
+    f"test accuracy {100 * (found.argmax(axis=1) == test_y.numpy()).mean():.1f} %"
+)
 
 # %% [markdown]
 # Of a single layer, [export_arrays](../reference/deployment.md#lticore_torch.export_arrays) gives

@@ -32,8 +32,10 @@ from lticore_torch import (
 
 torch.set_num_threads(1)
 images, targets = load_digits(return_X_y=True)
-shuffled = torch.randperm(len(targets), generator=torch.Generator().manual_seed(0))
-inputs = torch.tensor(images, dtype=torch.float32)[shuffled, :, None] / 16  # (sequences, 64, 1)
+shuffled = torch.randperm(
+    len(targets), generator=torch.Generator().manual_seed(0)
+)
+inputs = torch.tensor(images, dtype=torch.float32)[shuffled, :, None] / 16
 labels = torch.tensor(targets)[shuffled]
 train_x, validation_x, test_x = inputs.split([1197, 300, 300])
 train_y, validation_y, test_y = labels.split([1197, 300, 300])
@@ -49,20 +51,29 @@ print("trained on", tuple(train_x.shape), "tested on", tuple(test_x.shape))
 
 
 # %%
-def trained(weight: float, epochs: int = 22, batch: int = 50) -> SequenceClassifier:
+def trained(
+    weight: float, epochs: int = 22, batch: int = 50
+) -> SequenceClassifier:
     torch.manual_seed(0)
     model = SequenceClassifier(
-        SequenceClassifierConfig(inputs=1, classes=10, features=16, order=64, depth=2)
+        SequenceClassifierConfig(
+            inputs=1, classes=10, features=16, order=64, depth=2
+        )
     )
     penalty = HankelRegularizer(weight)
-    optimizer = torch.optim.AdamW(parameter_groups(model, lr=2e-2, weight_decay=0.05))
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, lr=2e-2, weight_decay=0.05)
+    )
     steps = epochs * (len(train_y) // batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, [group["lr"] for group in optimizer.param_groups], total_steps=steps
+        optimizer,
+        [group["lr"] for group in optimizer.param_groups],
+        total_steps=steps,
     )
     for _ in range(steps):
         chosen = torch.randint(len(train_y), (batch,))
-        loss = cross_entropy(model(train_x[chosen]), train_y[chosen]) + penalty(model)
+        answers = model(train_x[chosen])
+        loss = cross_entropy(answers, train_y[chosen]) + penalty(model)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -77,7 +88,9 @@ def accuracy(model: torch.nn.Module, x: Tensor, y: Tensor) -> float:
 
 
 plain = trained(weight=0.0)
-print(f"validation accuracy {accuracy(plain, validation_x, validation_y):.1f} %")
+print(
+    f"validation accuracy {accuracy(plain, validation_x, validation_y):.1f} %"
+)
 
 # %% [markdown]
 # Look at what it has learned with [analyze](../reference/compression.md#lticore_torch.analyze). The
@@ -95,7 +108,9 @@ print(analyze(plain))
 
 # %%
 unit = math.log(10) / hankel_sum(plain).item()
-print(f"Σσ = {hankel_sum(plain).item():.0f}, so the unit of the weight is {unit:.1e}")
+print(
+    f"Σσ = {hankel_sum(plain).item():.0f}, so the unit of the weight is {unit:.1e}"
+)
 
 # %% [markdown]
 # Try it and a multiple of it, or more than one. Each model is cut at every share that you may want.
@@ -108,24 +123,31 @@ curves = {}
 for c, model in models.items():
     plan = analyze(model)
     curves[c] = [
-        accuracy(plan.compress(ratio=share)[0], validation_x, validation_y) for share in shares
+        accuracy(plan.compress(ratio=share)[0], validation_x, validation_y)
+        for share in shares
     ]
     whole, cut = curves[c][0], curves[c][shares.index(0.85)]
-    print(f"c = {c}: whole {whole:5.1f} %, with 85 % of the states removed {cut:5.1f} %")
+    print(
+        f"c = {c}: whole {whole:5.1f} %, with 85 % of the states removed {cut:5.1f} %"
+    )
 
 # %%
 figure, ax = plt.subplots(layout="constrained")
 for c, curve in curves.items():
     label = "no penalty" if c == 0 else f"penalty, c = {c}"
     ax.plot([100 * share for share in shares], curve, ".-", label=label)
-ax.set(xlabel="states removed in %", ylabel="validation accuracy in %", ylim=(0, 100))
+ax.set(
+    xlabel="states removed in %",
+    ylabel="validation accuracy in %",
+    ylim=(0, 100),
+)
 ax.grid(alpha=0.3)
 _ = ax.legend()
 
 # %% [markdown]
-# A larger weight costs accuracy while all states are there, and keeps it for longer when they go.
-# So the weight follows from the share that you want to remove: take the one that is best there, on
-# validation data. For 85 % that is:
+# In the end a larger weight costs accuracy while all states are there, and keeps it for longer when
+# they go. So the weight follows from the share that you want to remove: take the one that is best
+# there, on validation data. For 85 % that is:
 
 # %%
 wanted = 0.85
@@ -140,10 +162,19 @@ print(f"c = {best}")
 
 # %%
 figure, ax = plt.subplots(layout="constrained")
-for name, model, style in [("no penalty", plain, ":"), (f"penalty, c = {best}", chosen, "-")]:
+for name, model, style in [
+    ("no penalty", plain, ":"),
+    (f"penalty, c = {best}", chosen, "-"),
+]:
     for i, layer in enumerate(analyze(model).layers):
         sigma = [max(x, 1e-12) for x in layer.singular_values]
-        ax.semilogy(range(1, 65), sigma, style, color=f"C{i}", label=f"{name}, layer {i + 1}")
+        ax.semilogy(
+            range(1, 65),
+            sigma,
+            style,
+            color=f"C{i}",
+            label=f"{name}, layer {i + 1}",
+        )
 ax.set(xlabel="index i", ylabel="Hankel singular value σᵢ", ylim=(1e-6, None))
 ax.grid(alpha=0.3)
 _ = ax.legend()
@@ -168,8 +199,14 @@ print(report)
 # %%
 cut_plain, _ = analyze(plain).compress(ratio=wanted)
 print("test accuracy      whole   85 % of the states removed")
-for name, whole, cut in [("no penalty", plain, cut_plain), ("penalty", chosen, small)]:
-    before, after = accuracy(whole, test_x, test_y), accuracy(cut, test_x, test_y)
+for name, whole, cut in [
+    ("no penalty", plain, cut_plain),
+    ("penalty", chosen, small),
+]:
+    before, after = (
+        accuracy(whole, test_x, test_y),
+        accuracy(cut, test_x, test_y),
+    )
     print(f"{name:<15}  {before:5.1f} %   {after:5.1f} %")
 
 # %% [markdown]

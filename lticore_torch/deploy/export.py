@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -239,7 +240,14 @@ def _exported(module: nn.Module, arguments: tuple[Any, ...], shapes: Any) -> Exp
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Without what torch 2.13 warns of in copies that it makes itself."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec.`", FutureWarning)
-        yield
+    """Without what torch 2.13 warns of in copies that it makes itself, and logs of operators that
+    torchvision would add."""
+    log = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`isinstance.treespec, LeafSpec.`", FutureWarning)
+            yield
+    finally:
+        log.setLevel(level)

@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -241,9 +242,13 @@ def test_onnx_files_of_whole_sequences(options, tmp_path):
         session.run(["y"], {"u": example(1, 65).numpy()})
 
 
-def test_onnx_files_of_steps(tmp_path):
+def test_onnx_files_of_steps(tmp_path, monkeypatch):
+    said = []
+    log = logging.getLogger("torch.onnx._internal.exporter._registration")
+    monkeypatch.setattr(log, "handle", said.append)
     model, u = classifier().float(), inputs(2, 12, 2, dtype=torch.float32)
     export_onnx(model, tmp_path / "step.onnx", u, step=True)
+    assert said == []
     session = onnx_of(tmp_path / "step.onnx")
     given, *states = session.get_inputs()
     y, *following = session.get_outputs()
