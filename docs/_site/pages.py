@@ -13,6 +13,10 @@ from mkdocs.structure.files import File
 from mkdocs.utils import get_relative_url
 
 _LOG = logging.getLogger("mkdocs.hooks.pages")
+#: Tables that cells print keep their lines on narrow screens.
+_STYLE = """<style>
+[data-mime-type="text/plain"] pre { white-space: pre !important; overflow-x: auto }
+</style>"""
 #: Links to pages, in HTML and in Markdown.
 _LINK = re.compile(r'href="([^":#]+\.(?:md|py))(#[^"]*)?"')
 _MARKDOWN_LINK = re.compile(r"\]\(([^():#]+)\.(?:md|py)(#[^()]*)?\)")
@@ -54,4 +58,4 @@ def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
     notebook = (
         f'<p><a href="{Path(here.src_uri).stem}.ipynb" download>This page as a notebook</a></p>'
     )
-    return _LINK.sub(link, html).replace("</h1>", f"</h1>{notebook}", 1)
+    return _STYLE + _LINK.sub(link, html).replace("</h1>", f"</h1>{notebook}", 1)
