@@ -65,7 +65,13 @@ from ..systems.quadratic import (
     sandwiched,
 )
 from ..systems.rotation import Rotation
-from ..systems.signals import in_even_states, scaled, unit_outputs, unit_signals
+from ..systems.signals import (
+    in_even_states,
+    scaled,
+    unit_outputs,
+    unit_signals,
+    within_numbers,
+)
 from ..systems.structure import StateMatrix, adjoint_of, is_sparse, is_structured
 from .scales import balance_gramians, balancing_exponents, sizes_of_states
 from .schur_factors import WHAT, dense_factors, dense_gramian, require_finite_gramian
@@ -312,7 +318,7 @@ def balance_states(sys: LTI) -> tuple[LTI, Any]:
     if sys.order == 0:
         return sys, real_part(sys.B[..., :1])
     u, *_ = balancing_units(sys, what="an infinite-horizon Gramian")
-    t = 2.0 ** namespace(u).clip(u[..., None], -1000.0, 1000.0)
+    t = 2.0 ** within_numbers(u)[..., None]
     return replaced(sys, B=sys.B * t, C=sys.C / namespace(t).matrix_transpose(t)), t
 
 

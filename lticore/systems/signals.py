@@ -56,8 +56,7 @@ def in_even_states(sys: LTI[Array]) -> tuple[LTI[Array], Any]:
     b, c = (log2(xp.max(xp.abs(X), axis=-1)) for X in (sys.B, xp.matrix_transpose(sys.C)))
     if is_structured(sys.A):
         b, c = (same_in_blocks(xp.maximum, sys.A, x) for x in (b, c))
-        exponent: Any = xp.clip(-even_exponents(2 * b, 2 * c), -_FAR, _FAR)
-        d = 2.0 ** exponent[..., None]
+        d: Any = 2.0 ** within_numbers(-even_exponents(2 * b, 2 * c))[..., None]
         return replaced(sys, B=sys.B / d, C=sys.C * xp.matrix_transpose(d)), d
     if is_numpy(sys.B) and not is_sparse(sys.A) and (_lie_far_apart(b) or _lie_far_apart(c)):
         return in_best_units(sys)
@@ -155,6 +154,13 @@ def whole_exponent(xp: Namespace, logarithm: Array) -> Array:
     """A size's log2, rounded; far below all others that of zero."""
     some = logarithm > -xp.inf
     return xp.where(some, xp.round(xp.where(some, logarithm, 0.0)), -_NOTHING)
+
+
+@elementwise
+def within_numbers(xp: Namespace, exponent: Array) -> Array:
+    """The exponents of powers of two that are numbers, and whose inverses are. (The array
+    standard's `clip` waits for CuPy's arrays.)"""
+    return xp.where(exponent > _FAR, _FAR, xp.where(exponent < -_FAR, -_FAR, exponent))
 
 
 def product_of(X: Array, Y: Array) -> Array:
