@@ -57,7 +57,7 @@ def factor_by_doubling(A: np.ndarray, B: np.ndarray, horizon: int) -> np.ndarray
     ------
     NonFiniteError
     """
-    F, power = B, A
+    F, power = _compressed(B), A
     with np.errstate(over="ignore", invalid="ignore"):
         for digit in bin(horizon)[3:]:
             F = _compressed(np.hstack([F, power @ F]))

@@ -303,3 +303,18 @@ def test_states_of_a_block_are_balanced_together(seed):
     values = lti.balanced_truncation(quadratic, order=1).singular_values
     exact = lti.hankel_singular_values(sys)
     assert np.all(np.abs(values - exact)[:2] <= 1e-13 * exact[0] ** 2 / exact[:2])
+
+
+@pytest.mark.parametrize("batch", [(), (2,)])
+def test_one_step_of_more_signals_than_states(batch):
+    """P = B Bᴴ, Q = Cᴴ C and σ those of C B, of factors that are wider than high."""
+    rng = np.random.default_rng(0)
+    B, C = rng.standard_normal((*batch, 2, 3)), rng.standard_normal((*batch, 4, 2))
+    sys = lti.LTI(np.array([[0.5, 1.0], [0.0, 0.25]]), B, C)
+    P, Q = (f(sys, horizon=1) for f in (lti.controllability_gramian, lti.observability_gramian))
+    np.testing.assert_allclose(P, B @ np.swapaxes(B, -1, -2), rtol=1e-13, atol=1e-14)
+    np.testing.assert_allclose(Q, np.swapaxes(C, -1, -2) @ C, rtol=1e-13, atol=1e-14)
+    sigma = lti.hankel_singular_values(sys, horizon=1)
+    np.testing.assert_allclose(sigma, np.linalg.svd(C @ B)[1][..., :2], rtol=1e-13)
+    norm = np.linalg.norm(C @ B, axis=(-2, -1))
+    np.testing.assert_allclose(lti.h2_norm(sys, horizon=1), norm, rtol=1e-13)
