@@ -277,5 +277,7 @@ def _without_weaker(p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarra
     weak = np.isfinite(both) & (both < both.max(axis=-1, keepdims=True) + math.log2(n * EPSILON))
     if not weak.any():
         return p, q
-    first = weak & (p - p.max(axis=-1, keepdims=True) < q - q.max(axis=-1, keepdims=True))
+    # A system of the batch may have no rows at all, all −∞; then none is weak.
+    most_p, most_q = (np.maximum(x.max(axis=-1, keepdims=True), -1e4) for x in (p, q))
+    first = weak & (p - most_p < q - most_q)
     return np.where(first, -np.inf, p), np.where(weak & ~first, -np.inf, q)

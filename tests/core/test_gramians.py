@@ -357,3 +357,16 @@ def test_gramians_of_inputs_whose_squares_are_no_numbers(kind, dt):
     Q = lti.observability_gramian((A, np.ones((3, 1)), b[None], None, dt))
     for X in (P, Q):
         assert pytest.approx(np.array(exact), rel=16 * EPS, abs=1e-321) == X
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_batch_may_hold_systems_that_reach_nothing():
+    """Beside one of whose states one counts in no product of both factors."""
+    small = 2.0**-40
+    A, C = np.diag([0.5, 0.25]), np.array([[1.0, small]])
+    B = np.array([[[0.0], [0.0]], [[1.0], [small]]])
+    R, S = lti.gramian_factors(lti.LTI(A, B, C))
+    assert not R[0].any()
+    P = 1 / (1 - np.array([[0.25, 0.125], [0.125, 0.0625]])) * (B[1] @ B[1].T)
+    np.testing.assert_allclose(R[1] @ R[1].T, P, rtol=1e-15, atol=1e-15 * P[0, 0])
+    np.testing.assert_allclose(lti.hankel_norm(lti.LTI(A, B, C)), [0, 1 / 0.75], rtol=1e-14)
