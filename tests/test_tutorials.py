@@ -30,6 +30,7 @@ def pyplot(tmp_path, monkeypatch):
     torch, drawing = map(pytest.importorskip, ("torch", "matplotlib.pyplot"))
     threads = torch.get_num_threads()
     drawing.switch_backend("Agg")
+    drawing.close("all")  # those of other tests
     monkeypatch.chdir(tmp_path)
     yield drawing
     drawing.close("all")

@@ -99,7 +99,8 @@ def hankel_norm(sys: LinearLike[Array]) -> Array:
     1.5625
 
     """
-    return pad_values(hankel_singular_values(sys), 1)[..., 0][()]  # a scalar of one system
+    largest = pad_values(hankel_singular_values(sys), 1)[..., 0]
+    return largest if largest.ndim else largest[()]  # of one system a scalar
 
 
 @offering(HORIZON)

@@ -139,10 +139,11 @@ def directions_by(
 
 
 def log2(x: Array) -> Array:
-    """log2 of sizes, −∞ of nothing."""
+    """log2 of sizes, −∞ of nothing and of what should be a size and is negative."""
     if is_numpy(x):
-        with np.errstate(divide="ignore"):
-            return np.log2(x)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found: Any = np.where(x > 0, np.log2(x), -np.inf)
+        return found
     xp = namespace(x)
     return xp.where(x > 0, xp.log2(xp.where(x > 0, x, xp.ones_like(x))), -xp.inf * xp.ones_like(x))
 

@@ -143,12 +143,12 @@ def held_poles_reference(
     held = np.zeros_like(near)
     for *index, i in np.argwhere(near):
         entry = tuple(index)
-        poles = np.diagonal(T[entry])
+        poles, level = np.diagonal(T[entry]), float(levels[entry])
         shifted = np.asfortranarray(-T[entry], dtype=np.complex128)
         end = 1j * poles[i].imag if continuous else poles[i] / abs(poles[i])
         for z in (end, (end + poles[i]) / 2):
             np.fill_diagonal(shifted, z - poles)
-            if _smallest_singular_value(shifted, start, levels[entry]) > levels[entry]:
+            if _smallest_singular_value(shifted, start, level) > level:
                 held[(*entry, i)] = True
                 break
     return held

@@ -124,7 +124,7 @@ def _balancing_units(
         math.prod(np.linalg.norm(X, axis=axes) for X in matrices)
         for matrices in ((one.A, r, s), (A, r / d, s * d))
     )
-    return d, after < _WORTH * before
+    return d, np.asarray(after < _WORTH * before)
 
 
 def _above_noise(rows: np.ndarray) -> np.ndarray:

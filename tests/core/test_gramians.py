@@ -365,7 +365,7 @@ def test_a_batch_may_hold_systems_that_reach_nothing():
     small = 2.0**-40
     A, C = np.diag([0.5, 0.25]), np.array([[1.0, small]])
     B = np.array([[[0.0], [0.0]], [[1.0], [small]]])
-    R, S = lti.gramian_factors(lti.LTI(A, B, C))
+    R, _ = lti.gramian_factors(lti.LTI(A, B, C))
     assert not R[0].any()
     P = 1 / (1 - np.array([[0.25, 0.125], [0.125, 0.0625]])) * (B[1] @ B[1].T)
     np.testing.assert_allclose(R[1] @ R[1].T, P, rtol=1e-15, atol=1e-15 * P[0, 0])
