@@ -7,7 +7,7 @@ import numpy as np
 
 import lticore as lti
 
-__all__ = ["LARGE", "SMALL", "call", "digest", "large_recurrence", "np", "os"]
+__all__ = ["LARGE", "SMALL", "call", "difference", "digest", "large_recurrence", "np", "os"]
 
 
 def _verdict(found, expected):
@@ -71,8 +71,8 @@ def call(work):
     return work()
 
 
-def digest():
-    """Of all bits that parallel kernels give for random numbers."""
+def _of_random_systems():
+    """What parallel kernels give for random numbers."""
     rng = np.random.default_rng(0)
     q, n = 150, 20_000
     A = lti.Rotation(rng.uniform(0.5, 0.99, q), rng.uniform(0, 3, q), rng.uniform(-0.9, 0.9, 10))
@@ -85,7 +85,20 @@ def digest():
     states = lti.linear_recurrence(
         many.poles[:300], rng.standard_normal((500, 300)) + 0j, reverse=True
     )
+    return np.asarray(value), *gradient.A, gradient.B, gradient.C, R, S, states
+
+
+def digest():
+    """Of all their bits."""
     found = hashlib.sha256()
-    for x in (value, *gradient.A, gradient.B, gradient.C, R, S, states):
+    for x in _of_random_systems():
         found.update(np.ascontiguousarray(x).tobytes())
     return found.hexdigest()
+
+
+def difference():
+    """Between one thread and many, relative to the largest entry."""
+    with lti.internal.one_thread():
+        alone = _of_random_systems()
+    together = _of_random_systems()
+    return max(np.abs(x - y).max() / np.abs(x).max() for x, y in zip(alone, together, strict=True))

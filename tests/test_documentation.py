@@ -41,6 +41,19 @@ def test_pages_link_to_names_of_the_reference_where_they_are():
     assert found == []
 
 
+def test_brackets_in_docstrings_are_no_references():
+    """``x[i][j]`` outside of code is a link to ``j`` for those who render the page."""
+    found = []
+    for module in (lticore, lticore_torch):
+        for name in module.__all__:
+            public = getattr(module, name)
+            texts = [public, *(vars(public).values() if isinstance(public, type) else ())]
+            for text in texts:
+                prose = re.sub(r"``.*?``|`.*?`|>>>.*", "", getattr(text, "__doc__", None) or "")
+                found += [f"{name}: {x}" for x in re.findall(r"\S*\]\[\S*", prose)]
+    assert found == []
+
+
 def texts_of_the_library():
     """Every text in the source, joined over lines, with … for the values in it."""
     for package in ("lticore", "lticore_torch"):

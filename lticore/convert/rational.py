@@ -40,9 +40,9 @@ def to_zpk(sys: LinearLike) -> tuple[Any, Any, Any]:
     -------
     zeros, poles : complex arrays, in conjugate pairs for real systems;  k : number, real for these
         Poles that zeros cancel are both there: :func:`lticore.minimal_realization` takes them out.
-        Of several inputs or outputs nested lists, zeros[i][j] and poles[i][j] from input j to
-        output i, and a (p, m) array k. States that no chain of entries of A leads to from the input
-        or from which none leads to the output are not those of the pair.
+        Of several inputs or outputs nested lists, ``zeros[i][j]`` and ``poles[i][j]`` from input j
+        to output i, and a (p, m) array k. States that no chain of entries of A leads to from the
+        input or from which none leads to the output are not those of the pair.
         (:func:`lticore.zeros` are those of the system as a whole.)
 
     Accuracy: of the response at points off the zeros about that of
@@ -155,7 +155,7 @@ def from_zpk(
     zeros: Any, poles: Any, gain: ArrayLike = 1.0, *, dt: bool | float = True
 ) -> LTI[np.ndarray]:
     """The system with H(s) = gain Π(s − z_i)/Π(s − p_j), in discrete time of z for s; of nested
-    lists, zeros[i][j], poles[i][j] and gain[i][j] from input j to output i.
+    lists, ``zeros[i][j]``, ``poles[i][j]`` and ``gain[i][j]`` from input j to output i.
 
     A cascade of sections of one or two states, in which the poles stand as they are given: those
     next to the boundary keep their distance, which coefficients of polynomials lose.

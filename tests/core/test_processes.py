@@ -103,5 +103,13 @@ print(parallel._is_initialized)
 
 
 def test_results_do_not_depend_on_the_number_of_threads():
-    digests = {tuple(run("print(digest())", threads)) for threads in (1, 2, 5)}
-    assert len(digests) == 1
+    assert len({tuple(run("print(digest())", threads)) for threads in (2, 5)}) == 1
+
+
+def test_one_thread_gives_what_many_give():
+    """To rounding: there the text is compiled another time, and not every processor gets the same.
+
+    One rounding of B or C moves the least certain of these numbers, derivatives of the sum of
+    Hankel singular values by 310 poles, by 8e-13; every text makes some tens of roundings.
+    """
+    assert float(run("import lticore.internal\nprint(difference())")[0]) < 1e-10
