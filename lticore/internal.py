@@ -30,7 +30,7 @@ from .hankel.functions import (
 )
 from .hankel.sums import sum_and_gradient
 from .kernels import one_thread
-from .reduction.balanced import truncate, truncate_to_order
+from .reduction.balanced import truncate, truncate_all_to_order
 from .reduction.complex_balanced import complex_half
 from .reduction.modal import (
     keep_modes,
@@ -93,7 +93,7 @@ __all__ = [
     "time_varying_recurrence_reference",
     "to_numpy",
     "truncate",
-    "truncate_to_order",
+    "truncate_all_to_order",
     "unchecked",
     "unchecked_structure",
     "warn_precision",

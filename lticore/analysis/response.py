@@ -54,8 +54,8 @@ def frequency_response(sys: LinearLike[Array], frequencies: Array) -> Array:
 
     Parameters
     ----------
-    frequencies : (L,) real array
-        ω in radians per sample, in continuous time in rad/s.
+    frequencies : (L,) real array, or (..., L) with the batch axes of the system
+        ω in radians per sample, in continuous time in rad/s; each system may have its own.
 
     Returns
     -------
@@ -91,15 +91,19 @@ def frequency_response(sys: LinearLike[Array], frequencies: Array) -> Array:
     """
     sys = as_linear(sys, continuous=True, sparse=True)
     omega = check_real("frequencies", check_array("frequencies", frequencies, ndim=1))
-    if omega.ndim != 1:
-        raise ShapeError(f"frequencies must be one-dimensional, but has shape {omega.shape}")
+    if omega.shape[:-1] not in ((), sys.batch_shape):
+        batch = f", or those of the batch, {(*sys.batch_shape, 'L')}" if sys.batch_shape else ""
+        raise ShapeError(
+            f"frequencies has shape {tuple(omega.shape)}: one axis of them is needed{batch}"
+        )
     omega = to_double(omega)
-    H = responder(sys, omega.shape[0])(omega)
+    H = responder(sys, omega.shape[-1])(omega)
     return like_precision(H, is_single(sys.B))
 
 
 def responder(sys: LTI, count: int) -> Callable[[Any], Any]:
-    """ω ↦ H in float64, by the method of :func:`frequency_response` for ``count`` frequencies."""
+    """ω ↦ H in float64, by the method of :func:`frequency_response` for ``count`` frequencies, of
+    shape (L,), or (..., L) with the batch."""
     A, B, C = map_parameters(to_double, sys.A), to_double(sys.B), to_double(sys.C)
     continuous, time = sys.is_continuous, 0.0
     respond: Callable[[Any], Any]
@@ -115,18 +119,17 @@ def responder(sys: LTI, count: int) -> Callable[[Any], Any]:
                 time = float(np.max(np.rint(radius_exponent(A) / 2), initial=0))
                 A, B, C = A * 4.0**-time, B * 2.0**-time, C * 2.0**-time
             A, B, C, _ = balance_dense(A, B, C, continuous)
-        by_solving, width = partial(_respond_by_solving, A, B, C, continuous), sys.order**2
-        respond = by_solving
+        respond, width = partial(_respond_by_solving, A, B, C, continuous), sys.order**2
         if count >= _MANY and is_numpy(B):
-            respond = _schur_response(A, B, C, continuous, by_solving)
+            respond = _schur_response(A, B, C, continuous)
             width = sys.order * sys.inputs
     step = max(1, _CHUNK // max(1, width * math.prod(sys.batch_shape)))
 
     def in_chunks(omega: Array) -> Array:
-        length = omega.shape[0]
+        length = omega.shape[-1]
         omega = omega * 4.0**-time
         pieces = [
-            respond(omega[start : min(start + step, length)])
+            respond(omega[..., start : min(start + step, length)])
             for start in range(0, max(1, length), step)
         ]
         H = namespace(omega).concat(pieces, axis=-3)
@@ -139,14 +142,14 @@ def _respond_in_modes(A: Structure[Array], B: Array, C: Array, omega: Array) -> 
     # 1/(z − λ) = conj z/(1 − λ conj z): the second form keeps its digits near the unit circle.
     xp = namespace(B, omega)
     radius, phase = (x[..., None, :] for x in A.polar_modes)
-    distance = one_minus(1 - radius, radius, phase - omega[:, None])
-    conjugate_z = complex_of(xp.cos(omega), -xp.sin(omega))[:, None]
+    distance = one_minus(1 - radius, radius, phase - omega[..., :, None])
+    conjugate_z = complex_of(xp.cos(omega), -xp.sin(omega))[..., :, None]
     return _sum_of_modes(A, B, C, distance, conjugate_z)
 
 
 def _respond_in_continuous_modes(A: Structure[Array], B: Array, C: Array, omega: Array) -> Array:
     decay, frequency = (x[..., None, :] for x in A.decay_modes)
-    distance = complex_of(decay, omega[:, None] - frequency)
+    distance = complex_of(decay, omega[..., :, None] - frequency)
     return _sum_of_modes(A, B, C, distance, 1.0)
 
 
@@ -193,7 +196,6 @@ def _schur_response(
     B: np.ndarray,
     C: np.ndarray,
     continuous: bool,
-    by_solving: Callable[[np.ndarray], np.ndarray],
 ) -> Callable[[np.ndarray], np.ndarray]:
     """ω ↦ H by A = U T Uᴴ with triangular T, (..., L, p, m), and one step of refinement with A.
 
@@ -206,24 +208,26 @@ def _schur_response(
     largest = 1 + np.linalg.norm(T_of, axis=(-2, -1)).max(initial=0)
 
     def respond(omega: np.ndarray) -> np.ndarray:
-        z = points_of(omega, continuous)
-        H = np.empty((*A.shape[:-2], len(z), C.shape[-2], B.shape[-1]), dtype=np.complex128)
-        each = list(np.ndindex(A.shape[:-2]))
-        met = np.any([_meets(z, T_of[index]) for index in each], axis=0)
-        # In their place something harmless is solved for here.
-        shifts = np.repeat(np.where(met, largest, z), B.shape[-1])
-        for index in each:
-            T, U = T_of[index], U_of[index]
-            inputs = np.tile(B[index], len(z))
+        batch, length = A.shape[:-2], omega.shape[-1]
+        omega = np.broadcast_to(omega, (*batch, length))
+        H = np.empty((*batch, length, C.shape[-2], B.shape[-1]), dtype=np.complex128)
+        for index in np.ndindex(batch):
+            T, U, z = T_of[index], U_of[index], points_of(omega[index], continuous)
+            met = _meets(z, T)
+            # In their place something harmless is solved for here.
+            shifts = np.repeat(np.where(met, largest, z), B.shape[-1])
+            inputs = np.tile(B[index], length)
             X = solve_shifted(T, adjoint(U) @ inputs, shifts)
-            met |= _grown(X, inputs, T).reshape(len(z), B.shape[-1]).any(axis=-1)
+            met |= _grown(X, inputs, T).reshape(length, B.shape[-1]).any(axis=-1)
             X = U @ X
             rest = inputs - shifts * X + A[index] @ X
             X += U @ solve_shifted(T, adjoint(U) @ rest, shifts)
-            outputs = (C[index] @ X).reshape(C.shape[-2], len(z), B.shape[-1])
+            outputs = (C[index] @ X).reshape(C.shape[-2], length, B.shape[-1])
             H[index] = np.swapaxes(outputs, 0, 1)
-        if met.any():
-            H[..., met, :, :] = by_solving(omega[met])
+            if met.any():
+                H[index][met] = _respond_by_solving(
+                    A[index], B[index], C[index], continuous, omega[index][met]
+                )
         return H
 
     return respond
@@ -245,7 +249,7 @@ def _grown(X: np.ndarray, inputs: np.ndarray, T: np.ndarray) -> np.ndarray:
 def _respond_by_solving(A: Array, B: Array, C: Array, continuous: bool, omega: Array) -> Array:
     xp = namespace(B, omega)
     z = points_of(omega, continuous)
-    pencil = z[:, None, None] * xp.eye(A.shape[-1], dtype=z.dtype) - A[..., None, :, :]
+    pencil = z[..., None, None] * xp.eye(A.shape[-1], dtype=z.dtype) - A[..., None, :, :]
     B, C = (as_complex(X)[..., None, :, :] for X in (B, C))
     try:
         return C @ refined_solution(pencil, B)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Literal, overload
@@ -203,18 +204,39 @@ def balanced_truncation(
 
 
 @computed_on_host
-def truncate_to_order(
+def truncate_all_to_order(
     sys: System,
     order: int,
     *,
     horizon: float | None = None,
     gramians: tuple[Any, Any] | None = None,
-) -> Reduction:
-    """:func:`balanced_truncation` to an order without the h2 error, which takes a third of the time
-    where systems are small."""
+) -> list[Reduction]:
+    """:func:`balanced_truncation` of one system or of a batch to an order, without the h2 error,
+    which takes a third of the time where systems are small.
+
+    One reduction of all together where all come out with this order, which takes a half to a third
+    of the time; else one of each, since a batch gives all its entries the largest of their orders.
+    """
     with offering(_remedies(sys)):
         found = truncate(sys, order=order, horizon=horizon, gramians=gramians)
-    return _told(sys, found, None, horizon, given=gramians is not None, h2=False)
+    if isinstance(sys, LTI) and sys.batch_shape and not _all_as_wanted(found):
+        given = itertools.repeat(None) if gramians is None else zip(*gramians, strict=True)
+        entries = zip(sys, given, strict=gramians is not None)
+        return [
+            entry
+            for x, pair in entries
+            for entry in truncate_all_to_order(x, order, horizon=horizon, gramians=pair)
+        ]
+    return [_told(sys, found, None, horizon, given=gramians is not None, h2=False)]
+
+
+def _all_as_wanted(found: Truncation) -> bool:
+    """Whether every entry of a batch has all the states that were wanted, and its own poles."""
+    left = found.reduction.left
+    if found.reduction.order < found.wanted or found.reflected or left is None:
+        return False
+    xp = namespace(left)
+    return holds(xp.any(left != 0, axis=-2))
 
 
 def _told(

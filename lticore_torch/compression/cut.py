@@ -121,11 +121,13 @@ def _reduce_layer(
 
 
 def _largest(bounds: list[Any]) -> float | None:
-    return None if any(x is None for x in bounds) else max(map(float, bounds))
+    if any(x is None for x in bounds):
+        return None
+    return max(float(to_numpy(x).max()) for x in bounds)
 
 
 def _added(values: list[Any]) -> np.ndarray:
     """Singular values of the channels, added; none where a method computes none."""
     if any(x is None for x in values):
         return np.zeros(0)
-    return np.sum([to_numpy(x) for x in values], axis=0)
+    return np.sum([y for x in values for y in np.atleast_2d(to_numpy(x))], axis=0)

@@ -18,9 +18,10 @@ from lticore.internal import (
     order_for_error,
     to_numpy,
     truncate,
-    truncate_to_order,
+    truncate_all_to_order,
 )
 
+from ..layers.base import channels
 from ..layers.on_data import OnData
 from ..layers.state_gramians import StateGramians
 
@@ -42,7 +43,7 @@ class Method:
     measure : (system, horizon) → what orders go by
     allocate : (what was measured of each layer, criteria) → one order per layer; not asked where
         orders are given
-    reduce : (system without batch axes, order, horizon) → Reduction
+    reduce : (system, order, horizon) → Reductions: of a batch one, or those of its entries
     criteria : which of ratio, energy, error have a meaning
     timed : whether a horizon is needed
     quadratic : whether it knows quadratic outputs
@@ -53,7 +54,7 @@ class Method:
 
     measure: Callable[[Any, int | None], Any]
     allocate: Callable[[list[Any], Criteria], list[int]]
-    reduce: Callable[..., lticore.Reduction]
+    reduce: Callable[[Any, int, int | None], list[lticore.Reduction]]
     criteria: tuple[str, ...]
     timed: bool = False
     quadratic: bool = False
@@ -196,12 +197,18 @@ def _by_scores(
     return lticore.allocate_modal_orders(systems, ratio=criteria.ratio, rule=rule)
 
 
-def _truncated_balanced(sys: Any, order: int, horizon: int | None) -> lticore.Reduction:
-    return truncate_to_order(sys, order, horizon=horizon)
+def _truncated_balanced(sys: Any, order: int, horizon: int | None) -> list[lticore.Reduction]:
+    return truncate_all_to_order(sys, order, horizon=horizon)
 
 
-def _on_data(sys: OnData, order: int, horizon: int | None) -> lticore.Reduction:
-    return truncate_to_order(sys.sys, order, gramians=(sys.P, sys.Q))
+def _one_by_one(
+    reduce: Callable[[Any, int, int | None], lticore.Reduction],
+) -> Callable[[Any, int, int | None], list[lticore.Reduction]]:
+    return lambda sys, order, horizon: [reduce(x, order, horizon) for x in channels(sys)]
+
+
+def _on_data(sys: OnData, order: int, horizon: int | None) -> list[lticore.Reduction]:
+    return truncate_all_to_order(sys.sys, order, gramians=(sys.P, sys.Q))
 
 
 def _complex(sys: Any, order: int, horizon: int | None) -> lticore.Reduction:
@@ -219,11 +226,15 @@ def _h2(sys: Any, order: int, horizon: int | None) -> lticore.Reduction:
 
 _ENERGY = ("ratio", "energy")
 _BALANCED = Method(_values, _by_energy, _truncated_balanced, (*_ENERGY, "error"), quadratic=True)
-_H2 = Method(_values, _by_energy, _h2, _ENERGY, quadratic=True)
+_H2 = Method(_values, _by_energy, _one_by_one(_h2), _ENERGY, quadratic=True)
 METHODS = {
     "balanced": replace(_BALANCED, selective=True),
     "balanced-complex": Method(
-        _complex_values, _by_complex_energy, _complex, _BALANCED.criteria, states_of_a_value=2
+        _complex_values,
+        _by_complex_energy,
+        _one_by_one(_complex),
+        _BALANCED.criteria,
+        states_of_a_value=2,
     ),
     "data": Method(
         _values_on_data, _by_loss, _on_data, _ENERGY, quadratic=True, selective=True, on_data=True
@@ -231,7 +242,7 @@ METHODS = {
     "h2": _H2,
     "tlbt": replace(_BALANCED, criteria=_ENERGY, timed=True),
     "tlh2": replace(_H2, timed=True),
-    "last": Method(_as_it_is, partial(_by_scores, "last"), _modal, ("ratio",)),
-    "global": Method(_as_it_is, partial(_by_scores, "global"), _modal, ("ratio",)),
-    "uniform": Method(_as_it_is, partial(_by_scores, "uniform"), _modal, ("ratio",)),
+    "last": Method(_as_it_is, partial(_by_scores, "last"), _one_by_one(_modal), ("ratio",)),
+    "global": Method(_as_it_is, partial(_by_scores, "global"), _one_by_one(_modal), ("ratio",)),
+    "uniform": Method(_as_it_is, partial(_by_scores, "uniform"), _one_by_one(_modal), ("ratio",)),
 }

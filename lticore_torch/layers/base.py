@@ -40,9 +40,9 @@ class Modes:
     reals: np.ndarray
 
 
-#: One reduction of one system to an order: (system, order) → Reduction.
-Reduce: TypeAlias = Callable[[Any, int], lticore.Reduction]
-#: A reduction, and the system that a layer has made of it.
+#: Reductions to an order: (system or batch, order) → one Reduction of all, or one of each.
+Reduce: TypeAlias = Callable[[Any, int], list[lticore.Reduction]]
+#: A reduction, and the system (or batch) that a layer has made of it.
 Taken: TypeAlias = tuple[lticore.Reduction, Any]
 
 
@@ -199,9 +199,11 @@ class SSMLayer(StateSpaceLayer):
         return OnData(mapped(to_numpy, self.to_lti()), P, Q)
 
     def reduce_states(self, order: int, judged: Any, reduce: Reduce) -> list[Taken]:
-        reductions = [reduce(x, order) for x in channels(judged)]
-        self.load_channels([x.system for x in reductions])
-        return list(zip(reductions, channels(self.to_lti()), strict=True))
+        reductions = reduce(judged, order)
+        self.load_channels([x for reduction in reductions for x in channels(reduction.system)])
+        held = self.to_lti()
+        together = bool(reductions[0].system.batch_shape)
+        return list(zip(reductions, [held] if together else channels(held), strict=True))
 
     def load_lti(self, sys: Any, *, unstable: Literal["refuse", "reflect"] = "refuse") -> None:
         """Take over the map of a real stable system with this layer's width, of any order.

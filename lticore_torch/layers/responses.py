@@ -22,17 +22,13 @@ def size_of_response(judged: Any) -> float | None:
     sys = getattr(judged, "sys", judged)
     if not isinstance(sys, lticore.LTI):
         return None
-    return max(_largest_response(x) for x in (list(sys) if sys.batch_shape else [sys]))
-
-
-def _largest_response(sys: Any) -> float:
     return _largest_norm(to_numpy(lticore.frequency_response(sys, _sampled_frequencies(sys))))
 
 
 def change_of_response(given: Sequence[Any], held: Sequence[Any]) -> tuple[float, float]:
     """(change between the systems given to a layer and those that it holds, size of its response),
-    each the largest over its channels and over the frequencies of :func:`size_of_response`; of
-    quadratic outputs h2 error and norm."""
+    each the largest over its channels, one system each or a batch, and over the frequencies of
+    :func:`size_of_response`; of quadratic outputs h2 error and norm."""
     changes = [_change(x, y) for x, y in zip(given, held, strict=True)]
     return max(x for x, _ in changes), max(x for _, x in changes)
 
@@ -48,19 +44,20 @@ def _change(given: Any, held: Any) -> tuple[float, float]:
 
 
 def _sampled_frequencies(sys: Any) -> Any:
-    """Where responses are looked at: at the slowest poles, and evenly spread."""
+    """(..., L), where responses are looked at: at the slowest poles, and evenly spread."""
     poles = to_numpy(sys.poles)
-    slowest = poles[np.argsort(-np.abs(poles), kind="stable")[:_SAMPLES]]
-    omega = np.concatenate([np.angle(slowest), np.linspace(0, np.pi, _SAMPLES)])
-    return namespace(sys.B).asarray(omega)
+    slowest = np.argsort(-np.abs(poles), axis=-1, kind="stable")[..., :_SAMPLES]
+    angles = np.angle(np.take_along_axis(poles, slowest, axis=-1))
+    even = np.broadcast_to(np.linspace(0, np.pi, _SAMPLES), (*poles.shape[:-1], _SAMPLES))
+    return namespace(sys.B).asarray(np.concatenate([angles, even], axis=-1))
 
 
 def _largest_norm(matrices: np.ndarray) -> float:
-    """Largest 2-norm of matrices (k, p, m): of wide ones from a Krylov space of Xᴴ X that starts
+    """Largest 2-norm of matrices (..., p, m): of wide ones from a Krylov space of Xᴴ X that starts
     with a few random vectors, which is below by 2 % at most in all that was tried."""
     if min(matrices.shape[-2:]) > _NARROW:
         start = np.random.default_rng(0).standard_normal((matrices.shape[-1], _BLOCK))
-        blocks = [np.broadcast_to(start, (len(matrices), *start.shape))]
+        blocks = [np.broadcast_to(start, (*matrices.shape[:-2], *start.shape))]
         for _ in range(_STEPS):
             turned = matrices.conj().mT @ (matrices @ blocks[-1])
             blocks.append(np.linalg.qr(turned)[0])

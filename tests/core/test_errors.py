@@ -258,8 +258,11 @@ def test_shapes_of_equations(arguments, message):
 
 
 def test_frequencies_are_one_vector(sys):
-    with pytest.raises(lti.ShapeError, match="frequencies must be one-dimensional"):
+    with pytest.raises(lti.ShapeError, match=r"frequencies has shape \(2, 2\): one axis of them"):
         lti.frequency_response(sys, np.ones((2, 2)))
+    batch = lti.LTI(0.5 * np.ones((3, 1, 1)), np.ones((3, 1, 1)), np.ones((3, 1, 1)))
+    with pytest.raises(lti.ShapeError, match=r"needed, or those of the batch, \(3, 'L'\)"):
+        lti.frequency_response(batch, np.ones((2, 2)))
     with pytest.raises(lti.ShapeError, match="frequencies has shape"):
         lti.frequency_response(sys, 0.5)
 

@@ -9,7 +9,7 @@ import scipy.signal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import EPS, EPS_SINGLE, entries, markov_parameters, response_by_inversion
-from strategies import MILD_SPECTRA, STRUCTURES, build_system, systems
+from strategies import MILD_SPECTRA, STRUCTURES, build_system, seeds, systems
 
 import lticore as lti
 
@@ -128,6 +128,33 @@ def test_chunks_make_no_difference(monkeypatch):
     dense = lti.frequency_response(sys.to_dense(), omega)
     # Radii up to 0.95: the Schur form is off by eps, and its response by eps/0.05.
     assert np.abs(dense - whole).max() <= 10 * EPS / 0.05 * np.abs(whole).max()
+
+
+@pytest.mark.parametrize("count", [3, 40])
+@given(sys=systems(spectra=MILD_SPECTRA), seed=seeds())
+def test_each_system_of_a_batch_may_have_its_own_frequencies(count, sys, seed):
+    omega = np.random.default_rng(seed).uniform(-np.pi, np.pi, (*sys.batch_shape, count))
+    H = lti.frequency_response(sys, omega)
+    assert H.shape == (*sys.batch_shape, count, sys.outputs, sys.inputs)
+    own, H = omega.reshape(-1, count), H.reshape(-1, *H.shape[-3:])
+    for found, w, (A, B, C, D) in zip(H, own, entries(sys), strict=True):
+        size = np.linalg.norm(D) + np.linalg.norm(B) * np.linalg.norm(C) * 1e3
+        assert np.abs(found - response_by_inversion(A, B, C, D, w)).max() <= 100 * EPS * size
+
+
+@pytest.mark.parametrize("structured", [False, True])
+@pytest.mark.parametrize("count", [3, 40])
+def test_own_frequencies_of_continuous_systems_that_meet_poles(structured, count, monkeypatch):
+    decay = np.array([[0.0], [2.0], [3.0]])
+    A = lti.Diagonal(-decay) if structured else -decay[..., None]
+    sys = lti.LTI(A, np.ones((3, 1, 1)), np.ones((3, 1, 1)), dt=0)
+    omega = np.linspace(0, 3, 3 * count).reshape(count, 3).T
+    monkeypatch.setattr("lticore.analysis.response._CHUNK", 7 * 3)
+    H = lti.frequency_response(sys, omega)[..., 0, 0]
+    assert H[0, 0] == np.inf
+    met = np.zeros(omega.shape, dtype=bool)
+    met[0, 0] = True
+    np.testing.assert_allclose(H[~met], 1 / (decay + 1j * omega)[~met], rtol=10 * EPS)
 
 
 def test_no_frequencies_give_an_empty_response():
