@@ -9,8 +9,9 @@ from ..errors import warn_precision
 from .dense import ACCURACY, schur_form
 from .short_times import doublings_of, mean_over_step
 
-#: ‖e^A‖ from which on all modes have decayed.
-_DECAYED = 0.5
+#: Change of a state over a step below which 1 hides digits of it, and above which there are fewer
+#: digits in it than in what is left.
+_LITTLE = 0.5
 #: By how much more than those of a matrix that does not rise squares may lose.
 _HUMP = 2.0**30
 #: Steps of power iteration towards a norm.
@@ -53,23 +54,33 @@ def exponential(A: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _by_squares(A: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """(e^A, ∫_0^1 e^{At} dt B, Π ‖E‖²/‖E²‖ over all squares that were taken): rounding of the first
     is enlarged by as much."""
-    identity = np.eye(len(A), dtype=A.dtype)
     doublings = doublings_of(A)
     A, B = np.ldexp(1.0, -doublings) * A, np.ldexp(1.0, -doublings) * B
     mean = mean_over_step(A)
     change, held = A @ mean, mean @ B
-    sizes = [_norm_of(identity + change)]
-    # 1 + x would lose digits of a small change x; where all modes have decayed, what is left of
-    # them must not be the difference of 1 and −x.
-    while doublings and np.linalg.norm(identity + change, 1) > _DECAYED:
-        change, held = 2 * change + change @ change, 2 * held + change @ held
-        doublings -= 1
-        sizes.append(_norm_of(identity + change))
-    both = identity + change
+    power, change = np.eye(len(A), dtype=A.dtype) + change, np.diagonal(change)
+    sizes = [_norm_of(power)]
     for _ in range(doublings):
-        both, held = both @ both, held + both @ held
-        sizes.append(_norm_of(both))
-    return both, held, _enlarged(np.array(sizes))
+        held = held + power @ held
+        power, change = _doubled_step(power, change)
+        sizes.append(_norm_of(power))
+    return power, held, _enlarged(np.array(sizes))
+
+
+def _doubled_step(power: np.ndarray, change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(E², the diagonal of E² − 1) of E and the diagonal of E − 1.
+
+    Each diagonal entry by its own rule: 1 + x would lose digits of a small change x of a slow
+    state, and what is left of a fast one must not be the difference of 1 and −x.
+    """
+    square, apart = power @ power, power.copy()
+    np.fill_diagonal(apart, 0)
+    slow = np.abs(change) < _LITTLE
+    moved = change * (2 + change) + np.einsum("ij,ji->i", apart, apart)
+    entries = np.where(slow, 1 + moved, np.diagonal(square))
+    change = np.where(slow, moved, entries - 1)
+    np.fill_diagonal(square, entries)
+    return square, change
 
 
 def _enlarged(sizes: np.ndarray) -> float:

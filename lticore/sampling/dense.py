@@ -108,7 +108,7 @@ def _half_ramped(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> tuple[np.ndarra
 
 def _moments(A: np.ndarray, B: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(e^A, φ_1(A) B, φ_2(A) B): of ẋ = A x + B v, v̇ = w the integral of the exponential over one
-    step holds φ_2(A) B. What has decayed keeps its digits in e^A alone only, beside v, which stays.
+    step holds φ_2(A) B. The others come from A itself, which may need fewer doublings.
     """
     n, m = B.shape
     # Large inputs would look like states that rise far.

@@ -311,6 +311,25 @@ def test_all_that_is_left_of_fast_states():
     np.testing.assert_allclose(sys.B, held, rtol=100 * EPS, atol=np.exp(-40))
 
 
+@pytest.mark.parametrize("method", ["zoh", "foh", "impulse"])
+@pytest.mark.parametrize("fast", [-11.9, -40.0, -600.0])
+def test_what_is_left_of_fast_states_beside_slow_ones(fast, method):
+    """e^{−40} is no difference of 1 and 1 − e^{−40} either while another state lasts."""
+    slow, (b, c) = -(2.0**-8), (0.75, 0.25)
+    x, y = np.exp(fast), np.exp(slow)
+    across = (y - x) / (slow - fast)
+    A = np.array([[fast, 1.0], [0.0, slow]])
+    found = lti.discretize(A, [[b], [c]], [[1.0, 0.0]], step=1.0, method=method)
+    # Doubling the step doubles the rounding of one over which A does little, and the series of that
+    # is right to some ten eps.
+    rounding = 40 * abs(fast) * EPS
+    np.testing.assert_allclose(found.A, [[x, across], [0, y]], rtol=rounding)
+    if method == "impulse":
+        np.testing.assert_allclose(found.B, [[x * b + across * c], [y * c]], rtol=rounding)
+    turned = lti.discretize(A.T, [[b], [c]], [[1.0, 0.0]], step=1.0, method=method)
+    np.testing.assert_allclose(turned.A, [[x, 0], [across, y]], rtol=rounding)
+
+
 @pytest.mark.parametrize("pole", [-1e-310, -1e-320, 1e-320j, 0.0])
 def test_poles_whose_product_with_the_step_underflows(pole):
     sys = lti.discretize(lti.Diagonal([pole]), [[1.0]], [[1.0]], step=1e-6)
