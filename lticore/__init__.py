@@ -77,7 +77,7 @@ from .systems.quadratic import QuadraticOutputLTI
 from .systems.rotation import Rotation
 from .systems.sparse import Sparse
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     # systems
