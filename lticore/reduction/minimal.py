@@ -19,7 +19,7 @@ from ..systems.blocks import PairBlocks
 from ..systems.diagonal import Diagonal
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
-from ..systems.modes import signals_in_modes
+from ..systems.modes import distances_inside, signals_in_modes, warn_of_lost_distances
 from ..systems.on_host import computed_on_host
 from ..systems.pairs import (
     complex_columns,
@@ -284,7 +284,11 @@ def _stacked_modes(sys: LTI, rtol: float | None) -> LTI:
         b, c = signals_in_modes(sys.A, sys.B, sys.C)
         modes = LTI(Diagonal(sys.A.mode_poles), b, c, sys.D, dt=sys.dt)
         reduced = _stacked_modes(modes, rtol)
-        return sys if reduced.order == sys.order else reduced
+        if reduced.order == sys.order:
+            return sys
+        if isinstance(sys.A, Rotation) and not sys.is_continuous:
+            warn_of_lost_distances(distances_inside(sys.A), modes.A)
+        return reduced
     of_kind = _minimal_pairs if isinstance(sys.A, PairBlocks) else _minimal_diagonal
     parts = [of_kind(sys[index], rtol or 0.0) for index in np.ndindex(sys.batch_shape)]
     if all(part.order == sys.order for part in parts):

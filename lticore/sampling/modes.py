@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Generic
 
-from ..arrays.checks import is_complex
+from ..arrays.checks import is_complex, to_double
 from ..arrays.linalg import as_complex, complex_of
 from ..arrays.namespaces import Array, holds, namespace
 from ..equations.short_times import TERMS
@@ -14,11 +14,12 @@ from ..errors import ArgumentError, SingularEquationError
 from ..systems.blocks import PairBlocks
 from ..systems.diagonal import Diagonal
 from ..systems.lti import LTI
-from ..systems.modes import signals_in_modes
+from ..systems.modes import as_diagonal, signals_in_modes
 from ..systems.oscillation import Oscillation
 from ..systems.pairs import complex_columns, complex_rows, real_columns, real_rows
 from ..systems.polar import phase
 from ..systems.rotation import Rotation
+from ..systems.structure import Structure
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +146,8 @@ def mapped_blocks(
     A: Any = sys.A
     if is_complex(sys.B):
         B, C = signals_in_modes(A, sys.B, sys.C)
-        return mapped_diagonal(replace(sys, A=Diagonal(A.mode_poles), B=B, C=C), delta, of_modes)
+        modes = replace(sys, A=as_diagonal(A, sys.is_continuous), B=B, C=C)
+        return mapped_diagonal(modes, delta, of_modes)
     (c, s), r, q = A.entries, A.real_poles, A.blocks
     xp, step = namespace(c), delta[..., None]
     pairs, reals = of_modes(complex_of(c, -s), step), of_modes(r, step)
@@ -192,6 +194,19 @@ def rotation_by_bilinear(A: Any, step: Array, new: ModalMap) -> Rotation:
     square = 1 + 4 * xp.real(half) / xp.abs(1 - half) ** 2
     radius = xp.sqrt(xp.where(square > 0, square, xp.zeros_like(square)))
     return Rotation(radius, -phase(new.poles[..., :q]), xp.real(new.poles[..., q:]))
+
+
+def sampled_distances(A: Structure[Array], step: Array, method: str) -> Array:
+    """(..., n) 1 − |z| in mode order of the samples z of the poles −δ + iω, by the exponential or
+    Tustin's formula: from δ, not from z."""
+    decay, rate = (to_double(x) * step[..., None] for x in A.decay_modes)
+    xp = namespace(decay)
+    if method != "bilinear":
+        return -xp.expm1(-decay)
+    # 1 − |1 + h|²/|1 − h|² with h = x/2
+    gap = 8 * decay / ((2 + decay) ** 2 + rate**2)
+    rest = xp.where(gap < 1, 1 - gap, xp.zeros_like(gap))
+    return gap / (1 + xp.sqrt(rest))
 
 
 def oscillation_by_logarithm(A: Any, step: Array, new: ModalMap) -> Oscillation:

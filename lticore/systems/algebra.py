@@ -19,7 +19,7 @@ from ..arrays.namespaces import Array, namespace, zeros_like_shape
 from ..errors import ArgumentError, BatchIndexError, ShapeError
 from .diagonal import Diagonal
 from .foreign import matrices_of
-from .modes import is_real, mode_poles, signals_in_modes
+from .modes import as_diagonal, is_real, signals_in_modes
 from .oscillation import Oscillation
 from .rotation import Rotation
 from .structure import (
@@ -163,7 +163,7 @@ def parallel(first: Any, second: Any) -> Matrices:
     elif order_of(states_2[0]) == 0:
         A, B, C = states_1
     else:
-        A, B, C = _direct_sum(*states_1, *states_2)
+        A, B, C = _direct_sum(first.is_continuous, *states_1, *states_2)
     return A, B, C, _sum(D_1, D_2)
 
 
@@ -240,7 +240,13 @@ def block_matrix(rows: Sequence[Sequence[Array | None]]) -> Array:
 
 
 def _direct_sum(
-    A_1: StateMatrix[Array], B_1: Array, C_1: Array, A_2: StateMatrix[Array], B_2: Array, C_2: Array
+    continuous: bool,
+    A_1: StateMatrix[Array],
+    B_1: Array,
+    C_1: Array,
+    A_2: StateMatrix[Array],
+    B_2: Array,
+    C_2: Array,
 ) -> tuple[StateMatrix, Array, Array]:
     """(blkdiag(A_1, A_2), [B_1; B_2], [C_1, C_2]), in an order of states that keeps structure."""
     xp = namespace(B_1, B_2)
@@ -253,7 +259,9 @@ def _direct_sum(
         return A, xp.concat([B_1, B_2], axis=-2), xp.concat([C_1, C_2], axis=-1)
     if not (is_real(A_1) and is_real(A_2)):
         # Complex poles beside conjugate pairs: all of them on a diagonal.
-        return _direct_sum(*_diagonal(A_1, B_1, C_1), *_diagonal(A_2, B_2, C_2))
+        modes_1 = _diagonal(continuous, A_1, B_1, C_1)
+        modes_2 = _diagonal(continuous, A_2, B_2, C_2)
+        return _direct_sum(continuous, *modes_1, *modes_2)
     kind = Oscillation if Oscillation in (type(A_1), type(A_2)) else Rotation
     first, second = _as_blocks(A_1, kind), _as_blocks(A_2, kind)
     pairs_1, pairs_2 = 2 * first.blocks, 2 * second.blocks
@@ -264,8 +272,10 @@ def _direct_sum(
     return A, xp.concat(B, axis=-2), xp.concat(C, axis=-1)
 
 
-def _diagonal(A: Structure[Array], B: Array, C: Array) -> tuple[Diagonal[Array], Array, Array]:
-    return Diagonal(mode_poles(A)), *signals_in_modes(A, B, C)
+def _diagonal(
+    continuous: bool, A: Structure[Array], B: Array, C: Array
+) -> tuple[Diagonal[Array], Array, Array]:
+    return as_diagonal(A, continuous), *signals_in_modes(A, B, C)
 
 
 def _as_blocks(A: Structure[Array], kind: Any) -> Any:

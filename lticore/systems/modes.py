@@ -8,9 +8,19 @@ states given.
 
 from __future__ import annotations
 
-from ..arrays.linalg import adjoint
-from ..arrays.namespaces import Array
-from .structure import StateMatrix, structure_of
+import math
+
+from ..arrays.checks import is_single, to_double
+from ..arrays.linalg import EPSILON, adjoint
+from ..arrays.namespaces import Array, holds, namespace
+from ..errors import warn_precision
+from .diagonal import Diagonal
+from .polar import distance_inside
+from .rotation import Rotation
+from .structure import StateMatrix, Structure, structure_of
+
+#: Relative errors above these are told of, in float64 and float32.
+_TOLD, _TOLD_SINGLE = 1e-6, 1e-3
 
 
 def is_real(A: StateMatrix) -> bool:
@@ -52,3 +62,43 @@ def radii_of(A: StateMatrix[Array]) -> Array:
 def mode_poles(A: StateMatrix[Array]) -> Array:
     """(..., n) complex poles in mode order; of a dense A its eigenvalues."""
     return structure_of(A).mode_poles
+
+
+def as_diagonal(A: Structure[Array], continuous: bool) -> Diagonal[Array]:
+    """The modes of a structure as numbers of their own, with a PrecisionWarning where these lose
+    the distances from the unit circle that its radii have."""
+    if isinstance(A, Diagonal):
+        return A
+    diagonal = Diagonal(mode_poles(A))
+    if isinstance(A, Rotation) and not continuous:
+        warn_of_lost_distances(distances_inside(A), diagonal)
+    return diagonal
+
+
+def distances_inside(A: Structure[Array]) -> Array:
+    """(..., n) 1 − |λ| in mode order, in float64."""
+    return 1 - to_double(A.polar_modes[0])
+
+
+def warn_of_lost_distances(distances: Array, diagonal: Diagonal[Array], most: float = 0.0) -> None:
+    """Warn where poles at the exact ``distances`` 1 − |λ| in mode order from the unit circle, as
+    complex numbers, lie at others: Gramians and norms grow as these fall.
+
+    ``most`` : a relative error that callers accept
+    """
+    xp = namespace(distances)
+    size, one, on_circle = xp.abs(distances), xp.ones_like(distances), distances == 0
+    # Of the numbers themselves, and of their radii as functions take them: of a pole on the circle,
+    # on which few complex numbers lie, beside the least distance that a radius can have.
+    radii = 1 - diagonal.radii
+    size_there = xp.where(on_circle, one * EPSILON / 2, size)
+    share = xp.abs(distance_inside(diagonal.poles) - distances) / size_there
+    share = xp.maximum(share, xp.abs(radii - distances) / size_there)
+    share = xp.where(on_circle & (radii != 0), math.inf, share)
+    if not holds(share <= max(most, _TOLD_SINGLE if is_single(diagonal.poles) else _TOLD)):
+        warn_precision(
+            "poles as complex numbers change their distances 1 − |λ| from the unit circle by up "
+            f"to {float(xp.max(share)):.0e} of themselves, the least of which is "
+            f"{float(xp.min(size)):.1e}, and norms and Gramians with them. A Rotation holds all "
+            "digits of its radii, an Oscillation of its decays"
+        )

@@ -25,12 +25,28 @@ def modulus(poles: Array) -> Array:
 
 @elementwise
 def _on_its_side(xp: Namespace, radius: Array, x: Array, y: Array, eps: float) -> Array:
-    # |λ|² − 1 without rounding: the squares with their errors, the larger one less 1 first.
-    (x, rest_x), (y, rest_y) = _square_with_error(x), _square_with_error(y)
-    excess = ((xp.maximum(x, y) - 1) + xp.minimum(x, y)) + (rest_x + rest_y)
+    excess = _excess(xp, x, y)
     one = 0 * radius + 1
     sided = xp.where(excess < 0, xp.minimum(radius, one - eps / 2), xp.maximum(radius, one))
     return xp.where(xp.abs(radius - 1) <= 2 * eps, sided, radius)
+
+
+def _excess(xp: Namespace, x: Array, y: Array) -> Array:
+    """|λ|² − 1 without rounding: the squares with their errors, the larger one less 1 first."""
+    (x, rest_x), (y, rest_y) = _square_with_error(x), _square_with_error(y)
+    return ((xp.maximum(x, y) - 1) + xp.minimum(x, y)) + (rest_x + rest_y)
+
+
+def distance_inside(poles: Array) -> Array:
+    """1 − |λ| in float64, with all digits next to the circle: of the poles as they are, where
+    1 − :func:`modulus` is that of a rounded radius."""
+    xp = namespace(poles)
+    radius = to_double(xp.abs(poles))
+    if not is_complex(poles):
+        return 1 - radius
+    near, one = xp.abs(radius - 1) < 0.5, xp.ones_like(radius)
+    x, y = (xp.where(near, to_double(part(poles)), one) for part in (xp.real, xp.imag))
+    return xp.where(near, -_excess(xp, x, y) / (1 + radius), 1 - radius)
 
 
 def _square_with_error(x: Array) -> tuple[Array, Array]:

@@ -2,7 +2,9 @@
 
 import re
 import warnings
+from fractions import Fraction
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given
@@ -632,3 +634,108 @@ def test_a_nearby_system_of_one_whose_response_overflows():
     A, B, C = np.eye(2, k=-1), np.full((2, 1), 1e200), np.full((1, 2), 1e200)
     with pytest.raises(lti.NonFiniteError, match="response overflows"):
         lti.well_conditioned(lti.LTI(A, B, C))
+
+
+STATED = re.compile(r"by up to (\S+) of themselves")
+
+
+def stated_by(function, *args, **options):
+    """(result, the relative error that it says of distances from the circle, 0 where silent)."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        result = function(*args, **options)
+    return result, max((float(STATED.search(str(x.message))[1]) for x in caught), default=0.0)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("units", [1, 5, 2000, 300_000])
+def test_radii_next_to_the_circle_that_complex_numbers_lose_are_named(units, dtype):
+    """‖h‖₂² of a mode is ‖c‖²‖b‖²/(1 − ρ²), and radii below 1 are multiples of 2^−53."""
+    ulp = float(np.finfo(dtype).epsneg)
+    gap, accepted = units * ulp, 1e-6 if dtype is np.float64 else 1e4 * EPS_SINGLE
+    lost = 0
+    for angle in np.linspace(0.1, 3.0, 30):
+        A = lti.Rotation(np.array([0.5, 1 - gap], dtype), np.array([1.0, angle], dtype))
+        sys = lti.LTI(A, np.ones((4, 1), dtype), np.ones((1, 4), dtype))
+        modal, stated = stated_by(lti.diagonalize, sys)
+        # 1 − |λ| of the numbers themselves, by exact squares, and with the radius rounded.
+        pole = modal.A.poles[1]
+        x, y = Fraction(float(pole.real)), Fraction(float(pole.imag))
+        with mpmath.workdps(40):
+            radius = mpmath.sqrt(
+                mpmath.mpf((x * x + y * y).numerator) / (x * x + y * y).denominator
+            )
+            exact = float(abs((1 - radius) / gap - 1))
+        change = max(exact, float(abs((1 - modal.A.radii[1]) / gap - 1)))
+        assert stated == (float(f"{change:.0e}") if change > accepted else 0)
+        lost += stated > 0
+        # Whoever accepts it says so.
+        lti.diagonalize(sys, max_condition=max(1.0, 1.6 * stated / np.finfo(dtype).eps))
+    assert (lost > 0) == (ulp / 2 / gap > accepted)
+
+
+def test_the_h2_norm_changes_as_stated():
+    sys = lti.LTI(lti.Rotation([1 - 1e-15], [0.3]), [[1.0], [0.5]], [[1.0, 2.0]])
+    modal, stated = stated_by(lti.diagonalize, sys)
+    # 1 − 1e-15 is nine units below 1, and about one of them is lost.
+    assert 0.05 <= stated <= 0.2
+    ratio = lti.h2_norm(sys) / lti.h2_norm(modal)
+    assert abs(ratio**2 - 10 / 9) <= 1e-6
+
+
+def test_radii_that_complex_numbers_hold_are_not_spoken_of():
+    """1.1e-16 is no error above 1e-6 of 1e-9."""
+    poles = lti.Rotation([1 - 1e-9, 0.3, 0.0], [0.3, 2.0, 1.0], [1 - 1e-15, -1.0, 1.0])
+    sys = lti.LTI(poles, np.ones((9, 1)), np.ones((1, 9)))
+    lti.diagonalize(sys)
+    single = lti.Rotation(np.float32([0.999]), np.float32([0.3]))
+    lti.diagonalize(lti.LTI(single, np.float32([[1], [1]]), np.float32([[1, 1]])))
+    # In continuous time the distance is the real part.
+    weak = lti.LTI(lti.Oscillation([1e-15], [0.3]), np.ones((2, 1)), np.ones((1, 2)), dt=0)
+    np.testing.assert_array_equal(lti.diagonalize(weak).A.decays, [1e-15, 1e-15])
+
+
+def test_undamped_poles_that_leave_the_circle_are_named():
+    """1² is x² + y² of no complex number but of those of Pythagoras."""
+    sys = lti.LTI(lti.Rotation([1.0], [0.3]), np.ones((2, 1)), np.ones((1, 2)))
+    x, y = (Fraction(float(f(0.3))) for f in (np.cos, np.sin))
+    assert x * x + y * y < 1
+    with pytest.warns(lti.PrecisionWarning, match="by up to inf of themselves"):
+        lti.diagonalize(sys)
+    quarter = lti.LTI(lti.Diagonal([1j, -1j]), np.ones((2, 1)), np.ones((1, 2)))
+    lti.diagonalize(lti.to_rotation(quarter), max_condition=3e6)
+
+
+def test_radii_that_sums_and_minimal_systems_lose_are_named():
+    """Complex poles beside pairs, and the one mode of a pair that complex inputs reach."""
+    pair = lti.Rotation([1 - 1e-14], [0.3])
+    sys = lti.LTI(pair, np.ones((2, 1)), np.ones((1, 2)))
+    other = lti.LTI(lti.Diagonal([0.5j]), [[1.0]], [[1.0]])
+    with pytest.warns(lti.PrecisionWarning, match="as complex numbers"):
+        assert isinstance((sys + other).A, lti.Diagonal)
+    # x_1 + i x_2 alone.
+    one = lti.LTI(pair, np.array([[1.0], [-1.0j]]), np.array([[1.0, 1.0j]]))
+    with pytest.warns(lti.PrecisionWarning, match="as complex numbers"):
+        assert lti.minimal_realization(one).system.order == 1
+    both = lti.LTI(pair, np.array([[1.0], [0.5j]]), np.array([[1.0, 1.0]]))
+    assert lti.minimal_realization(both).system is both or lti.minimal_realization(both).order == 2
+    with pytest.warns(lti.PrecisionWarning, match="as complex numbers"):
+        lti.to_continuous(both, step=1.0)
+
+
+@pytest.mark.parametrize("method", ["zoh", "foh", "impulse", "bilinear"])
+@pytest.mark.parametrize("decay", [1e-15, 1e-12])
+def test_decays_that_samples_as_complex_numbers_lose_are_named(method, decay):
+    """1 − |e^{λΔ}| = 1 − e^{−δΔ}, and by Tustin's formula 2 δΔ/|1 − λΔ/2|² to first order."""
+    sys = lti.LTI(lti.Diagonal([-decay + 3.0j, -0.5]), np.ones((2, 1)), np.ones((1, 2)), dt=0)
+    with pytest.warns(lti.PrecisionWarning, match="as complex numbers") as caught:
+        sampled = lti.discretize(sys, step=0.25, method=method)
+    stated = float(STATED.search(str(caught[0].message))[1])
+    gap = decay * 0.25 if method != "bilinear" else decay * 0.25 / (1 + 0.375**2)
+    z = sampled.A.poles[0]
+    x, y = Fraction(z.real), Fraction(z.imag)
+    exact = float(abs((1 - x * x - y * y) / 2 / Fraction(gap) - 1))
+    # As it is, or with a radius that is rounded; stated with one digit.
+    assert exact / 1.6 <= stated <= 1.6 * exact + EPS / gap
+    # By blocks nothing is lost but the last digit of the radius, and decays of this size are held.
+    lti.discretize(lti.LTI(lti.Diagonal([-1e-8 + 3.0j]), [[1.0]], [[1.0]], dt=0), method=method)
