@@ -115,6 +115,11 @@ class PrecisionWarning(UserWarning):
     """
 
 
+def counted(count: int, thing: str) -> str:
+    """The number and the word for it: 1 state, 2 states."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
 def warn_precision(message: str) -> None:
     """Issue a PrecisionWarning that points at the line that called into lticore, or into the
     packages on top of it, whose names begin alike."""

@@ -22,7 +22,7 @@ from .equations.recurrence import (
     recurrence_adjoint_reference,
     time_varying_recurrence_reference,
 )
-from .errors import warn_precision
+from .errors import counted, warn_precision
 from .hankel.directions import leading_directions
 from .hankel.functions import (
     SpectralLike,
@@ -62,6 +62,7 @@ __all__ = [
     "SpectralLike",
     "adjoint_into_reference",
     "as_spectral_function",
+    "counted",
     "asking",
     "check_budget",
     "check_integer",

@@ -65,6 +65,8 @@ def text_of(node):
     match node:
         case ast.Constant(value=str(text)):
             return text
+        case ast.FormattedValue(value=ast.Call(func=ast.Name(id="counted"), args=[_, word])):
+            return f"… {text_of(word)}s"
         case ast.JoinedStr(values=parts):
             return "".join(map(text_of, parts))
         case ast.BinOp(op=ast.Add(), left=first, right=second):

@@ -41,7 +41,7 @@ from ..equations.stability import (
     unit_of_time,
 )
 from ..equations.stein import solve_stein
-from ..errors import ArgumentError, NonFiniteError, SingularEquationError
+from ..errors import ArgumentError, NonFiniteError, SingularEquationError, counted
 from ..hankel.gramians import (
     DEFAULT_RTOL,
     balance_states,
@@ -554,8 +554,9 @@ def _check_same_signals(sys: System, reduced: System) -> None:
     namespace(sys.B, reduced.B)  # of one library, on one device
     if (sys.inputs, sys.outputs) != (reduced.inputs, reduced.outputs):
         raise ArgumentError(
-            f"the systems map {sys.inputs} inputs to {sys.outputs} outputs and {reduced.inputs} "
-            f"to {reduced.outputs}: their difference is not defined"
+            f"the systems map {counted(sys.inputs, 'input')} to "
+            f"{counted(sys.outputs, 'output')} and {reduced.inputs} to "
+            f"{reduced.outputs}: their difference is not defined"
         )
     common_dt(sys.dt, reduced.dt)
 

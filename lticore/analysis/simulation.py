@@ -17,7 +17,7 @@ from ..arrays.linalg import (
 )
 from ..arrays.namespaces import Array, asked_together, namespace, zeros_like_shape
 from ..equations.recurrence import state_recurrence
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, ShapeError, counted
 from ..sampling.discretize import check_step
 from ..sampling.holds import held_states, rising_states
 from ..systems.doors import SystemLike, as_system
@@ -127,8 +127,8 @@ def simulate(
     inputs = check_array("inputs", inputs, ndim=2)
     if inputs.shape[-1] != sys.inputs:
         raise ShapeError(
-            f"inputs has shape {tuple(inputs.shape)}, but the system has {sys.inputs} inputs: "
-            f"pass (..., L, {sys.inputs})"
+            f"inputs has shape {tuple(inputs.shape)}, but the system has "
+            f"{counted(sys.inputs, 'input')}: pass (..., L, {sys.inputs})"
         )
     given: list[Any] = [sys.B, inputs, *quadratic_arrays(sys)]
     batches = {"system": sys.batch_shape, "inputs": tuple(inputs.shape[:-2])}
@@ -136,7 +136,7 @@ def simulate(
         initial = check_array("initial", initial, ndim=1)
         if initial.shape[-1] != sys.order:
             raise ShapeError(
-                f"initial has {initial.shape[-1]} states, but the system has {sys.order}"
+                f"initial has {counted(initial.shape[-1], 'state')}, but the system has {sys.order}"
             )
         given.append(initial)
         batches["initial"] = tuple(initial.shape[:-1])

@@ -12,7 +12,7 @@ from .. import kernels
 from ..arrays.checks import broadcast_batches, check_array, is_complex, is_single
 from ..arrays.linalg import conjugate
 from ..arrays.namespaces import Array, asked_together, namespace, zeros_like_shape
-from ..errors import ShapeError
+from ..errors import ShapeError, counted
 from ..systems.modes import mode_poles
 from ..systems.structure import StateMatrix, is_structured
 
@@ -130,7 +130,7 @@ def _run_kernel(
         batches["initial"] = tuple(initial.shape[:-1])
     for name, x in zip(("poles", "initial"), (poles, initial), strict=True):
         if x is not None and x.shape[-1] != n:
-            raise ShapeError(f"{name} has {x.shape[-1]} states, but inputs has {n}")
+            raise ShapeError(f"{name} has {counted(x.shape[-1], 'state')}, but inputs has {n}")
     xp = namespace(*given)
     batch = broadcast_batches(**batches)
     single = all(is_single(x) for x in given)

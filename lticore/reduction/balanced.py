@@ -31,7 +31,7 @@ from ..equations.stability import (
     offering,
     require_stable,
 )
-from ..errors import ArgumentError, NonFiniteError, warn_precision
+from ..errors import ArgumentError, NonFiniteError, counted, warn_precision
 from ..hankel.directions import leading_directions
 from ..hankel.given_gramians import GivenGramians, check_gramians
 from ..hankel.gramians import has_factors, scaled_factors, scaled_gramians
@@ -362,12 +362,13 @@ def whole_bound(found: Truncation) -> Array | None:
 
 def warn_if_lowered(found: Truncation, given: bool = False) -> None:
     if found.clear < found.wanted:
-        cause = f"{found.clear} Hankel singular values stand clear of rounding"
+        cause = f"{counted(found.clear, 'Hankel singular value')} stood clear of rounding"
         if given:
-            cause = f"{found.clear} directions are in both Gramians given, whose ranks may be lower"
+            directions = counted(found.clear, "direction")
+            cause = f"{directions} lay in both Gramians given, whose ranks may be lower"
         warn_precision(
             f"order {found.wanted} was asked for, but only {cause}: the reduced system has "
-            f"{found.reduction.order} states"
+            f"{counted(found.reduction.order, 'state')}"
         )
 
 

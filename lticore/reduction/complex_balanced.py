@@ -12,7 +12,7 @@ from ..arrays.namespaces import Array
 from ..convert.diagonal import diagonalize
 from ..convert.rotation import real_system
 from ..equations.stability import NOTHING, offering
-from ..errors import ArgumentError, warn_precision
+from ..errors import ArgumentError, counted, warn_precision
 from ..systems.blocks import PairBlocks
 from ..systems.diagonal import Diagonal
 from ..systems.doors import LinearLike, as_linear
@@ -80,8 +80,9 @@ def complex_balanced_truncation(
     reduction = found.reduction
     if found.clear < found.wanted:
         warn_precision(
-            f"order {2 * found.wanted} was asked for, but only {found.clear} complex Hankel "
-            "singular values stand clear of rounding: the reduced system has "
+            f"order {2 * found.wanted} was asked for, but only "
+            f"{counted(found.clear, 'complex Hankel singular value')} stood clear of rounding: the "
+            "reduced system has "
             f"{2 * reduction.order} states"
         )
     modal = diagonalize(reduction.system)

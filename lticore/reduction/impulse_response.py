@@ -20,7 +20,7 @@ from ..arrays.linalg import adjoint, pad_values
 from ..arrays.namespaces import Array, as_array, is_numpy
 from ..equations.stability import is_stable
 from ..equations.stein import solve_stein
-from ..errors import ArgumentError, ArrayLibraryError, ShapeError, warn_precision
+from ..errors import ArgumentError, ArrayLibraryError, ShapeError, counted, warn_precision
 from ..matrices.block_hankel import BlockHankel
 from ..matrices.lanczos import leading_triples
 from ..systems.diagonal import Diagonal
@@ -157,9 +157,10 @@ class _Criterion:
         most = (self.length - 1) * min(self.outputs, self.inputs)
         if check_integer("order", self.order, minimum=min(1, most)) > most:
             raise ArgumentError(
-                f"order is {self.order}, but {self.length} steps from {self.inputs} inputs to "
-                f"{self.outputs} outputs, of which the first is D, are those of at most {most} "
-                "states: give a longer response"
+                f"order is {self.order}, but a response of {counted(self.length, 'step')} from "
+                f"{counted(self.inputs, 'input')} to {counted(self.outputs, 'output')}, of which "
+                f"the first step is D, is that of at most {counted(most, 'state')}: give a longer "
+                "one"
             )
 
     @property
@@ -404,8 +405,9 @@ def _warn_of_data(h: np.ndarray, fits: _Fits) -> None:
     reflected = sum(fit.reflected for fit in fits.each)
     if fits.clear < fits.wanted and any(fit.size for fit in fits.each):
         warn_precision(
-            f"order {fits.wanted} was asked for, but only {fits.clear} Hankel singular values of "
-            f"the response stand clear of rounding: the system has {fits.clear} states"
+            f"order {fits.wanted} was asked for, but only "
+            f"{counted(fits.clear, 'Hankel singular value')} of the response stood clear of "
+            f"rounding: the system has {counted(fits.clear, 'state')}"
         )
     if unstable:
         warn_precision(

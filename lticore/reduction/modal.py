@@ -16,7 +16,7 @@ from ..arrays.namespaces import Array, is_numpy, namespace, to_numpy
 from ..convert.diagonal import MAX_CONDITION, condition_of, diagonalize, row_norms
 from ..convert.rotation import to_rotation
 from ..equations.stability import KEEP_BALANCED, offering, require_stable
-from ..errors import ArgumentError, NonFiniteError, ShapeError, warn_precision
+from ..errors import ArgumentError, NonFiniteError, ShapeError, counted, warn_precision
 from ..matrices.balance import state_units
 from ..systems.blocks import PairBlocks
 from ..systems.doors import LinearLike, as_linear
@@ -121,7 +121,8 @@ def modal_truncation(
     if reduction.order < order:
         warn_precision(
             f"order {order} was asked for, but the next modes, conjugate pairs or clusters of "
-            f"poles, are larger than what is left: the reduced system has {reduction.order} states"
+            f"poles, are larger than what is left: the reduced system has "
+            f"{counted(reduction.order, 'state')}"
         )
     return reduction
 

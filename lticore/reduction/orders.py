@@ -8,7 +8,7 @@ import numpy as np
 
 from ..arrays.checks import check_array, check_integer, check_one_given
 from ..arrays.namespaces import Array, as_array, to_numpy
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, ShapeError, counted
 
 #: Tails below this share of the sum are rounding noise, not energy.
 _NOISE = 1e-15
@@ -18,7 +18,7 @@ def check_order(order: int | None, states: int) -> int:
     """``order`` as an int in 1 … ``states``; 0 of 0."""
     order = check_integer("order", order, minimum=min(1, states))
     if order > states:
-        raise ArgumentError(f"order is {order}, but the system has only {states} states")
+        raise ArgumentError(f"order is {order}, but the system has only {counted(states, 'state')}")
     return order
 
 
@@ -190,8 +190,8 @@ def check_budget(sizes: Sequence[int], budget: int | None, ratio: float | None) 
     budget = check_integer("budget", budget, minimum=0)
     if budget < sum(size > 0 for size in sizes):
         raise ArgumentError(
-            f"a budget of {budget} states (of {sum(sizes)}) cannot give each of {len(sizes)} "
-            "layers its one state: lower the ratio or raise the budget"
+            f"a budget of {counted(budget, 'state')} (of {sum(sizes)}) cannot give each of "
+            f"{counted(len(sizes), 'layer')} its one state: lower the ratio or raise the budget"
         )
     return budget
 

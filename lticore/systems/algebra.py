@@ -16,7 +16,7 @@ import numpy as np
 
 from ..arrays.checks import broadcast_batches, check_array
 from ..arrays.namespaces import Array, namespace, zeros_like_shape
-from ..errors import ArgumentError, BatchIndexError, ShapeError
+from ..errors import ArgumentError, BatchIndexError, ShapeError, counted
 from .diagonal import Diagonal
 from .foreign import matrices_of
 from .modes import as_diagonal, is_real, signals_in_modes
@@ -154,8 +154,9 @@ def parallel(first: Any, second: Any) -> Matrices:
     """
     if (first.inputs, first.outputs) != (second.inputs, second.outputs):
         raise ShapeError(
-            f"systems of {first.inputs} inputs and {first.outputs} outputs, and of {second.inputs} "
-            f"and {second.outputs}, have no sum"
+            f"systems of {counted(first.inputs, 'input')} and "
+            f"{counted(first.outputs, 'output')}, and of {second.inputs} and "
+            f"{second.outputs}, have no sum"
         )
     (*states_1, D_1), (*states_2, D_2) = same_batch(first, second)
     if order_of(states_1[0]) == 0:
@@ -179,8 +180,8 @@ def series(first: Any, second: Any) -> Matrices:
     """
     if first.outputs != second.inputs:
         raise ShapeError(
-            f"the first system has {first.outputs} outputs, but the second {second.inputs} inputs: "
-            "in a product second @ first they are equal"
+            f"the first system has {counted(first.outputs, 'output')}, but the second "
+            f"{counted(second.inputs, 'input')}: in a product second @ first they are equal"
         )
     (A_1, B_1, C_1, D_1), (A_2, B_2, C_2, D_2) = same_batch(first, second)
     D = None if D_1 is None or D_2 is None else D_2 @ D_1

@@ -20,7 +20,7 @@ from ..arrays.checks import (
     to_double,
 )
 from ..arrays.namespaces import Array, holds, namespace
-from ..errors import ShapeError
+from ..errors import ShapeError, counted
 from .algebra import Operators, over_batch
 from .modes import poles_of, radii_of
 from .structure import (
@@ -167,13 +167,13 @@ class LTI(Operators[Array, Matrix], StateSpace[Array, Matrix]):
         B, C = check_array("B", B, ndim=0), check_array("C", C, ndim=0)
         if B.ndim < 2 or B.shape[-2] != n or B.shape[-1] < 1:
             raise ShapeError(
-                f"B has shape {tuple(B.shape)}, but A has {n} states: B needs (..., {n}, m) with "
-                "m ≥ 1, one column for each input"
+                f"B has shape {tuple(B.shape)}, but A has {counted(n, 'state')}: B needs "
+                f"(..., {n}, m) with m ≥ 1, one column for each input"
             )
         if C.ndim < 2 or C.shape[-1] != n or C.shape[-2] < 1:
             raise ShapeError(
-                f"C has shape {tuple(C.shape)}, but A has {n} states: C needs (..., p, {n}) with "
-                "p ≥ 1, one row for each output"
+                f"C has shape {tuple(C.shape)}, but A has {counted(n, 'state')}: C needs "
+                f"(..., p, {n}) with p ≥ 1, one row for each output"
             )
         p, m = C.shape[-2], B.shape[-1]
         D = None if D is None else _check_feedthrough(D, B, p, m)
@@ -229,8 +229,8 @@ def _check_feedthrough(D: Any, B: Array, p: int, m: int) -> Array | None:
         return namespace(D).reshape(D, (1, 1))
     if tuple(D.shape[-2:]) != (p, m):
         raise ShapeError(
-            f"D has shape {tuple(D.shape)}, but C has {p} outputs and B {m} inputs: D needs "
-            f"(..., {p}, {m}), or is the number 0"
+            f"D has shape {tuple(D.shape)}, but C has {counted(p, 'output')} and B "
+            f"{counted(m, 'input')}: D needs (..., {p}, {m}), or is the number 0"
         )
     return D
 

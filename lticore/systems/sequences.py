@@ -7,7 +7,7 @@ from typing import Any
 
 from ..arrays.checks import broadcast_batches, check_array, to_double
 from ..arrays.namespaces import Array, namespace
-from ..errors import ArgumentError, ShapeError
+from ..errors import ArgumentError, ShapeError, counted
 from .quadratic import System
 
 
@@ -44,8 +44,9 @@ def check_signals(sys: System, names: list[str], widths: list[int], values: list
         x = check_array(name, value, ndim=2)
         if x.shape[-1] != width:
             raise ShapeError(
-                f"{name} have shape {tuple(x.shape)}, but the system has {sys.inputs} inputs and "
-                f"{sys.outputs} outputs: pass (..., L, {width})"
+                f"{name} have shape {tuple(x.shape)}, but the system has "
+                f"{counted(sys.inputs, 'input')} and {counted(sys.outputs, 'output')}: pass "
+                f"(..., L, {width})"
             )
         given[name] = x
     first = next(iter(given))

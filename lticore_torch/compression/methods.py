@@ -14,6 +14,7 @@ from lticore.errors import ArgumentError
 from lticore.internal import (
     check_budget,
     complex_half,
+    counted,
     keep_modes,
     order_for_error,
     to_numpy,
@@ -185,8 +186,8 @@ def _complex_budget(sigmas: list[np.ndarray], ratio: float) -> int:
     budget = check_budget(sizes, None, ratio)
     if budget < 2 * len(sizes):
         raise ArgumentError(
-            f"a budget of {budget} states (of {sum(sizes)}) cannot give each of {len(sizes)} "
-            "layers its pair of two states: lower the ratio"
+            f"a budget of {counted(budget, 'state')} (of {sum(sizes)}) cannot give each of "
+            f"{counted(len(sizes), 'layer')} its pair of two states: lower the ratio"
         )
     return budget // 2
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import lticore
 from lticore.errors import ArgumentError, DtypeError, ShapeError, UnstableSystemError
-from lticore.internal import mapped, to_numpy, warn_precision
+from lticore.internal import counted, mapped, to_numpy, warn_precision
 
 from ..ops.bridge import to_array
 from .initial import InitialisedModule
@@ -262,7 +262,7 @@ class SSMLayer(StateSpaceLayer):
         if sys.batch_shape or (sys.inputs, sys.outputs) != (self.features, self.outputs):
             raise ShapeError(
                 f"a layer of {self.features} features cannot hold {sys!r}: it needs one system "
-                f"with {self.features} inputs and {self.outputs} outputs"
+                f"with {counted(self.features, 'input')} and {counted(self.outputs, 'output')}"
             )
 
     @abstractmethod

@@ -12,6 +12,7 @@ from torch.autograd import Function
 from lticore.errors import DtypeError, ShapeError
 from lticore.internal import (
     adjoint_into_reference,
+    counted,
     kernels,
     recur_into_reference,
 )
@@ -103,7 +104,8 @@ def _run(poles: Tensor, inputs: Tensor, initial: Tensor | None, reverse: bool) -
         initial = inputs.new_zeros(inputs.shape[-1])
     for name, x in (("poles", poles), ("initial", initial)):
         if x.shape[-1] != inputs.shape[-1]:
-            raise ShapeError(f"{name} has {x.shape[-1]} states, but inputs has {inputs.shape[-1]}")
+            states = counted(x.shape[-1], "state")
+            raise ShapeError(f"{name} has {states}, but inputs has {inputs.shape[-1]}")
     shapes = poles.shape[:-2], inputs.shape[:-2], initial.shape[:-1]
     try:
         batch = torch.broadcast_shapes(*shapes)

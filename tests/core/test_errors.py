@@ -216,8 +216,8 @@ def test_quadratic_outputs_where_linear_ones_are_needed(function):
         ((D2, np.ones((2, 0)), C2), "m ≥ 1"),
         ((D2, B2, np.ones((1, 3))), r"C has shape \(1, 3\), but A has 2 states"),
         ((D2, B2, np.ones((0, 2))), "p ≥ 1"),
-        ((D2, B2, C2, np.ones((2, 1))), r"D has shape \(2, 1\), but C has 1 outputs"),
-        ((D2, np.ones((2, 2)), C2, 1.0), r"D has shape \(\), but C has 1 outputs and B 2 inputs"),
+        ((D2, B2, C2, np.ones((2, 1))), r"D has shape \(2, 1\), but C has 1 output"),
+        ((D2, np.ones((2, 2)), C2, 1.0), r"D has shape \(\), but C has 1 output and B 2 inputs"),
         ((D2, B2, [1, 1]), r"C has shape \(2,\), but A has 2 states: C needs \(..., p, 2\)"),
         ((np.ones((2, 3)), B2, C2), "a dense state matrix is square"),
         ((np.ones(2), B2, C2), r"A has shape \(2,\), but needs at least 2 dimensions"),
@@ -269,9 +269,9 @@ def test_frequencies_are_one_vector(sys):
 
 def test_errors_between_systems_of_different_size(sys):
     other = lti.LTI(D2, np.ones((2, 2)), C2)
-    with pytest.raises(lti.ArgumentError, match="map 1 inputs to 1 outputs and 2 to 1"):
+    with pytest.raises(lti.ArgumentError, match="map 1 input to 1 output and 2 to 1"):
         lti.h2_error(sys, other)
-    with pytest.raises(lti.ArgumentError, match="map 1 inputs to 1 outputs and 2 to 1"):
+    with pytest.raises(lti.ArgumentError, match="map 1 input to 1 output and 2 to 1"):
         lti.output_shift(sys, other)
 
 
@@ -410,3 +410,29 @@ def test_tails_start_at_an_order(r):
 def test_ragged_lists_are_refused_by_name():
     with pytest.raises(lti.ShapeError, match="B is not a rectangular array"):
         lti.LTI(lti.Diagonal([0.5, 0.2]), [[1.0], [1.0, 2.0]], [[1.0, 1.0]])
+
+
+def test_what_there_is_one_of_is_singular():
+    """One of two modes is reached: one value, one state."""
+    one = lti.LTI(lti.Diagonal([0.5, 0.25]), [[1.0], [0.0]], [[1.0, 1.0]])
+    with pytest.warns(lti.PrecisionWarning) as caught:
+        lti.balanced_truncation(one, order=2)
+    assert str(caught[0].message) == (
+        "order 2 was asked for, but only 1 Hankel singular value stood clear of rounding: the "
+        "reduced system has 1 state"
+    )
+    with pytest.warns(lti.PrecisionWarning) as caught:
+        lti.from_impulse_response(0.5 ** np.arange(40.0)[:, None, None], order=3)
+    assert str(caught[0].message) == (
+        "order 3 was asked for, but only 1 Hankel singular value of the response stood clear of "
+        "rounding: the system has 1 state"
+    )
+    alone = lti.LTI([[0.5]], [[1.0]], [[1.0]])
+    with pytest.raises(lti.ArgumentError, match=r"but the system has only 1 state$"):
+        lti.balanced_truncation(alone, order=2)
+    with pytest.raises(lti.ShapeError, match=r"but A has 1 state: B needs \(\.\.\., 1, m\) with"):
+        lti.LTI([[0.5]], np.ones((2, 1)), [[1.0]])
+    with pytest.raises(lti.ShapeError, match="but the system has 1 input: pass"):
+        lti.simulate(alone, np.ones((5, 2)))
+    with pytest.raises(lti.ShapeError, match=r"^initial has 2 states, but the system has 1$"):
+        lti.simulate(alone, np.ones((5, 1)), initial=np.ones(2))

@@ -173,7 +173,7 @@ def test_empty_sequences():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (([0.5], np.zeros((3, 2))), lti.ShapeError, "poles has 1 states, but inputs has 2"),
+        (([0.5], np.zeros((3, 2))), lti.ShapeError, "poles has 1 state, but inputs has 2"),
         (([0.5], np.zeros(3)), lti.ShapeError, "inputs has shape"),
         (([np.nan], np.zeros((3, 1))), lti.NonFiniteError, "poles contains NaN"),
         (([0.5], np.zeros((3, 1), np.float16)), lti.DtypeError, "inputs has dtype float16"),

@@ -72,7 +72,7 @@ def test_bad_arguments():
     sys = lti.LTI(lti.Diagonal([0.5]), [[1.0]], [[1.0]])
     with pytest.raises(lti.ArgumentError, match="timing='late'"):
         lti.simulate(sys, np.zeros((3, 1)), timing="late")
-    with pytest.raises(lti.ShapeError, match="the system has 1 inputs"):
+    with pytest.raises(lti.ShapeError, match="the system has 1 input:"):
         lti.simulate(sys, np.zeros((3, 2)))
     with pytest.raises(lti.ShapeError, match="initial has 2 states"):
         lti.simulate(sys, np.zeros((3, 1)), initial=[0.0, 0.0])

@@ -148,7 +148,7 @@ def test_report_prints_and_serialises(model):
         ({}, "exactly one of"),
         ({"ratio": 0.5, "energy": 0.9}, "exactly one of"),
         ({"ratio": 1.0}, r"ratio must lie in \[0, 1\)"),
-        ({"ratio": 0.97}, "a budget of 1 states"),
+        ({"ratio": 0.97}, "a budget of 1 state"),
         ({"energy": 0.0}, r"energy must lie in \(0, 1\]"),
         ({"error": -1.0}, "error must be at least 0"),
         ({"orders": [1, 2]}, "orders has 2 entries, but the model has 3"),
@@ -292,7 +292,7 @@ def test_methods_refuse_what_they_cannot_mean(model, options, message):
     ("options", "message"),
     [
         ({"ratio": 0.9}, r"a budget of 5 states \(of 48\) cannot give each of 3 layers its pair"),
-        ({"ratio": 0.97}, r"a budget of 1 states \(of 48\)"),
+        ({"ratio": 0.97}, r"a budget of 1 state \(of 48\)"),
         ({"ratio": 1.0}, "ratio must lie in"),
         ({"orders": [8, 18, 8]}, "order is 18, but the system has only 16 states"),
         ({"orders": [8, 3, 8]}, "two real states .* 3"),

@@ -220,7 +220,7 @@ def test_dtypes_without_a_meaning_are_refused(poles, inputs, message):
 
 def test_shapes_that_do_not_fit_are_refused():
     inputs = torch.ones(3, 4, 2)
-    with pytest.raises(lti.ShapeError, match="poles has 1 states, but inputs has 2"):
+    with pytest.raises(lti.ShapeError, match="poles has 1 state, but inputs has 2"):
         linear_recurrence(torch.ones(1), inputs)
     with pytest.raises(lti.ShapeError, match="initial has 3 states, but inputs has 2"):
         linear_recurrence(torch.ones(2), inputs, initial=torch.ones(3))
