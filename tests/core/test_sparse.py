@@ -2,6 +2,7 @@
 
 import re
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,12 @@ import scipy.sparse
 from doors import OTHER, SYSTEM_ROWS, name_in
 
 import lticore as lti
-from lticore.equations.low_rank import following_factor, low_rank_factors
+from lticore.equations.low_rank import (
+    _rest,
+    following_factor,
+    low_rank_factors,
+    rank_revealing,
+)
 from lticore.equations.shifts import sweep_of_shifts
 from lticore.matrices.sparse_factors import factorized
 
@@ -309,7 +315,46 @@ def test_entries_given_twice_are_added_and_inputs_left_alone():
     np.testing.assert_array_equal(A.data, before.data)
     twice = scipy.sparse.csc_array((np.array([1.0, 2.0]), [0, 0], [0, 2]), shape=(1, 1))
     np.testing.assert_array_equal(lti.Sparse(twice).matrix.toarray(), [[3.0]])
+    assert lti.Sparse(twice).matrix.nnz == 1
     assert twice.nnz == 2
+
+
+def test_sizes_of_products():
+    """|A||E⁻¹ X|, entries given twice that cancel counted as none."""
+    A = scipy.sparse.csc_array(
+        (np.array([1.0, 5.0, -5.0, -2.0, 3.0]), [0, 1, 1, 0, 1], [0, 3, 5]), shape=(2, 2)
+    )
+    mass = scipy.sparse.diags_array([2.0, -4.0]).tocsc()
+    X = np.array([[2.0], [-8.0]])
+    np.testing.assert_array_equal(lti.Sparse(A).multiply_sizes(X), [[18.0], [24.0]])
+    np.testing.assert_array_equal(lti.Sparse(A, mass).multiply_sizes(X), [[5.0], [6.0]])
+
+
+# --- factors ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rtol", "max_rank", "count"),
+    [(0.02, None, 1), (1e-4, None, 2), (1e-7, None, 3), (1e-7, 2, 2), (1e-4, 3, 2)],
+)
+def test_ranks_are_those_of_eigenvalues(rtol, max_rank, count):
+    """X Xᴴ = diag(16, 16e-2, 16e-6) has three eigenvalues, of which each keeps its own place."""
+    turn = np.array([[0.6, 0.8, 0], [-0.8, 0.6, 0], [0, 0, 1.0]])
+    F = rank_revealing(np.diag([4, 0.4, 4e-3]) @ turn, rtol, max_rank)
+    assert F.shape == (3, count)
+    kept = np.where(np.arange(3) < count, [16, 16e-2, 16e-6], 0)
+    np.testing.assert_allclose(F @ F.T, np.diag(kept), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize(("rate", "share"), [(0.25, 1 / 3), (0.5, 1.0), (0.9, 1.0)])
+def test_what_is_to_come_is_a_geometric_series(rate, share):
+    """Of Sᴴ R the last sweep added all but the first entry."""
+    R, S = np.array([[1.0, 2.0], [1j, 2.0]]), np.array([[1.0, 0.0], [0.0, 4j]])
+    # Sᴴ R = [[1, 2], [4, −8j]]
+    sides = [SimpleNamespace(before=1, rate=x) for x in (rate, 0.1)]
+    expected = share * np.sqrt(4 + 64 + 16)
+    np.testing.assert_allclose(_rest(R, S, *sides), expected, rtol=1e-14)
+    np.testing.assert_allclose(_rest(R, S, *sides[::-1]), expected, rtol=1e-14)
 
 
 # --- stability --------------------------------------------------------------------------------
@@ -343,6 +388,17 @@ def test_unstable_systems_are_refused(A, discrete):
     for function in (lti.hankel_singular_values, lti.h2_norm):
         with pytest.raises(lti.UnstableSystemError, match="all poles"):
             function(sys)
+
+
+@pytest.mark.parametrize(
+    ("poles", "dt", "named"),
+    [([-3.0, -1.0, 2.0], 0, "2+0j"), ([0.5, 0.9, 1.5], True, "1.5+0j")],
+)
+def test_the_pole_that_is_beyond_is_named(poles, dt, named):
+    A = lti.Sparse(scipy.sparse.diags_array(poles).tocsc())
+    sys = lti.LTI(A, np.ones((3, 1)), np.ones((1, 3)), dt=dt)
+    with pytest.raises(lti.UnstableSystemError, match=re.escape(f"beyond is {named}")):
+        lti.h2_norm(sys)
 
 
 def test_systems_that_nothing_reaches():

@@ -202,3 +202,9 @@ def test_failed_runs_are_listed(quiet, monkeypatch, capsys):
 def test_unknown_names(name, settings, message):
     with pytest.raises(ArgumentError, match=message):
         run_paper(name, PaperConfig(preset="smoke", report_only=True, **settings))
+
+
+def test_steps_at_which_states_go():
+    """In the first tenth, or at each eleventh of the whole."""
+    assert compressm._in_warmup(3000) == (75, 150, 225, 300)
+    assert compressm._over_all(110) == (10, 20, 30, 40, 50, 60, 70, 80, 90, 100)

@@ -222,6 +222,23 @@ def test_states_move_from_one_stream_to_another():
     assert_close(one.run(u[:1]), Stream(model).run(u)[:1], 1e4 * EPS64)
 
 
+def test_states_that_are_given_stay_as_they_are():
+    """A stream goes on in memory of its own, in the precision of its own."""
+    model, u = make_classifier().eval(), inputs(2, 9, 2)
+    one, other = Stream(model), Stream(model)
+    one.run(u[:, :5])
+    given = one.state
+    before = {name: x.clone() for name, x in given.items()}
+    other.state = given
+    other.run(u[:, 5:7])
+    other.step(u[:, 7])
+    assert all(torch.equal(x, before[name]) for name, x in given.items())
+    # Rounded to float32 and back.
+    other.state = {name: x.float() for name, x in given.items()}
+    for name, x in other.state.items():
+        assert torch.equal(x, before[name].float().double())
+
+
 def test_the_state_is_that_of_the_layer():
     layer, u = make("rotation real"), inputs(2, 9, 3)
     stream = Stream(layer)
