@@ -169,8 +169,7 @@ def _solve_in_unit_time(
     B = A if same else structure_of(B).times(2.0**-exponent)
     Q = Q * 2.0 ** -exponent[..., None, None]
     solver_of = partial(lyapunov_solver, horizon=duration)
-    rates = horizon is None  # over a horizon states have its time beside their own
-    return solve_in_units(A, Q, B, solver_of, _warn_if_lyapunov_sensitive, duration, rates)
+    return solve_in_units(A, Q, B, solver_of, _warn_if_lyapunov_sensitive, duration, True)
 
 
 def lyapunov_solver(A: StateMatrix, B: Any = None, horizon: float | None = None) -> SteinSolver:

@@ -245,7 +245,8 @@ def schur_systems(
     if d is None:
         given = timed.B if reached else None, timed.C if observed else None
         # Over a horizon states have its time beside their own.
-        d = state_units(timed.A, *given, sys.is_continuous and horizon is None)[..., None]
+        slowest = 0.0 if horizon is None else np.ldexp(1 / horizon, -2 * np.asarray(time, int))
+        d = state_units(timed.A, *given, sys.is_continuous, slowest)[..., None]
     asked, A = d, rescaled(timed.A, np.swapaxes(d, -1, -2), d)
     T, U = schur_form(A) if horizon is None else schur_form_for_powers(A)
     if horizon is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -92,10 +93,13 @@ def solve_in_units(
     that rounding likes: (D⁻¹ A D) (D⁻¹ X E⁻¹) (E⁻¹ B E)ᴴ − D⁻¹ X E⁻¹ + D⁻¹ Q E⁻¹ = 0, and alike in
     continuous time, with a warning where rounding counts."""
     same = B is A
-    d = _units(A, Q, continuous)
-    e = d if same else _units(B, adjoint(Q / d), continuous)
+    # Over a horizon states have its time beside their own.
+    slowest = 1 / horizon if continuous and horizon is not None else 0.0
+    units = partial(_units, continuous=continuous, slowest=slowest)
+    d = units(A, Q)
+    e = d if same else units(B, adjoint(Q / d))
     if not same or np.any(d != 1):
-        d = _units(A, Q / np.swapaxes(e, -1, -2), continuous)
+        d = units(A, Q / np.swapaxes(e, -1, -2))
         e = d if same else e
     A = _in_units(A, d)
     B = A if same else _in_units(B, e)
@@ -119,11 +123,11 @@ def growth_by_solving(A: np.ndarray, solve: SteinSolver) -> np.ndarray | float:
     return np.trace(X, axis1=-2, axis2=-1).real
 
 
-def _units(A: StateMatrix, Q: np.ndarray, continuous: bool) -> np.ndarray:
+def _units(A: StateMatrix, Q: np.ndarray, continuous: bool, slowest: float) -> np.ndarray:
     """(..., n, 1) units of the rows of Q that suit a dense A; those of a structured A stay."""
     if is_structured(A):
         return np.ones((*Q.shape[:-1], 1))
-    return state_units(A, Q, continuous=continuous)[..., None]
+    return state_units(A, Q, continuous=continuous, slowest=slowest)[..., None]
 
 
 def _in_units(A: StateMatrix, d: np.ndarray) -> StateMatrix:

@@ -307,7 +307,8 @@ def _prepare_powers(sys: LTI, horizon: Any) -> _Work:
     continuous time also in one of time, and in a Schur form that is good for powers of A."""
     timed, time = in_unit_time(sys, horizon=horizon)
     # Over a horizon states have its time beside their own.
-    A, B, C, d = balance_dense(timed.A, timed.B, timed.C, continuous=False)
+    slowest = 1 / (horizon * 4.0**time)
+    A, B, C, d = balance_dense(timed.A, timed.B, timed.C, sys.is_continuous, slowest)
     unit, b, c = unit_signals(replaced(timed, A=A, B=B, C=C))
     unit, U = _in_schur_form(unit)
     if sys.is_continuous:

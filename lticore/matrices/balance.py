@@ -27,13 +27,20 @@ _CLEARLY = 0.9
 _GAIN = 0.25
 #: Units further away from one than 2 to this would leave the range of float64.
 _FAR = 1000
+#: Over a horizon T rates count from this over T on: rounding grows by e to this at most, and chains
+#: of states whose ends are hardly reached in it still get units of their own.
+_BRIEF = 4.0
 
 
 def balance_dense(
-    A: np.ndarray, B: np.ndarray, C: np.ndarray, continuous: bool = False
+    A: np.ndarray,
+    B: np.ndarray,
+    C: np.ndarray,
+    continuous: bool = False,
+    slowest: np.ndarray | float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """(D⁻¹ A D, D⁻¹ B, C D, d) in the units d, (..., n, 1), of :func:`state_units`."""
-    d = state_units(A, B, C, continuous)[..., None]
+    d = state_units(A, B, C, continuous, slowest)[..., None]
     row = np.swapaxes(d, -1, -2)
     return rescaled(A, row, d), B / d, C * row, d
 
@@ -63,6 +70,7 @@ def state_units(
     B: np.ndarray | None = None,
     C: np.ndarray | None = None,
     continuous: bool = False,
+    slowest: np.ndarray | float = 0.0,
 ) -> np.ndarray:
     """Powers of two d, (..., n), for the units of the states; no digit changes in them.
 
@@ -79,7 +87,10 @@ def state_units(
     In continuous time states of one system may be fast and slow, as on a graded mesh, and |z| = 1
     is nothing to compare with: (Θ − |A|)⁻¹ stands for (iω − A)⁻¹, with θ_i the damping |Re a_ii| in
     place of the diagonal, or more where other entries of its row and column in |A| add up to more,
-    and no entry of A is much larger than that.
+    and no entry of A is much larger than that, or than a few times ``slowest``, (...): 1/T over a
+    horizon T, in which nothing slower happens. Any more, and the ends of a chain of damped states
+    would look hardly reached, in units in which A is so far from normal that rounding makes its
+    poles unstable.
 
     Cost: n² per step of a few steps, and two linear systems; less where rows of B and columns of C
     are about equally large in the rough units, which then stay.
@@ -91,7 +102,7 @@ def state_units(
     # largest and the smallest of two such scalings are one again.
     if 0 in A.shape:
         return np.ones(A.shape[:-1])
-    rough, size, thresholds = _rough_units(A, continuous)
+    rough, size, thresholds = _rough_units(A, continuous, slowest)
     if B is None and C is None:
         return rough
     sources, top = _largest_entries(B, -1, rough, -1) if B is not None else _nothing(rough)
@@ -125,7 +136,7 @@ def state_units(
 
 
 def _rough_units(
-    A: np.ndarray, continuous: bool = False
+    A: np.ndarray, continuous: bool = False, slowest: np.ndarray | float = 0.0
 ) -> tuple[np.ndarray, np.ndarray, Callable[[], np.ndarray]]:
     """(d, |D⁻¹ A D|, θ when asked for) for powers of two d, (..., n), in which no entry of A is
     much larger than θ, (..., n), of its row: those that make rows and columns about equally large,
@@ -138,7 +149,7 @@ def _rough_units(
     units = _units_of_even_rows(A if inside.all() else np.where(inside, A, 0))
     coupling = np.where(np.eye(A.shape[-1], dtype=bool), 0, A) if continuous else A
     size = _size_in_units(coupling, units)
-    thresholds = partial(_thresholds, A, size, inside, continuous)
+    thresholds = partial(_thresholds, A, size, inside, continuous, slowest)
     if not inside.all():
         between = _paths(log2(size / thresholds()[..., :, None]), np.zeros(A.shape[:-1]))
         units = np.ldexp(units, np.rint(np.minimum(between, _FAR)).astype(int))
@@ -147,13 +158,18 @@ def _rough_units(
 
 
 def _thresholds(
-    A: np.ndarray, size: np.ndarray, inside: np.ndarray, continuous: bool
+    A: np.ndarray,
+    size: np.ndarray,
+    inside: np.ndarray,
+    continuous: bool,
+    slowest: np.ndarray | float,
 ) -> np.ndarray:
     """(..., n) the θ of :func:`state_units`, by the ``size`` of A inside its groups."""
     own = np.where(inside, size, 0)
     if not continuous:
         return _above_radius(own)
-    return _above_sums(own, inside, np.abs(np.diagonal(A, axis1=-2, axis2=-1).real))
+    damping = np.abs(np.diagonal(A, axis1=-2, axis2=-1).real)
+    return _above_sums(own, inside, np.maximum(damping, _BRIEF * np.asarray(slowest)[..., None]))
 
 
 def _units_of_even_rows(A: np.ndarray) -> np.ndarray:

@@ -318,3 +318,55 @@ def test_one_step_of_more_signals_than_states(batch):
     np.testing.assert_allclose(sigma, np.linalg.svd(C @ B)[1][..., :2], rtol=1e-13)
     norm = np.linalg.norm(C @ B, axis=(-2, -1))
     np.testing.assert_allclose(lti.h2_norm(sys, horizon=1), norm, rtol=1e-13)
+
+
+def heat_flow(order, horizon):
+    """A chain of damped states, driven at one end and seen at the other, with its P and its squared
+    h2 norm from eigenvectors in closed form: A = −(2 − 2 cos θ_k) s, s = (n + 1)²/100."""
+    n, scale = order, (order + 1) ** 2 / 100
+    A = scale * (np.diag(np.full(n - 1, 1.0), 1) + np.diag(np.full(n - 1, 1.0), -1) - 2 * np.eye(n))
+    sys = lti.LTI(A, np.eye(n, 1), np.eye(n)[-1:], dt=0)
+    k = np.arange(1, n + 1)
+    V = np.sqrt(2 / (n + 1)) * np.sin(np.pi * np.outer(k, k) / (n + 1))
+    poles = -4 * scale * np.sin(np.pi * k / (2 * n + 2)) ** 2
+    sums = poles[:, None] + poles
+    P = V @ (np.expm1(sums * horizon) / sums * np.outer(V[0], V[0])) @ V.T
+    angles = [mpmath.pi * i / (n + 1) for i in range(1, n + 1)]
+    fast = [mpmath.mpf(scale) * (2 * mpmath.cos(x) - 2) for x in angles]
+    gains = [2 * mpmath.sin(x) * mpmath.sin(n * x) / (n + 1) for x in angles]
+    squared = mpmath.fsum(
+        g * h * mpmath.expm1((a + b) * mpmath.mpf(horizon)) / (a + b)
+        for a, g in zip(fast, gains, strict=True)
+        for b, h in zip(fast, gains, strict=True)
+    )
+    return sys, P, float(mpmath.sqrt(squared))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("order", "horizon"), [(50, 1.0), (50, 100.0), (100, 2.0), (100, 10.0)])
+def test_heat_flow_over_a_horizon(order, horizon):
+    """In units in which the far end counts as hardly reached, A would have unstable poles by
+    rounding alone: P was 4e33 for 0.01, or overflowed."""
+    sys, P, norm = heat_flow(order, horizon)
+    # Rounding moves P by some n eps of its largest entry; A is normal, and stays nearly so.
+    bound = 20 * order * EPS * P.max()
+    assert np.abs(lti.controllability_gramian(sys, horizon=horizon) - P).max() <= bound
+    mirrored = P[::-1, ::-1]  # the chain looks alike from both ends
+    assert np.abs(lti.observability_gramian(sys, horizon=horizon) - mirrored).max() <= bound
+    found = lti.solve_lyapunov(sys.A, sys.B @ sys.B.T, horizon=horizon)
+    assert np.abs(found - P).max() <= bound
+    R, _ = lti.gramian_factors(sys, horizon=horizon)
+    assert np.abs(R @ R.T - P).max() <= bound
+    # Of what reaches the far end rounding takes its share of all that the chain takes in.
+    taken = np.sqrt(np.trace(P))
+    assert abs(lti.h2_norm(sys, horizon=horizon) - norm) <= 20 * order * EPS * taken
+
+
+@pytest.mark.filterwarnings("error")
+def test_hankel_sum_of_heat_flow_over_a_horizon():
+    """Gradients of sums have units of their own. The sum is linear in B, and in C."""
+    sys, _, _ = heat_flow(50, 100.0)
+    value, gradient = lti.hankel_sum_and_gradient(sys, horizon=100.0)
+    np.testing.assert_allclose(value, lti.hankel_sum(sys, horizon=100.0), rtol=1e-6)
+    np.testing.assert_allclose(np.sum(gradient.B * sys.B), value, rtol=1e-6)
+    np.testing.assert_allclose(np.sum(gradient.C * sys.C), value, rtol=1e-6)
