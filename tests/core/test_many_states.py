@@ -64,8 +64,8 @@ def peak_of(function, *arguments, **options):
         ("diagonal", np.float64),
         ("rotation", np.float32),
         ("real decay", np.float64),
-        ("decay", np.float32),
-        ("oscillation", np.float64),
+        pytest.param("decay", np.float32, marks=pytest.mark.slow),
+        pytest.param("oscillation", np.float64, marks=pytest.mark.slow),
     ],
 )
 def test_values_factors_and_truncation(structure, dtype):

@@ -45,6 +45,7 @@ def shortened():
 
 
 @pytest.mark.usefixtures("archive")
+@pytest.mark.slow
 def test_pairs_are_learned_reduced_and_truncated(shortened, quiet):
     summary = train(shortened, quiet)
     assert summary["data"]["documents"] == 2

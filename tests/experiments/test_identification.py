@@ -13,6 +13,7 @@ def test_regulariser_finds_the_true_order(tmp_path):
     assert summary["fits"]["hankel"]["error"] < summary["fits"]["none"]["error"]
 
 
+@pytest.mark.slow
 def test_regulariser_shrinks_the_values_that_the_system_does_not_have(tmp_path, capsys):
     config = IdentificationConfig(tmp_path, true_order=4, order=16, steps=150, length=60)
     tails = {name: sum(fit["values"][4:]) for name, fit in identify(config)["fits"].items()}

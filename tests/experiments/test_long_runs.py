@@ -63,6 +63,7 @@ def test_the_queue_is_worked_off_in_its_order(queue, tmp_path, capsys):
     assert str(progress(queue, tmp_path)[2]).endswith("12 of 12 steps")
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_the_same_command_goes_on(tmp_path):
     stopped, whole = tmp_path / "stopped", tmp_path / "whole"
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
