@@ -13,7 +13,7 @@ GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 ONE_THREAD = OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test coverage test-slow test-kernels test-oldest test-gpu gpu-check gpu-registers gpu-wheels soak mutants long-runs long-runs-status lint format docs docs-serve bench bench-dense bench-peers bench-sparse bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-warnings bench-streaming bench-imports bench-conversion bench-table bench-all bench-gpu clean
+.PHONY: help setup demo test coverage test-slow test-kernels test-oldest test-gpu gpu-check gpu-registers gpu-wheels soak mutants long-runs long-runs-status lint format docs docs-serve bench bench-dense bench-compress bench-peers bench-sparse bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-warnings bench-streaming bench-imports bench-conversion bench-table bench-all bench-gpu clean
 
 help:  ## List all targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -109,6 +109,11 @@ bench-dense: setup  ## Time dense systems beside SLICOT, into benchmarks/results
 		--constraint constraints/cpu.txt --editable '.[peers]'
 	$(ONE_THREAD) $(BIN)/python benchmarks/dense.py
 
+bench-compress: setup  ## Time compress, and SLICOT for the layers alone, into benchmarks/results
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints/cpu.txt --editable '.[peers]'
+	$(ONE_THREAD) OMP_NUM_THREADS=1 $(BIN)/python benchmarks/compress_seconds.py
+
 bench-peers: setup  ## Time lticore against SciPy, SLICOT and pyMOR, into benchmarks/results
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--constraint constraints/cpu.txt --editable '.[peers]'
@@ -152,7 +157,7 @@ bench-conversion: setup  ## Time layers of other packages beside what convert ma
 bench-table: setup  ## One table of the results in benchmarks/results, and what got slower
 	$(BIN)/python benchmarks/table.py
 
-bench-all: bench-peers bench-sparse bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-warnings bench-streaming bench-imports bench-conversion bench-table  ## Run all benchmarks (hours), and make the table
+bench-all: bench-peers bench-dense bench-compress bench-sparse bench-scaling bench-gradient bench-recurrence bench-training bench-reduction bench-compression bench-warnings bench-streaming bench-imports bench-conversion bench-table  ## Run all benchmarks (hours), and make the table
 
 bench-gpu:  ## Time the CUDA kernels and functions on a device, into benchmarks/results
 	$(GPU_PYTHON) benchmarks/gpu.py

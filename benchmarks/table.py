@@ -49,6 +49,25 @@ def sparse(result: dict[str, Any]) -> Iterator[Row]:
         yield Row(task, row["seconds"]["lticore"], "pyMOR", row["times_lticore"])
 
 
+def dense(result: dict[str, Any]) -> Iterator[Row]:
+    """Of real systems with two inputs; the others are in the file."""
+    for row in result["rows"]:
+        if row["kind"] == "complex" or row["signals"] > 2:
+            continue
+        count = "" if row["batch"] == 1 else f"{row['batch']} systems of "
+        task = f"{row['task']}, {row['time']}, {count}n = {row['order']}"
+        times = row["milliseconds"]
+        yield Row(task, times["lticore"] / 1e3, "SLICOT", times["SLICOT"] / times["lticore"])
+
+
+def compress(result: dict[str, Any]) -> Iterator[Row]:
+    for row in result["rows"]:
+        if "times_lticore" in row:
+            task = f"compress, {len(row['orders'])} {row['model']} layers, {row['method']}"
+            seconds = row["seconds"]["lticore"]
+            yield Row(task, seconds, "SLICOT, for the layers alone", row["times_lticore"])
+
+
 def gradient(result: dict[str, Any]) -> Iterator[Row]:
     for row in result["gradient"]:
         task = f"Hankel sum and gradient, n = {row['order']}, m = p = {row['width']}"
@@ -104,7 +123,9 @@ def _beside(
 #: Subject and rows of each result file.
 SUBJECTS: dict[str, tuple[str, Callable[[dict[str, Any]], Iterator[Row]]]] = {
     "peers": ("Control computations", peers),
+    "dense": ("Dense systems", dense),
     "sparse": ("Sparse state matrices", sparse),
+    "compress_seconds": ("Compression", compress),
     "gradient": ("The regulariser", gradient),
     "recurrence": ("Recurrences", recurrence),
     "training": ("Training", training),
