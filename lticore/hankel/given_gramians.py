@@ -69,11 +69,12 @@ def check_gramians(sys: System[Array], gramians: Any) -> GivenGramians[Array]:
 
 
 def _check_hermitian(name: str, X: Array) -> None:
-    """Entries against √(X_ii X_jj), beyond which none may be: in any units of the states."""
+    """Entries against √|X_ii X_jj|, in any units of the states: none of a semidefinite X is larger,
+    and of another the sign of the diagonal is not what is asked for here."""
     if 0 in X.shape:
         return
     xp = namespace(X)
-    size = _roots(X)
+    size = xp.sqrt(xp.abs(real_part(diagonal(X))))[..., None]
     skew = xp.abs(X - adjoint(X))
     if not holds(skew <= _EPSILON_SINGLE**0.5 * size * xp.matrix_transpose(size)):
         raise ArgumentError(f"gramians: {name} is not Hermitian: give (X + Xᴴ)/2")

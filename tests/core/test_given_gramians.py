@@ -291,6 +291,9 @@ def test_bad_input():
         reduce(sys, gramians=(np.triu(P), Q), order=2)
     with pytest.raises(ArgumentError, match="Q is not positive semidefinite"):
         reduce(sys, gramians=(P, Q - np.eye(8)), order=2)
+    skew = np.triu(np.full((8, 8), 1e-15), 1)  # of rounding
+    with pytest.raises(ArgumentError, match="P is not positive semidefinite"):
+        reduce(sys, gramians=(skew - P, Q), order=2)
     with pytest.raises(ArgumentError, match="leave out horizon="):
         reduce(sys, gramians=(P, Q), order=2, horizon=5)
     with pytest.raises(ArgumentError, match="leave out"):
