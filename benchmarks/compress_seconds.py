@@ -75,14 +75,13 @@ def by_slicot(layers: nn.Sequential, orders: tuple[int, ...]) -> Callable[[], No
 
 def rows(name: str, options: Options) -> list[dict[str, Any]]:
     layers = model(name)
-    data = batches(layers)
     found = []
     for method, bar in BARS[name].items():
         if method not in options.methods:
             continue
         compress = partial(lt.compress, layers, ratio=0.5, method=method)
         if method == "data":
-            compress = partial(compress, calibration=data)
+            compress = partial(compress, calibration=batches(layers))
         start = time.process_time()
         orders = compress()[1].orders
         seconds = {"lticore": time.process_time() - start}

@@ -6,6 +6,7 @@ import os
 import numpy as np
 
 import lticore as lti
+from lticore.internal import one_thread
 
 __all__ = ["LARGE", "SMALL", "call", "difference", "digest", "large_recurrence", "np", "os"]
 
@@ -98,7 +99,7 @@ def digest():
 
 def difference():
     """Between one thread and many, relative to the largest entry."""
-    with lti.internal.one_thread():
+    with one_thread():
         alone = _of_random_systems()
     together = _of_random_systems()
     return max(np.abs(x - y).max() / np.abs(x).max() for x, y in zip(alone, together, strict=True))

@@ -15,15 +15,9 @@ from ..systems.blocks import PairBlocks
 from ..systems.diagonal import Diagonal
 from ..systems.doors import LinearLike, SystemLike, as_linear, as_system
 from ..systems.lti import LTI, in_double, in_single
-from ..systems.modes import (
-    distances_inside,
-    mode_poles,
-    signals_in_modes,
-    warn_of_lost_distances,
-)
+from ..systems.modes import mode_poles, signals_in_modes, warn_of_lost_radii
 from ..systems.on_host import computed_on_host
 from ..systems.quadratic import System, in_eigenbasis, mapped
-from ..systems.rotation import Rotation
 from ..systems.structure import is_structured
 from .change import warn_if_changed
 
@@ -166,9 +160,8 @@ def diagonalize(
     if isinstance(full.A, PairBlocks):
         modal = _diagonalize_rotation(full)
         modal = in_single(modal) if single else modal
-        if isinstance(full.A, Rotation) and not sys.is_continuous:
-            most = max_condition * float(np.finfo(np.float32).eps if single else EPSILON)
-            warn_of_lost_distances(distances_inside(full.A), modal.A, most)
+        most = max_condition * float(np.finfo(np.float32).eps if single else EPSILON)
+        warn_of_lost_radii(full.A, modal.A, sys.is_continuous, most)
         return modal
     modal = _diagonalize_dense(full, max_condition, single)
     return in_single(modal) if single else modal

@@ -82,8 +82,7 @@ def complex_balanced_truncation(
         warn_precision(
             f"order {2 * found.wanted} was asked for, but only "
             f"{counted(found.clear, 'complex Hankel singular value')} stood clear of rounding: the "
-            "reduced system has "
-            f"{2 * reduction.order} states"
+            f"reduced system has {2 * reduction.order} states"
         )
     modal = diagonalize(reduction.system)
     A, B, C = real_system(modal.A.poles, modal.B, modal.C, sys.is_continuous)

@@ -19,7 +19,7 @@ from ..systems.blocks import PairBlocks
 from ..systems.diagonal import Diagonal
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double
-from ..systems.modes import distances_inside, signals_in_modes, warn_of_lost_distances
+from ..systems.modes import signals_in_modes, warn_of_lost_radii
 from ..systems.on_host import computed_on_host
 from ..systems.pairs import (
     complex_columns,
@@ -286,8 +286,7 @@ def _stacked_modes(sys: LTI, rtol: float | None) -> LTI:
         reduced = _stacked_modes(modes, rtol)
         if reduced.order == sys.order:
             return sys
-        if isinstance(sys.A, Rotation) and not sys.is_continuous:
-            warn_of_lost_distances(distances_inside(sys.A), modes.A)
+        warn_of_lost_radii(sys.A, modes.A, sys.is_continuous)
         return reduced
     of_kind = _minimal_pairs if isinstance(sys.A, PairBlocks) else _minimal_diagonal
     parts = [of_kind(sys[index], rtol or 0.0) for index in np.ndindex(sys.batch_shape)]

@@ -14,6 +14,7 @@ from ..arrays.checks import is_single, to_double
 from ..arrays.linalg import EPSILON, adjoint
 from ..arrays.namespaces import Array, holds, namespace
 from ..errors import warn_precision
+from .blocks import PairBlocks
 from .diagonal import Diagonal
 from .polar import distance_inside
 from .rotation import Rotation
@@ -70,14 +71,19 @@ def as_diagonal(A: Structure[Array], continuous: bool) -> Diagonal[Array]:
     if isinstance(A, Diagonal):
         return A
     diagonal = Diagonal(mode_poles(A))
-    if isinstance(A, Rotation) and not continuous:
-        warn_of_lost_distances(distances_inside(A), diagonal)
+    warn_of_lost_radii(A, diagonal, continuous)
     return diagonal
 
 
-def distances_inside(A: Structure[Array]) -> Array:
-    """(..., n) 1 − |λ| in mode order, in float64."""
-    return 1 - to_double(A.polar_modes[0])
+def warn_of_lost_radii(
+    A: Structure[Array] | PairBlocks[Array],
+    diagonal: Diagonal[Array],
+    continuous: bool,
+    most: float = 0.0,
+) -> None:
+    """:func:`warn_of_lost_distances` of the modes of A in ``diagonal``, if A has radii."""
+    if isinstance(A, Rotation) and not continuous:
+        warn_of_lost_distances(1 - to_double(A.polar_modes[0]), diagonal, most)
 
 
 def warn_of_lost_distances(distances: Array, diagonal: Diagonal[Array], most: float = 0.0) -> None:

@@ -112,4 +112,4 @@ def test_one_thread_gives_what_many_give():
     One rounding of B or C moves the least certain of these numbers, derivatives of the sum of
     Hankel singular values by 310 poles, by 8e-13; every text makes some tens of roundings.
     """
-    assert float(run("import lticore.internal\nprint(difference())")[0]) < 1e-10
+    assert float(run("print(difference())")[0]) < 1e-10
