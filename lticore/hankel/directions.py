@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic
+from dataclasses import dataclass, replace
+from typing import Any, Generic
+
+import numpy as np
 
 from .. import kernels
 from ..arrays.linalg import EPSILON, adjoint, diagonal, pad_values, real_part
@@ -111,27 +114,67 @@ def gramian_cotangents(
         share, converged = _share_open(value, before, largest, *squares)
         if holds(converged):
             return Cotangents(value, value, G_P, G_Q, share)
-    xp = namespace(P, Q)
     P, Q, p, q = _gramians_of_size_one(P, Q)
-    SU, sigma, RV = balancing_directions(P, Q)
-    sigma = pad_values(sigma, P.shape[-1]) * (p * q)
+    found, sigma = _of_directions(*balancing_directions(P, Q), (p, q), phi, rtol)
+    xp = namespace(P, Q)
+    pp, qq, largest = inner_product(P, P), inner_product(Q, Q), sigma[..., 0] / (p * q)[..., 0]
+    share = _rounding_of_largest(xp, largest, found.slope / (p * q)[..., 0], pp, qq)
+    # Values at the level of rounding, where some φ are steep.
+    noise = EPSILON * xp.sqrt(xp.sqrt(pp) * xp.sqrt(qq))[..., None] * (p * q)
+    return replace(found, uncertainty=share + _share_of_noise(found.value, sigma, phi, noise))
+
+
+def factor_cotangents(R: Any, S: Any, phi: SpectralFunction, rtol: float | None) -> Cotangents[Any]:
+    """:func:`gramian_cotangents` of P = R Rᴴ and Q = S Sᴴ with square factors on NumPy, of which no
+    square is formed."""
+    if R.shape[-1] == 0:
+        return gramian_cotangents(R, S, phi, rtol)
+    U, sigma, Vh = np.linalg.svd(adjoint(S) @ R)
+    SU, RV = S @ U, R @ adjoint(Vh)
+    r, s = (np.linalg.norm(X, axis=(-2, -1))[..., None] for X in (R, S))
+    # Rounding brings eps ‖P‖ ‖S u_i‖²/σ_i by the weight of a direction, which stands for σ_i.
+    left, right = (np.linalg.norm(X, axis=-2) for X in (SU, RV))
+    level = np.minimum(np.maximum(r * left, s * right), sigma[..., :1])
+    known = sigma > math.sqrt(EPSILON) * level
+    one = np.ones_like(r)
+    found, sigma = _of_directions(SU, sigma, RV, (one, one), phi, rtol, known)
+    # A product Sᴴ R is right to this, and with it each of its singular values.
+    share = _share_of_noise(found.value, sigma, phi, EPSILON * r * s)
+    return replace(found, uncertainty=share)
+
+
+def _of_directions(
+    SU: Array,
+    sigma: Array,
+    RV: Array,
+    scales: tuple[Array, Array],
+    phi: SpectralFunction,
+    rtol: float | None,
+    known: Array | None = None,
+) -> tuple[Cotangents[Array], Array]:
+    """(Cotangents, as if nothing were uncertain, all values) by :func:`balancing_directions` of
+    Gramians 1/p² and 1/q² times as large; with weights for ``known`` directions only."""
+    xp, (p, q) = namespace(SU, RV), scales
+    sigma = pad_values(sigma, SU.shape[-2]) * (p * q)
     zero = xp.zeros_like(sigma)
     kept = sigma > (GRADIENT_RTOL if rtol is None else rtol) * sigma[..., :1]
+    kept = kept if known is None else kept & known
     derivative = xp.where(kept, phi.derivative(sigma), zero)
     weights = derivative / xp.where(kept, sigma, zero + 1)
     weights = weights[..., : SU.shape[-1]]
-    values = phi.value(sigma)
-    value, slope = (xp.sum(x, axis=-1) for x in (values, derivative * sigma))
+    value, slope = (xp.sum(x, axis=-1) for x in (phi.value(sigma), derivative * sigma))
     # S U and R V of the Gramians given are q and p times these.
     G_P, G_Q = weighted_gram(SU, weights * q * q), weighted_gram(RV, weights * p * p)
-    pp, qq, largest = inner_product(P, P), inner_product(Q, Q), sigma[..., 0] / (p * q)[..., 0]
-    share = _rounding_of_largest(xp, largest, slope / (p * q)[..., 0], pp, qq)
-    # Values at the level of rounding, where some φ are steep.
-    noise = EPSILON * xp.sqrt(xp.sqrt(pp) * xp.sqrt(qq))[..., None] * (p * q)
-    moved = xp.sum(xp.abs(phi.value(sigma + noise) - values), axis=-1)
+    return Cotangents(value, slope, G_P, G_Q, zero[..., 0]), sigma
+
+
+def _share_of_noise(value: Array, sigma: Array, phi: SpectralFunction, noise: Array) -> Array:
+    """What ``noise`` in all values, (..., 1), does to the sum, as a share of it."""
+    xp = namespace(value, sigma)
+    moved = xp.sum(xp.abs(phi.value(sigma + noise) - phi.value(sigma)), axis=-1)
     size = xp.abs(value)
-    share = share + xp.where(size > 0, moved / xp.where(size > 0, size, zero[..., 0] + 1), 0 * size)
-    return Cotangents(value, slope, G_P, G_Q, share)
+    zero, some = xp.zeros_like(size), size > 0
+    return xp.where(some, moved / xp.where(some, size, zero + 1), zero)
 
 
 def _gramians_of_size_one(P: Array, Q: Array) -> tuple[Array, Array, Array, Array]:

@@ -44,8 +44,11 @@ def dense_factors(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """:func:`scaled_factors` of dense NumPy systems from Schur forms."""
     real = not np.iscomplexobj(sys.A) and not np.iscomplexobj(sys.B)
-    find = _factors_of_their_own if each else _factors_together
-    pairs = find(sys, horizon)
+    if each:
+        pairs = _factors_of_their_own(sys, horizon)
+    else:
+        forms, *factors = factors_together(sys, horizon)
+        pairs = (forms, factors[0]), (forms, factors[1])
     R, S = (_without_noise(in_states(one.U, F, real), one.U, F) for one, F in pairs)
     (one, _), (other, _) = pairs
     # Powers of two that take the rows of both to the units of the states given.
@@ -67,8 +70,11 @@ def dense_factors(
 SchurFactor: TypeAlias = tuple[SchurSystem, np.ndarray]
 
 
-def _factors_together(sys: LTI, horizon: float | None) -> tuple[SchurFactor, SchurFactor]:
-    """R and S of one Schur form, as accurate as their product can be."""
+def factors_together(
+    sys: LTI, horizon: float | None, *, warn: bool = True
+) -> tuple[SchurSystem, np.ndarray, np.ndarray]:
+    """R and S of one Schur form, square, as accurate as their product can be, with a warning where
+    rounding spoils singular values of that."""
     forms = schur_systems(sys, horizon, what=WHAT)
     if horizon is None:
         R, S = factors_in_schur_form(forms.T, forms.B, forms.C, None, forms.continuous)
@@ -81,8 +87,9 @@ def _factors_together(sys: LTI, horizon: float | None) -> tuple[SchurFactor, Sch
         if closer[index]:
             forms[index], *pair = _balanced_factors(sys[index], forms[index], horizon)
             R[index], S[index] = map(_filled_up, pair)
-        warn_if_values_lost(forms[index], R[index], S[index])
-    return (forms, R), (forms, S)
+        if warn:
+            warn_if_values_lost(forms[index], R[index], S[index])
+    return forms, R, S
 
 
 def _filled_up(F: np.ndarray) -> np.ndarray:

@@ -26,13 +26,11 @@ from ..arrays.namespaces import (
     is_finite,
     namespace,
 )
-from ..equations.dense import schur_form_for_powers
 from ..equations.integrals import integral_solver
-from ..equations.stability import HORIZON, in_unit_time, offering, require_stable
+from ..equations.stability import HORIZON, offering, require_stable
 from ..equations.stein import doubling_solver
 from ..equations.two_sided import ROUNDING, SteinSolver
 from ..errors import NonFiniteError, UnstableSystemError, warn_precision
-from ..matrices.balance import balance_dense
 from ..matrices.factors import inner_product
 from ..systems.doors import LinearLike, as_linear
 from ..systems.lti import LTI, in_double, replaced
@@ -45,8 +43,8 @@ from ..systems.signals import (
     size_exponent,
     unit_signals,
 )
-from ..systems.structure import StateMatrix, is_structured
-from .directions import Cotangents, gramian_cotangents
+from ..systems.structure import is_structured
+from .directions import Cotangents, factor_cotangents, gramian_cotangents
 from .functions import SpectralFunction, SpectralLike, as_spectral_function
 from .gradients import pull_back
 from .gramians import (
@@ -58,6 +56,7 @@ from .gramians import (
     is_dense_numpy,
 )
 from .scales import balance_gramians
+from .schur_factors import factors_together
 from .values import hankel_singular_values
 
 #: A sum that may be further off than this comes with a warning.
@@ -154,7 +153,9 @@ def hankel_sum_and_gradient(
     function : as for :func:`hankel_sum`
     rtol : float in [0, 1), default 1e-12
         Directions with σ_i ≤ rtol · σ_1 contribute their value and no gradient. This is a Clarke
-        subgradient where values vanish (unreachable states, B = 0), and the only cut there is.
+        subgradient where values vanish (unreachable states, B = 0), and the only cut there is, but
+        for dense A on NumPy over a horizon: of σ_i < 1.5e-8 σ_1 those directions get no weight in
+        which rounding of the gradient would outweigh what they bring.
         CuPy arrays with φ = σ and no ``rtol`` given: weights fall to zero below 1e-6 σ_1 instead.
     horizon : int ≥ 1, optional; in continuous time a float > 0 in the unit of time of A
 
@@ -166,9 +167,10 @@ def hankel_sum_and_gradient(
     coincide or vanish.
 
     Accuracy: the states are scaled first (diag P ≈ diag Q). Values and directions are then those of
-    formed Gramians, with errors of about 1e-15 · ‖P‖‖Q‖/σ_i in σ_i; the error met is in
-    ``gradient.discrepancy``. For dense A on NumPy they are those of a matrix within 1e-15 ‖A‖ of A,
-    which no identity tells from A. CuPy: a few times 1e-7 of f.
+    formed Gramians, with errors of about 1e-15 · ‖P‖‖Q‖/σ_i in σ_i, for dense A on NumPy over a
+    horizon those of factors, 1e-15 · ‖R‖‖S‖; the error met is in ``gradient.discrepancy``. For
+    dense A on NumPy they are those of a matrix within 1e-15 ‖A‖ of A, which no identity tells from
+    A. CuPy: a few times 1e-7 of f.
 
     Cost: O(n² (m + p)) products, O(n²) elementwise, and O(n³) in one factor and one symmetric
     eigendecomposition of the numerical rank (CuPy, φ = σ: 53 matrix products). On one CPU thread
@@ -219,10 +221,8 @@ def sum_and_gradient(
     that is small) of :func:`hankel_sum_and_gradient`, of a system in double precision."""
     work = _prepare(sys, horizon)
     phi, e = _function_in_units(phi, work.size, sys.order)
-    P, Q = work.gramians
-    unbalanced = None if has_factors(work.sys, horizon) else work.sys.A
-    found = _cotangents(P, Q, phi, rtol, unbalanced)
-    g_A, g_B, g_C = pull_back(work.sys, P, Q, found.P, found.Q, work.solve, work.horizon)
+    found = _cotangents(work, phi, rtol, balanced=has_factors(work.sys, horizon))
+    g_A, g_B, g_C = pull_back(work.sys, *work.gramians, found.P, found.Q, work.solve, work.horizon)
     discrepancy = _discrepancy(
         found.slope,
         inner_product(g_B, work.sys.B),
@@ -248,6 +248,8 @@ class _Work(Generic[Array]):
 
     solve : the solver of its A over the horizon; of dense continuous-time systems in units of
         time of their own, (...) horizons
+    factored : whether ``gramians`` are their factors R and S; with a horizon no gradient asks for
+        P and Q
     """
 
     sys: LTI[Array]
@@ -258,6 +260,7 @@ class _Work(Generic[Array]):
     U: Array | None
     size: Array
     horizon: Any = None
+    factored: bool = False
 
 
 def _prepare(sys: LTI, horizon: Any) -> _Work:
@@ -304,34 +307,33 @@ def _both_gramians(sys: LTI[Array], solve: SteinSolver) -> tuple[Any, Any]:
 
 def _prepare_powers(sys: LTI, horizon: Any) -> _Work:
     """Dense systems on NumPy over a horizon, stable or not: in the best units of their states, in
-    continuous time also in one of time, and in a Schur form that is good for powers of A."""
-    timed, time = in_unit_time(sys, horizon=horizon)
-    # Over a horizon states have its time beside their own.
-    slowest = 1 / (horizon * 4.0**time)
-    A, B, C, d = balance_dense(timed.A, timed.B, timed.C, sys.is_continuous, slowest)
-    unit, b, c = unit_signals(replaced(timed, A=A, B=B, C=C))
-    unit, U = _in_schur_form(unit)
+    continuous time also in one of time, and in a Schur form that is good for powers of A; with
+    factors in place of the Gramians."""
+    # Factors, since squares of them lose what hardly passes a chain of states within the horizon.
+    forms, R, S = factors_together(sys, horizon, warn=False)
+    unit = LTI(forms.T, forms.B, forms.C, dt=sys.dt)
     if sys.is_continuous:
-        horizon = horizon * 4.0**time
+        horizon = np.ldexp(float(horizon), 2 * forms.time)
         solve = integral_solver(unit.A, horizon)
     else:
         solve = doubling_solver(unit.A, horizon)
-    u = -np.log2(d)
-    x, y = (v - (e + time)[..., None, None] for v, e in ((u, b), (-np.swapaxes(u, -1, -2), c)))
-    return _Work(unit, _both_gramians(unit, solve), solve, x, y, U, b + c, horizon)
+    b, c, u = forms.b.astype(float), forms.c.astype(float), -np.log2(forms.units)
+    x, y = (
+        v - (e + forms.time)[..., None, None] for v, e in ((u, b), (-np.swapaxes(u, -1, -2), c))
+    )
+    return _Work(unit, (R, S), solve, x, y, forms.U, b + c, horizon, factored=True)
 
 
 def _cotangents(
-    P: Array,
-    Q: Array,
-    phi: SpectralFunction,
-    rtol: float | None,
-    unbalanced: StateMatrix[Array] | None,
+    work: _Work[Array], phi: SpectralFunction, rtol: float | None, *, balanced: bool
 ) -> Cotangents[Array]:
-    """Of Gramians of an ``unbalanced`` A after they are balanced."""
-    if unbalanced is None:
+    """Of Gramians that are not ``balanced`` after they are."""
+    P, Q = work.gramians
+    if work.factored:
+        return factor_cotangents(P, Q, phi, rtol)
+    if balanced:
         return gramian_cotangents(P, Q, phi, rtol)
-    P, Q, t = balance_gramians(P, Q, unbalanced)
+    P, Q, t = balance_gramians(P, Q, work.sys.A)
     found = gramian_cotangents(P, Q, phi, rtol)
     row = namespace(t).matrix_transpose(t)
     return replace(found, P=found.P * t * row, Q=found.Q / t / row)
@@ -350,12 +352,6 @@ def _gradient_in_given_units(
     else:
         g_A = (scaled(g_A[0], size, x, y, work.size[..., None, None]),)
     return g_A, scaled(g_B, size, x), scaled(g_C, size, y)
-
-
-def _in_schur_form(sys: LTI) -> tuple[LTI, np.ndarray]:
-    """(Σ', U): Σ in the states z of x = U z in which powers of A keep their poles."""
-    T, U = schur_form_for_powers(sys.A)
-    return LTI(T, adjoint(U) @ sys.B, sys.C @ U, dt=sys.dt), U
 
 
 def _function_in_units(
