@@ -129,8 +129,8 @@ def peak_gains(
     sys: LTI, rtol: float = 1e-8, parts: tuple[LTI, LTI] | None = None
 ) -> tuple[Any, Any]:
     """(...) largest gains and their frequencies; of the difference of two ``parts`` as accurate as
-    the gains of both. Structured ones of different kinds answer each for itself: poles of a
-    Rotation would lose digits in the Diagonal that it has in common with complex poles."""
+    the gains of both. Those of different kinds answer each for itself: poles of a Rotation would
+    lose digits in the Diagonal that it has in common with complex poles, and more in a matrix."""
     if not is_numpy(sys.B):
         raise ArrayLibraryError("hinf_norm needs LAPACK's QZ and so NumPy arrays")
     full, apart = in_double(sys), parts is not None and _of_different_kinds(*parts)
@@ -150,8 +150,7 @@ def peak_gains(
 
 
 def _of_different_kinds(first: LTI, second: LTI) -> bool:
-    structured = all(is_structured(x.A) and x.order > 0 for x in (first, second))
-    return structured and type(first.A) is not type(second.A)
+    return first.order > 0 and second.order > 0 and type(first.A) is not type(second.A)
 
 
 def _peak_gain(
@@ -168,8 +167,8 @@ def _peak_gain(
         # Gains come from the structured system, whose poles near the circle keep their digits.
         respond, terms, turns = responder(unit, _SAMPLES), _terms(unit), _phases_of(unit)
     top, level, certain = _peak_of_unit(unit, rtol, respond, terms, turns)
-    if not apart and not is_structured(sys.A):
-        _warn_if_lost(unit, top, level, None if parts is None else parts[0].order)
+    if not is_structured(sys.A):
+        _warn_if_lost(unit, top, level, parts)
     norm = float(scaled(np.asarray(level), np.asarray(exponent)))
     top = top * 4.0 ** float(time)
     if is_real(sys.A) and not is_complex(sys.B):
@@ -198,11 +197,12 @@ def _difference_of_responses(
     return lambda omega: first(omega * speed) - second(omega * speed), terms
 
 
-def _warn_if_lost(sys: LTI, omega: float, gain: float, split: int | None) -> None:
+def _warn_if_lost(sys: LTI, omega: float, gain: float, parts: tuple[LTI, LTI] | None) -> None:
     """Warn where rounding of a dense A changes the gain by more than 1e-6 of itself, or of the
     gains of both systems of a difference: by δH = C (z − A)⁻¹ δA (z − A)⁻¹ B for
-    |δA| ≤ eps (|A| + I)."""
-    if not math.isfinite(omega):
+    |δA| ≤ eps (|A| + I), and none in the part that is structured."""
+    rounded = _states_of_dense(sys, parts)
+    if not math.isfinite(omega) or not rounded.any():
         return
     pencil = points_of(np.asarray(omega), sys.is_continuous) * np.eye(sys.order) - sys.A
     try:
@@ -211,11 +211,13 @@ def _warn_if_lost(sys: LTI, omega: float, gain: float, split: int | None) -> Non
     except np.linalg.LinAlgError:
         share = np.inf
     else:
-        moved = np.abs(seen) @ (np.abs(sys.A) @ np.abs(reached) + np.abs(reached))
+        shaken = np.abs(sys.A[rounded]) @ np.abs(reached) + np.abs(reached[rounded])
+        moved = np.abs(seen[:, rounded]) @ shaken
         size = gain
-        if split is not None:
-            parts = slice(split), slice(split, None)
-            size = sum(float(np.linalg.norm(sys.C[:, x] @ reached[x], 2)) for x in parts)
+        if parts is not None:
+            split = parts[0].order
+            both = slice(split), slice(split, None)
+            size = sum(float(np.linalg.norm(sys.C[:, x] @ reached[x], 2)) for x in both)
         share = EPSILON * float(np.linalg.norm(moved, 2)) / (size or 1)
     if not share <= ACCURACY and gain > _INVISIBLE * _product_of_norms(sys):
         warn_precision(
@@ -223,6 +225,13 @@ def _warn_if_lost(sys: LTI, omega: float, gain: float, split: int | None) -> Non
             f"h-infinity norm, the gain at frequency {omega:.17g}, in the best units of the "
             "states. Diagonal and Rotation structures keep poles near the unit circle exactly"
         )
+
+
+def _states_of_dense(sys: LTI, parts: tuple[LTI, LTI] | None) -> np.ndarray:
+    """(n,) which states, of both ``parts`` of a difference, a dense A holds as it was given."""
+    if parts is None:
+        return np.ones(sys.order, dtype=bool)
+    return np.concatenate([np.full(x.order, not is_structured(x.A)) for x in parts])
 
 
 def _product_of_norms(sys: LTI) -> float:

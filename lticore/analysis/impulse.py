@@ -21,10 +21,18 @@ from ..arrays.linalg import (
     complex_of,
     real_part,
 )
-from ..arrays.namespaces import Array, asked_together, holds, is_numpy, namespace, zeros_like_shape
+from ..arrays.namespaces import (
+    Array,
+    asked_together,
+    holds,
+    is_finite,
+    is_numpy,
+    namespace,
+    zeros_like_shape,
+)
 from ..equations.exponential import exponential
 from ..equations.stability import in_unit_time
-from ..errors import ArgumentError, ArrayLibraryError
+from ..errors import ArgumentError, ArrayLibraryError, NonFiniteError
 from ..matrices.balance import balance_dense
 from ..sampling.modes import held_inputs
 from ..systems.doors import LinearLike, as_linear
@@ -76,6 +84,8 @@ def impulse_response(sys: LinearLike[Array], steps: int | Array) -> Array:
         For steps < 1, and times before 0.
     ArrayLibraryError
         For dense continuous-time systems that are not NumPy arrays.
+    NonFiniteError
+        In continuous time where the response grows beyond all numbers.
 
 
     >>> lti.impulse_response(lti.LTI([[0.5]], [[1.0]], [[1.0]], 3.0), 4).ravel()
@@ -148,7 +158,13 @@ def _at_times(
     if t.ndim != 1 or not holds(t >= 0):
         raise ArgumentError("the times of a continuous-time response are (L,) and at least 0")
     full = in_double(sys)
-    h = (in_modes if is_structured(full.A) else by_exponentials)(full, t)
+    with np.errstate(over="ignore", invalid="ignore"):
+        h = (in_modes if is_structured(full.A) else by_exponentials)(full, t)
+    if not is_finite(h):
+        raise NonFiniteError(
+            "the response overflows: it grows beyond all numbers until the last of the times, up "
+            f"to {float(namespace(t).max(t)):.3g}. Ask for earlier ones, or scale B or C down"
+        )
     real = is_real(full.A) and not is_complex(full.B)
     return like_precision(real_part(h) if real else h, is_single(sys.B))
 

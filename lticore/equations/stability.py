@@ -11,6 +11,9 @@ for its distance to the circle. Poles that rounding splits, as double integrator
 have a small left side together: clusters stay together. The middle of the way tells such a pole
 from one that only has another pole before it on the circle. In continuous time the same holds for
 the imaginary axis and its nearest point i Im λ, in a unit of time in which A has about size one.
+
+A is here that of one group of states that feed each other. Of several in series, as sections of a
+filter are, each answers for itself: perturbations by rounding leave zeros zero.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ import scipy.linalg
 
 from .. import kernels
 from ..arrays.checks import to_double
+from ..arrays.groups import groups_in_order
 from ..arrays.linalg import EPSILON, adjoint, as_complex, eigenvalues, has_eigenvalues
 from ..arrays.namespaces import Array, holds, is_numpy, namespace, to_numpy
 from ..errors import UnstableSystemError
@@ -70,20 +74,38 @@ def stable_poles(A: StateMatrix, continuous: bool = False) -> tuple[Any, Any]:
     if not is_numpy(A):
         gaps = _gaps(eigenvalues(to_dense(A)), continuous)
         return gaps, gaps > 0
-    unit = 2.0 ** radius_exponent(A) if continuous else np.ones(A.shape[:-2])
-    A, n = A / unit[..., None, None], A.shape[-1]
+    n, gaps = A.shape[-1], np.empty(A.shape[:-1])
+    clear, stable = np.zeros(A.shape[:-2], dtype=bool), np.ones(A.shape[:-1], dtype=bool)
     if n <= _FEW:
-        gaps = _gaps(eigenvalues(A), continuous)
-        clear = _out_of_reach(A, gaps)
-    else:
-        gaps, clear = np.empty(A.shape[:-1]), np.zeros(A.shape[:-2], dtype=bool)
-    stable = np.ones(A.shape[:-1], dtype=bool)
+        unit = _unit(A, continuous)
+        gaps = _gaps(eigenvalues(A / unit[..., None]), continuous)
+        clear = _out_of_reach(A / unit[..., None], gaps)
+        gaps = gaps * unit
     for index in np.ndindex(A.shape[:-2]):
         if not clear[index]:
-            T, _ = schur_form(balance_matrix(A[index], continuous))
-            gaps[index] = _gaps(np.diagonal(T), continuous)
-            stable[index] = counted_stable(T, continuous)
-    return gaps * unit[..., None], stable
+            gaps[index], stable[index] = _stable_in_groups(A[index], continuous)
+    return gaps, stable
+
+
+def _unit(A: np.ndarray, continuous: bool) -> np.ndarray:
+    """(..., 1) the unit in which rates of A have about size one."""
+    return 2.0 ** radius_exponent(A)[..., None] if continuous else np.ones((*A.shape[:-2], 1))
+
+
+def _stable_in_groups(A: np.ndarray, continuous: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(gaps, whether they count as stable), (n,) each, of every group of states that feed each
+    other for itself: zeros of A are no rounded numbers, and what leads from one group to the next
+    carries no pole anywhere."""
+    gaps, stable = np.empty(len(A)), np.empty(len(A), dtype=bool)
+    groups = groups_in_order(A) or [np.arange(len(A))]
+    for size in {len(group) for group in groups}:
+        states = np.stack([group for group in groups if len(group) == size])
+        blocks = A[states[:, :, None], states[:, None, :]]
+        unit = _unit(blocks, continuous)
+        T, _ = schur_form(balance_matrix(blocks / unit[..., None], continuous))
+        gaps[states] = unit * _gaps(np.diagonal(T, axis1=-2, axis2=-1), continuous)
+        stable[states] = counted_stable(T, continuous)
+    return gaps, stable
 
 
 def _gaps(poles: Array, continuous: bool) -> Array:

@@ -351,8 +351,22 @@ def _supplied(steps: np.ndarray, largest: np.ndarray, faint: np.ndarray) -> np.n
     spread = steps + largest[..., None, :] - largest[..., :, None]
     resolvent = np.eye(steps.shape[-1]) - np.exp2(np.maximum(spread, -2.0 * _FAR))
     # Rounding of a nearly singular resolvent must not end below the largest term.
-    total = np.linalg.solve(resolvent, sources[..., None])[..., 0]
+    total = _solution_or_zero(resolvent, sources)
     return largest + np.log2(np.maximum(np.abs(total), 1))
+
+
+def _solution_or_zero(M: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """(..., n) M⁻¹ x, 0 where M is singular to its last digit: chains of states one of which leads
+    to all that follow add up to more than there are digits for."""
+    try:
+        return np.linalg.solve(M, x[..., None])[..., 0]
+    except np.linalg.LinAlgError:
+        if M.ndim == 2:
+            return np.zeros(x.shape)
+        found = np.empty(x.shape)
+        for index in np.ndindex(x.shape[:-1]):
+            found[index] = _solution_or_zero(M[index], x[index])
+        return found
 
 
 def _below_all(largest: np.ndarray) -> np.ndarray:

@@ -241,3 +241,16 @@ def test_unstable_responses_rise_without_a_warning():
     sys = lti.LTI([[1.0, 2.0], [0.0, 1.5]], [[0.0], [1.0]], [[1.0, 0.0]], dt=0)
     exact = 4 * (math.exp(60) - math.exp(40))
     assert lti.impulse_response(sys, np.array([40.0])).item() == pytest.approx(exact, rel=1e-13)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("structure", [np.diag, lti.Diagonal])
+@pytest.mark.parametrize("response", [lti.impulse_response, lti.step_response])
+def test_responses_beyond_all_numbers(response, structure):
+    """e^{700 t} with e^{−t}: at t = 1 the largest that is a number has 308 digits."""
+    sys = lti.LTI(structure(np.array([700.0, -1.0])), np.ones((2, 1)), np.ones((1, 2)), dt=0)
+    rate = 700 if response is lti.step_response else 1
+    assert response(sys, [1.0]).item() == pytest.approx(math.exp(700) / rate, rel=2000 * EPS)
+    for times in ([1.1], [300.0, 0.5]):
+        with pytest.raises(lti.NonFiniteError, match=r"overflows.* up to (1\.1|300)\. Ask for ear"):
+            response(sys, times)

@@ -14,19 +14,28 @@ import lticore as lti
 from lticore.analysis import hinf as _hinf
 from lticore.analysis.hinf import _ON_CIRCLE
 
-#: (type, critical frequencies as shares of π); the last is a band of 1 %.
+#: (type, critical frequencies as shares of π); a narrow band and one that is stopped are of 1 %.
 BANDS = {
     "low": ("lowpass", 0.05),
     "high": ("highpass", 0.6),
     "band": ("bandpass", [0.2, 0.4]),
     "narrow": ("bandpass", [0.3, 0.31]),
+    "stop": ("bandstop", [0.3, 0.31]),
+    "far below": ("lowpass", 0.005),
 }
 FILTERS = {
-    "butter": lambda n, w, kind: scipy.signal.butter(n, w, kind),
-    "cheby1": lambda n, w, kind: scipy.signal.cheby1(n, 1, w, kind),
-    "cheby2": lambda n, w, kind: scipy.signal.cheby2(n, 40, w, kind),
-    "ellip": lambda n, w, kind: scipy.signal.ellip(n, 1, 40, w, kind),
-    "bessel": lambda n, w, kind: scipy.signal.bessel(n, w, kind),
+    "butter": scipy.signal.butter,
+    "cheby1": lambda n, *where, **how: scipy.signal.cheby1(n, 1, *where, **how),
+    "cheby2": lambda n, *where, **how: scipy.signal.cheby2(n, 40, *where, **how),
+    "ellip": lambda n, *where, **how: scipy.signal.ellip(n, 1, 40, *where, **how),
+    "bessel": scipy.signal.bessel,
+}
+#: Forms that hold the poles as they were designed.
+FORMS = {
+    "sections in series": lambda sys: sys,
+    "diagonal": lti.diagonalize,
+    "rotations": lti.to_rotation,
+    "balanced": lambda sys: lti.balanced_truncation(sys, order=sys.order).system,
 }
 
 
@@ -105,7 +114,7 @@ def test_filters_of_all_families_in_companion_forms(family, band, form):
     """Right, or a warning, or poles that the coefficients cannot hold inside the circle."""
     kind, frequencies = BANDS[band]
     right = 0
-    for order in (1, 2, 3, 4, 6, 8, 10):
+    for order in range(1, 11):
         A, B, C, D = _companion(*FILTERS[family](order, frequencies, kind))
         sys = lti.LTI(A, B, C, D) if form == "controllable" else lti.LTI(A.T, C.T, B.T, D)
         poles = np.array([complex(x) for x in flint.acb_mat(A.tolist()).eig(algorithm="approx")])
@@ -129,6 +138,19 @@ def test_filters_of_all_families_in_companion_forms(family, band, form):
         assert abs(found / peak - 1) <= 1e-8 + 4 * share, (order, found, peak, share)
         right += 1
     assert right >= 3
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("band", BANDS)
+@pytest.mark.parametrize("family", FILTERS)
+def test_filters_of_all_families_by_their_poles(family, band, form):
+    """All are designed to a largest gain of 1."""
+    kind, frequencies = BANDS[band]
+    for order in range(1, 11):
+        design = FILTERS[family](order, frequencies, kind, output="zpk")
+        norm = lti.hinf_norm(FORMS[form](lti.from_zpk(*design)))
+        assert norm == pytest.approx(1, rel=2e-8), order
 
 
 def test_a_low_pass_of_unit_gain_far_below_the_sampling_frequency():
@@ -286,6 +308,28 @@ def test_a_peak_at_rest_is_at_rest(dt, structured):
     norm, frequency = lti.hinf_norm(sys, return_frequency=True)
     assert norm == pytest.approx(4 / 3 if dt == 0 else 2 + 4 / 3, rel=1e-14)
     assert frequency == 0
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("gap", [2.0**-28, 2.0**-40, 2.0**-50])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_differences_of_a_structured_and_a_dense_system(gap, reverse):
+    """1/(1 − ρ) at z = 1, less 1/(1 − 0.6): a matrix would hold 1 − ρ to eps/(1 − ρ) of itself."""
+    sys = lti.LTI(lti.Diagonal([1 - gap, 0.5]), [[1.0], [0.0]], [[1.0, 1.0]])
+    dense = lti.LTI([[0.6, 0.0], [0.3, 0.2]], [[1.0], [0.0]], [[1.0, 0.0]])
+    pair = (dense, sys) if reverse else (sys, dense)
+    assert lti.hinf_error(*pair) == pytest.approx(1 / gap - 2.5, rel=4 * EPS)
+
+
+@pytest.mark.parametrize("structure", [np.diag, lti.Diagonal])
+def test_rounding_counts_in_the_part_that_is_dense(structure):
+    """A matrix with a pole of 1 − 1e-11 beside a structured system of small gains."""
+    A = np.diag([1 - 1e-11, 0.5]) @ np.array([[1.0, 0.0], [0.3, 1.0]])
+    other = lti.LTI(structure([0.3, 0.2]), np.ones((2, 1)), np.ones((1, 2)))
+    sys = lti.LTI(A, np.ones((2, 1)), np.ones((1, 2)))
+    for first, second in ((sys, other), (other, sys)):
+        with pytest.warns(lti.PrecisionWarning, match="rounding of the dense A"):
+            lti.hinf_error(first, second)
 
 
 @pytest.mark.parametrize("dt", [True, 0])

@@ -1,5 +1,6 @@
 """States, inputs and outputs in extreme units: powers of two, which change no digit of a result."""
 
+import flint
 import mpmath
 import numpy as np
 import pytest
@@ -222,6 +223,29 @@ def test_units_stay_in_the_range_of_numbers():
     exact = H.T @ H
     sizes = np.sqrt(np.diag(exact))
     assert np.max(np.abs(found - exact) / np.outer(sizes, sizes)) <= 8 * 10 * EPS
+
+
+@pytest.mark.parametrize(("n", "seed"), [(20, 7), (30, 2)])
+def test_chains_whose_paths_add_up_to_more_than_there_are_digits_for(n, seed):
+    """One pole of 1 − 1e-6 for all states, each of which leads to all that follow: of paths that
+    grow by 1e4 with every state the sums are a singular system, alone and in a batch."""
+    rng = np.random.default_rng(seed)
+    A = (1 - 1e-6) * np.eye(n) + 0.1 * np.eye(n, k=1) + np.triu(0.1 * rng.normal(size=(n, n)), 1)
+    B, C = np.eye(n)[:, -1:], np.eye(n)[:1]
+    before, flint.ctx.prec = flint.ctx.prec, 4000
+    try:
+        power, b = flint.arb_mat(A.tolist()), flint.arb_mat(B.tolist())
+        P = b * b.transpose()
+        for _ in range(30):
+            P, power = P + power * P * power.transpose(), power * power
+        norm = float(P[0, 0].sqrt())
+    finally:
+        flint.ctx.prec = before
+    # Of the pole eps stands for 2e-10 of its distance to the circle, to the power n − 1/2 in P.
+    assert lti.h2_norm((A, B, C)) == pytest.approx(norm, rel=n * 2.3e-10)
+    units = state_units(np.stack([A, A.T / 2]), B, C)
+    assert np.array_equal(units[0], state_units(A, B, C))
+    assert np.array_equal(units[1], state_units(A.T / 2, B, C))
 
 
 def test_units_of_batches_are_those_of_their_entries():

@@ -8,6 +8,7 @@ import mpmath
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.signal
 from oracles import EPS
 from strategies import random_unitary
 
@@ -124,6 +125,35 @@ def test_moduli_next_to_one_fall_on_the_side_of_the_exact_ones():
     inside = lti.LTI(lti.Diagonal(poles[exact & (np.abs(poles) >= 1)][:1]), [[1.0]], [[1.0]])
     assert lti.hinf_norm(inside) == pytest.approx(2 / EPS, rel=1e-7)
     assert lti.hankel_norm(inside) == pytest.approx(1 / EPS, rel=1e-7)
+
+
+@pytest.mark.parametrize("name", INFINITE)
+def test_groups_of_states_in_series_answer_each_for_itself(name):
+    """Twenty poles of a filter 0.0006 to 0.004 inside the circle, in ten sections: rounding of a
+    matrix without zeros would carry them across, and rounding of these carries none."""
+    for design in (
+        scipy.signal.ellip(10, 1, 40, [0.3, 0.31], "bandpass", output="zpk"),
+        scipy.signal.butter(10, [0.3, 0.31], "bandpass", output="zpk"),
+    ):
+        sys = lti.from_zpk(*design)
+        gaps, stable = stable_poles(sys.A)
+        assert stable.all()
+        radii = np.sort(np.abs(design[1]))
+        assert np.sort(1 - gaps) == pytest.approx(radii, abs=4 * EPS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", lti.PrecisionWarning)
+            INFINITE[name](sys)
+
+
+@pytest.mark.parametrize("unit", [1.0, 2.0**40, 2.0**-40])
+def test_groups_of_any_rate_have_gaps_of_their_own(unit):
+    """Twenty damped states of rates 2^−100 to 2^90, each beside one that it feeds: the slow ones
+    are as stable as the fast ones, though the fast ones round by more than the slow ones move."""
+    rates = unit * 2.0 ** np.arange(-100, 100, 10)
+    A = np.diag(-rates) + np.diag(np.full(19, unit), 1)
+    gaps, stable = stable_poles(A, continuous=True)
+    assert stable.all()
+    np.testing.assert_array_equal(gaps, rates)
 
 
 def test_triangular_matrices_far_inside_are_stable_whatever_their_couplings():
