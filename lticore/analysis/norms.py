@@ -32,7 +32,7 @@ from ..equations.low_rank import LowRankFactors, following_factor, low_rank_fact
 from ..equations.lyapunov import solve_lyapunov
 from ..equations.stability import (
     HORIZON,
-    NOTHING,
+    HORIZON_VALUES,
     in_time,
     in_unit_time,
     offering,
@@ -85,7 +85,7 @@ _FEW = 1 << 12
 _WELL_CONDITIONED = 1e6
 
 
-@offering(NOTHING)
+@offering(HORIZON_VALUES)
 def hankel_norm(sys: LinearLike[Array]) -> Array:
     """Largest Hankel singular value σ_1, one per batch entry.
 
@@ -430,7 +430,7 @@ def _modes_of_difference(parts: Parts[Array], others: Parts[Array]) -> Parts[Arr
     return first, second, B, C
 
 
-@offering(NOTHING)
+@offering(HORIZON_VALUES)
 def hankel_norm_of_difference(sys: LTI[Array], reduced: LTI[Array]) -> Array:
     """(...) σ_1 of Σ − Σ̂. Of two structured systems from the factors of both Gramians of both in
     their modes side by side: poles keep their digits there, which those of a Rotation lose in the
@@ -547,7 +547,10 @@ def _non_negative(squared: Array) -> Array:
 
 def _require_finite_norm(norm: Array) -> None:
     if not is_finite(norm):
-        raise NonFiniteError("the norm overflows: scale B and C down, since norms scale with them")
+        raise NonFiniteError(
+            "the norm overflows: scale B and C down, since norms scale with them, or take a "
+            "shorter horizon"
+        )
 
 
 def _check_same_signals(sys: System, reduced: System) -> None:

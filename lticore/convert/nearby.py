@@ -24,7 +24,7 @@ from ..systems.lti import LTI, in_double
 from ..systems.modes import is_real
 from ..systems.on_host import computed_on_host
 from ..systems.structure import is_structured
-from .change import sample_frequencies
+from .change import sample_frequencies, unit_response
 from .diagonal import (
     MAX_CONDITION,
     check_max_condition,
@@ -71,7 +71,8 @@ def well_conditioned(
 
         A' = A + δ ‖A‖₂ G,     κ(V') ≤ max_condition,     δ = 2^−j as small as found
 
-    in the units of the states that suit the system best (:func:`lticore.eigenvector_condition`),
+    in the units of the states that suit the system best (:func:`lticore.eigenvector_condition`) or
+    those that suit A alone, whichever changes the response less,
     with G the best of a few random matrices of norm 1, real for real A. Whatever A is, such a
     change leaves κ(V') of the order of n²/δ at worst, and about δ^{−(k−1)/k} where the longest
     chain of equal poles has length k. (Moving the poles on the diagonal of a Schur form apart,
@@ -95,7 +96,8 @@ def well_conditioned(
     circle; `response_change` measures it. Seen at the default for one chain of length k in random
     systems: 1e-12 for k = 2, 1e-9 for 3, 1e-8 for 4, 1e-7 for 6 and more.
 
-    Cost: about 30 eigenvalue decompositions, O(n³), per entry that is not well conditioned.
+    Cost: about 30 eigenvalue decompositions, O(n³), or twice as many, per entry that is not well
+    conditioned.
 
     CuPy: computed on the host, see docs/cupy.md.
 
@@ -132,12 +134,8 @@ def well_conditioned(
         if condition[index] <= max_condition:
             continue
         given: LTI = in_double(sys[index])
-        A[index], condition[index] = _nearest_found(given, is_single(sys.A), max_condition, seed)
-        moved = to_double(A[index]) - given.A
-        d = state_units(given.A, given.B, given.C, given.is_continuous)
-        size, moved = (np.linalg.norm(rescaled(X, d, d[:, None]), 2) for X in (given.A, moved))
-        perturbation[index] = moved / size
-        change[index] = _response_change(given, replace(given, A=A[index]))
+        A[index], *measures = _nearby_in_best_units(given, is_single(sys.A), max_condition, seed)
+        condition[index], perturbation[index], change[index] = measures
     single = is_single(sys.B)
     return NearbySystem(
         replace(sys, A=A) if np.any(perturbation) else sys,
@@ -145,14 +143,51 @@ def well_conditioned(
     )
 
 
-def _nearest_found(
+def _nearby_in_best_units(
     sys: LTI, single: bool, max_condition: float, seed: int
-) -> tuple[np.ndarray, float]:
-    """(A', κ(V')) with the smallest change found, in the precision that is asked for."""
-    d = state_units(sys.A, sys.B, sys.C, sys.is_continuous)
+) -> tuple[np.ndarray, float, float, float]:
+    """(A', κ(V'), size of the change of A, that of the response) of what is found in the units that
+    suit the system best, or in those that suit A where the response changes less by that: of
+    integrators B and C ask for units so far apart that a small A' − A joins what is far apart."""
+    continuous = sys.is_continuous
+    units = [
+        state_units(sys.A, sys.B, sys.C, continuous),
+        state_units(sys.A, continuous=continuous),
+    ]
+    must_be_stable = _beyond_boundary(sys.A, continuous) < -_ON_BOUNDARY
+    best: tuple[np.ndarray, float, float, float] | None = None
+    for d in units if np.ptp(np.log2(units[0] / units[1])) > 0 else units[:1]:
+        found = _nearest_found(sys, d, single, max_condition, seed, must_be_stable)
+        if found is None:
+            continue
+        A, condition = found
+        size, moved = (
+            np.linalg.norm(rescaled(X, d, d[:, None]), 2) for X in (sys.A, to_double(A) - sys.A)
+        )
+        change = _response_change(sys, replace(sys, A=to_double(A)))
+        if best is None or change < best[-1]:
+            best = A, condition, float(moved / size), change
+    if best is None:
+        raise ArgumentError(
+            f"no{' stable' if must_be_stable else ''} system within {2.0**-_LARGEST:.0e} ‖A‖ was "
+            f"found whose eigenvectors have condition {max_condition:.0e} or less: A has long "
+            "chains of equal poles. Allow a larger max_condition, or keep the system dense"
+        )
+    return best
+
+
+def _nearest_found(
+    sys: LTI,
+    d: np.ndarray,
+    single: bool,
+    max_condition: float,
+    seed: int,
+    must_be_stable: bool,
+) -> tuple[np.ndarray, float] | None:
+    """(A', κ(V')) with the smallest change found in the units d of the states, in the precision
+    that is asked for."""
     size = np.linalg.norm(rescaled(sys.A, d, d[:, None]), 2)
     continuous = sys.is_continuous
-    must_be_stable = _beyond_boundary(sys.A, continuous) < 0
     found: tuple[np.ndarray, float] | None = None
     exponent = _LARGEST - 1
     for G in _directions(sys.A, seed):
@@ -179,12 +214,6 @@ def _nearest_found(
         # Smaller changes move poles less, so the smallest is the one to ask for stability.
         if not must_be_stable or _beyond_boundary(best[0], continuous) < 0:
             exponent, found = enough, best
-    if found is None:
-        raise ArgumentError(
-            f"no{' stable' if must_be_stable else ''} system within {2.0**-_LARGEST:.0e} ‖A‖ was "
-            f"found whose eigenvectors have condition {max_condition:.0e} or less: A has long "
-            "chains of equal poles. Allow a larger max_condition, or keep the system dense"
-        )
     return found
 
 
@@ -215,6 +244,10 @@ def _response_change(sys: LTI, nearby: LTI) -> float:
     omega = np.concatenate([sample_frequencies(sys), next_to_poles])
     if not (is_real(sys.A) and not is_complex(sys.B)):
         omega = np.concatenate([omega, -omega])
+    # Rounding splits equal poles on the boundary, and one of them may stand for all by its phase.
+    with np.errstate(invalid="ignore"):  # infinite complex numbers in other units
+        units = [unit_response(in_double(x), omega, in_double(sys)) for x in (sys, nearby)]
+    omega = omega[np.all([np.isfinite(x).all(axis=(-2, -1)) for x in units], axis=0)]
     H, other = (frequency_response(in_double(x), omega) for x in (sys, nearby))
     if not np.all(np.isfinite([H, other])):
         raise NonFiniteError("the response overflows: scale B and C down, it scales with them")

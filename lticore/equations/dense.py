@@ -88,7 +88,9 @@ def factor_over_time(A: np.ndarray, B: np.ndarray, duration: float) -> np.ndarra
 
 def _require_finite_factor(F: np.ndarray, what: str, powers: str) -> np.ndarray:
     if not np.isfinite(F).all():
-        raise NonFiniteError(f"{what} overflows: B, C or {powers} over it are too large")
+        raise NonFiniteError(
+            f"{what} overflows: B, C or {powers} over it are too large. Take a shorter one"
+        )
     return F
 
 

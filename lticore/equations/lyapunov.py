@@ -148,7 +148,8 @@ def solve_lyapunov(
     X = _solve_in_unit_time(A, Q, B, horizon) if dense else lyapunov_solver(A, B, horizon)(Q)
     if horizon is not None and not is_finite(X):
         raise NonFiniteError(
-            "the integral over the horizon overflows: Q or e^{At} over it are too large"
+            "the integral over the horizon overflows: Q or e^{At} over it are too large. Take a "
+            "shorter one"
         )
     return like_precision(X, single)
 

@@ -413,6 +413,7 @@ class offering:
 #: What functions offer for unstable systems.
 NOTHING = ""
 HORIZON = "A finite `horizon` exists for any system"
+HORIZON_VALUES = "hankel_singular_values(…, horizon=…) exist for any system"
 KEEP = '`unstable="keep"` keeps the unstable part of a system and reduces the rest'
 KEEP_BALANCED = f"In balanced_truncation {KEEP}"
 GAINS = "frequency_response has the gains of any system at given frequencies"

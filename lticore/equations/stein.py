@@ -153,7 +153,8 @@ def solve_stein(A: Any, Q: Any, B: Any = None, *, horizon: int | None = None, E:
     )
     if horizon is not None and not is_finite(X):
         raise NonFiniteError(
-            "the sum over the horizon overflows: Q or the powers of A and B over it are too large"
+            "the sum over the horizon overflows: Q or the powers of A and B over it are too large. "
+            "Take a shorter one"
         )
     return like_precision(X, single)
 

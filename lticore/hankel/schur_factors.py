@@ -84,11 +84,15 @@ def factors_together(
         R, S = np.zeros((2, *forms.T.shape), forms.T.dtype)
         closer = at_stake = np.ones(sys.batch_shape, dtype=bool)
     for index in map(tuple, np.argwhere(at_stake)):
-        if closer[index]:
-            forms[index], *pair = _balanced_factors(sys[index], forms[index], horizon)
-            R[index], S[index] = map(_filled_up, pair)
-        if warn:
-            warn_if_values_lost(forms[index], R[index], S[index])
+        # Of systems that grow over a horizon squares of factors may be larger than numbers are.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if closer[index]:
+                forms[index], *pair = _balanced_factors(sys[index], forms[index], horizon)
+                R[index], S[index] = map(_filled_up, pair)
+            if horizon is not None:
+                require_finite_values(adjoint(S[index]) @ R[index])
+            if warn:
+                warn_if_values_lost(forms[index], R[index], S[index])
     return forms, R, S
 
 
@@ -182,9 +186,18 @@ def require_finite_gramian(X: Array, which: str) -> Array:
     # No entry of a positive semidefinite matrix is larger than those on its diagonal.
     if not is_finite(real_part(diagonal(X))):
         raise NonFiniteError(
-            f"the Gramian {which} overflows: B, C or the powers of A over the horizon are too large"
+            f"the Gramian {which} overflows: B, C or the powers of A over the horizon are too "
+            "large. Scale B and C down, or take a shorter horizon"
         )
     return X
+
+
+def require_finite_values(x: Array) -> None:
+    if not is_finite(x):
+        raise NonFiniteError(
+            "the Hankel singular values overflow: scale B or C down, which they grow with, or take "
+            "a shorter horizon"
+        )
 
 
 def factors_in_even_units(

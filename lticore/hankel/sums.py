@@ -235,7 +235,8 @@ def sum_and_gradient(
         g_A, g_B, g_C = _gradient_in_given_units(work, e, g_A, g_B, g_C)
     if not all(is_finite(x) for x in (value, *g_A, g_B, g_C)):
         raise NonFiniteError(
-            "the Hankel sum or its gradient overflows: scale B or C down, which they grow with"
+            "the Hankel sum or its gradient overflows: scale B or C down, which they grow with, or "
+            "take a shorter horizon"
         )
     return value, g_A, g_B, g_C, discrepancy
 

@@ -27,6 +27,7 @@ from .gramians import (
     scaled_gramians,
 )
 from .relative import relative_values
+from .schur_factors import require_finite_values
 
 #: ‖P‖‖Q‖/σ_1² of systems without much cancellation between their modes.
 _CANCELLATION = 1e6
@@ -85,6 +86,8 @@ def hankel_singular_values(
     UnstableSystemError
     MemoryLimitError
         Where r columns of so many states are too large for this machine: give ``max_rank``.
+    NonFiniteError
+        Where values over a horizon overflow.
     ArgumentError
         Also for ``accuracy="relative"`` over a horizon.
     ArrayLibraryError
@@ -127,6 +130,8 @@ def hankel_singular_values(
     length = sys.order if max_rank is None else min(max_rank, sys.order)
     with offering(HORIZON):
         sigma = pad_values(_standard_values(full, max_rank, horizon), length)
+    if horizon is not None:
+        require_finite_values(sigma)
     return like_precision(scaled(sigma, exponent), single)
 
 

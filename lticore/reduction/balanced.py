@@ -20,7 +20,7 @@ from ..arrays.linalg import (
     pad_values,
     real_part,
 )
-from ..arrays.namespaces import Array, holds, is_finite, namespace, zeros_like_shape
+from ..arrays.namespaces import Array, holds, namespace, zeros_like_shape
 from ..equations.low_rank import LowRankFactors, low_rank_factors
 from ..equations.stability import (
     HORIZON,
@@ -30,10 +30,11 @@ from ..equations.stability import (
     offering,
     require_stable,
 )
-from ..errors import ArgumentError, NonFiniteError, counted, warn_precision
+from ..errors import ArgumentError, counted, warn_precision
 from ..hankel.directions import leading_directions
 from ..hankel.given_gramians import GivenGramians, check_gramians
 from ..hankel.gramians import has_factors, scaled_factors, scaled_gramians
+from ..hankel.schur_factors import require_finite_values
 from ..hankel.values import modes_cancel
 from ..matrices.factors import directions_of_factors, pivoted_cholesky
 from ..systems.algebra import feedthrough
@@ -449,7 +450,7 @@ def _balance(
     xp = namespace(R, S)
     with np.errstate(over="ignore"):
         rows = real_part(xp.vecdot(R, R)), real_part(xp.vecdot(S, S))
-    _require_finite(xp.concat(rows, axis=-1))
+    require_finite_values(xp.concat(rows, axis=-1))
     exact = horizon is None
     return _balancing(sys.A, *directions_of_factors(R, S), rows, (t / d, b, e), exact=exact)
 
@@ -521,7 +522,7 @@ def _balancing(
 
     with np.errstate(over="ignore"):
         whole, level = (scaled(x, e[..., None]) for x in (sigma, level))
-    _require_finite(whole)
+    require_finite_values(whole)
     level = level[..., 0]
     lost = level / rounding**0.5 if formed else 0 * level
     return _Balancing(whole, clear, level, lost, count, rank, exact, projections)
@@ -540,13 +541,6 @@ def _biorthogonal(left: Array, right: Array, kept: Array) -> Array:
     near = xp.max(xp.abs(error), axis=(-2, -1), keepdims=True) < _NEARLY
     left -= left @ adjoint(xp.where(near, error, xp.zeros_like(error)))
     return left
-
-
-def _require_finite(x: Array) -> None:
-    if not is_finite(x):
-        raise NonFiniteError(
-            "the Hankel singular values overflow: scale B or C down, which they grow with"
-        )
 
 
 def _truncated(sys: System, found: _Balancing, wanted: int, horizon: float | None) -> Truncation:

@@ -383,6 +383,40 @@ def test_equal_seeds_give_equal_systems():
     assert not np.array_equal(first, third)
 
 
+@pytest.mark.parametrize("form", ["chain", "controllable", "observable", "units far apart"])
+@pytest.mark.parametrize(("pole", "dt"), [(0.0, 0), (1.0, True), (1.0, 0.1), (-1.0, True)])
+@pytest.mark.parametrize("length", [2, 3, 4, 5])
+def test_integrators_have_nearby_systems(length, pole, dt, form):
+    """Poles on the boundary, which rounding splits: one of them may have the phase of all, where
+    the response is infinite, and none of them asks for a stable neighbour."""
+    A, B, C = (
+        pole * np.eye(length) + np.eye(length, k=1),
+        np.eye(length)[:, -1:],
+        np.ones((1, length)),
+    )
+    if form in ("controllable", "observable"):
+        A = np.eye(length, k=1)
+        A[-1] = -np.poly([pole] * length)[:0:-1]
+    if form == "observable":
+        A, B, C = A.T, C.T, B.T
+    if form == "units far apart":
+        d = 10.0 ** np.linspace(-8, 8, length)
+        A, B, C = A * d / d[:, None], B / d[:, None], C * d
+    sys = lti.LTI(A, B, C, dt=dt)
+    nearby = lti.well_conditioned(sys)
+    assert nearby.condition <= 3e6
+    omega = np.array([0.4, 1.0, 2.0, 2.6])
+    z = 1j * omega if dt == 0 else np.exp(1j * omega)
+    before, after = (
+        np.array([(x.C @ np.linalg.solve(s * np.eye(length) - x.A, x.B))[0, 0] for s in z])
+        for x in (sys, nearby.system)
+    )
+    # In units that B and C ask for, 8e4 for five states; companion forms are the worst of these.
+    assert np.abs(after - before).max() / np.abs(before).max() < 1e-4
+    assert np.isfinite(nearby.response_change)
+    assert nearby.response_change > 0
+
+
 def test_what_cannot_be_helped_is_said():
     # A chain this close to the circle has no stable neighbour with good eigenvectors.
     J = 0.9999 * np.eye(6) + np.eye(6, k=1)

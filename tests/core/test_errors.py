@@ -140,6 +140,7 @@ def test_unstable_systems_are_offered_what_the_function_has(name, dense):
     message = str(caught.value)
     assert ("`horizon`" in message, 'unstable="keep"' in message) == offered
     assert ("frequency_response" in message) == (name == "hinf_norm")
+    assert ("hankel_singular_values(…, horizon=…)" in message) == (name == "hankel_norm")
 
 
 @pytest.mark.parametrize(

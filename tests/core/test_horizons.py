@@ -5,6 +5,7 @@ to a result is found by adding some, in sixty digits; squares of A in its own st
 eps ‖A‖², which does thousands of times more.
 """
 
+import math
 from functools import partial
 
 import mpmath
@@ -262,8 +263,26 @@ def test_no_warning_where_rounding_does_nothing(horizon):
 )
 def test_what_overflows_is_refused(function):
     sys = lti.LTI(np.array([[2.0, 1.0], [0.0, 0.5]]), np.ones((2, 1)), np.ones((1, 2)))
-    with pytest.raises(lti.NonFiniteError, match="overflow"):
+    with pytest.raises(lti.NonFiniteError, match=r"overflow.*[tT]ake a shorter"):
         function(sys, 2000)
+
+
+@pytest.mark.parametrize("dt", [True, 0])
+def test_products_of_factors_that_are_numbers_may_overflow(dt):
+    """R and S grow to 1e180 each in 600 steps; values were NaN, and h2_reduction asked LAPACK."""
+    A = np.array([[2.0 if dt else math.log(2), 1.0], [0.0, 0.5 if dt else -0.5]])
+    sys = lti.LTI(A, np.ones((2, 1)), np.ones((1, 2)), dt=dt)
+    for function in (
+        lti.hankel_singular_values,
+        lti.hankel_sum,
+        lti.hankel_sum_and_gradient,
+        lambda sys, horizon: lti.balanced_truncation(sys, order=1, horizon=horizon),
+        lambda sys, horizon: lti.h2_reduction(sys, order=1, horizon=horizon),
+    ):
+        with pytest.raises(lti.NonFiniteError, match="take a shorter"):
+            function(sys, horizon=600)
+    with pytest.raises(lti.NonFiniteError, match="squares are numbers over the horizon"):
+        lti.h2_reduction(sys, order=1, horizon=400)
 
 
 def test_states_of_a_block_that_differ_in_size():

@@ -12,7 +12,7 @@ from ...analysis.norms import h2_error
 from ...arrays.checks import check_horizon, check_integer, to_double
 from ...arrays.namespaces import Array, is_numpy
 from ...equations.stability import HORIZON, offering, require_stable
-from ...errors import ArgumentError, ArrayLibraryError, ShapeError, warn_precision
+from ...errors import ArgumentError, ArrayLibraryError, NonFiniteError, ShapeError, warn_precision
 from ...systems.doors import LinearLike, SystemLike, as_system
 from ...systems.lti import LTI, replaced
 from ...systems.on_host import computed_on_host
@@ -43,6 +43,8 @@ _CLOSE, _ROUNDING = 1e-5, 1e-12
 _SHIFT = 0.3
 #: Signals of sizes between 2 to minus this and 2 to this have squares that are numbers.
 _PLAIN = 100
+#: Squared norms beyond this, of systems that grow over a horizon, have squares that are no numbers.
+_LARGEST = 1e150
 
 METHODS: dict[str, Callable[[Target, Candidate], Descent]] = {
     "tsia": tsia,
@@ -124,6 +126,8 @@ def h2_reduction(
     Raises
     ------
     UnstableSystemError, ArgumentError, ShapeError, ArrayLibraryError
+    NonFiniteError
+        Where an unstable system grows too far over the horizon.
 
     Warns
     -----
@@ -177,7 +181,13 @@ def _reduced(
     horizon: float | None,
     seed: int,
 ) -> Reduction:
-    target = make_target(sys, horizon)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused
+        target = make_target(sys, horizon)
+    if horizon is not None and not target.energy <= _LARGEST:
+        raise NonFiniteError(
+            "the system grows beyond numbers whose squares are numbers over the horizon: take a "
+            "shorter one"
+        )
     balanced = truncate(sys, order=order, horizon=horizon)
     # A start that had to be made stable is as good as another, one of lower order is not.
     warn_if_lowered(balanced)
