@@ -58,6 +58,8 @@ class StandardArray(Protocol):
 Array = TypeVar("Array", bound=StandardArray, default=Any)
 P = ParamSpec("P")
 Result = TypeVar("Result")
+#: What NumPy computes with.
+_OF_NUMPY = (np.ndarray, np.generic, int, float)
 #: The namespace of such a library: a module, which no type describes.
 Namespace: TypeAlias = Any
 
@@ -71,7 +73,10 @@ def namespace(*arrays: Any) -> Namespace:
         When two libraries, or two devices, meet in one call.
     """
     # Nearly every call is pure NumPy; the general look-up costs more than small products do.
-    if all(x is None or isinstance(x, np.ndarray | np.generic | int | float) for x in arrays):
+    for x in arrays:
+        if type(x) is not np.ndarray and x is not None and not isinstance(x, _OF_NUMPY):
+            break
+    else:
         return array_api_compat.numpy
     present = [x for x in arrays if x is not None and not isinstance(x, int | float)]
     try:

@@ -23,7 +23,8 @@ class Convergence:
     residual : norm of the gradient of log J at the result, poles in the hyperbolic metric and rows
         of B̂ relatively: 0 at a stationary point, the same in all units
     converged : whether the iteration stopped by itself
-    starts : relative squared errors that the runs from all starts reached
+    starts : relative squared errors that the runs from all starts reached, before
+        the lowest went on
 
 
     >>> sys = lti.LTI(lti.Diagonal([0.8, 0.5]), np.ones((2, 1)), [[1.0, -2.0]])

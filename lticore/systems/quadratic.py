@@ -17,7 +17,14 @@ from ..arrays.checks import (
     is_complex,
     to_double,
 )
-from ..arrays.linalg import adjoint, as_complex, conjugate, real_part, solve_in_any_units
+from ..arrays.linalg import (
+    adjoint,
+    as_complex,
+    conjugate,
+    diagonal,
+    real_part,
+    solve_in_any_units,
+)
 from ..arrays.namespaces import Array, namespace, zeros_like_shape
 from ..errors import ShapeError
 from .diagonal import Diagonal
@@ -217,6 +224,15 @@ def dense_forms(M: QuadraticForms[Array]) -> Array:
     return M
 
 
+def diagonals(M: QuadraticForms[Array]) -> Array:
+    """(..., p, n) diagonals of the matrices of the forms."""
+    if isinstance(M, tuple):
+        V, s = M
+        xp = namespace(V)
+        return xp.sum(xp.abs(V) ** 2 * s[..., None, :], axis=-1)
+    return diagonal(M)
+
+
 def values_of(M: QuadraticForms[Array], X: Array) -> Array:
     """x_kᴴ M_i x_k for the rows x_k of X (..., L, n): real, (..., L, p)."""
     xp = namespace(X)
@@ -232,6 +248,8 @@ def values_of(M: QuadraticForms[Array], X: Array) -> Array:
 def sandwiched(M: QuadraticForms[Array], X: Array, N: QuadraticForms[Array]) -> Array:
     """Σ_i M_i X N_i for forms of two systems, (..., n, l) between them: (..., n, l)."""
     xp = namespace(X)
+    if isinstance(M, tuple) and isinstance(N, tuple) and 0 in (M[1].shape[-1], N[1].shape[-1]):
+        return xp.zeros_like(X)
     X = X[..., None, :, :]
     if isinstance(M, tuple) and isinstance(N, tuple):
         (V, s), (W, t) = M, N

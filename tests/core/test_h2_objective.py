@@ -21,8 +21,8 @@ from lticore.reduction.h2.descent import (
     _unpacked,
     lbfgs,
     stationarity,
-    tsia,
 )
+from lticore.reduction.h2.fixed_point import _matched, accelerated_tsia, tsia
 from lticore.reduction.h2.gauss_newton import _normal_equations, levenberg_marquardt
 from lticore.systems.quadratic import QuadraticOutputLTI, dense_forms
 
@@ -226,7 +226,7 @@ def starts_of(target, sys, order):
     return modes.candidate_from(small.A, small.B, target.real)
 
 
-METHODS = {"tsia": tsia, "lbfgs": lbfgs, "lm": levenberg_marquardt}
+METHODS = {"tsia": tsia, "accelerated": accelerated_tsia, "lbfgs": lbfgs, "lm": levenberg_marquardt}
 METHODS["armijo"] = functools.partial(armijo, max_steps=1000)
 
 
@@ -247,7 +247,7 @@ def test_methods_reach_stationary_points(name, structure, forms):
     assert run.evaluations >= len(run.history)
     assert np.abs(run.best.candidate.poles).max() < 1
     assert run.residual == pytest.approx(stationarity(target, run.best))
-    if name == "tsia":
+    if name in ("tsia", "accelerated"):
         # The lowest iterate need not be the fixed point reached.
         assert run.best.error == pytest.approx(min(run.history))
     else:
@@ -270,12 +270,64 @@ def test_fixed_point_over_a_horizon(forms, horizon):
     assert tsia(target, start).best.error <= objective.project(target, start).error
 
 
+@pytest.mark.parametrize("structure", ["complex diagonal", "rotation with real poles"])
+def test_acceleration_stands_still_where_the_iteration_does(structure):
+    rng = np.random.default_rng(8)
+    sys = make_system(rng, structure, "linear", n=12, m=2, p=2)
+    target = modes.make_target(sys, None)
+    start = starts_of(target, sys, 4)
+    plain = tsia(target, start, max_steps=1000)
+    assert plain.converged
+    fast = accelerated_tsia(target, plain.best.candidate)
+    assert fast.converged
+    assert fast.best.error == pytest.approx(plain.best.error, rel=1e-12)
+    far = accelerated_tsia(target, start)
+    # Poles that move by less than 1e-9 have a slope of no more than some times that.
+    assert far.converged
+    assert far.residual <= 1e-7
+    assert far.evaluations < plain.evaluations
+
+
+def test_a_run_that_hardly_falls_ends():
+    rng = np.random.default_rng(8)
+    sys = make_system(rng, "rotation with real poles", "linear", n=12, m=2, p=2)
+    target = modes.make_target(sys, None)
+    start = starts_of(target, sys, 4)
+    long, short = tsia(target, start, max_steps=1000), tsia(target, start, gain=0.01)
+    assert not short.converged
+    assert short.history == long.history[: len(short.history)]
+    lowest = np.minimum.accumulate(short.history)
+    falls = lowest[:-10] - lowest[10:] < 0.01 * lowest[10:]
+    assert falls[-1]
+    assert not falls[:-1].any()
+
+
+@pytest.mark.parametrize("structure", ["complex diagonal", "rotation with real poles"])
+def test_modes_are_matched_whatever_their_order_and_phase(structure):
+    rng = np.random.default_rng(9)
+    sys = make_system(rng, structure, "linear", n=9)
+    target = modes.make_target(sys, None)
+    poles, b = target.poles, modes.unit_rows(target.b)
+    q = int((poles.imag > 0).sum()) if target.real else None
+    k = len(poles) if q is None else q
+    here = modes.Candidate(poles, b, q)
+    order, turn = rng.permutation(k), np.exp(2j * np.pi * rng.uniform(size=(k, 1)))
+    mixed_poles, mixed_b = poles[order], turn * b[order]
+    if q is not None:
+        rest = 2 * q + rng.permutation(len(poles) - 2 * q)
+        mixed_poles = np.concatenate([mixed_poles, mixed_poles.conj(), poles[rest]])
+        mixed_b = np.concatenate([mixed_b, mixed_b.conj(), -b[rest]])
+    back = _matched(modes.Candidate(mixed_poles, mixed_b, q), here, target.region)
+    np.testing.assert_array_equal(back.poles, here.poles)
+    np.testing.assert_allclose(back.b, here.b, rtol=0, atol=8 * EPS)
+
+
 def test_a_system_of_the_order_is_found_exactly():
     rng = np.random.default_rng(6)
     sys = make_system(rng, "rotation with real poles", "linear", n=5)
     target = modes.make_target(sys, None)
     candidate = starts_of(target, sys, sys.order)
-    for method in (tsia, lbfgs, levenberg_marquardt):
+    for method in (tsia, accelerated_tsia, lbfgs, levenberg_marquardt):
         assert method(target, candidate).best.error <= 1e-13
 
 

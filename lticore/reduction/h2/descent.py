@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy.linalg
+import scipy
 
-from ...arrays.linalg import adjoint
 from ...convert.diagonal import row_norms
-from .modes import Candidate, Target, candidate_from, real_states
-from .objective import Projection, gradient, mixed_adjoint, project, sensitivities
-from .region import Region, distance, width
+from .modes import Candidate, Target
+from .objective import Projection, gradient, project
+from .region import Region, width
 
 #: A residual that counts as stationary.
 STATIONARY = 1e-5
@@ -53,50 +52,6 @@ def stationarity(target: Target, at: Projection) -> float:
     size = target.energy * max(at.error, _CLOSE)
     (slope,) = row_norms(np.concatenate([radial, rows])[None])
     return float(slope / size) if size > 0 else 0.0
-
-
-# --- fixed point --------------------------------------------------------------------------------
-
-
-def tsia(target: Target, start: Candidate, max_steps: int = 100) -> Descent:
-    """Two-sided iteration: project onto the mixed Gramians of the last reduced system.
-
-        X: Λ X Λ̂ᴴ − X + b b̂ᴴ = 0,   W: Λᴴ W Λ̂ − W + R = 0,   R = Cᴴ Ĉ + 2 Σ_i M_i X M̂_i
-        Â = (Wᴴ X)⁻¹ Wᴴ Λ X,   B̂ = (Wᴴ X)⁻¹ Wᴴ B,   outputs by projection
-
-    and in continuous time Λ X + X Λ̂ᴴ + b b̂ᴴ = 0, Λᴴ W + W Λ̂ + R = 0.
-
-    Fixed points are the stationary points of J. Steps need not lower J: the best one counts.
-
-    Source: Xu & Zeng, IEEE TAC 56 (2011), the TSIA; for finite horizons and quadratic outputs with
-    the kernels and R of those.
-    """
-    at = best = project(target, start)
-    history, converged = [at.error], False
-    for _ in range(max_steps):
-        R, _ = sensitivities(target, at)
-        W = mixed_adjoint(target, at, R)
-        # Least squares for the case that X has dependent columns.
-        small = scipy.linalg.lstsq(
-            adjoint(W) @ at.X,
-            adjoint(W) @ np.hstack([target.multiply(at.X), target.b]),
-            check_finite=False,
-        )[0]
-        A, B = np.hsplit(small, [len(at.candidate.poles)])
-        if target.real:
-            U = real_states(at.candidate)
-            A, B = (U @ A @ adjoint(U)).real, (U @ B).real
-        if not np.all(np.isfinite(A)):
-            break
-        following = project(target, candidate_from(A, B, target.real, target.region))
-        history.append(following.error)
-        best = following if following.certain < best.certain else best
-        moved = distance(target.region, at.candidate.poles, following.candidate.poles)
-        at = following
-        if moved <= 1e-9:
-            converged = True
-            break
-    return Descent(best, tuple(history), len(history), stationarity(target, best), converged)
 
 
 # --- quasi-Newton -------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -136,7 +136,7 @@ def candidate_from(
     Rows of b have norm 1, since only their directions count: their sizes would drift away.
     """
     poles, V = np.linalg.eig(A)
-    b = scipy.linalg.lstsq(V, B.astype(complex), check_finite=False)[0]
+    b = scipy.linalg.lstsq(V, B.astype(complex), check_finite=False, lapack_driver="gelsy")[0]
     b = unit_rows(b)
     poles = region.inside(poles)
     if not real:
@@ -160,8 +160,15 @@ def unit_rows(b: np.ndarray) -> np.ndarray:
 def real_states(candidate: Candidate) -> np.ndarray:
     """The unitary U from modes to real states."""
     q = candidate.pairs or 0
-    structure = Rotation(np.zeros(q), np.zeros(q), np.zeros(len(candidate.poles) - 2 * q))
-    return from_modes(structure, np.eye(len(candidate.poles), dtype=complex))
+    return _real_states(q, len(candidate.poles) - 2 * q)
+
+
+@lru_cache(maxsize=16)
+def _real_states(pairs: int, reals: int) -> np.ndarray:
+    structure = Rotation(np.zeros(pairs), np.zeros(pairs), np.zeros(reals))
+    U = from_modes(structure, np.eye(2 * pairs + reals, dtype=complex))
+    U.flags.writeable = False
+    return U
 
 
 def moved(candidate: Candidate, poles: np.ndarray, b: np.ndarray) -> Candidate:

@@ -216,8 +216,13 @@ def width(region: Region, poles: np.ndarray) -> np.ndarray:
     return region.between(poles, poles).real
 
 
+def distances(region: Region, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Pseudohyperbolic distances of the poles of one set, by row, from those of the other."""
+    apart = np.abs(first[:, None] - second)
+    return apart / np.maximum(np.abs(region.between(first[:, None], second)), 1e-300)
+
+
 def distance(region: Region, first: np.ndarray, second: np.ndarray) -> float:
     """Largest pseudohyperbolic distance from a pole of one set to the nearest of the other."""
-    apart = np.abs(first[:, None] - second)
-    pseudo = apart / np.maximum(np.abs(region.between(first[:, None], second)), 1e-300)
+    pseudo = distances(region, first, second)
     return float(max(pseudo.min(axis=0).max(), pseudo.min(axis=1).max()))
