@@ -27,7 +27,8 @@ import tyro
 import lticore as lti
 from lticore.reduction.h2 import modes as modes
 from lticore.reduction.h2.armijo import armijo
-from lticore.reduction.h2.descent import Descent, lbfgs, tsia
+from lticore.reduction.h2.descent import Descent, lbfgs
+from lticore.reduction.h2.fixed_point import accelerated_tsia, tsia
 from lticore.reduction.h2.gauss_newton import levenberg_marquardt
 from lticore.reduction.h2.objective import project
 
@@ -143,6 +144,7 @@ def evaluations_from_one_start(count: int) -> list[dict]:
     after a hundred thousand steps."""
     methods = {
         "fixed point": tsia,
+        "fixed point, accelerated": accelerated_tsia,
         "L-BFGS, projected": lbfgs,
         "Gauss-Newton, projected": levenberg_marquardt,
         "gradient descent": partial(armijo, max_steps=100_000, tolerance=1e-5),
