@@ -375,8 +375,8 @@ def _cause(sys: LTI, modulus: float) -> str:
     """The likely cause of an unstable pole, as the end of a sentence."""
     if modulus > 1 and (modulus > _FAR or bool(np.all(to_numpy(sys.poles).real <= 0))):
         return (
-            ". If A is that of a continuous-time system, sample it first: "
-            "lticore.discretize(A, B, C, D, step)"
+            ". If A is that of a continuous-time system, say so by LTI(A, B, C, D, dt=0), or "
+            "sample it: lticore.discretize(A, B, C, D, step)"
         )
     if abs(modulus - 1) > _NEAR:
         return ""

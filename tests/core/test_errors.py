@@ -153,8 +153,9 @@ def test_unstable_systems_are_offered_what_the_function_has(name, dense):
     ],
     ids=["dense", "oscillator", "diagonal", "rotation"],
 )
-def test_continuous_systems_are_sent_to_discretize(A):
-    with pytest.raises(lti.UnstableSystemError, match=r"lticore\.discretize\(A, B, C, D, step\)"):
+def test_continuous_systems_are_sent_to_their_time_or_to_discretize(A):
+    message = r"LTI\(A, B, C, D, dt=0\), or sample it: lticore\.discretize\(A, B, C, D, step\)"
+    with pytest.raises(lti.UnstableSystemError, match=message):
         lti.h2_norm(lti.LTI(A, B2, C2))
 
 
