@@ -119,7 +119,7 @@ class Stream:
         states = {name: torch.from_numpy(state) for name, state in before.items()}
         y = passed(self._model, torch.from_numpy(x), states, "").numpy()
         for name, state in states.items():
-            before[name][:] = state
+            before[name][:] = state.numpy()
         return self._given(y.reshape(*batch, *y.shape[1:]), u)
 
     @property

@@ -63,7 +63,7 @@ def complex_chain(k):
 
 def graph(n):
     """Without structure."""
-    links = scipy.sparse.random_array((n, n), density=0.04, rng=np.random.default_rng(1))
+    links = scipy.sparse.random(n, n, density=0.04, random_state=1)
     return 3 * links - 9 * scipy.sparse.eye_array(n)
 
 

@@ -143,4 +143,7 @@ def ascontiguousarray(a, dtype=None):
 
 
 def from_dlpack(array, **_):
-    return array if isinstance(array, ndarray) else ndarray(np.from_dlpack(array))
+    if isinstance(array, ndarray):
+        return array
+    # What NumPy before 2.1 makes of DLPack is read-only.
+    return ndarray(array.numpy() if hasattr(array, "numpy") else np.from_dlpack(array))
