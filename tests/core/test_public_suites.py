@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 from flint import acb, acb_mat, ctx
+from models import POWER
 
 import lticore as lti
 
@@ -312,23 +313,6 @@ def test_examples_of_penzl(continuous, t):
 
 
 # --- slycot and SLICOT: ab09*, ab13* ----------------------------------------------------------
-
-#: An electric power system with two areas, SLICOT's example of ab09ad, ab09nd, ab13ad and ab13bd.
-POWER = (
-    np.array(
-        [
-            [-0.04165, 0, 4.92, -4.92, 0, 0, 0],
-            [-5.21, -12.5, 0, 0, 0, 0, 0],
-            [0, 3.33, -3.33, 0, 0, 0, 0],
-            [0.545, 0, 0, 0, -0.545, 0, 0],
-            [0, 0, 0, 4.92, -0.04165, 0, 4.92],
-            [0, 0, 0, 0, -5.21, -12.5, 0],
-            [0, 0, 0, 0, 0, 3.33, -3.33],
-        ]
-    ),
-    np.array([[0, 0], [12.5, 0], [0, 0], [0, 0], [0, 0], [0, 12.5], [0, 0]]),
-    np.array([[1.0, 0, 0, 0, 0, 0, 0], [0, 0, 0, 1, 0, 0, 0], [0, 0, 0, 0, 1, 0, 0]]),
-)
 
 
 def test_values_of_the_power_system():
