@@ -45,7 +45,8 @@ class NearbySystem(Generic[Array]):
 
     system : LTI with the B, C and D of the given one
     condition : (...) κ(V) of its eigenvectors
-    perturbation : (...) ‖A' − A‖₂/‖A‖₂
+    perturbation : (...) ‖A' − A‖₂/‖A‖₂ in the units of the states in which A was changed: those
+        that suit the system best or those that suit A
     response_change : (...) max ‖H' − H‖₂ / max ‖H‖₂ over the phases of the poles and 2n + 1
         frequencies between
 
