@@ -31,6 +31,7 @@ from ..equations.hammarling import (
 from ..equations.low_rank import LowRankFactors, following_factor, low_rank_factors
 from ..equations.lyapunov import solve_lyapunov
 from ..equations.stability import (
+    ERROR_OVER_HORIZON,
     HORIZON,
     HORIZON_VALUES,
     in_time,
@@ -223,6 +224,7 @@ def whole_h2_error(sys: System[Array], reduced: Any, horizon: float | None = Non
     return namespace(error).where(differ, np.inf, error)
 
 
+@offering(ERROR_OVER_HORIZON)
 @asked_together
 def output_shift(sys: SystemLike[Array], reduced: SystemLike[Array]) -> Array:
     """The constant to add to the outputs of ``reduced`` so that they have the mean of those of

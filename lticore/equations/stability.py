@@ -416,4 +416,7 @@ HORIZON = "A finite `horizon` exists for any system"
 HORIZON_VALUES = "hankel_singular_values(…, horizon=…) exist for any system"
 KEEP = '`unstable="keep"` keeps the unstable part of a system and reduces the rest'
 KEEP_BALANCED = f"In balanced_truncation {KEEP}"
+ERROR_OVER_HORIZON = (
+    "Outputs have no mean under noise that lasts; h2_error(…, horizon=…) compares any two systems"
+)
 GAINS = "frequency_response has the gains of any system at given frequencies"

@@ -141,6 +141,7 @@ def test_unstable_systems_are_offered_what_the_function_has(name, dense):
     assert ("`horizon`" in message, 'unstable="keep"' in message) == offered
     assert ("frequency_response" in message) == (name == "hinf_norm")
     assert ("hankel_singular_values(…, horizon=…)" in message) == (name == "hankel_norm")
+    assert ("h2_error(…, horizon=…)" in message) == (name == "output_shift")
 
 
 @pytest.mark.parametrize(
