@@ -22,12 +22,7 @@ from ..sampling.discretize import check_step
 from ..sampling.holds import held_states, rising_states
 from ..systems.doors import SystemLike, as_system
 from ..systems.lti import in_double
-from ..systems.modes import (
-    from_modes,
-    is_real,
-    signals_in_modes,
-    to_modes,
-)
+from ..systems.modes import is_real
 from ..systems.quadratic import (
     QuadraticOutputLTI,
     System,
@@ -153,16 +148,11 @@ def simulate(
     if delta is not None:
         A, B, driving = _between_samples(sys, u, delta, hold)
     start = zeros_like_shape(B[..., 0], (sys.order,)) if initial is None else to_double(initial)
-    # Decoupled in the modes: C U (recurrence of Uᴴ B u).
-    B, C = signals_in_modes(A, B, C)
-    start = to_modes(A, start[..., None])[..., 0]
     states = state_recurrence(A, driving @ xp.matrix_transpose(B), start)
     if timing == "delayed" and inputs.shape[-2]:
         first = xp.broadcast_to(xp.astype(start, states.dtype), (*batch, sys.order))
         states = xp.concat([first[..., None, :], states[..., :-1, :]], axis=-2)
     outputs = product_of(states, xp.matrix_transpose(C))
-    if return_states or isinstance(sys, QuadraticOutputLTI):
-        states = xp.matrix_transpose(from_modes(A, xp.matrix_transpose(states)))
     if isinstance(sys, QuadraticOutputLTI):
         outputs = outputs + values_of(forms_of(sys), states)
     elif sys.D is not None:

@@ -13,8 +13,10 @@ from ..arrays.checks import broadcast_batches, check_array, is_complex, is_singl
 from ..arrays.linalg import conjugate
 from ..arrays.namespaces import Array, asked_together, namespace, zeros_like_shape
 from ..errors import ShapeError, counted
-from ..systems.modes import mode_poles
-from ..systems.structure import StateMatrix, is_structured
+from ..systems.blocks import PairBlocks
+from ..systems.diagonal import Diagonal
+from ..systems.pairs import as_numbers, as_states
+from ..systems.structure import StateMatrix
 
 
 @overload
@@ -219,11 +221,27 @@ def adjoint_into_reference(
 def state_recurrence(
     A: StateMatrix[Array], inputs: Array, initial: Array, reverse: bool = False
 ) -> Array:
-    """States (..., L, n) of x_k = A x_{k−1} + u_k, reversed of x_k = A x_{k+1} + u_k; states,
-    inputs and the initial state in the modes of a structured A, where they are decoupled."""
-    if is_structured(A):
-        return linear_recurrence(mode_poles(A), inputs, initial=initial, reverse=reverse)
-    return dense_recurrence(A, inputs, initial, reverse)
+    """States (..., L, n) of x_k = A x_{k−1} + u_k, reversed of x_k = A x_{k+1} + u_k."""
+    if isinstance(A, Diagonal):
+        return linear_recurrence(A.poles, inputs, initial=initial, reverse=reverse)
+    if not isinstance(A, PairBlocks):
+        return dense_recurrence(A, inputs, initial, reverse)
+    if not (is_complex(inputs) or is_complex(initial)):
+        return _block_recurrence(A, inputs, initial, reverse)
+    transpose = namespace(inputs).matrix_transpose
+    drive, start = transpose(A.to_modes(transpose(inputs))), A.to_modes(initial[..., None])
+    states = linear_recurrence(A.mode_poles, drive, initial=start[..., 0], reverse=reverse)
+    return transpose(A.from_modes(transpose(states)))
+
+
+def _block_recurrence(A: PairBlocks[Array], inputs: Array, initial: Array, reverse: bool) -> Array:
+    """Of real inputs and states, as those of the numbers x_1 + i x_2 that the blocks multiply: half
+    of the modes."""
+    xp, q = namespace(inputs), A.blocks
+    poles = A.mode_poles
+    poles = xp.concat([poles[..., :q], poles[..., 2 * q :]], axis=-1)
+    drive, start = as_numbers(inputs, q), as_numbers(initial, q)
+    return as_states(linear_recurrence(poles, drive, initial=start, reverse=reverse), q)
 
 
 def dense_recurrence(A: Array, inputs: Array, initial: Array, reverse: bool = False) -> Array:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, Literal
 
 import numpy as np
 
-from ..arrays.checks import is_complex, is_single, like_precision, to_double
-from ..arrays.linalg import adjoint, adjoint_product, conjugate, real_part
-from ..arrays.namespaces import Array, is_finite, namespace, zeros_like_shape
+from ..arrays.checks import is_single, like_precision, to_double
+from ..arrays.linalg import adjoint_product, conjugate
+from ..arrays.namespaces import Array, is_finite, is_numpy, namespace, zeros_like_shape
 from ..equations.recurrence import state_recurrence
 from ..equations.stability import NOTHING, offering
 from ..errors import ArgumentError, NonFiniteError
 from ..matrices.factors import hermitian_part
 from ..systems.doors import SystemLike, as_system
-from ..systems.modes import from_modes, is_real, to_modes
 from ..systems.quadratic import QuadraticOutputLTI, System, dense_forms, mapped
 from ..systems.sequences import by_system, check_pair, check_signals, check_timing
-from ..systems.structure import StateMatrix, adjoint_of
+from ..systems.structure import StateMatrix, adjoint_of, is_structured
 from .gramians import controllability_gramian, observability_gramian
 
 _NAMES = ("inputs", "cotangents")
+#: States that are multiplied together at most, in numbers: a few MB on processors.
+_AT_ONCE, _AT_ONCE_ON_DEVICE = 1 << 18, 1 << 26
+#: Steps at least, where systems are many.
+_FEWEST_STEPS = 64
 
 
 @offering(NOTHING)
@@ -60,12 +64,14 @@ def data_gramians(
     Returns
     -------
     P, Q : (..., n, n) Hermitian positive semidefinite arrays, accumulated in float64, in the
-        precision of the system; real when it and the data are.
+        precision of the system; real when it and the data are. Data in float32 meet B and C in
+        float32: states are as exact as their inputs.
 
     Conditions: none on stability as long as the states stay finite, but for Gramians of the system.
 
-    Cost: O(L n (n + m + p)) per sequence in memory of one batch; of a dense system in L steps of
-    the interpreter for all sequences of a batch together.
+    Cost: O(L n (n + m + p)) per sequence in memory of one batch of data; of a dense system in L
+    steps of the interpreter for all sequences of a batch together. Quadratic outputs need memory
+    for the states of a batch.
 
     CuPy: on the device; the host waits for each sequence.
 
@@ -90,22 +96,19 @@ def data_gramians(
     check_timing(timing)
     full = mapped(to_double, sys)
     sums: list[Array | None] = [None, None]
-    sequences, real = [0, 0], is_real(full.A) and not any(map(is_complex, (full.B, full.C)))
+    sequences = [0, 0]
     for number, batch in enumerate(batches):
         u, g = _signals(full, number, batch)
-        real = real and not any(x is not None and is_complex(x) for x in (u, g))
         with np.errstate(over="ignore", invalid="ignore"):
-            both = _states_and_costates(full, u, g, timing)
-            for side, rows in enumerate(both):
-                if rows is not None:
-                    x = by_system(full, rows)
-                    total, before = adjoint_product(x, x), sums[side]
+            for side, (x, total) in enumerate(zip((u, g), _grams(full, u, g, timing), strict=True)):
+                if x is not None:
+                    before = sums[side]
                     sums[side] = total if before is None else before + total
-                    sequences[side] += x.shape[-2] // rows.shape[-2]
+                    sequences[side] += _number_of_sequences(full, x)
     if max(sequences) == 0:
         raise ArgumentError("batches holds no samples: pass pairs (inputs, cotangents) with L ≥ 1")
     P, Q = (
-        ordinary(full) if total is None else _gram_in_states(full, total / count, real)
+        ordinary(full) if total is None else hermitian_part(total / count)
         for ordinary, total, count in zip(_ORDINARY, sums, sequences, strict=True)
     )
     if not all(is_finite(X) for X in (P, Q)):
@@ -137,39 +140,94 @@ def _signals(sys: System, number: int, batch: Any) -> list[Any]:
     return [None if x is None or 0 in (*x.shape[data], x.shape[-2]) else x for x in found]
 
 
-def _states_and_costates(
-    sys: System, u: Array | None, g: Array | None, timing: str
+def _number_of_sequences(sys: System, signal: Array) -> int:
+    return math.prod(signal.shape[: signal.ndim - 2 - len(sys.batch_shape)])
+
+
+def _grams(
+    sys: System[Array], u: Array | None, g: Array | None, timing: str
 ) -> tuple[Array | None, Array | None]:
-    """Rows x_k and λ_k, (..., L, n), in the modes of a structured A."""
-    A, xp = sys.A, namespace(sys.B)
-    x = None
-    if u is not None:
-        x = _states_under(A, u @ xp.matrix_transpose(to_modes(A, sys.B)), reverse=False)
+    """(..., n, n) Σ x_k x_kᴴ and Σ λ_k λ_kᴴ of a batch."""
+    into, back = namespace(sys.B).matrix_transpose(sys.B), conjugate(sys.C)
+    if isinstance(sys, QuadraticOutputLTI) and u is not None and g is not None:
+        x = _states_under(sys.A, to_double(u) @ into, reverse=False)
         if timing == "delayed":
             start = zeros_like_shape(x, (*x.shape[:-2], 1, x.shape[-1]))
-            x = xp.concat([start, x[..., :-1, :]], axis=-2)
-    if g is None:
-        return x, None
-    drive = g @ xp.matrix_transpose(to_modes(A, adjoint(sys.C)))
-    if isinstance(sys, QuadraticOutputLTI) and x is not None:
-        # y_i = xᴴ M_i x: dy_i = 2 Re⟨M_i x, dx⟩.
-        states = xp.matrix_transpose(from_modes(A, xp.matrix_transpose(x)))
-        M, forced = dense_forms(sys.M), zeros_like_shape(states, states.shape)
-        for i in range(sys.outputs):
-            turned = states @ xp.matrix_transpose(M[..., i, :, :])
-            forced = forced + 2 * g[..., i : i + 1] * turned
-        drive = drive + xp.matrix_transpose(to_modes(A, xp.matrix_transpose(forced)))
-    return x, _states_under(A, drive, reverse=True)
+            x = namespace(x).concat([start, x[..., :-1, :]], axis=-2)
+        drive = _drive_of_forms(sys, x, to_double(g), to_double(g) @ back)
+        return _gram(sys, x), _gram(sys, _states_under(sys.A, drive, reverse=True))
+    return (
+        None if u is None else _gram_in_parts(sys, u, into, last=timing == "current"),
+        None if g is None else _gram_in_parts(sys, g, back, reverse=True),
+    )
 
 
-def _states_under(A: StateMatrix, drive: Array, reverse: bool) -> Array:
+def _drive_of_forms(sys: QuadraticOutputLTI[Array], x: Array, g: Array, drive: Array) -> Array:
+    """What drives costates where y_i = … + xᴴ M_i x: dy_i = 2 Re⟨M_i x, dx⟩."""
+    M = dense_forms(sys.M)
+    for i in range(sys.outputs):
+        turned = x @ namespace(x).matrix_transpose(M[..., i, :, :])
+        drive = drive + 2 * g[..., i : i + 1] * turned
+    return drive
+
+
+def _gram_in_parts(
+    sys: System[Array], signal: Array, into: Array, *, reverse: bool = False, last: bool = True
+) -> Array:
+    """Σ x xᴴ over the states that ``signal @ into`` drives, without the last one of each sequence
+    unless ``last``. So many states at once that they stay in the cache: in memory they would
+    take longer than all arithmetic."""
+    xp, (*_, length, width) = namespace(signal), signal.shape
+    count = _number_of_sequences(sys, signal)
+    sequences = xp.reshape(signal, (count, *sys.batch_shape, length, width))
+    each = max(1, math.prod(sys.batch_shape) * sys.order)
+    at_once = _AT_ONCE if is_numpy(signal) else _AT_ONCE_ON_DEVICE
+    # A step of dense systems goes through the interpreter: all sequences go together.
+    together = max(1, at_once // (length * each)) if is_structured(sys.A) else count
+    steps = max(_FEWEST_STEPS, at_once // (together * each))
+    total: Any = 0.0
+    for group in _spans(count, together):
+        state = None
+        for time in _spans(length, steps)[:: -1 if reverse else 1]:
+            drive = _product_with_signal(sequences[group, ..., time, :], into)
+            x = _states_under(sys.A, drive, reverse, state)
+            state = x[..., 0 if reverse else -1, :]
+            total = total + _gram(sys, x if last or time.stop < length else x[..., :-1, :])
+    return total
+
+
+def _spans(length: int, each: int) -> list[slice]:
+    return [slice(i, min(i + each, length)) for i in range(0, length, each)]
+
+
+def _product_with_signal(signal: Array, into: Array) -> Array:
+    """signal @ into in float64. Data in float32 are multiplied in float32, which is as good as
+    they are and twice as fast: in units of their largest, which leave no range."""
+    if not is_single(signal):
+        return signal @ into
+    xp = namespace(signal)
+    unit = _power_of_two(xp.max(xp.abs(signal), axis=-2, keepdims=True))
+    weights = into * to_double(xp.matrix_transpose(unit))
+    size = _power_of_two(xp.max(xp.abs(weights), axis=-2, keepdims=True))
+    return ((signal / unit) @ like_precision(weights / size, single=True)) * size
+
+
+def _power_of_two(x: Array) -> Array:
+    """One at most x, more than half of it; 1 for zero."""
+    xp = namespace(x)
+    smallest = xp.finfo(x.dtype).smallest_normal
+    return xp.where(x > 0, 2.0 ** xp.floor(xp.log2(xp.maximum(x, 0 * x + smallest))), 1 + 0 * x)
+
+
+def _states_under(
+    A: StateMatrix[Array], drive: Array, reverse: bool, start: Array | None = None
+) -> Array:
     """States of A under ``drive``; reversed, costates: of Aᴴ, from the end."""
-    start = zeros_like_shape(drive, drive[..., 0, :].shape)
+    if start is None:
+        start = zeros_like_shape(drive, drive[..., 0, :].shape)
     return state_recurrence(adjoint_of(A) if reverse else A, drive, start, reverse)
 
 
-def _gram_in_states(sys: System, gram: Array, real: bool) -> Array:
-    """Σ x xᴴ from Σ conj(x) xᵀ, the product of rows x, in the modes of a structured A."""
-    A, X = sys.A, conjugate(gram)
-    X = hermitian_part(from_modes(A, adjoint(from_modes(A, X))))
-    return real_part(X) if real else X
+def _gram(sys: System[Array], rows: Array) -> Array:
+    x = by_system(sys, rows)
+    return conjugate(adjoint_product(x, x))

@@ -224,7 +224,9 @@ def _check_batch(sys: LTI[Array], number: int, batch: Any) -> list[Any]:
     else:
         parts = [*check_pair(number, batch, _NAMES[:2]), None]
     names = [f"{name} of batch {number}" for name in _NAMES]
-    inputs, outputs, weights = check_signals(sys, names, widths, parts)
+    inputs, outputs, weights = (
+        None if x is None else to_double(x) for x in check_signals(sys, names, widths, parts)
+    )
     if weights is not None and (is_complex(weights) or not holds(weights >= 0)):
         raise ArgumentError(f"weights of batch {number} must be real and not negative")
     return [inputs, outputs, weights]

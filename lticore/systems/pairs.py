@@ -4,10 +4,13 @@ real pole. Compiled kernels apart, nothing else knows."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
+
+import numpy as np
 
 from ..arrays.checks import is_complex
-from ..arrays.linalg import complex_of
-from ..arrays.namespaces import Array, namespace
+from ..arrays.linalg import as_complex, complex_of
+from ..arrays.namespaces import Array, is_numpy, namespace
 
 
 def split_pairs(X: Array, blocks: int, axis: int = -1) -> tuple[Array, Array, Array]:
@@ -34,6 +37,27 @@ def same_in_pairs(combine: Callable[[Array, Array], Array], x: Array, blocks: in
     first, second, rest = split_pairs(x, blocks)
     both = combine(first, second)
     return join_pairs(both, both, rest)
+
+
+def as_numbers(x: Array, blocks: int) -> Array:
+    """(..., q + k) numbers z = x_1 + i x_2 of the blocks, then the real states, of real states x:
+    the same memory where it can be."""
+    if is_numpy(x) and x.shape[-1] == 2 * blocks > 0 and x.flags.c_contiguous:
+        return cast(Array, x.view(np.result_type(x.dtype, np.complex64)))
+    first, second, rest = split_pairs(x, blocks)
+    pairs = complex_of(first, second)
+    if not rest.shape[-1]:
+        return pairs
+    return namespace(pairs).concat([pairs, as_complex(rest)], axis=-1)
+
+
+def as_states(z: Array, blocks: int) -> Array:
+    """The inverse of :func:`as_numbers`."""
+    xp = namespace(z)
+    if is_numpy(z) and z.shape[-1] == blocks > 0 and z.flags.c_contiguous:
+        return cast(Array, z.view(z.real.dtype))
+    pairs = z[..., :blocks]
+    return join_pairs(xp.real(pairs), xp.imag(pairs), xp.real(z[..., blocks:]))
 
 
 def complex_rows(B: Array, blocks: int) -> Array:

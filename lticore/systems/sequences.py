@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..arrays.checks import broadcast_batches, check_array, to_double
+from ..arrays.checks import broadcast_batches, check_array
 from ..arrays.namespaces import Array, namespace
 from ..errors import ArgumentError, ShapeError, counted
 from .quadratic import System
@@ -30,8 +30,8 @@ def check_pair(number: int, batch: Any, names: tuple[str, str]) -> tuple[Any, An
 
 
 def check_signals(sys: System, names: list[str], widths: list[int], values: list[Any]) -> list[Any]:
-    """Signals (..., L, width) of one batch in float64, broadcast to the common batch shape, which
-    ends with the system's; None where there are none.
+    """Signals (..., L, width) of one batch, broadcast to the common batch shape, which ends with
+    the system's; None where there are none.
 
     Raises
     ------
@@ -64,9 +64,7 @@ def check_signals(sys: System, names: list[str], widths: list[int], values: list
             f"{own}"
         )
     xp = namespace(sys.B, *given.values())
-    wide = {
-        name: xp.broadcast_to(to_double(x), (*full, *x.shape[-2:])) for name, x in given.items()
-    }
+    wide = {name: xp.broadcast_to(x, (*full, *x.shape[-2:])) for name, x in given.items()}
     return [wide.get(name) for name in names]
 
 

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..layers import StateSpaceLayer, capture
-from ..layers.batches import Batches
+from ..layers import StateSpaceLayer
 from .losses import Loss
 from .methods import Method, orders_by_loss
 
@@ -86,15 +85,10 @@ def outlooks(
     return tuple(found)
 
 
-def unseen_change(model: nn.Module, batches: Batches, loss: Loss) -> float:
-    """Change of the loss, root mean square over the sequences, that nobody sees."""
-    if loss.kind == "cross-entropy":
-        return _UNSEEN_DIVERGENCE
-    squares, count = 0.0, 0
-    for batch in batches:
-        each = loss.squared_size(capture.run(model, batch)[0], batch)
-        squares, count = squares + float(each.sum()), count + len(each)
-    return _UNSEEN_SHARE * (squares / max(count, 1)) ** 0.5
+def unseen_change(loss: Loss, size: float) -> float:
+    """Change of the loss, root mean square over the sequences, that nobody sees; ``size`` is that
+    of :meth:`Loss.squared_size`."""
+    return _UNSEEN_DIVERGENCE if loss.kind == "cross-entropy" else _UNSEEN_SHARE * size
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -34,7 +35,7 @@ from .outlook import (
 )
 from .report import CompressionReport, percent_change, plot_decay, short
 from .search import smallest_within
-from .sensitivity import first_order_change, gramians_on_data
+from .sensitivity import gramians_on_data
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -177,9 +178,7 @@ class CompressionPlan(Generic[Model]):
             {name: x for name, x in state_space_layers(y).items() if name in judged}
             for y in (model, small)
         )
-        predicted = None
-        if method.on_data:
-            predicted = first_order_change(model, originals, layers, batches, loss)
+        cut = copy.deepcopy(layers) if method.on_data else None
         if finish.refit:
             pairs = list(zip(originals.values(), layers.values(), strict=True))
             tuning.refit(model, small, pairs, batches, loss, weighted=method.on_data)
@@ -192,11 +191,13 @@ class CompressionPlan(Generic[Model]):
                 steps=finish.fine_tune_steps,
                 learning_rate=finish.learning_rate,
             )
-        measured = measure(model, small, batches, loss, certify=not finish.fine_tune_steps)
+        certify = not finish.fine_tune_steps
+        measured = measure(model, small, batches, loss, cut=cut, certify=certify)
+        predicted = measured.predicted_loss_change
         if predicted is not None and not finish.changes_outputs:
             whole = math.hypot(*(np.linalg.norm(x.singular_values) for x in judged.values()))
             _warn_if_unforeseen(measured.loss_change, predicted, whole)
-        return {**asdict(measured), "predicted_loss_change": predicted}
+        return asdict(measured)
 
     def __str__(self) -> str:
         lines = outlook_table(self.layers)
@@ -345,12 +346,12 @@ def analyze(
                 for name, layer in layers.items()
                 if chosen.on_data or isinstance(layer, SelectiveSSM)
             }
-            seen = gramians_on_data(model, on_data, batches, target) if on_data else {}
+            seen, size = gramians_on_data(model, on_data, batches, target) if on_data else ({}, 0.0)
             judged = {
                 name: seen.get(name) or _judged(name, layer) for name, layer in layers.items()
             }
             if chosen.on_data:
-                unseen = unseen_change(model, batches, target)
+                unseen = unseen_change(target, size)
     check_method(chosen, list(judged.values()), horizon)
     measured = {name: chosen.measure(x, horizon) for name, x in judged.items()}
     sizes = {name: size_of_response(x) for name, x in judged.items()}

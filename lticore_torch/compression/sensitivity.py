@@ -49,8 +49,9 @@ class Sums:
 
 def gramians_on_data(
     model: nn.Module, layers: Mapping[str, StateSpaceLayer], batches: Batches, loss: Loss
-) -> dict[str, Any]:
-    """By layer name, what :meth:`StateSpaceLayer.judged_by` makes of its Gramians over all batches.
+) -> tuple[dict[str, Any], float]:
+    """By layer name, what :meth:`StateSpaceLayer.judged_by` makes of its Gramians over all batches,
+    and the root mean square of :meth:`Loss.squared_size`.
 
         P = mean Σ_k x_k x_kᴴ,   Q = mean Σ_k λ_k λ_kᴴ,   g_k = ∂ℓ/∂y_k        over the sequences
 
@@ -64,38 +65,35 @@ def gramians_on_data(
     check_not_quantised(
         model, "and no gradient passes it: compress the model as it was, and quantise the result"
     )
-    sums, count = {name: Sums() for name in layers}, 0
+    sums, squares, count = {name: Sums() for name in layers}, 0.0, 0
     for number, batch in enumerate(batches):
-        for call in calls_of(model, layers, number, batch, loss):
+        output, calls = calls_of(model, layers, number, batch, loss)
+        for call in calls:
             sums[call.name].add(layers[call.name].sums_on(*call.in_time), call.cotangent)
+        with torch.no_grad():
+            squares += float(loss.squared_size(output, batch).sum())
         count += batch.count
     for name, one in sums.items():
         if not one.noticed:
             raise ArgumentError(
                 f"layer '{name}': the loss does not change with its output on the calibration data"
             )
-    return {name: layers[name].judged_by(x.P / count, x.Q / count) for name, x in sums.items()}
+    judged = {name: layers[name].judged_by(x.P / count, x.Q / count) for name, x in sums.items()}
+    return judged, (squares / max(count, 1)) ** 0.5
 
 
-def first_order_change(
-    model: nn.Module,
-    layers: Mapping[str, StateSpaceLayer],
-    changed: Mapping[str, StateSpaceLayer],
-    batches: Batches,
-    loss: Loss,
-) -> float:
-    """Root mean square over the sequences of  Σ_layers Σ_k g_kᵀ (ŷ_k − y_k), ŷ the outputs of the
-    ``changed`` layers under the inputs of the original ones."""
-    total, count = 0.0, 0
-    for number, batch in enumerate(batches):
-        by_sequence = torch.zeros(batch.count, dtype=torch.float64)
-        for call in calls_of(model, layers, number, batch, loss):
-            with torch.no_grad():
-                z = capture.without_state(changed[call.name](call.u, **call.options))
-            products = call.cotangent.double() * (z.double() - call.y.double())
-            by_sequence += products.reshape(batch.count, -1).sum(dim=1).cpu()
-        total, count = total + float(by_sequence.square().sum()), count + batch.count
-    return (total / max(count, 1)) ** 0.5
+@torch.no_grad()
+def first_order_changes(
+    calls: list[Call], changed: Mapping[str, StateSpaceLayer], count: int
+) -> Tensor:
+    """(count,) Σ_layers Σ_k g_kᵀ (ŷ_k − y_k) of each sequence, ŷ the outputs of the ``changed``
+    layers under the inputs of the original ones."""
+    by_sequence = torch.zeros(count, dtype=torch.float64)
+    for call in calls:
+        z = capture.without_state(changed[call.name](call.u, **call.options))
+        products = call.cotangent.double() * (z.double() - call.y.double())
+        by_sequence += products.reshape(count, -1).sum(dim=1).cpu()
+    return by_sequence
 
 
 @torch.enable_grad()
@@ -105,9 +103,9 @@ def calls_of(
     number: int,
     batch: Batch,
     loss: Loss,
-) -> list[Call]:
-    """Every call of the layers while the model runs on a batch, with ∂ℓ/∂y for the loss of each
-    sequence."""
+) -> tuple[Any, list[Call]]:
+    """The model's output on a batch, and every call of the layers meanwhile, with ∂ℓ/∂y for the
+    loss of each sequence."""
     names: dict[nn.Module, str] = {layer: name for name, layer in layers.items()}
     calls: list[Call] = []
 
@@ -118,13 +116,13 @@ def calls_of(
         calls.append(Call(names[module], u.detach(), y.detach(), options, added))
         return y + added
 
-    with capture.evaluating(model), capture.watching(layers.values(), tap):
+    with capture.evaluating(model), capture.frozen(model), capture.watching(layers.values(), tap):
         output = model(*batch.inputs, **batch.keywords)
     capture.check_called(layers.values(), {layers[call.name] for call in calls})
     losses = loss.along(output, number)(output, batch)
     for call, g in zip(calls, _cotangents_of_calls(losses.sum(), calls), strict=True):
         call.cotangent = g
-    return calls
+    return output, calls
 
 
 def in_time(u: Tensor, g: Tensor, options: dict[str, Any]) -> tuple[Tensor, Tensor]:

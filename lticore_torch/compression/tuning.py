@@ -89,7 +89,7 @@ def _answers(
         if loss is None:
             signals.append(capture.run(model, batch, [original])[1][original].outputs)
         else:
-            calls = calls_of(model, {"": original}, number, batch, loss)
+            _, calls = calls_of(model, {"": original}, number, batch, loss)
             signals += [[call.y for call in calls], [call.cotangent for call in calls]]
         for *parts, options in zip(*signals, given.options, strict=True):
             if options.get("state") is not None:

@@ -190,7 +190,7 @@ class SSMLayer(StateSpaceLayer):
         return self.to_lti()
 
     def sums_on(self, u: Tensor, g: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        u, g = (x.reshape(-1, *x.shape[-2:]).double() for x in (u, g))
+        u, g = (_as_sequences(x) for x in (u, g))
         pair = [to_array(self.signals_of_channels(x).contiguous()) for x in (u, g)]
         P, Q = lticore.data_gramians(self.to_lti(), [(pair[0], pair[1])], timing="current")
         return len(u) * to_numpy(P), len(u) * to_numpy(Q)
@@ -426,3 +426,9 @@ def feedthrough_of(sys: lticore.LTI, *, dense: bool) -> np.ndarray:
             "outputs=, which gives it a dense D"
         )
     return np.diag(D)
+
+
+def _as_sequences(x: Tensor) -> Tensor:
+    """(batch, L, features) in a precision that arrays have."""
+    x = x.reshape(-1, *x.shape[-2:])
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()

@@ -78,6 +78,19 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """No parameter wants a gradient, which would be most of a backward pass."""
+    wanting = [x for x in model.parameters() if x.requires_grad]
+    for parameter in wanting:
+        parameter.requires_grad = False
+    try:
+        yield
+    finally:
+        for parameter in wanting:
+            parameter.requires_grad = True
+
+
+@contextmanager
 def watching(
     modules: Iterable[nn.Module],
     look: Callable[[nn.Module, Tensor, Tensor, dict[str, Any]], Tensor | None],

@@ -184,15 +184,40 @@ class _StateSpaceMap(Function):
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         *tensors, ctx.reverse, ctx.keep = inputs
         ctx.mark_non_differentiable(*output[2:])
+        ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors, *output[2:])
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor, g_last: Tensor, *_: None) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any, of_y: Tensor | None, of_last: Tensor | None, *_: None
+    ) -> tuple[Tensor | None, ...]:
         *tensors, pairs, reals = ctx.saved_tensors
+        poles, real_poles, B, C, u, initial = tensors
+        g = u.new_zeros(*u.shape[:-1], C.shape[0]) if of_y is None else of_y
+        if of_last is None and ctx.needs_input_grad[:6] == (
+            False,
+            False,
+            False,
+            False,
+            True,
+            False,
+        ):
+            g_u = _adjoint_map(poles, real_poles, B, C, g, not ctx.reverse)
+            return (*(None,) * 4, g_u, *(None,) * 3)
+        g_last = torch.zeros_like(initial) if of_last is None else of_last
         if torch.is_grad_enabled():  # to be differentiated again
             return (*_adjoint_by_parts(tensors, g, g_last, ctx.reverse), None, None)
         cotangents = _map_adjoint(*tensors, pairs, reals, g, g_last, ctx.reverse, ctx.keep)
         return (*cotangents, None, None)
+
+
+def _adjoint_map(
+    poles: Tensor, real_poles: Tensor, B: Tensor, C: Tensor, g: Tensor, reverse: bool
+) -> Tensor:
+    """g_u alone: the outputs of the adjoint system (Aᵀ, Cᵀ, Bᵀ), whose states nobody needs."""
+    start = g.new_zeros(g.shape[0], B.shape[0])
+    system = poles.conj().resolve_conj(), real_poles, C.mT.contiguous(), B.mT.contiguous()
+    return _StateSpaceMap.apply(*system, g, start, reverse, False)[0]
 
 
 def _adjoint_by_parts(

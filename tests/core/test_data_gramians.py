@@ -1,5 +1,7 @@
 """Gramians from data beside sums step by step, and beside those of the system for white signals."""
 
+import sys
+
 import continuous
 import numpy as np
 import pytest
@@ -83,6 +85,49 @@ def test_quadratic_outputs(structure, factored):
         expected = by_steps(dense(A), B, C, u, g, timing, M)
         np.testing.assert_allclose(P, expected[0].real, rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(Q, expected[1].real, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("numbers", [1, 40, 100])
+@pytest.mark.parametrize("timing", ["delayed", "current"])
+@pytest.mark.parametrize("structure", ["rotation", "diagonal", "dense"])
+def test_parts_of_sequences_are_the_whole(monkeypatch, structure, timing, numbers):
+    """One sequence or several at once, whole or in spans of time, whose last one may be of one
+    step: states pass from one to the next, costates the other way."""
+    monkeypatch.setattr(sys.modules[lti.data_gramians.__module__], "_AT_ONCE", numbers)
+    monkeypatch.setattr(sys.modules[lti.data_gramians.__module__], "_FEWEST_STEPS", 2)
+    rng = np.random.default_rng(5)
+    A = lti.Rotation(np.array([0.9, 0.5]), np.array([0.3, 2.0]), np.array([-0.7]))
+    if structure != "rotation":
+        A = A.to_dense() if structure == "dense" else lti.Diagonal(A.poles)
+    system = lti.LTI(A, rng.standard_normal((5, 2)), rng.standard_normal((3, 5)))
+    u, g = signals(6, system, (4,))
+    found = lti.data_gramians(system, [(u, g)], timing=timing)
+    expected = by_steps(dense(A), system.B, system.C, u, g, timing)
+    for X, by_hand in zip(found, expected, strict=True):
+        assert close(X, by_hand, system)
+
+
+def test_data_in_float32_of_any_size():
+    """Products in float32, in units that keep what float32 cannot hold: inputs of 1e±30 beside
+    each other, weights of 1e∓150, states in units of 1e±100. u and B have errors of 2⁻²⁴ each and
+    a sum of four products as many again, states grow no further than 1/(1 − ρ) of them."""
+    rng, n, rho = np.random.default_rng(8), 6, 0.5
+    A = lti.Rotation(np.full(3, rho), np.array([0.3, 1.5, 2.9]))
+    size, units = np.array([1e30, 1e-30, 1e-44, 1.0]), np.repeat([1e100, 1e-100, 1.0], 2)
+    B, C = (rng.standard_normal(shape) for shape in ((n, 4), (4, n)))
+    u, g = ((rng.standard_normal((2, 50, 4)) * size).astype(np.float32) for _ in range(2))
+    system = lti.LTI(A, B / size * units[:, None], C / size[:, None] / units)
+    found = lti.data_gramians(system, [(u, g)])
+    wide = lti.data_gramians(system, [(u.astype(float), g.astype(float))])
+    for X, expected in zip(found, wide, strict=True):
+        root = np.sqrt(np.diag(expected))
+        assert X.dtype == np.float64
+        # Σ_j |b_j u_j| is at most some times the state: 4 standard deviations each.
+        assert np.abs((X - expected) / np.outer(root, root)).max() < 2 * 6 * 2**-24 * 16 / (1 - rho)
+    # Nothing drives the first state, and nothing at all the system.
+    silent = lti.LTI(A, np.zeros((n, 4)), C)
+    assert not lti.data_gramians(silent, [(u, g)])[0].any()
+    assert not lti.data_gramians(system, [(0 * u, g)])[0].any()
 
 
 @pytest.mark.parametrize("structure", ["rotation", "dense"])

@@ -25,7 +25,8 @@ from lticore_torch import (
     ssm_layers,
 )
 from lticore_torch.compression.losses import Loss, _root_of_fisher
-from lticore_torch.compression.sensitivity import first_order_change, gramians_on_data
+from lticore_torch.compression.measure import measure
+from lticore_torch.compression.sensitivity import gramians_on_data
 from lticore_torch.layers.batches import batches_of
 
 
@@ -56,7 +57,9 @@ def test_gramians_are_those_of_inputs_and_gradients(kind):
     names = ssm_layers(layer)
     batches = batches_of([(u[:3], w[:3]), (u[3:], w[3:])])
     loss = Loss(lambda output, batch: (output * batch[1]).sum(dim=(1, 2)), 0)
-    found = gramians_on_data(layer, names, batches, loss)
+    found, size = gramians_on_data(layer, names, batches, loss)
+    products = (layer(u) * w).sum(dim=(1, 2))
+    assert size == pytest.approx(products.square().mean().sqrt().item(), rel=1e-12)
     for name, one in names.items():
         pair = [x.flip(-2) if name == "back" else x for x in (u, w)]
         data = [one.signals_of_channels(x).contiguous().numpy() for x in pair]
@@ -204,9 +207,9 @@ def test_the_prediction_is_right_to_first_order(bidirectional):
         with torch.no_grad():
             for layer in ssm_layers(moved).values():
                 layer.C += epsilon * torch.randn_like(layer.C)
-        predicted = first_order_change(
-            model, ssm_layers(model), ssm_layers(moved), batches_of(x), loss
-        )
+        predicted = measure(
+            model, moved, batches_of(x), loss, cut=ssm_layers(moved), certify=False
+        ).predicted_loss_change
         measured = loss.squared_change(model(x), moved(x), next(iter(batches_of(x))))
         shares.append(abs(predicted / measured.mean().sqrt().item() - 1))
     assert shares[0] < 0.1

@@ -70,7 +70,7 @@ def test_mean_system_of_conjugate_pairs(layer, data):
 def gramians_of(layer, data):
     """What the layer's states are judged by when its output counts."""
     loss = Loss("output", seed=0)
-    return gramians_on_data(layer, {"layer": layer}, batches_of(data), loss)["layer"]
+    return gramians_on_data(layer, {"layer": layer}, batches_of(data), loss)[0]["layer"]
 
 
 @pytest.mark.parametrize("pairs", [False, True])

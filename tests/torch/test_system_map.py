@@ -134,6 +134,33 @@ def test_single_precision(keep):
 
 
 @pytest.mark.parametrize(("reverse", "keep"), MODES)
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+def test_gradients_in_the_inputs_alone(size, reverse, keep):
+    """Of frozen systems, which another computation serves: to both orders, and beside a last
+    state that counts."""
+    *system, u = arguments(*size)
+    frozen = [x.detach() for x in system]
+    options = {"reverse": reverse, "keep_states": keep}
+    y = state_space_map(*system, u, **options)
+    expected = gradients(y, (*system, u))[-1]
+    again = state_space_map(*frozen, u, **options)
+    torch.testing.assert_close(gradients(again, u)[0], expected)
+    assert gradgradcheck(lambda u: state_space_map(*frozen, u, **options), u)
+    for counts in ([0, 1], [1]):
+        found, wanted = (
+            torch.autograd.grad(
+                sum(
+                    state_space_map(*x, u, **options, return_state=True)[i].square().sum()
+                    for i in counts
+                ),
+                u,
+            )[0]
+            for x in (frozen, system)
+        )
+        torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize(("reverse", "keep"), MODES)
 def test_gradients_of_both_orders(reverse, keep):
     def run(*tensors):
         *given, initial = tensors
