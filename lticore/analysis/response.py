@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -25,8 +25,8 @@ from ..arrays.linalg import (
     refined_solution,
 )
 from ..arrays.namespaces import Array, asked_together, holds, is_numpy, namespace
-from ..equations.dense import schur_form
-from ..equations.shifted import solve_shifted
+from ..equations.dense import SchurForms, schur_form
+from ..equations.shifted import solve_at_points
 from ..errors import ShapeError, SingularEquationError
 from ..matrices.balance import balance_dense, radius_exponent
 from ..systems.doors import LinearLike, as_linear
@@ -105,7 +105,7 @@ def responder(sys: LTI, count: int) -> Callable[[Any], Any]:
     """ω ↦ H in float64, by the method of :func:`frequency_response` for ``count`` frequencies, of
     shape (L,), or (..., L) with the batch."""
     A, B, C = map_parameters(to_double, sys.A), to_double(sys.B), to_double(sys.C)
-    continuous, time = sys.is_continuous, 0.0
+    continuous, time = sys.is_continuous, None
     respond: Callable[[Any], Any]
     if is_structured(A):
         modal = _respond_in_continuous_modes if continuous else _respond_in_modes
@@ -114,20 +114,17 @@ def responder(sys: LTI, count: int) -> Callable[[Any], Any]:
         respond, width = partial(_respond_sparse, A, B, C, continuous), 1
     else:
         if is_numpy(B):
-            if continuous:
-                # A/4^k at ω/4^k, with B/2^k and C/2^k: the same response, and A of about size one.
-                time = float(np.max(np.rint(radius_exponent(A) / 2), initial=0))
-                A, B, C = A * 4.0**-time, B * 2.0**-time, C * 2.0**-time
-            A, B, C, _ = balance_dense(A, B, C, continuous)
+            A, B, C, time = _in_best_units_of_all(A, B, C, continuous)
         respond, width = partial(_respond_by_solving, A, B, C, continuous), sys.order**2
         if count >= _MANY and is_numpy(B):
-            respond = _schur_response(A, B, C, continuous)
+            respond = partial(schur_response, A, B, C, schur_form(A), continuous)
             width = sys.order * sys.inputs
     step = max(1, _CHUNK // max(1, width * math.prod(sys.batch_shape)))
 
     def in_chunks(omega: Array) -> Array:
         length = omega.shape[-1]
-        omega = omega * 4.0**-time
+        if time is not None:
+            omega = omega * 4.0 ** -time[..., None]
         pieces = [
             respond(omega[..., start : min(start + step, length)])
             for start in range(0, max(1, length), step)
@@ -136,6 +133,47 @@ def responder(sys: LTI, count: int) -> Callable[[Any], Any]:
         return H if sys.D is None else H + to_double(sys.D)[..., None, :, :]
 
     return in_chunks
+
+
+#: (rows, ω) ↦ H, (k, L, p, m), of the systems of a batch at the indices rows, (k,), at ω, (k, L).
+Responses: TypeAlias = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def responses(sys: LTI, forms: SchurForms | None = None) -> Responses:
+    """Responses of a batch with one axis on NumPy, structured or dense, in float64; dense ones in
+    units of states and of time that suit them where their Schur forms are given."""
+    A, B, C, D = sys.A, sys.B, sys.C, sys.D
+    continuous, time = sys.is_continuous, np.zeros(sys.batch_shape)
+    if is_structured(A):
+        modal = _respond_in_continuous_modes if continuous else _respond_in_modes
+
+        def respond(rows: np.ndarray, omega: np.ndarray) -> np.ndarray:
+            return modal(map_parameters(lambda x: x[rows], A), B[rows], C[rows], omega)
+    else:
+        if forms is None:
+            A, B, C, time = _in_best_units_of_all(A, B, C, continuous)
+            forms = schur_form(A)
+        T, U = forms
+
+        def respond(rows: np.ndarray, omega: np.ndarray) -> np.ndarray:
+            there = A[rows], B[rows], C[rows], (T[rows], U[rows])
+            return schur_response(*there, continuous, omega * 4.0 ** -time[rows, None])
+
+    return respond if D is None else lambda rows, omega: respond(rows, omega) + D[rows, None]
+
+
+def _in_best_units_of_all(
+    A: np.ndarray, B: np.ndarray, C: np.ndarray, continuous: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """A/4^k, B/2^k and C/2^k, whose response at ω/4^k is that of A, B and C at ω, in the best units
+    of their states, and k, (...): A has about size one in continuous time."""
+    time = np.zeros(A.shape[:-2])
+    if continuous:
+        time = np.rint(radius_exponent(A) / 2)
+        root = 2.0 ** -time[..., None, None]
+        A, B, C = A * root**2, B * root, C * root
+    A, B, C, _ = balance_dense(A, B, C, continuous)
+    return A, B, C, time
 
 
 def _respond_in_modes(A: Structure[Array], B: Array, C: Array, omega: Array) -> Array:
@@ -191,59 +229,62 @@ def points_of(omega: Array, continuous: bool) -> Array:
     return complex_of(xp.cos(omega), xp.sin(omega))
 
 
-def _schur_response(
+def schur_response(
     A: np.ndarray,
     B: np.ndarray,
     C: np.ndarray,
+    forms: SchurForms,
     continuous: bool,
-) -> Callable[[np.ndarray], np.ndarray]:
-    """ω ↦ H by A = U T Uᴴ with triangular T, (..., L, p, m), and one step of refinement with A.
+    omega: np.ndarray,
+) -> np.ndarray:
+    """H at ω, (..., L, p, m), by A = U T Uᴴ with triangular T and one step of refinement with A.
 
     T is that of a matrix eps ‖A‖ away from A, which shows at sharp peaks; the residual with A
     itself takes it back. Where z I − T is singular to that rounding it cannot: at eigenvalues of T,
     and near those of several states, which rounding carries further, where solutions grow as at
     one. These frequencies are solved for alone.
     """
-    T_of, U_of = schur_form(A)
-    largest = 1 + np.linalg.norm(T_of, axis=(-2, -1)).max(initial=0)
+    (T, U), batch, (n, m) = forms, A.shape[:-2], B.shape[-2:]
+    z = np.broadcast_to(points_of(omega, continuous), (*batch, omega.shape[-1]))[..., None, :]
+    if n == 0:
+        return np.zeros((*batch, z.shape[-1], C.shape[-2], m), dtype=np.complex128)
+    norm = np.linalg.norm(T, axis=(-2, -1))[..., None]
+    poles, size = np.diagonal(T, axis1=-2, axis2=-1)[..., None], 16 * EPSILON * norm
+    distance = z - poles
+    met = np.abs(distance).min(axis=-2) <= size
+    if met.any():
+        # In the place of eigenvalues of T something harmless is solved for here.
+        z = np.where(met[..., None, :], 1 + norm[..., None, :], z)
+        distance = z - poles
+    inverse = 1 / distance
 
-    def respond(omega: np.ndarray) -> np.ndarray:
-        batch, length = A.shape[:-2], omega.shape[-1]
-        omega = np.broadcast_to(omega, (*batch, length))
-        H = np.empty((*batch, length, C.shape[-2], B.shape[-1]), dtype=np.complex128)
-        for index in np.ndindex(batch):
-            T, U, z = T_of[index], U_of[index], points_of(omega[index], continuous)
-            met = _meets(z, T)
-            # In their place something harmless is solved for here.
-            shifts = np.repeat(np.where(met, largest, z), B.shape[-1])
-            inputs = np.tile(B[index], length)
-            X = solve_shifted(T, adjoint(U) @ inputs, shifts)
-            met |= _grown(X, inputs, T).reshape(length, B.shape[-1]).any(axis=-1)
-            X = U @ X
-            rest = inputs - shifts * X + A[index] @ X
-            X += U @ solve_shifted(T, adjoint(U) @ rest, shifts)
-            outputs = (C[index] @ X).reshape(C.shape[-2], length, B.shape[-1])
-            H[index] = np.swapaxes(outputs, 0, 1)
-            if met.any():
-                H[index][met] = _respond_by_solving(
-                    A[index], B[index], C[index], continuous, omega[index][met]
-                )
-        return H
+    def solved(X: np.ndarray) -> np.ndarray:
+        return solve_at_points(T, X.reshape(*batch, n, m, -1), inverse).reshape(*batch, n, -1)
 
-    return respond
+    shape = (*batch, n, m, z.shape[-1])
+    signals = np.array(np.broadcast_to((adjoint(U) @ B)[..., None], shape))
+    X = solved(signals)
+    w = np.linalg.norm(B, axis=-2)[..., None]
+    # (z I − T)⁻¹ w tells that rounding of T can make z I − T singular: the least singular value of
+    # that is at most ‖w‖/‖x‖.
+    met |= (w < n * size[..., None, :] * _norms(X).reshape(*batch, m, -1)).any(axis=-2)
+    X = U @ X
+    rest = A @ X - (z[..., None, :] * X.reshape(shape)).reshape(X.shape)
+    rest.reshape(shape)[...] += B[..., None]
+    X += U @ solved(adjoint(U) @ rest)
+    H = np.moveaxis((C @ X).reshape(*batch, C.shape[-2], m, -1), -1, -3)
+    for index in np.ndindex(batch) if met.any() else ():
+        here = met[index]
+        if here.any():
+            system, points = (A[index], B[index], C[index]), np.broadcast_to(omega, met.shape)
+            H[index][here] = _respond_by_solving(*system, continuous, points[index][here])
+    return H
 
 
-def _meets(z: np.ndarray, T: np.ndarray) -> np.ndarray:
-    """Which z are eigenvalues of an upper triangular T to the rounding of a Schur form."""
-    distance = np.abs(z[:, None] - np.diagonal(T)).min(axis=-1, initial=np.inf)
-    return distance <= 16 * EPSILON * np.linalg.norm(T)
-
-
-def _grown(X: np.ndarray, inputs: np.ndarray, T: np.ndarray) -> np.ndarray:
-    """Which columns of X = (z I − T)⁻¹ w say that rounding of T can make z I − T singular: its
-    least singular value is at most ‖w‖/‖x‖."""
-    x, w = (np.linalg.norm(Y, axis=0) for Y in (X, inputs))
-    return w < 16 * EPSILON * len(T) * np.linalg.norm(T) * x
+def _norms(X: np.ndarray) -> np.ndarray:
+    """(..., k) of the columns of X."""
+    with np.errstate(over="ignore"):
+        return np.sqrt(np.square(X.real).sum(axis=-2) + np.square(X.imag).sum(axis=-2))
 
 
 def _respond_by_solving(A: Array, B: Array, C: Array, continuous: bool, omega: Array) -> Array:

@@ -21,3 +21,20 @@ def solve_shifted(
             X[i] += weights * (T[i, i + 1 : end] @ X[i + 1 : end])
             X[i] /= shifts - weights * T[i, i]
     return X
+
+
+def solve_at_points(T: np.ndarray, X: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+    """(z_l I − T)⁻¹ x_kl for the columns of X, (..., n, k, L), of a batch of upper triangular T,
+    given ``inverse``, (..., n, L), 1/(z_l − t_ii). X is used up."""
+    n = T.shape[-1]
+    flat = X.reshape(*X.shape[:-2], -1)
+    for end in range(n, 0, -_BLOCK):
+        start = max(0, end - _BLOCK)
+        if end < n:
+            flat[..., start:end, :] += T[..., start:end, end:] @ flat[..., end:, :]
+        for i in range(end - 1, start - 1, -1):
+            if i + 1 < end:
+                row = T[..., i : i + 1, i + 1 : end] @ flat[..., i + 1 : end, :]
+                flat[..., i, :] += row[..., 0, :]
+            X[..., i, :, :] *= inverse[..., i, None, :]
+    return X

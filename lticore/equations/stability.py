@@ -81,9 +81,10 @@ def stable_poles(A: StateMatrix, continuous: bool = False) -> tuple[Any, Any]:
         gaps = _gaps(eigenvalues(A / unit[..., None]), continuous)
         clear = _out_of_reach(A / unit[..., None], gaps)
         gaps = gaps * unit
-    for index in np.ndindex(A.shape[:-2]):
-        if not clear[index]:
-            gaps[index], stable[index] = _stable_in_groups(A[index], continuous)
+    whole = ~clear & A.all(axis=(-2, -1))
+    gaps[whole], stable[whole] = _stable_of_group(A[whole], continuous)
+    for index in map(tuple, np.argwhere(~clear & ~whole)):
+        gaps[index], stable[index] = _stable_in_groups(A[index], continuous)
     return gaps, stable
 
 
@@ -101,11 +102,16 @@ def _stable_in_groups(A: np.ndarray, continuous: bool) -> tuple[np.ndarray, np.n
     for size in {len(group) for group in groups}:
         states = np.stack([group for group in groups if len(group) == size])
         blocks = A[states[:, :, None], states[:, None, :]]
-        unit = _unit(blocks, continuous)
-        T, _ = schur_form(balance_matrix(blocks / unit[..., None], continuous))
-        gaps[states] = unit * _gaps(np.diagonal(T, axis1=-2, axis2=-1), continuous)
-        stable[states] = counted_stable(T, continuous)
+        gaps[states], stable[states] = _stable_of_group(blocks, continuous)
     return gaps, stable
+
+
+def _stable_of_group(A: np.ndarray, continuous: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(gaps, whether they count as stable), (..., n) each, of states that feed each other."""
+    unit = _unit(A, continuous)
+    T, _ = schur_form(balance_matrix(A / unit[..., None], continuous))
+    gaps = unit * _gaps(np.diagonal(T, axis1=-2, axis2=-1), continuous)
+    return gaps, counted_stable(T, continuous)
 
 
 def _gaps(poles: Array, continuous: bool) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, overload
@@ -262,6 +263,28 @@ def spread(sys: LTI[Array], batch: tuple[int, ...]) -> LTI[Array]:
     if sys.batch_shape == batch:
         return sys
     return LTI(*over_batch(sys, batch), dt=sys.dt)
+
+
+def in_one_row(sys: LTI[Array]) -> LTI[Array]:
+    """A batch with one axis."""
+    batch = sys.batch_shape
+
+    def flat(X: Any) -> Any:
+        return namespace(X).reshape(X, (math.prod(batch), *X.shape[len(batch) :]))
+
+    return _mapped(sys, flat)
+
+
+def rows_of(sys: LTI[np.ndarray], rows: np.ndarray) -> LTI[np.ndarray]:
+    """Those systems of a batch with one axis."""
+    return _mapped(sys, lambda X: X[rows])
+
+
+def _mapped(sys: LTI[Array], function: Callable[[Any], Any]) -> LTI[Array]:
+    """With a function of every array, the results of which are not looked at."""
+    D = None if sys.D is None else function(sys.D)
+    A = map_parameters(function, sys.A)
+    return replaced(sys, A=A, B=function(sys.B), C=function(sys.C), D=D)
 
 
 def in_double(sys: LTI[Array, Matrix]) -> LTI[Array, Matrix]:
