@@ -57,9 +57,9 @@ def one_minus(gap: Array, modulus: Array, phase: Array) -> Array:
     return complex_of(gap + 2 * modulus * sine**2, -2 * modulus * sine * cosine)
 
 
-def row_blocks(n: int) -> list[slice]:
-    """Rows of a tall matrix in blocks that fit the cache."""
-    return [slice(first, min(first + _ROWS, n)) for first in range(0, n, _ROWS)]
+def row_blocks(n: int, each: int = _ROWS) -> list[slice]:
+    """n rows in blocks of ``each``, by default of a tall matrix and so that they fit the cache."""
+    return [slice(first, min(first + each, n)) for first in range(0, n, each)]
 
 
 def adjoint_product(S: Array, R: Array) -> Array:

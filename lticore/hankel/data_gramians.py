@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..arrays.checks import is_single, like_precision, to_double
-from ..arrays.linalg import adjoint_product, conjugate
+from ..arrays.linalg import adjoint_product, conjugate, row_blocks
 from ..arrays.namespaces import Array, is_finite, is_numpy, namespace, zeros_like_shape
 from ..equations.recurrence import state_recurrence
 from ..equations.stability import NOTHING, offering
@@ -186,18 +186,14 @@ def _gram_in_parts(
     together = max(1, at_once // (length * each)) if is_structured(sys.A) else count
     steps = max(_FEWEST_STEPS, at_once // (together * each))
     total: Any = 0.0
-    for group in _spans(count, together):
+    for group in row_blocks(count, together):
         state = None
-        for time in _spans(length, steps)[:: -1 if reverse else 1]:
+        for time in row_blocks(length, steps)[:: -1 if reverse else 1]:
             drive = _product_with_signal(sequences[group, ..., time, :], into)
             x = _states_under(sys.A, drive, reverse, state)
             state = x[..., 0 if reverse else -1, :]
             total = total + _gram(sys, x if last or time.stop < length else x[..., :-1, :])
     return total
-
-
-def _spans(length: int, each: int) -> list[slice]:
-    return [slice(i, min(i + each, length)) for i in range(0, length, each)]
 
 
 def _product_with_signal(signal: Array, into: Array) -> Array:

@@ -194,14 +194,8 @@ class _StateSpaceMap(Function):
         *tensors, pairs, reals = ctx.saved_tensors
         poles, real_poles, B, C, u, initial = tensors
         g = u.new_zeros(*u.shape[:-1], C.shape[0]) if of_y is None else of_y
-        if of_last is None and ctx.needs_input_grad[:6] == (
-            False,
-            False,
-            False,
-            False,
-            True,
-            False,
-        ):
+        *of_system, of_u, of_initial = ctx.needs_input_grad[:6]
+        if of_last is None and of_u and not (of_initial or any(of_system)):
             g_u = _adjoint_map(poles, real_poles, B, C, g, not ctx.reverse)
             return (*(None,) * 4, g_u, *(None,) * 3)
         g_last = torch.zeros_like(initial) if of_last is None else of_last
